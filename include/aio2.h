@@ -1,0 +1,605 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * libaio2: asynchronous system calls with attributes, a shared completion ring, in user space.
+ *
+ * Generated from src/abi.rs, src/capi.rs and src/inline.h. Do not edit.
+ *
+ * All calls return a value >= 0 or a negative errno, and leave errno alone. Any thread may call any
+ * function on one context at once; none of them may be called from a signal handler. Sizes are in
+ * bytes, integers in native byte order, records aligned to 8 bytes. Pointers that are neither NULL
+ * nor garbage handles are used as they are: memory that the caller names must be there.
+ */
+
+#ifndef AIO2_H
+#define AIO2_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/select.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+/**
+ * The version to give to io_setup2().
+ */
+#define IO_SETUP2_VERSION 2
+
+/**
+ * `iocb2.nr` of a request that makes no system call; its `res` is 0.
+ */
+#define IOCB2_NOP 0xffffffffu
+
+/**
+ * Most bytes of attributes in one request.
+ */
+#define IOCB2_ATTR_BYTES_MAX 4096
+
+/**
+ * `io_ring2.magic`.
+ */
+#define IO_RING2_MAGIC 0xa10a10a2u
+
+/**
+ * `io_ring2.version`.
+ */
+#define IO_RING2_VERSION 2
+
+/**
+ * `io_ring2.flags`: events wait on the overflow list; call io_getevents2().
+ */
+#define IO_RING2_OVERFLOW 1
+
+/**
+ * Attribute flag: refuse the request (its system call is not made) if this attribute is not
+ * handled. `res` is then the `ret` of the first such attribute: -EOPNOTSUPP if it is not known,
+ * -EINVAL if it is wrong or a duplicate.
+ */
+#define IOCB_ATTR_F_REQUIRED 1
+
+/**
+ * Attribute: when the request was submitted, began and ended. No payload in; struct
+ * iocb_timing out.
+ */
+#define IOCB_ATTR_TIMING 1
+
+/**
+ * Attribute: page cache hit or miss of a buffered read.
+ */
+#define IOCB_ATTR_CACHE 2
+
+/**
+ * Attribute: I/O priority of this request alone.
+ */
+#define IOCB_ATTR_IOPRIO 3
+
+/**
+ * Attribute: the latest time at which the request may begin.
+ */
+#define IOCB_ATTR_DEADLINE 4
+
+/**
+ * Attribute: begins after all that came before, and before all that comes after.
+ */
+#define IOCB_ATTR_DRAIN 5
+
+/**
+ * Attribute: the next request in the same submit depends on this one.
+ */
+#define IOCB_ATTR_LINK 6
+
+/**
+ * Attribute: which thread and processor carried the request out.
+ */
+#define IOCB_ATTR_WORKER 7
+
+/**
+ * The first of the attribute numbers that are never assigned: for tests and private use.
+ */
+#define IOCB_ATTR_PRIVATE 0x8000u
+
+/**
+ * Feature: IOCB_ATTR_TIMING is handled. Bits 1 to 31 of the features stand for the attribute of
+ * that number; an attribute whose bit is clear gets `ret` = -EOPNOTSUPP.
+ */
+#define IO_FEAT2_ATTR_TIMING 2
+
+/**
+ * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
+ * holder tries (the memory is sealed against new writers; Linux 5.1 or later).
+ */
+#define IO_FEAT2_RING_SEALED 0x100000000ull
+
+/**
+ * What io_setup2() is asked for, and what it made.
+ */
+struct io_setup2_params {
+  /**
+   * In: sizeof(struct io_setup2_params) as the caller knows it (at least 4, else -EINVAL).
+   */
+  uint32_t bytes;
+  /**
+   * In: none defined yet; an unknown bit: -EINVAL.
+   */
+  uint32_t flags;
+  /**
+   * In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: what was
+   * made, a power of two, at least a page.
+   */
+  uint32_t ring_bytes;
+  /**
+   * In: most requests in flight (accepted, their event not yet produced); 0 = 65536. The size
+   * of the ring does not limit it.
+   */
+  uint32_t max_requests;
+  /**
+   * In: most worker threads for this context's requests at a time; 0 = automatic.
+   */
+  uint32_t workers;
+  /**
+   * In: at least 1 is added to this eventfd after events have been published; -1 = none. The
+   * library keeps a duplicate: the caller may close its own. Not open: -EBADF. Not an eventfd:
+   * -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure works.
+   */
+  int32_t eventfd;
+  /**
+   * Out: IO_FEAT2_*.
+   */
+  uint64_t features;
+  /**
+   * In: zero, else -EINVAL.
+   */
+  uint64_t reserved[4];
+};
+
+/**
+ * The header of the shared ring. The data area begins `header_bytes` after it.
+ *
+ * A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. What it
+ * writes elsewhere can cost it its own events, never more.
+ */
+struct io_ring2 {
+  /**
+   * IO_RING2_MAGIC.
+   */
+  uint32_t magic;
+  /**
+   * IO_RING2_VERSION.
+   */
+  uint32_t version;
+  /**
+   * The data area begins this far from the header.
+   */
+  uint32_t header_bytes;
+  /**
+   * Size of the data area, a power of two.
+   */
+  uint32_t ring_bytes;
+  /**
+   * IO_FEAT2_*: what this library and kernel can do.
+   */
+  uint64_t features;
+  /**
+   * Unique in the process, never reused.
+   */
+  uint64_t id;
+  /**
+   * Zero.
+   */
+  uint64_t reserved0[4];
+  /**
+   * Bytes ever published, free-running, wraps at 2^32. Written by the library.
+   */
+  uint32_t tail;
+  /**
+   * IO_RING2_OVERFLOW. Written by the library.
+   */
+  uint32_t flags;
+  /**
+   * Requests ever accepted. Written by the library.
+   */
+  uint64_t submitted;
+  /**
+   * Events ever produced, the overflow list's included. Written by the library.
+   */
+  uint64_t completed;
+  /**
+   * Events that ever took the overflow list. Written by the library.
+   */
+  uint64_t overflowed;
+  /**
+   * Zero.
+   */
+  uint64_t reserved1[4];
+  /**
+   * Bytes ever reaped, free-running. Written by whoever reaps.
+   */
+  uint32_t head;
+  /**
+   * Zero, as is the rest up to header_bytes.
+   */
+  uint32_t reserved2;
+};
+
+/**
+ * A context: the address of the ring's mapping in this process.
+ */
+typedef struct io_ring2 *io_context2_t;
+
+/**
+ * A request: 64 bytes, then attributes (struct iocb_attr records, one after another).
+ *
+ * Aligned to 8 bytes. It is copied at submit: the caller may reuse it at once. The memory that
+ * `args` point to must stay valid, and descriptors open, until the request's event arrives.
+ */
+struct iocb2 {
+  /**
+   * The whole record, attributes included; a multiple of 8, from 64 to 64 + 4096.
+   */
+  uint32_t bytes;
+  /**
+   * System call number (SYS_pread64 ...), or IOCB2_NOP.
+   */
+  uint32_t nr;
+  /**
+   * Given back in io_event2.data.
+   */
+  uint64_t data;
+  /**
+   * The system call's arguments.
+   */
+  uint64_t args[6];
+};
+
+/**
+ * A completion: 24 bytes, then attribute returns (struct iocb_attr_ret records), in the order of
+ * the request's attributes.
+ */
+struct io_event2 {
+  /**
+   * The whole record; a multiple of 8.
+   */
+  uint32_t bytes;
+  /**
+   * 0; bits may be added: ignore those you don't know.
+   */
+  uint32_t flags;
+  /**
+   * From the request.
+   */
+  uint64_t data;
+  /**
+   * What the system call returned, or -errno.
+   */
+  int64_t res;
+};
+
+/**
+ * An attribute of a request: 16 bytes, then the attribute's own payload.
+ */
+struct iocb_attr {
+  /**
+   * The whole attribute; a multiple of 8, at least 16.
+   */
+  uint16_t bytes;
+  /**
+   * IOCB_ATTR_*.
+   */
+  uint16_t id;
+  /**
+   * IOCB_ATTR_F_*. An unknown bit on a known attribute: the attribute's `ret` is -EINVAL.
+   */
+  uint32_t flags;
+  /**
+   * Given back in the return.
+   */
+  uint64_t cookie;
+};
+
+/**
+ * The answer to an attribute: 16 bytes, then the return's own payload.
+ */
+struct iocb_attr_ret {
+  /**
+   * The whole return; a multiple of 8.
+   */
+  uint16_t bytes;
+  /**
+   * The attribute's id.
+   */
+  uint16_t id;
+  /**
+   * 0: handled, payload valid. -EOPNOTSUPP: not known or not handled here. Other -errno: it
+   * could not be handled; there is no payload.
+   */
+  int32_t ret;
+  /**
+   * From the attribute.
+   */
+  uint64_t cookie;
+};
+
+/**
+ * Payload of IOCB_ATTR_TIMING's return: CLOCK_MONOTONIC, in nanoseconds.
+ *
+ * For a request whose system call was not made (cancelled, refused), `start_ns` and `end_ns` are
+ * both the time at which it was completed.
+ */
+struct iocb_timing {
+  /**
+   * When the request was submitted.
+   */
+  uint64_t submit_ns;
+  /**
+   * When its system call began.
+   */
+  uint64_t start_ns;
+  /**
+   * When its system call returned.
+   */
+  uint64_t end_ns;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
+ *
+ * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults. A context costs one descriptor (two with
+ * an eventfd), no thread, and little memory until it is used.
+ *
+ * 0, or -EOPNOTSUPP: another version. -EFAULT: `ctx` is NULL. -EINVAL: `*ctx` is not NULL; unknown flags or
+ * reserved fields set; sizes out of range; `eventfd` is not one. -E2BIG: `params` is larger than the library knows, with
+ * something in the part it does not know. -EBADF: `eventfd` is not open. -EMFILE, -ENFILE, -ENOMEM: out of resources.
+ */
+int io_setup2(uint32_t version,
+              struct io_setup2_params *params,
+              io_context2_t *ctx);
+
+/**
+ * Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
+ *
+ * 0, or -EINVAL: not a live context.
+ */
+int io_destroy2(io_context2_t ctx);
+
+/**
+ * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many bytes it
+ * accepted, always whole records. Never waits for I/O.
+ *
+ * A malformed record, or `max_requests` in flight, ends it there: the bytes before it; if it is the first, -EINVAL or -EAGAIN.
+ * -EAGAIN also: no memory for the first request. -EFAULT: `iocbs` is NULL (and `nbytes` is not 0). -EINVAL also: `iocbs` is not aligned to 8, or not a
+ * live context. What the system call would refuse comes back in the event's `res`.
+ */
+ssize_t io_submit2(io_context2_t ctx,
+                   const struct iocb2 *iocbs,
+                   size_t nbytes);
+
+/**
+ * Copies whole events into `nbytes` bytes at `events`, oldest first, and returns their bytes.
+ */
+ssize_t io_getevents2(io_context2_t ctx,
+                      size_t min_bytes,
+                      struct io_event2 *events,
+                      size_t nbytes,
+                      const struct timespec *timeout);
+
+/**
+ * pg
+ */
+ssize_t io_pgetevents2(io_context2_t ctx,
+                       size_t min_bytes,
+                       struct io_event2 *events,
+                       size_t nbytes,
+                       const struct timespec *timeout,
+                       const sigset_t *sigmask);
+
+/**
+ * c
+ */
+int io_cancel2(io_context2_t ctx, uint64_t data);
+
+/**
+ * i
+ */
+ssize_t io_issue2(const struct iocb2 *iocb, struct io_event2 *event, size_t nbytes);
+
+/**
+ * r
+ */
+int io_ring_fd2(io_context2_t ctx);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* AIO2_H */
+
+
+/* ---- Inline helpers ------------------------------------------------------------------------ */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Fills a request without attributes. `data` is set to 0: set it afterwards. */
+static inline void io_prep2_syscall(struct iocb2 *iocb, uint32_t nr, uint64_t a0, uint64_t a1,
+                                    uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+    iocb->bytes = (uint32_t)sizeof(*iocb);
+    iocb->nr = nr;
+    iocb->data = 0;
+    iocb->args[0] = a0;
+    iocb->args[1] = a1;
+    iocb->args[2] = a2;
+    iocb->args[3] = a3;
+    iocb->args[4] = a4;
+    iocb->args[5] = a5;
+}
+
+static inline void io_prep2_nop(struct iocb2 *iocb)
+{
+    io_prep2_syscall(iocb, IOCB2_NOP, 0, 0, 0, 0, 0, 0);
+}
+
+/* pread(2): `count` and `offset` in bytes. */
+static inline void io_prep2_pread(struct iocb2 *iocb, int fd, void *buf, size_t count, int64_t offset)
+{
+    io_prep2_syscall(iocb, SYS_pread64, (uint64_t)(int64_t)fd, (uint64_t)(uintptr_t)buf, count,
+                     (uint64_t)offset, 0, 0);
+}
+
+/* pwrite(2): `count` and `offset` in bytes. */
+static inline void io_prep2_pwrite(struct iocb2 *iocb, int fd, const void *buf, size_t count, int64_t offset)
+{
+    io_prep2_syscall(iocb, SYS_pwrite64, (uint64_t)(int64_t)fd, (uint64_t)(uintptr_t)buf, count,
+                     (uint64_t)offset, 0, 0);
+}
+
+/* preadv2(2): `flags` are RWF_*; an `offset` of -1 reads at the file position, as for a pipe. */
+static inline void io_prep2_preadv2(struct iocb2 *iocb, int fd, const struct iovec *iov, int iovcnt,
+                                    int64_t offset, int flags)
+{
+    /* The kernel takes the offset as two longs, low word first; on a 64-bit one the first is all of it. */
+    io_prep2_syscall(iocb, SYS_preadv2, (uint64_t)(int64_t)fd, (uint64_t)(uintptr_t)iov,
+                     (uint64_t)(int64_t)iovcnt, (uint64_t)offset, 0, (uint64_t)(int64_t)flags);
+}
+
+/* pwritev2(2): `flags` are RWF_*; an `offset` of -1 writes at the file position. */
+static inline void io_prep2_pwritev2(struct iocb2 *iocb, int fd, const struct iovec *iov, int iovcnt,
+                                     int64_t offset, int flags)
+{
+    io_prep2_syscall(iocb, SYS_pwritev2, (uint64_t)(int64_t)fd, (uint64_t)(uintptr_t)iov,
+                     (uint64_t)(int64_t)iovcnt, (uint64_t)offset, 0, (uint64_t)(int64_t)flags);
+}
+
+static inline void io_prep2_fsync(struct iocb2 *iocb, int fd)
+{
+    io_prep2_syscall(iocb, SYS_fsync, (uint64_t)(int64_t)fd, 0, 0, 0, 0, 0);
+}
+
+static inline void io_prep2_fdatasync(struct iocb2 *iocb, int fd)
+{
+    io_prep2_syscall(iocb, SYS_fdatasync, (uint64_t)(int64_t)fd, 0, 0, 0, 0, 0);
+}
+
+/*
+ * Adds an attribute at the end of a request and returns it; the memory behind the request must
+ * have room for it. `payload` has `payload_bytes` bytes (both may be 0) and is padded with zeros to a
+ * multiple of 8. NULL if the attributes would exceed IOCB2_ATTR_BYTES_MAX: nothing is added.
+ */
+static inline struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
+                                               const void *payload, size_t payload_bytes)
+{
+    char *record = (char *)iocb;
+    struct iocb_attr *attr;
+    size_t bytes;
+
+    if (payload_bytes > IOCB2_ATTR_BYTES_MAX)
+        return NULL;
+    bytes = (sizeof(*attr) + payload_bytes + 7) & ~(size_t)7;
+    if (iocb->bytes + bytes > sizeof(*iocb) + IOCB2_ATTR_BYTES_MAX)
+        return NULL;
+    attr = (struct iocb_attr *)(void *)(record + iocb->bytes);
+    memset(attr, 0, bytes);
+    attr->bytes = (uint16_t)bytes;
+    attr->id = id;
+    attr->flags = flags;
+    attr->cookie = cookie;
+    if (payload_bytes != 0)
+        memcpy(attr + 1, payload, payload_bytes);
+    iocb->bytes += (uint32_t)bytes;
+    return attr;
+}
+
+/* The place of the record behind this one. */
+static inline struct iocb2 *iocb2_next(struct iocb2 *iocb)
+{
+    return (struct iocb2 *)(void *)((char *)iocb + iocb->bytes);
+}
+
+/* The event behind this one; the caller knows from the bytes it was given whether there is one. */
+static inline struct io_event2 *io_event2_next(const struct io_event2 *event)
+{
+    return (struct io_event2 *)(void *)((char *)(uintptr_t)event + event->bytes);
+}
+
+/* The first return of attribute `id` in an event, or NULL; its payload follows it. */
+static inline struct iocb_attr_ret *io_event2_attr(const struct io_event2 *event, uint16_t id)
+{
+    char *at = (char *)(uintptr_t)event + sizeof(*event);
+    size_t left = event->bytes > sizeof(*event) ? event->bytes - sizeof(*event) : 0;
+
+    while (left >= sizeof(struct iocb_attr_ret)) {
+        struct iocb_attr_ret *ret = (struct iocb_attr_ret *)(void *)at;
+
+        if (ret->bytes < sizeof(*ret) || ret->bytes > left)
+            break;
+        if (ret->id == id)
+            return ret;
+        at += ret->bytes;
+        left -= ret->bytes;
+    }
+    return NULL;
+}
+
+/*
+ * Takes the oldest event out of the ring without a call, and returns its bytes; 0 if the ring is
+ * empty; -ENOBUFS if the event has more than `nbytes` bytes (it stays); -EIO if the ring is corrupt.
+ * Any number of threads may do so at once, and beside io_getevents2().
+ *
+ * 0 does not mean that there is no event: if io_ring2_overflowed(), call io_getevents2().
+ */
+static inline ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, size_t nbytes)
+{
+    char *data = (char *)ctx + ctx->header_bytes;
+    uint32_t mask = ctx->ring_bytes - 1;
+
+    for (;;) {
+        /* Acquire, and before tail: a head that another reaper moved is never newer than our tail. */
+        uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_ACQUIRE);
+        /* Acquire: pairs with the library's release of tail, behind which the record is written. */
+        uint32_t tail = __atomic_load_n(&ctx->tail, __ATOMIC_ACQUIRE);
+        const char *record = data + (head & mask);
+        uint32_t used = tail - head;
+        uint32_t bytes = 0;
+        int valid;
+
+        if (used == 0)
+            return 0;
+        valid = used <= ctx->ring_bytes && (head & 7) == 0;
+        if (valid) {
+            bytes = __atomic_load_n((const uint32_t *)(const void *)record, __ATOMIC_RELAXED);
+            valid = bytes >= sizeof(*event) && bytes <= used && (bytes & 7) == 0;
+        }
+        if (valid && bytes <= nbytes)
+            memcpy(event, record, bytes); /* contiguous also across the end: the area is mapped twice */
+        else if (__atomic_load_n(&ctx->head, __ATOMIC_ACQUIRE) == head)
+            return valid ? -ENOBUFS : -EIO;
+        else
+            continue; /* another reaper took it while we looked */
+        /* Release: our copy is done before the library may write over the record. */
+        if (__atomic_compare_exchange_n(&ctx->head, &head, head + bytes, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            return (ssize_t)bytes;
+    }
+}
+
+/*
+ * Whether a reaper that found the ring empty has to call io_getevents2(): events wait on the
+ * overflow list, or arrived in the ring in between.
+ */
+static inline int io_ring2_overflowed(io_context2_t ctx)
+{
+    /* Acquire: pairs with the library's release; once it reads as clear, the tail read next has all events. */
+    return (__atomic_load_n(&ctx->flags, __ATOMIC_ACQUIRE) & IO_RING2_OVERFLOW) != 0;
+}
+
+#ifdef __cplusplus
+}
+#endif

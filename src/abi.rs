@@ -1,0 +1,234 @@
+//! The types and constants that C programs see. `cbindgen` turns this file into `include/aio2.h`,
+//! comments included, so the comments here are written for the C programmer.
+//!
+//! Nothing in this module does anything: it is the shape of the contract.
+#![allow(non_camel_case_types)]
+
+use core::mem::{offset_of, size_of};
+
+/// The version to give to io_setup2().
+pub const IO_SETUP2_VERSION: u32 = 2;
+
+/// `iocb2.nr` of a request that makes no system call; its `res` is 0.
+pub const IOCB2_NOP: u32 = 0xffff_ffff;
+
+/// Most bytes of attributes in one request.
+pub const IOCB2_ATTR_BYTES_MAX: u32 = 4096;
+
+/// `io_ring2.magic`.
+pub const IO_RING2_MAGIC: u32 = 0xa10a_10a2;
+
+/// `io_ring2.version`.
+pub const IO_RING2_VERSION: u32 = 2;
+
+/// `io_ring2.flags`: events wait on the overflow list; call io_getevents2().
+pub const IO_RING2_OVERFLOW: u32 = 1;
+
+/// Attribute flag: refuse the request (its system call is not made) if this attribute is not
+/// handled. `res` is then the `ret` of the first such attribute: -EOPNOTSUPP if it is not known,
+/// -EINVAL if it is wrong or a duplicate.
+pub const IOCB_ATTR_F_REQUIRED: u32 = 1;
+
+/// Attribute: when the request was submitted, began and ended. No payload in; struct
+/// iocb_timing out.
+pub const IOCB_ATTR_TIMING: u16 = 1;
+/// Attribute: page cache hit or miss of a buffered read.
+pub const IOCB_ATTR_CACHE: u16 = 2;
+/// Attribute: I/O priority of this request alone.
+pub const IOCB_ATTR_IOPRIO: u16 = 3;
+/// Attribute: the latest time at which the request may begin.
+pub const IOCB_ATTR_DEADLINE: u16 = 4;
+/// Attribute: begins after all that came before, and before all that comes after.
+pub const IOCB_ATTR_DRAIN: u16 = 5;
+/// Attribute: the next request in the same submit depends on this one.
+pub const IOCB_ATTR_LINK: u16 = 6;
+/// Attribute: which thread and processor carried the request out.
+pub const IOCB_ATTR_WORKER: u16 = 7;
+/// The first of the attribute numbers that are never assigned: for tests and private use.
+pub const IOCB_ATTR_PRIVATE: u16 = 0x8000;
+
+/// Feature: IOCB_ATTR_TIMING is handled. Bits 1 to 31 of the features stand for the attribute of
+/// that number; an attribute whose bit is clear gets `ret` = -EOPNOTSUPP.
+pub const IO_FEAT2_ATTR_TIMING: u64 = 0x2;
+/// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
+/// holder tries (the memory is sealed against new writers; Linux 5.1 or later).
+pub const IO_FEAT2_RING_SEALED: u64 = 0x1_0000_0000;
+
+/// A request: 64 bytes, then attributes (struct iocb_attr records, one after another).
+///
+/// Aligned to 8 bytes. It is copied at submit: the caller may reuse it at once. The memory that
+/// `args` point to must stay valid, and descriptors open, until the request's event arrives.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb2 {
+    /// The whole record, attributes included; a multiple of 8, from 64 to 64 + 4096.
+    pub bytes: u32,
+    /// System call number (SYS_pread64 ...), or IOCB2_NOP.
+    pub nr: u32,
+    /// Given back in io_event2.data.
+    pub data: u64,
+    /// The system call's arguments.
+    pub args: [u64; 6],
+}
+
+/// An attribute of a request: 16 bytes, then the attribute's own payload.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_attr {
+    /// The whole attribute; a multiple of 8, at least 16.
+    pub bytes: u16,
+    /// IOCB_ATTR_*.
+    pub id: u16,
+    /// IOCB_ATTR_F_*. An unknown bit on a known attribute: the attribute's `ret` is -EINVAL.
+    pub flags: u32,
+    /// Given back in the return.
+    pub cookie: u64,
+}
+
+/// A completion: 24 bytes, then attribute returns (struct iocb_attr_ret records), in the order of
+/// the request's attributes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct io_event2 {
+    /// The whole record; a multiple of 8.
+    pub bytes: u32,
+    /// 0; bits may be added: ignore those you don't know.
+    pub flags: u32,
+    /// From the request.
+    pub data: u64,
+    /// What the system call returned, or -errno.
+    pub res: i64,
+}
+
+/// The answer to an attribute: 16 bytes, then the return's own payload.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_attr_ret {
+    /// The whole return; a multiple of 8.
+    pub bytes: u16,
+    /// The attribute's id.
+    pub id: u16,
+    /// 0: handled, payload valid. -EOPNOTSUPP: not known or not handled here. Other -errno: it
+    /// could not be handled; there is no payload.
+    pub ret: i32,
+    /// From the attribute.
+    pub cookie: u64,
+}
+
+/// Payload of IOCB_ATTR_TIMING's return: CLOCK_MONOTONIC, in nanoseconds.
+///
+/// For a request whose system call was not made (cancelled, refused), `start_ns` and `end_ns` are
+/// both the time at which it was completed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_timing {
+    /// When the request was submitted.
+    pub submit_ns: u64,
+    /// When its system call began.
+    pub start_ns: u64,
+    /// When its system call returned.
+    pub end_ns: u64,
+}
+
+/// The header of the shared ring. The data area begins `header_bytes` after it.
+///
+/// A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. What it
+/// writes elsewhere can cost it its own events, never more.
+#[repr(C)]
+pub struct io_ring2 {
+    /// IO_RING2_MAGIC.
+    pub magic: u32,
+    /// IO_RING2_VERSION.
+    pub version: u32,
+    /// The data area begins this far from the header.
+    pub header_bytes: u32,
+    /// Size of the data area, a power of two.
+    pub ring_bytes: u32,
+    /// IO_FEAT2_*: what this library and kernel can do.
+    pub features: u64,
+    /// Unique in the process, never reused.
+    pub id: u64,
+    /// Zero.
+    pub reserved0: [u64; 4],
+    /// Bytes ever published, free-running, wraps at 2^32. Written by the library.
+    pub tail: u32,
+    /// IO_RING2_OVERFLOW. Written by the library.
+    pub flags: u32,
+    /// Requests ever accepted. Written by the library.
+    pub submitted: u64,
+    /// Events ever produced, the overflow list's included. Written by the library.
+    pub completed: u64,
+    /// Events that ever took the overflow list. Written by the library.
+    pub overflowed: u64,
+    /// Zero.
+    pub reserved1: [u64; 4],
+    /// Bytes ever reaped, free-running. Written by whoever reaps.
+    pub head: u32,
+    /// Zero, as is the rest up to header_bytes.
+    pub reserved2: u32,
+}
+
+/// A context: the address of the ring's mapping in this process.
+pub type io_context2_t = *mut io_ring2;
+
+/// What io_setup2() is asked for, and what it made.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct io_setup2_params {
+    /// In: sizeof(struct io_setup2_params) as the caller knows it (at least 4, else -EINVAL).
+    pub bytes: u32,
+    /// In: none defined yet; an unknown bit: -EINVAL.
+    pub flags: u32,
+    /// In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: what was
+    /// made, a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// In: most requests in flight (accepted, their event not yet produced); 0 = 65536. The size
+    /// of the ring does not limit it.
+    pub max_requests: u32,
+    /// In: most worker threads for this context's requests at a time; 0 = automatic.
+    pub workers: u32,
+    /// In: at least 1 is added to this eventfd after events have been published; -1 = none. The
+    /// library keeps a duplicate: the caller may close its own. Not open: -EBADF. Not an eventfd:
+    /// -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure works.
+    pub eventfd: i32,
+    /// Out: IO_FEAT2_*.
+    pub features: u64,
+    /// In: zero, else -EINVAL.
+    pub reserved: [u64; 4],
+}
+
+const _: () = {
+    assert!(size_of::<iocb2>() == 64);
+    assert!(offset_of!(iocb2, nr) == 4);
+    assert!(offset_of!(iocb2, data) == 8);
+    assert!(offset_of!(iocb2, args) == 16);
+    assert!(size_of::<iocb_attr>() == 16);
+    assert!(offset_of!(iocb_attr, id) == 2);
+    assert!(offset_of!(iocb_attr, flags) == 4);
+    assert!(offset_of!(iocb_attr, cookie) == 8);
+    assert!(size_of::<io_event2>() == 24);
+    assert!(offset_of!(io_event2, flags) == 4);
+    assert!(offset_of!(io_event2, data) == 8);
+    assert!(offset_of!(io_event2, res) == 16);
+    assert!(size_of::<iocb_attr_ret>() == 16);
+    assert!(offset_of!(iocb_attr_ret, id) == 2);
+    assert!(offset_of!(iocb_attr_ret, ret) == 4);
+    assert!(offset_of!(iocb_attr_ret, cookie) == 8);
+    assert!(size_of::<iocb_timing>() == 24);
+    assert!(size_of::<io_setup2_params>() == 64);
+    assert!(offset_of!(io_setup2_params, ring_bytes) == 8);
+    assert!(offset_of!(io_setup2_params, max_requests) == 12);
+    assert!(offset_of!(io_setup2_params, workers) == 16);
+    assert!(offset_of!(io_setup2_params, eventfd) == 20);
+    assert!(offset_of!(io_setup2_params, features) == 24);
+    assert!(offset_of!(io_setup2_params, reserved) == 32);
+    assert!(offset_of!(io_ring2, ring_bytes) == 12);
+    assert!(offset_of!(io_ring2, features) == 16);
+    assert!(offset_of!(io_ring2, id) == 24);
+    assert!(offset_of!(io_ring2, tail) == 64);
+    assert!(offset_of!(io_ring2, flags) == 68);
+    assert!(offset_of!(io_ring2, submitted) == 72);
+    assert!(offset_of!(io_ring2, completed) == 80);
+    assert!(offset_of!(io_ring2, overflowed) == 88);
+    assert!(offset_of!(io_ring2, head) == 128);
+};

@@ -1,0 +1,3 @@
+//! libaio2
+mod abi;
+mod capi;
