@@ -5,7 +5,13 @@ use std::{env, fs};
 
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
-    for input in ["src/abi.rs", "src/capi.rs", "src/inline.h", "cbindgen.toml", "include/aio2.h"] {
+    for input in [
+        "src/abi.rs",
+        "src/capi.rs",
+        "src/inline.h",
+        "cbindgen.toml",
+        "include/aio2.h",
+    ] {
         println!("cargo:rerun-if-changed={input}");
     }
     println!("cargo:rerun-if-env-changed=AIO2_UPDATE_HEADER");
@@ -20,7 +26,8 @@ fn main() {
 /// Writes the header to OUT_DIR, where a test compares it with the committed one, which is
 /// replaced only when asked for: a build must not change the tree that it builds.
 fn header(root: &Path) {
-    let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
+    let mut config =
+        cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
     config.trailer = Some(fs::read_to_string(root.join("src/inline.h")).expect("src/inline.h"));
     let bindings = cbindgen::Builder::new()
         .with_config(config)
@@ -45,9 +52,13 @@ fn header(root: &Path) {
 fn hex_constants(header: &str) -> String {
     let mut out = String::new();
     for line in header.lines() {
-        let value = line.strip_prefix("#define ").and_then(|rest| rest.split_once(' '));
+        let value = line
+            .strip_prefix("#define ")
+            .and_then(|rest| rest.split_once(' '));
         match value.and_then(|(name, value)| Some((name, value.parse::<u64>().ok()?))) {
-            Some((name, value)) if value > u64::from(u32::MAX) => out += &format!("#define {name} {value:#x}ull"),
+            Some((name, value)) if value > u64::from(u32::MAX) => {
+                out += &format!("#define {name} {value:#x}ull")
+            }
             Some((name, value)) if value > 0x7fff => out += &format!("#define {name} {value:#x}u"),
             _ => out += line,
         }

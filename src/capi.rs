@@ -2,47 +2,198 @@
 //!
 //! Each function turns what C gave it into Rust types, calls the core, and turns the answer into a
 //! value >= 0 or a negative errno. There is no logic here.
+//!
+//! # Safety
+//! All functions: pointers are NULL or valid for what the function does with them; a context handle may
+//! be anything, as it is looked up and never followed.
 #![allow(clippy::missing_safety_doc)]
 
-use crate::abi::*;
+use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
+use crate::context::{Context, Deadline};
+use crate::exec;
+use crate::process::{global, global_or_new};
+use crate::registry::ContextRef;
+use crate::ring::Out;
+use crate::sys::{ErrnoGuard, Result, monotonic_ns};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+use std::os::fd::IntoRawFd;
+
+/// The one place where a result becomes what C sees, and errno what it was before.
+fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
+    let _errno = ErrnoGuard::new();
+    match body() {
+        Ok(value) => value as ssize_t,
+        Err(errno) => -(errno as ssize_t),
+    }
+}
+
+fn find(ctx: io_context2_t) -> Result<ContextRef> {
+    global().ok_or(Errno::EINVAL)?.registry.find(ctx as usize)
+}
 
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
 ///
-/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults. A context costs one descriptor (two with
-/// an eventfd), no thread, and little memory until it is used.
+/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; what was made is written
+/// back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory until
+/// it is used.
 ///
-/// 0, or -EOPNOTSUPP: another version. -EFAULT: `ctx` is NULL. -EINVAL: `*ctx` is not NULL; unknown flags or
-/// reserved fields set; sizes out of range; `eventfd` is not one. -E2BIG: `params` is larger than the library knows, with
-/// something in the part it does not know. -EBADF: `eventfd` is not open. -EMFILE, -ENFILE, -ENOMEM: out of resources.
+/// Returns 0, or
+/// -EOPNOTSUPP: another version.
+/// -EFAULT: `ctx` is NULL.
+/// -EINVAL: `*ctx` is not NULL; unknown flags, or reserved fields that are not 0; `params->bytes` less than 4;
+/// `ring_bytes` more than 1 GiB; `eventfd` is no eventfd.
+/// -E2BIG: `params` is larger than the library knows, with something in the part that it does not know.
+/// -EBADF: `eventfd` is not open.
+/// -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn io_setup2(version: u32, params: *mut io_setup2_params, ctx: *mut io_context2_t) -> c_int {
-    let _ = (version, params, ctx);
-    0
+pub unsafe extern "C" fn io_setup2(
+    version: u32,
+    params: *mut io_setup2_params,
+    ctx: *mut io_context2_t,
+) -> c_int {
+    answer(|| {
+        if version != IO_SETUP2_VERSION {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if ctx.is_null() {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: not NULL, so valid.
+        if !unsafe { *ctx }.is_null() {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: NULL or valid.
+        let (mut asked, known) = unsafe { read_params(params)? };
+        let global = global_or_new()?;
+        let context = Context::new(&mut asked, global.registry.new_id(), &global.pool)?;
+        let handle = context.handle();
+        global
+            .registry
+            .insert(context, |contexts| global.pool.reserve(contexts))?;
+        // SAFETY: `ctx` as above; of `params`, which may not overlap, as much as the caller knows.
+        unsafe {
+            std::ptr::copy_nonoverlapping((&raw const asked).cast::<u8>(), params.cast(), known);
+            *ctx = handle as io_context2_t;
+        }
+        Ok(0)
+    }) as c_int
+}
+
+/// The parameters as this library knows them, and how many of their bytes the caller has.
+///
+/// # Safety
+/// `params` is NULL or valid for the bytes that it says.
+unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_params, usize)> {
+    const KNOWN: usize = size_of::<io_setup2_params>();
+    const MOST: usize = 4096;
+    let mut asked = io_setup2_params {
+        bytes: KNOWN as u32,
+        flags: 0,
+        ring_bytes: 0,
+        max_requests: 0,
+        workers: 0,
+        eventfd: 0,
+        features: 0,
+        reserved: [0; 4],
+    };
+    if params.is_null() {
+        asked.eventfd = -1;
+        return Ok((asked, 0));
+    }
+    // SAFETY: the first field is always there.
+    let bytes = unsafe { (&raw const (*params).bytes).read() } as usize;
+    if bytes < size_of::<u32>() {
+        return Err(Errno::EINVAL);
+    }
+    if bytes > MOST {
+        return Err(Errno::E2BIG);
+    }
+    let known = bytes.min(KNOWN);
+    // SAFETY: the caller has `bytes` bytes; any bits are valid parameters.
+    unsafe {
+        std::ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known);
+        let rest = std::slice::from_raw_parts(params.cast::<u8>().add(known), bytes - known);
+        if rest.iter().any(|&byte| byte != 0) {
+            return Err(Errno::E2BIG);
+        }
+    }
+    if known < std::mem::offset_of!(io_setup2_params, features) {
+        // A caller that does not know of eventfds has none.
+        asked.eventfd = -1;
+    }
+    Ok((asked, known))
 }
 
 /// Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
 ///
-/// 0, or -EINVAL: not a live context.
+/// Events that were not reaped are gone. A program that has unmapped or moved its view of the ring keeps what it
+/// has there now.
+///
+/// Returns 0, or
+/// -EINVAL: not a live context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
-    let _ = ctx;
-    0
+    answer(|| {
+        let global = global().ok_or(Errno::EINVAL)?;
+        global.registry.remove(ctx as usize, |context| {
+            context.close();
+            global.pool.forget(context);
+        })?;
+        Ok(0)
+    }) as c_int
 }
 
-/// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many bytes it
-/// accepted, always whole records. Never waits for I/O.
+/// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many bytes
+/// were accepted, always whole records. Never waits for I/O.
 ///
-/// A malformed record, or `max_requests` in flight, ends it there: the bytes before it; if it is the first, -EINVAL or -EAGAIN.
-/// -EAGAIN also: no memory for the first request. -EFAULT: `iocbs` is NULL (and `nbytes` is not 0). -EINVAL also: `iocbs` is not aligned to 8, or not a
-/// live context. What the system call would refuse comes back in the event's `res`.
+/// A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it is
+/// accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes back in the event's
+/// `res`; so does -ENOSYS for a system call that is not carried, which is never made.
+///
+/// Returns bytes, or
+/// -EINVAL: not a live context; `iocbs` is not aligned to 8; the first record is malformed.
+/// -EFAULT: `iocbs` is NULL, and `nbytes` is not 0.
+/// -EAGAIN: `max_requests` are in flight; no memory for the first request; the process is ending.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn io_submit2(ctx: io_context2_t, iocbs: *const iocb2, nbytes: size_t) -> ssize_t {
-    let _ = (ctx, iocbs, nbytes);
-    0
+pub unsafe extern "C" fn io_submit2(
+    ctx: io_context2_t,
+    iocbs: *const iocb2,
+    nbytes: size_t,
+) -> ssize_t {
+    answer(|| {
+        crate::hooks::panic_at("submit");
+        let context = find(ctx)?;
+        if nbytes == 0 {
+            return Ok(0);
+        }
+        check_records(iocbs)?;
+        // SAFETY: aligned, and the caller has `nbytes` bytes there.
+        unsafe { Context::submit(&context, iocbs.cast(), nbytes) }
+    })
+}
+
+fn check_records(iocbs: *const iocb2) -> Result<()> {
+    match iocbs as usize {
+        0 => Err(Errno::EFAULT),
+        at if at % 8 != 0 => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
 }
 
 /// Copies whole events into `nbytes` bytes at `events`, oldest first, and returns their bytes.
+///
+/// Waits until it has `min_bytes` (0: does not wait), until the next event does not fit, or until
+/// `timeout` (relative; NULL: no limit) has passed, and returns what it has.
+///
+/// Returns bytes, or, if nothing was copied,
+/// -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a valid time.
+/// -EFAULT: `events` is NULL, and `nbytes` is not 0.
+/// -ENOBUFS: the first event has more than `nbytes` bytes. It stays.
+/// -EINTR: a signal handler ran.
+/// -EIO: the program has written nonsense to the ring. The events that were in it are lost, later
+/// ones are not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_getevents2(
     ctx: io_context2_t,
@@ -51,11 +202,14 @@ pub unsafe extern "C" fn io_getevents2(
     nbytes: size_t,
     timeout: *const timespec,
 ) -> ssize_t {
-    let _ = (ctx, min_bytes, events, nbytes, timeout);
-    0
+    // SAFETY: the caller's promises are the same.
+    unsafe { io_pgetevents2(ctx, min_bytes, events, nbytes, timeout, std::ptr::null()) }
 }
 
-/// pg
+/// io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it waits, as
+/// ppoll(2) does it.
+///
+/// Returns as io_getevents2(), and -EMFILE, -ENFILE or -ENOMEM: with `sigmask`, it needs a descriptor to wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_pgetevents2(
     ctx: io_context2_t,
@@ -65,24 +219,94 @@ pub unsafe extern "C" fn io_pgetevents2(
     timeout: *const timespec,
     sigmask: *const sigset_t,
 ) -> ssize_t {
-    let _ = (ctx, min_bytes, events, nbytes, timeout, sigmask);
-    0
+    answer(|| {
+        let context = find(ctx)?;
+        if min_bytes > nbytes {
+            return Err(Errno::EINVAL);
+        }
+        if events.is_null() && nbytes != 0 {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: NULL or valid.
+        let (timeout, mask) = unsafe { (timeout.as_ref(), sigmask.as_ref()) };
+        let deadline = deadline(timeout)?;
+        // SAFETY: a set of the caller's.
+        let mask = mask.map(|mask| unsafe { SigSet::from_sigset_t_unchecked(*mask) });
+        // SAFETY: the caller has `nbytes` bytes there, until we return.
+        let mut out = unsafe { Out::new(events.cast(), nbytes) };
+        context.get_events(min_bytes, &mut out, deadline, mask.as_ref())
+    })
 }
-/// c
+
+fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
+    let Some(timeout) = timeout else {
+        return Ok(Deadline::Never);
+    };
+    match (
+        u64::try_from(timeout.tv_sec),
+        u64::try_from(timeout.tv_nsec),
+    ) {
+        (Ok(0), Ok(0)) => Ok(Deadline::Now),
+        (Ok(s), Ok(ns @ ..1_000_000_000)) => {
+            let ns = s
+                .saturating_mul(1_000_000_000)
+                .saturating_add(ns)
+                .saturating_add(monotonic_ns());
+            Ok(if ns > i64::MAX as u64 {
+                Deadline::Never
+            } else {
+                Deadline::At(ns)
+            })
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED, through
+/// the ring like any other.
+///
+/// Returns 0, or
+/// -EALREADY: it is running.
+/// -ENOENT: there is none such.
+/// -EINVAL: not a live context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_cancel2(ctx: io_context2_t, data: u64) -> c_int {
-    let _ = (ctx, data);
-    0
+    answer(|| find(ctx)?.cancel(data).map(|()| 0)) as c_int
 }
-/// i
+
+/// Carries out one request in the calling thread, and writes its event, attribute returns included, to
+/// `nbytes` bytes at `event`; returns the event's bytes.
+///
+/// Returns bytes, or
+/// -EFAULT: `iocb` or `event` is NULL.
+/// -EINVAL: `iocb` is not aligned to 8, or malformed.
+/// -ENOBUFS: the event would have more than `nbytes` bytes. The system call was not made.
+/// -ENOMEM: no memory for the attributes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn io_issue2(iocb: *const iocb2, event: *mut io_event2, nbytes: size_t) -> ssize_t {
-    let _ = (iocb, event, nbytes);
-    0
+pub unsafe extern "C" fn io_issue2(
+    iocb: *const iocb2,
+    event: *mut io_event2,
+    nbytes: size_t,
+) -> ssize_t {
+    answer(|| {
+        check_records(iocb)?;
+        if event.is_null() {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: a record of the caller's, aligned, with as many bytes as it says; and the caller has `nbytes`
+        // bytes at `event`.
+        unsafe { exec::issue(iocb, &mut Out::new(event.cast(), nbytes)) }
+    })
 }
-/// r
+
+/// A new descriptor (close-on-exec) for the ring's memory, for a monitor: its holder can map it for reading only. The
+/// header is at offset 0, the data area `header_bytes` behind it.
+///
+/// Returns the descriptor, or
+/// -EINVAL: not a live context.
+/// -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
+/// -ENOENT: no /proc, and no IO_FEAT2_RING_SEALED either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_ring_fd2(ctx: io_context2_t) -> c_int {
-    let _ = ctx;
-    0
+    answer(|| Ok(find(ctx)?.open_ring()?.into_raw_fd() as usize)) as c_int
 }

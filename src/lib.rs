@@ -1,3 +1,38 @@
-//! libaio2
-mod abi;
-mod capi;
+//! libaio2: asynchronous system calls with attributes, a shared completion ring, in user space.
+//!
+//! For C callers: `include/aio2.h` is what they see. The way of a request:
+//!
+//! [`capi`] (the boundary) → [`request`] (a checked copy) → [`context`] (its queue) → [`pool`] (a worker)
+//! → [`exec`] (the system call) → [`context`] again (completion) → [`ring`] (published).
+
+#[cfg(not(any(test, panic = "abort")))]
+compile_error!("a panic must not unwind into C: build with panic = \"abort\"");
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little"
+)))]
+compile_error!("libaio2 is for 64-bit little-endian Linux");
+
+pub mod abi;
+mod attr;
+#[cfg(not(loom))]
+pub mod capi;
+#[cfg(not(loom))]
+mod context;
+mod exec;
+mod hooks;
+#[cfg(not(loom))]
+mod notify;
+#[cfg(not(loom))]
+mod pool;
+#[cfg(not(loom))]
+mod process;
+#[cfg(not(loom))]
+mod registry;
+mod request;
+mod ring;
+mod sync;
+mod sys;
+mod wait;

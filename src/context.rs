@@ -1,0 +1,651 @@
+//! A context: a queue of requests, those that run, and the ring that their events go to.
+//!
+//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, never across a system
+//! call. What has to be done after an action and without the lock (waking, signalling) is
+//! collected in [`After`].
+//!
+//! The way a request is carried out stays behind a seam: a carrier takes requests with [`Context::take`], and gives
+//! each back with [`Context::complete`]; [`crate::pool`] is told with `offer` that there are some.
+
+use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
+use crate::attr::{self, SubmitClock};
+use crate::exec;
+use crate::notify::Notifier;
+use crate::pool::{Habit, Kick, Pool};
+use crate::registry::ContextRef;
+use crate::request::{
+    Call, Chunk, Class, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
+};
+use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
+use crate::sync::{AtomicU32, Lock, Relaxed};
+use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
+use crate::wait::{Waiter, Wakes};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::SigSet;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+const RING_BYTES_DEFAULT: u32 = 64 << 10;
+const RING_BYTES_MAX: u32 = 1 << 30;
+const MAX_REQUESTS_DEFAULT: u32 = 65536;
+/// How long a waiter that carries requests out itself, for want of threads, sleeps between two looks at
+/// requests that are not ready.
+const HELP_TICK_NS: u64 = 10_000_000;
+/// How long the end of the process waits for a context's lock.
+const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
+
+pub struct Context {
+    ring: Ring,
+    notifier: Option<Notifier>,
+    pool: &'static Pool,
+    max_requests: u32,
+    /// Most requests that run at a time.
+    limit: u32,
+    /// Learned by the pool.
+    pub habit: Habit,
+    /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
+    ended: AtomicU32,
+    state: Lock<State>,
+}
+
+struct State {
+    queue: List,
+    running: Running,
+    /// Accepted, event not yet produced; and slots that a submit has reserved.
+    in_flight: u32,
+    /// The pool knows that there is something in the queue.
+    offered: bool,
+    /// Nothing is accepted any more.
+    closed: Option<Closed>,
+    /// Threads that wait for requests to end.
+    watchers: u32,
+    backlog: Backlog,
+    slabs: Slabs,
+}
+
+/// Why a context accepts nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    /// io_destroy2() has begun.
+    Destroyed,
+    /// The process is ending.
+    Exiting,
+}
+
+impl Closed {
+    fn errno(self) -> Errno {
+        match self {
+            Closed::Destroyed => Errno::EINVAL,
+            Closed::Exiting => Errno::EAGAIN,
+        }
+    }
+}
+
+/// What is left to do when the lock has been released.
+#[must_use]
+struct After {
+    wakes: Wakes,
+    published: bool,
+    ended: bool,
+    queued: bool,
+    kick: Kick,
+}
+
+impl After {
+    fn new() -> After {
+        After {
+            wakes: Wakes::new(),
+            published: false,
+            ended: false,
+            queued: false,
+            kick: Kick::None,
+        }
+    }
+}
+
+impl Context {
+    /// `id` is the new context's, `params` as the caller gave them; what was made is written back.
+    pub fn new(params: &mut io_setup2_params, id: u64, pool: &'static Pool) -> Result<Context> {
+        if params.flags != 0 || params.reserved != [0; 4] || params.ring_bytes > RING_BYTES_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let or = |value, default| if value == 0 { default } else { value };
+        let ring_bytes = or(params.ring_bytes, RING_BYTES_DEFAULT)
+            .next_power_of_two()
+            .max(page_bytes() as u32);
+        let notifier = Notifier::new(params.eventfd)?;
+        let mem = RingMem::new(ring_bytes as usize)?;
+        let header_bytes = mem.header_bytes() as u32;
+        let sealed = if mem.sealed { IO_FEAT2_RING_SEALED } else { 0 };
+        let (ring, backlog) = Ring::new(mem, ring_bytes, crate::hooks::first_counter());
+        params.ring_bytes = ring_bytes;
+        params.features = attr::features() | sealed;
+        ring.describe(header_bytes, params.features, id);
+        Ok(Context {
+            ring,
+            notifier,
+            pool,
+            max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
+            limit: or(params.workers, u32::MAX),
+            habit: Habit::new(),
+            ended: AtomicU32::new(0),
+            state: Lock::new(State {
+                queue: List::new(),
+                running: Running::new(),
+                in_flight: 0,
+                offered: false,
+                closed: None,
+                watchers: 0,
+                backlog,
+                slabs: Slabs::new(),
+            }),
+        })
+    }
+
+    /// The address of the program's view of the ring.
+    pub fn handle(&self) -> usize {
+        self.ring.mem().view()
+    }
+
+    /// The descriptors that the context holds, for a forked child to close; -1 for none.
+    pub fn fds(&self) -> [RawFd; 2] {
+        [
+            self.ring.mem().fd(),
+            self.notifier.as_ref().map_or(-1, Notifier::fd),
+        ]
+    }
+
+    pub fn open_ring(&self) -> Result<OwnedFd> {
+        self.ring.mem().open_read_only()
+    }
+
+    /// Does what was left for after the lock.
+    fn finish(&self, mut after: After) {
+        after.wakes.wake();
+        if after.published
+            && let Some(notifier) = &self.notifier
+        {
+            notifier.signal();
+        }
+        if after.ended {
+            futex_wake(&self.ended, i32::MAX);
+        }
+        match after.kick {
+            Kick::None if after.queued && self.pool.short_of_threads() => self.pool.retry(),
+            kick => self.pool.perform(kick),
+        }
+    }
+
+    // ---- Submitting ----
+
+    /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there is room;
+    /// returns their bytes.
+    ///
+    /// # Safety
+    /// `iocbs` is aligned to 8 and `nbytes` bytes behind it are readable.
+    pub unsafe fn submit(this: &ContextRef, iocbs: *const u8, nbytes: usize) -> Result<usize> {
+        let mut batch = Batch::reserve(this, (nbytes / size_of::<iocb2>()).max(1))?;
+        let clock = SubmitClock::new();
+        let mut scratch = Scratch::new();
+        let mut done = 0;
+        let mut stopped = Errno::EINVAL;
+        while done < nbytes {
+            // SAFETY: within the bytes that the caller vouches for, and aligned: every record so
+            // far was a multiple of 8.
+            let record =
+                unsafe { Record::read(iocbs.add(done), nbytes - done, &clock, &mut scratch) };
+            let Ok(record) = record else { break };
+            let Some(slot) = batch.slot(record.class()) else {
+                stopped = Errno::EAGAIN;
+                break;
+            };
+            batch.requests.push(record.build(slot, &scratch));
+            batch.len += 1;
+            done += record.bytes;
+        }
+        batch.enqueue()?;
+        if done == 0 { Err(stopped) } else { Ok(done) }
+    }
+
+    // ---- Carrying out ----
+
+    /// Tells the pool, unless it knows, that there is something for one more worker to do.
+    fn offer(this: &ContextRef, state: &mut State, after: &mut After) {
+        if !state.offered && !state.queue.is_empty() && state.running.len() < this.limit {
+            state.offered = true;
+            after.kick = this.pool.offer(this.clone());
+        }
+    }
+
+    /// Takes a request out of the queue, to be carried out and then completed by whoever calls.
+    fn take(&self, state: &mut State) -> Option<Req> {
+        if state.running.len() >= self.limit {
+            return None;
+        }
+        let req = state.queue.pop()?;
+        state.running.enter(&req);
+        Some(req)
+    }
+
+    /// Carries requests out, in a worker to which the pool gave this context, until there is nothing
+    /// more to do for it or `more` says no.
+    pub fn serve(
+        this: &ContextRef,
+        mut carry: impl FnMut(&mut Req),
+        mut more: impl FnMut() -> bool,
+    ) {
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        state.offered = false;
+        let mut next = this.take(&mut state);
+        loop {
+            Context::offer(this, &mut state, &mut after);
+            drop(state);
+            this.finish(after);
+            let Some(mut req) = next else { return };
+            carry(&mut req);
+            after = After::new();
+            state = this.state.lock();
+            this.complete(&mut state, req, &mut after);
+            next = if more() { this.take(&mut state) } else { None };
+        }
+    }
+
+    /// Publishes the event of a request that was taken.
+    fn complete(&self, state: &mut State, req: Req, after: &mut After) {
+        state.running.leave(&req);
+        self.publish(state, req, after);
+    }
+
+    fn publish(&self, state: &mut State, req: Req, after: &mut After) {
+        state.in_flight -= 1;
+        self.ring
+            .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
+        after.published = true;
+        self.note_end(state, after);
+    }
+
+    /// Tells those who wait for requests to end.
+    fn note_end(&self, state: &State, after: &mut After) {
+        if state.watchers != 0 {
+            // Relaxed: the lock orders it. They read it under the lock before they sleep.
+            self.ended.fetch_add(1, Relaxed);
+            after.ended = true;
+        }
+    }
+
+    /// Waits until `over`, which is asked under the lock whenever a request has ended.
+    fn wait_for_end(&self, mut over: impl FnMut(&State) -> bool) {
+        let mut state = self.state.lock();
+        state.watchers += 1;
+        while !over(&state) {
+            let seen = self.ended.load(Relaxed);
+            drop(state);
+            futex_wait(&self.ended, seen, NEVER);
+            state = self.state.lock();
+        }
+        state.watchers -= 1;
+    }
+
+    /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit of workers.
+    /// False if there is none.
+    fn carry_out_here(&self, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        let mut state = self.state.lock();
+        let Some(mut req) = state.queue.remove_first(|_, call| wanted(call)) else {
+            return false;
+        };
+        state.running.enter(&req);
+        drop(state);
+        exec::execute(&mut req);
+        let mut after = After::new();
+        let mut state = self.state.lock();
+        self.complete(&mut state, req, &mut after);
+        drop(state);
+        self.finish(after);
+        true
+    }
+
+    // ---- Reaping ----
+
+    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is up.
+    /// `mask` is the caller's signal mask while it waits.
+    pub fn get_events(
+        &self,
+        min: usize,
+        out: &mut Out,
+        deadline: Deadline,
+        mask: Option<&SigSet>,
+    ) -> Result<usize> {
+        // A signal that the mask lets through must come through, also if there is nothing to wait for.
+        let mut interrupted =
+            mask.is_some_and(|mask| sleep_in_poll(None, 0, mask) == Waited::Interrupted);
+        let mut sleeper: Option<Sleeper> = None;
+        loop {
+            let enough = match self.reap_ring(out) {
+                Reaped::Empty => out.len() >= min && !self.ring.overflowing(),
+                Reaped::NoRoom => sleeper.is_none(),
+                _ => false,
+            };
+            if enough && (out.len() != 0 || min == 0 && !interrupted) {
+                return Ok(out.len());
+            }
+            let mut after = After::new();
+            let mut state = self.state.lock();
+            let State {
+                backlog,
+                slabs,
+                closed,
+                ..
+            } = &mut *state;
+            let end = match self.ring.collect(backlog, slabs, out) {
+                Reaped::NoRoom => Some(Errno::ENOBUFS),
+                Reaped::Corrupt => {
+                    self.ring.reset(backlog);
+                    Some(Errno::EIO)
+                }
+                _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
+                _ if interrupted => Some(Errno::EINTR),
+                _ => None,
+            };
+            let over = end.is_some() || out.len() >= min || deadline.passed();
+            if !over {
+                let need = (min - out.len()) as u64;
+                let sleeper = match &mut sleeper {
+                    Some(sleeper) => sleeper,
+                    None => {
+                        // Not under the lock: it may make a system call. So look again afterwards.
+                        drop(state);
+                        sleeper = Some(Sleeper::new(mask.is_some())?);
+                        continue;
+                    }
+                };
+                backlog.waiters.enter(&sleeper.waiter, need);
+                drop(state);
+                interrupted = self.sleep(sleeper, &deadline, mask) == Waited::Interrupted;
+                continue;
+            }
+            if sleeper.is_some() {
+                // We may have been woken for events that we leave behind: they are for the next.
+                self.ring.wake(backlog, &mut after.wakes);
+            }
+            drop(state);
+            self.finish(after);
+            return match end {
+                Some(errno) if out.len() == 0 => Err(errno),
+                _ => Ok(out.len()),
+            };
+        }
+    }
+
+    /// Reaps without the lock, as far as it goes.
+    fn reap_ring(&self, out: &mut Out) -> Reaped {
+        loop {
+            match self.ring.reap(out) {
+                Reaped::Event => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then the
+    /// waiter is off the list.
+    fn sleep(&self, sleeper: &Sleeper, deadline: &Deadline, mask: Option<&SigSet>) -> Waited {
+        let waiter = &sleeper.waiter;
+        let mut until = deadline.ns();
+        if self.pool.short_of_threads() {
+            // Perhaps nobody else comes to carry them out.
+            self.pool.retry();
+            while !waiter.woken() && !deadline.passed() && self.carry_out_here(is_ready) {}
+            until = until.min(monotonic_ns() + HELP_TICK_NS);
+        }
+        let waited = match mask {
+            Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
+            None => waiter.park(until),
+        };
+        if !self.state.lock().backlog.waiters.leave(waiter) {
+            while !waiter.woken() {
+                waiter.park(NEVER);
+            }
+        }
+        waited
+    }
+
+    // ---- Cancelling, ending ----
+
+    /// Takes the oldest queued request with that `data` out.
+    pub fn cancel(&self, data: u64) -> Result<()> {
+        let mut after = After::new();
+        let mut state = self.state.lock();
+        let Some(mut req) = state.queue.remove_first(|queued, _| queued == data) else {
+            let running = state.running.any(|running, _| running == data);
+            return Err(if running {
+                Errno::EALREADY
+            } else {
+                Errno::ENOENT
+            });
+        };
+        exec::cancel(&mut req);
+        self.publish(&mut state, req, &mut after);
+        drop(state);
+        self.finish(after);
+        Ok(())
+    }
+
+    /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the context any more;
+    /// those who had found it before may still be inside.
+    pub fn close(&self) {
+        let mut after = After::new();
+        let mut state = self.state.lock();
+        state.closed = Some(Closed::Destroyed);
+        while let Some(mut req) = state.queue.pop() {
+            exec::cancel(&mut req);
+            self.publish(&mut state, req, &mut after);
+        }
+        state.backlog.waiters.take_all(&mut after.wakes);
+        drop(state);
+        self.finish(after);
+        self.wait_for_end(|state| state.in_flight == 0);
+    }
+
+    /// Sees to it, at the end of the process, that what was accepted and is for files is carried out.
+    /// What waits for something else would perhaps wait for ever: it ends with the process.
+    pub fn drain(&self) {
+        // exit() may have been called by a signal handler, in a thread that has the lock: then it
+        // never comes free.
+        let Some(mut state) = self.state.try_lock_for(EXIT_PATIENCE_NS) else {
+            return;
+        };
+        state.closed.get_or_insert(Closed::Exiting);
+        drop(state);
+        while self.carry_out_here(exec::is_on_file) {}
+        self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
+    }
+}
+
+/// Whether a request is known not to wait for somebody else: always true for a file.
+fn is_ready(call: &Call) -> bool {
+    let Some(fd) = exec::descriptor(call) else {
+        return true;
+    };
+    let events = if exec::reads(call) {
+        libc::POLLIN
+    } else {
+        libc::POLLOUT
+    };
+    let mut poller = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
+    // SAFETY: one pollfd of ours. Does not sleep.
+    unsafe { libc::poll(&mut poller, 1, 0) != 0 }
+}
+
+/// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the eventfd is
+/// written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
+fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited {
+    let left = until.saturating_sub(if until == 0 { 0 } else { monotonic_ns() });
+    let left = libc::timespec {
+        tv_sec: (left / 1_000_000_000) as libc::time_t,
+        tv_nsec: (left % 1_000_000_000) as libc::c_long,
+    };
+    let fd = eventfd.map_or(-1, |fd| fd.as_fd().as_raw_fd());
+    let mut poller = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd (a negative descriptor is passed over), a time and a mask, all ours.
+    match unsafe { libc::ppoll(&mut poller, 1, &left, mask.as_ref()) } {
+        0 => Waited::TimedOut,
+        -1 => Waited::Interrupted,
+        _ => Waited::Woken,
+    }
+}
+
+/// Where one call of io_getevents2() sleeps.
+struct Sleeper {
+    waiter: Waiter,
+    eventfd: Option<EventFd>,
+}
+
+impl Sleeper {
+    fn new(in_poll: bool) -> Result<Sleeper> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let eventfd = if in_poll {
+            Some(EventFd::from_value_and_flags(0, flags)?)
+        } else {
+            None
+        };
+        Ok(Sleeper {
+            waiter: Waiter::new(eventfd.as_ref().map(|fd| fd.as_fd().as_raw_fd())),
+            eventfd,
+        })
+    }
+}
+
+/// When a wait is over, whatever has come.
+pub enum Deadline {
+    Never,
+    /// It does not wait at all.
+    Now,
+    /// CLOCK_MONOTONIC in nanoseconds.
+    At(u64),
+}
+
+impl Deadline {
+    fn passed(&self) -> bool {
+        match *self {
+            Deadline::Never => false,
+            Deadline::Now => true,
+            Deadline::At(ns) => monotonic_ns() >= ns,
+        }
+    }
+
+    fn ns(&self) -> u64 {
+        match *self {
+            Deadline::Never => NEVER,
+            Deadline::Now => 0,
+            Deadline::At(ns) => ns,
+        }
+    }
+}
+
+/// A submit under way: it has reserved places in flight, and memory, before it reads the caller's
+/// records, which it does without the lock.
+struct Batch<'a> {
+    context: &'a ContextRef,
+    small: FreeList,
+    reserved: u32,
+    requests: List,
+    len: u32,
+}
+
+impl<'a> Batch<'a> {
+    fn reserve(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+        let mut state = context.state.lock();
+        if let Some(closed) = state.closed {
+            return Err(closed.errno());
+        }
+        let room = context.max_requests.saturating_sub(state.in_flight);
+        let reserved = room.min(u32::try_from(wanted).unwrap_or(u32::MAX));
+        if reserved == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        state.in_flight += reserved;
+        let mut small = FreeList::new(Class::Small);
+        small.take_from(&mut state.slabs.of(Class::Small).free, reserved as usize);
+        Ok(Batch {
+            context,
+            small,
+            reserved,
+            requests: List::new(),
+            len: 0,
+        })
+    }
+
+    /// A place for one more request; None at the limit of requests, or without memory.
+    fn slot(&mut self, class: Class) -> Option<FreeSlot> {
+        if self.len == self.reserved {
+            return None;
+        }
+        if class == Class::Small
+            && let Some(slot) = self.small.take()
+        {
+            return Some(slot);
+        }
+        let wanted = match class {
+            Class::Small => (self.reserved - self.len) as usize,
+            Class::Large => 1,
+        };
+        let mut state = self.context.state.lock();
+        let slab = state.slabs.of(class);
+        if slab.free.len() == 0 {
+            // The allocator may make system calls: not under the lock.
+            let slots = slab.growth(wanted);
+            drop(state);
+            let chunk = Chunk::new(class, slots)?;
+            state = self.context.state.lock();
+            state.slabs.of(class).add(chunk);
+        }
+        let free = &mut state.slabs.of(class).free;
+        if class == Class::Small {
+            self.small.take_from(free, wanted);
+            self.small.take()
+        } else {
+            free.take()
+        }
+    }
+
+    /// Queues what was built, and gives back what was not used.
+    fn enqueue(mut self) -> Result<()> {
+        let mut after = After::new();
+        let mut state = self.context.state.lock();
+        let unused = self.small.len();
+        state
+            .slabs
+            .of(Class::Small)
+            .free
+            .take_from(&mut self.small, unused);
+        state.in_flight -= self.reserved - self.len;
+        let closed = state.closed;
+        if closed.is_some() {
+            // io_destroy2() came in between: nothing was accepted.
+            state.in_flight -= self.len;
+            while let Some(req) = self.requests.pop() {
+                state.slabs.free(req);
+            }
+        } else {
+            self.context
+                .ring
+                .accepted(&mut state.backlog, self.len.into());
+            state.queue.append(&mut self.requests);
+            after.queued = true;
+            Context::offer(self.context, &mut state, &mut after);
+        }
+        self.context.note_end(&state, &mut after);
+        drop(state);
+        self.context.finish(after);
+        closed.map_or(Ok(()), |closed| Err(closed.errno()))
+    }
+}

@@ -1,0 +1,125 @@
+//! What belongs to the process: the registry and the pool, and what becomes of them at fork and exit.
+//!
+//! A child has no contexts and no threads. It does not repair what it inherited, of which any part may have been caught
+//! in the middle of a change; it forgets it, and makes its own when it needs one. The one pointer to all of it is in a page that
+//! the kernel empties at fork, so that this holds for a child that was made without libc, too.
+
+use crate::pool::Pool;
+use crate::registry::Registry;
+use crate::ring::blank_view;
+use crate::sys::{Result, try_box};
+use nix::errno::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+pub struct Global {
+    pub registry: Registry,
+    pub pool: Pool,
+}
+
+type Cell = AtomicPtr<Global>;
+
+/// Where the pointer is; null until the first context of the first process in line.
+static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
+
+/// This process's registry and pool, if it has any.
+pub fn global() -> Option<&'static Global> {
+    // SAFETY: the cell is never unmapped, and what it points to is never freed. Acquire: pairs with the
+    // release in `global_or_new`.
+    unsafe { CELL.load(Acquire).as_ref()?.load(Acquire).as_ref() }
+}
+
+/// This process's registry and pool.
+pub fn global_or_new() -> Result<&'static Global> {
+    if let Some(global) = global() {
+        return Ok(global);
+    }
+    let cell = cell_or_new()?;
+    let new = Box::into_raw(try_box(Global {
+        registry: Registry::new(),
+        pool: Pool::new(),
+    })?);
+    // Release: pairs with the acquire in `global`. Another thread may have been first.
+    match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
+        Ok(_) => {
+            INHERITED.store(new, Release);
+            // SAFETY: never freed from here on.
+            Ok(unsafe { &*new })
+        }
+        Err(first) => {
+            // SAFETY: `new` was seen by nobody; `first` is never freed.
+            unsafe {
+                drop(Box::from_raw(new));
+                Ok(&*first)
+            }
+        }
+    }
+}
+
+fn cell_or_new() -> Result<&'static Cell> {
+    // SAFETY: never unmapped.
+    if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
+        return Ok(cell);
+    }
+    let bytes = crate::ring::page_bytes();
+    let (prot, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a new page, of zeros: a null pointer.
+    let page = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Errno::ENOMEM);
+    }
+    // SAFETY: our page. On a kernel that does not know this (before 4.14), the handler below must do.
+    unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) };
+    let cell: *mut Cell = page.cast();
+    match CELL.compare_exchange(ptr::null_mut(), cell, AcqRel, Acquire) {
+        Ok(_) => {
+            // Should it fail, for want of memory, the page alone does for all but the descriptors, which
+            // children then keep open.
+            // SAFETY: the handler is there for ever: the library is not unloadable.
+            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            // SAFETY: never unmapped.
+            Ok(unsafe { &*cell })
+        }
+        Err(first) => {
+            // SAFETY: our page, which nobody has seen; `first` is never unmapped.
+            unsafe {
+                libc::munmap(page, bytes);
+                Ok(&*first)
+            }
+        }
+    }
+}
+
+/// The same pointer in memory that a child inherits: what its parent had.
+static INHERITED: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
+
+/// Run by fork() in the child. It takes no lock and allocates nothing.
+extern "C" fn in_child() {
+    // SAFETY: never unmapped.
+    if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
+        cell.store(ptr::null_mut(), Release);
+    }
+    // SAFETY: never freed; a copy of the parent's, as it was when it forked.
+    if let Some(parent) = unsafe { INHERITED.swap(ptr::null_mut(), AcqRel).as_ref() } {
+        // SAFETY: descriptors that a context of the parent's owns, in the child.
+        parent
+            .registry
+            .abandon(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd) }), blank_view);
+    }
+}
+
+/// At a normal end of the process.
+extern "C" fn at_exit() {
+    let Some(global) = global() else { return };
+    global.registry.for_each(|context| context.drain());
+}
+
+/// Run by exit() after all that the program has registered with atexit().
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = at_exit;

@@ -1,0 +1,697 @@
+//! Requests: the memory that one holds from submit until its event has left the library, and how
+//! a record of the caller's becomes one.
+//!
+//! The event is laid out at submit, attribute returns included: completing a request fills in numbers,
+//! and neither allocates nor fails.
+
+use crate::abi::{
+    IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb_attr_ret, iocb2,
+};
+use crate::attr::{self, Bound};
+use libc::{EINVAL, EOPNOTSUPP};
+use std::alloc::{Layout, alloc, dealloc};
+use std::cell::UnsafeCell;
+use std::mem::{MaybeUninit, size_of};
+use std::ptr::{self, NonNull};
+
+/// A system call: what is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub nr: u32,
+    pub args: [u64; 6],
+}
+
+/// Words of an event without attribute returns.
+const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
+const RES_WORD: usize = 2;
+
+/// Words of the largest event: every attribute is an unknown one of 16 bytes, or each known one
+/// once with its payload.
+const EVENT_WORDS_MAX: usize =
+    EVENT_WORDS + IOCB2_ATTR_BYTES_MAX as usize / 8 + attr::PAYLOAD_WORDS_ALL;
+
+/// The head of a request. The words of its event follow it in memory.
+///
+/// All but `link` is written while the request is built and read-only afterwards, so that a scan of a list,
+/// under the context's lock, may look at it while a worker carries it out; the event's words belong to
+/// whoever has the [`Req`].
+#[repr(C, align(8))]
+struct Head {
+    /// Written and read under the lock of the list that the request is on.
+    link: UnsafeCell<Link>,
+    data: u64,
+    call: Call,
+    /// 0, or the negative errno with which the request completes without its call being made.
+    refused: i32,
+    event_words: u32,
+    class: Class,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+struct Link {
+    next: *mut Head,
+    prev: *mut Head,
+}
+
+/// How much event a slot has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    Small,
+    Large,
+}
+
+/// A small slot: requests without attributes, or with a few.
+const SMALL_BYTES: usize = 192;
+const SMALL_WORDS: usize = (SMALL_BYTES - size_of::<Head>()) / 8;
+const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multiple_of(64);
+
+const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + 3);
+
+impl Class {
+    fn of(event_words: usize) -> Class {
+        if event_words <= SMALL_WORDS {
+            Class::Small
+        } else {
+            Class::Large
+        }
+    }
+
+    const fn slot_bytes(self) -> usize {
+        match self {
+            Class::Small => SMALL_BYTES,
+            Class::Large => LARGE_BYTES,
+        }
+    }
+}
+
+/// A request: the right to carry it out and to write its event. Exactly one exists for each
+/// accepted request; it goes back to the [`Slab`] that it came from.
+pub struct Req(NonNull<Head>);
+
+// SAFETY: a Req is the only owner of its event's words, and the rest of the request does not
+// change, but for the links, which are touched under a lock only (see `List`).
+unsafe impl Send for Req {}
+
+impl Req {
+    fn head(&self) -> &Head {
+        // SAFETY: a Req points to a built request in a slab that outlives it (the context's, which is
+        // dropped only when no request is in flight).
+        unsafe { self.0.as_ref() }
+    }
+
+    fn event_ptr(&self) -> *mut u64 {
+        // SAFETY: the event's words begin one Head after the head, within the slot.
+        unsafe { self.0.as_ptr().add(1).cast() }
+    }
+
+    pub fn call(&self) -> &Call {
+        &self.head().call
+    }
+
+    pub fn refused(&self) -> i32 {
+        self.head().refused
+    }
+
+    pub fn bound(&self) -> Bound {
+        self.head().bound
+    }
+
+    pub fn event(&self) -> &[u64] {
+        // SAFETY: `event_words` words were written when the request was built; &self of the one
+        // owner keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.event_ptr(), self.head().event_words as usize) }
+    }
+
+    pub fn event_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as above, and &mut self of the one owner.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.event_ptr(), self.head().event_words as usize)
+        }
+    }
+
+    pub fn event_bytes(&self) -> u32 {
+        self.head().event_words * 8
+    }
+
+    pub fn set_res(&mut self, res: i64) {
+        self.event_mut()[RES_WORD] = res as u64;
+    }
+}
+
+/// Why a record was not taken: it, and what follows it, is malformed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Where an event is laid out before its slot is known.
+pub struct Scratch([MaybeUninit<u64>; EVENT_WORDS_MAX]);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Scratch([MaybeUninit::uninit(); EVENT_WORDS_MAX])
+    }
+}
+
+/// A record of the caller's, checked and copied; its attribute returns are in the scratch space.
+pub struct Record {
+    pub bytes: usize,
+    data: u64,
+    call: Call,
+    refused: i32,
+    event_words: usize,
+    bound: Bound,
+}
+
+impl Record {
+    /// Reads the record at `src`, of which `avail` bytes may be read.
+    ///
+    /// Every field is read once: the caller's memory may change meanwhile, and what was checked must be
+    /// what is used.
+    ///
+    /// # Safety
+    /// `src` is aligned to 8 and `avail` bytes behind it are readable.
+    pub unsafe fn read(
+        src: *const u8,
+        avail: usize,
+        clock: &attr::SubmitClock,
+        scratch: &mut Scratch,
+    ) -> Result<Record, Malformed> {
+        if avail < size_of::<iocb2>() {
+            return Err(Malformed);
+        }
+        // SAFETY: 64 readable, aligned bytes. Volatile: read once, as they are now.
+        let iocb = unsafe { ptr::read_volatile(src.cast::<iocb2>()) };
+        let bytes = iocb.bytes as usize;
+        let attrs = bytes.wrapping_sub(size_of::<iocb2>());
+        if attrs > IOCB2_ATTR_BYTES_MAX as usize || bytes > avail || bytes % 8 != 0 {
+            return Err(Malformed);
+        }
+        let mut record = Record {
+            bytes,
+            data: iocb.data,
+            call: Call {
+                nr: iocb.nr,
+                args: iocb.args,
+            },
+            refused: 0,
+            event_words: EVENT_WORDS,
+            bound: Bound::NONE,
+        };
+        if attrs != 0 {
+            // SAFETY: the record's `bytes` are within `avail`.
+            unsafe { record.read_attrs(src.add(size_of::<iocb2>()), attrs, clock, scratch)? };
+        }
+        Ok(record)
+    }
+
+    /// # Safety
+    /// As for [`Record::read`], for the `left` bytes of attributes at `src`.
+    unsafe fn read_attrs(
+        &mut self,
+        mut src: *const u8,
+        mut left: usize,
+        clock: &attr::SubmitClock,
+        scratch: &mut Scratch,
+    ) -> Result<(), Malformed> {
+        const HEAD: usize = size_of::<iocb_attr>();
+        while left != 0 {
+            if left < HEAD {
+                return Err(Malformed);
+            }
+            // SAFETY: HEAD readable bytes, aligned to 8 (every size so far was a multiple of it).
+            let attr = unsafe { ptr::read_volatile(src.cast::<iocb_attr>()) };
+            let bytes = usize::from(attr.bytes);
+            if bytes < HEAD || bytes % 8 != 0 || bytes > left {
+                return Err(Malformed);
+            }
+            let out = &mut scratch.0[self.event_words..];
+            let known = attr::find(attr.id);
+            let mut ret = match known {
+                None => -EOPNOTSUPP,
+                Some(handler)
+                    if bytes - HEAD != handler.payload_in() * 8
+                        || attr.flags & !IOCB_ATTR_F_REQUIRED != 0
+                        || self.bound.has(attr.id) =>
+                {
+                    -EINVAL
+                }
+                Some(_) => 0,
+            };
+            let mut words = size_of::<iocb_attr_ret>() / 8;
+            if let (0, Some(handler)) = (ret, known) {
+                let mut input = [0; attr::PAYLOAD_WORDS_MAX];
+                let input = &mut input[..handler.payload_in()];
+                for (i, word) in input.iter_mut().enumerate() {
+                    // SAFETY: the payload is within the attribute's bytes, which are within `left`.
+                    *word = unsafe { ptr::read_volatile(src.add(HEAD).cast::<u64>().add(i)) };
+                }
+                let payload = &mut out[words..][..handler.payload_out()];
+                let payload = write_zeros(payload);
+                match handler.submitted(input, payload, clock) {
+                    Ok(()) => {
+                        self.bound.bind(attr.id, self.event_words + words);
+                        words += handler.payload_out();
+                    }
+                    Err(errno) => ret = -(errno as i32),
+                }
+            }
+            // struct iocb_attr_ret, as two words in memory order.
+            let head = iocb_attr_ret {
+                bytes: (words * 8) as u16,
+                id: attr.id,
+                ret,
+                cookie: attr.cookie,
+            };
+            // SAFETY: `iocb_attr_ret` is two words without padding.
+            let [first, second] = unsafe { std::mem::transmute::<iocb_attr_ret, [u64; 2]>(head) };
+            out[0].write(first);
+            out[1].write(second);
+            if ret != 0 && attr.flags & IOCB_ATTR_F_REQUIRED != 0 && self.refused == 0 {
+                self.refused = ret;
+            }
+            self.event_words += words;
+            // SAFETY: `bytes` are within `left`.
+            src = unsafe { src.add(bytes) };
+            left -= bytes;
+        }
+        Ok(())
+    }
+
+    pub fn class(&self) -> Class {
+        Class::of(self.event_words)
+    }
+
+    pub fn event_bytes(&self) -> usize {
+        self.event_words * 8
+    }
+
+    /// Makes the request in a slot of its class.
+    pub fn build(&self, slot: FreeSlot, scratch: &Scratch) -> Req {
+        assert!(slot.class == self.class());
+        let head = Head {
+            link: UnsafeCell::new(Link {
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+            }),
+            data: self.data,
+            call: self.call,
+            refused: self.refused,
+            event_words: self.event_words as u32,
+            class: slot.class,
+            bound: self.bound,
+        };
+        let req = Req(slot.at);
+        // SAFETY: the slot is free, so nobody else looks at it, and has room for the head and an
+        // event of its class, which is the record's (asserted). `read_attrs` wrote the scratch
+        // space from the event's end to `event_words`.
+        unsafe {
+            slot.at.as_ptr().write(head);
+            let event = req.event_ptr();
+            event.write(u64_of([self.event_bytes() as u32, 0]));
+            event.add(1).write(self.data);
+            event.add(RES_WORD).write(0);
+            let returns = scratch.0[EVENT_WORDS..].as_ptr().cast::<u64>();
+            ptr::copy_nonoverlapping(
+                returns,
+                event.add(EVENT_WORDS),
+                self.event_words - EVENT_WORDS,
+            );
+        }
+        req
+    }
+}
+
+fn u64_of(halves: [u32; 2]) -> u64 {
+    // SAFETY: plain numbers of the same size, in memory order.
+    unsafe { std::mem::transmute(halves) }
+}
+
+fn write_zeros(words: &mut [MaybeUninit<u64>]) -> &mut [u64] {
+    for word in words.iter_mut() {
+        word.write(0);
+    }
+    // SAFETY: all were written just now; MaybeUninit<u64> has the layout of u64.
+    unsafe { &mut *(ptr::from_mut(words) as *mut [u64]) }
+}
+
+/// A request's place that is not in use.
+pub struct FreeSlot {
+    at: NonNull<Head>,
+    class: Class,
+}
+
+/// Places that are not in use, of one class, linked through their first word.
+pub struct FreeList {
+    class: Class,
+    first: *mut Head,
+    len: usize,
+}
+
+// SAFETY: it owns the places.
+unsafe impl Send for FreeList {}
+
+impl FreeList {
+    pub const fn new(class: Class) -> FreeList {
+        FreeList {
+            class,
+            first: ptr::null_mut(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn take(&mut self) -> Option<FreeSlot> {
+        let at = NonNull::new(self.first)?;
+        // SAFETY: a free place begins with the pointer to the next one (`push`).
+        self.first = unsafe { at.cast::<*mut Head>().read() };
+        self.len -= 1;
+        Some(FreeSlot {
+            at,
+            class: self.class,
+        })
+    }
+
+    fn push(&mut self, at: NonNull<Head>) {
+        // SAFETY: the place is unused and large enough for a pointer.
+        unsafe { at.cast::<*mut Head>().write(self.first) };
+        self.first = at.as_ptr();
+        self.len += 1;
+    }
+
+    /// Moves up to `wanted` places from `other` to this list.
+    pub fn take_from(&mut self, other: &mut FreeList, wanted: usize) {
+        assert!(self.class == other.class);
+        if self.len == 0 && other.len <= wanted {
+            std::mem::swap(self, other);
+            return;
+        }
+        for _ in 0..wanted {
+            let Some(slot) = other.take() else { break };
+            self.push(slot.at);
+        }
+    }
+}
+
+/// A piece of memory for several requests of one class, before it joins a [`Slab`].
+pub struct Chunk {
+    at: NonNull<ChunkHead>,
+}
+
+#[repr(C, align(64))]
+struct ChunkHead {
+    next: *mut ChunkHead,
+    slots: usize,
+    class: Class,
+}
+
+impl Chunk {
+    fn layout(class: Class, slots: usize) -> Option<Layout> {
+        let bytes = slots
+            .checked_mul(class.slot_bytes())?
+            .checked_add(size_of::<ChunkHead>())?;
+        Layout::from_size_align(bytes, 64).ok()
+    }
+
+    /// None if there is no memory. Called without a lock: the allocator may make system calls.
+    pub fn new(class: Class, slots: usize) -> Option<Chunk> {
+        let layout = Self::layout(class, slots)?;
+        // SAFETY: the layout is not empty.
+        let at = NonNull::new(unsafe { alloc(layout) })?.cast::<ChunkHead>();
+        // SAFETY: fresh memory, large and aligned enough for a ChunkHead.
+        unsafe {
+            at.write(ChunkHead {
+                next: ptr::null_mut(),
+                slots,
+                class,
+            })
+        };
+        Some(Chunk { at })
+    }
+}
+
+/// Free slots of one class, and the chunks that they come from. Grows, and gives its memory back
+/// when it is dropped.
+pub struct Slab {
+    pub free: FreeList,
+    chunks: *mut ChunkHead,
+    /// Slots in all chunks.
+    slots: usize,
+}
+
+// SAFETY: it owns the chunks; the pointers go nowhere else.
+unsafe impl Send for Slab {}
+
+impl Slab {
+    pub const fn new(class: Class) -> Slab {
+        Slab {
+            free: FreeList::new(class),
+            chunks: ptr::null_mut(),
+            slots: 0,
+        }
+    }
+
+    /// How many slots the next chunk should have, to serve `wanted` more requests: doubling, in
+    /// pieces that the allocator has an easy time with.
+    pub fn growth(&self, wanted: usize) -> usize {
+        let (first, most) = match self.free.class {
+            Class::Small => (16, 1024),
+            Class::Large => (2, 64),
+        };
+        wanted.max(self.slots).clamp(first, most)
+    }
+
+    pub fn add(&mut self, chunk: Chunk) {
+        // SAFETY: the chunk is ours now, and was made with `slots` slots of its class behind the head.
+        unsafe {
+            let head = chunk.at.as_ptr();
+            let ChunkHead { class, slots, .. } = *head;
+            assert!(class == self.free.class);
+            (*head).next = self.chunks;
+            self.chunks = head;
+            self.slots += slots;
+            let first = head.add(1).cast::<u8>();
+            for i in (0..slots).rev() {
+                self.free.push(NonNull::new_unchecked(
+                    first.add(i * class.slot_bytes()).cast(),
+                ));
+            }
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        while let Some(chunk) = NonNull::new(self.chunks) {
+            // SAFETY: made by `Chunk::new` with this layout; no request is in use any more: the
+            // context is dropped when none is in flight.
+            unsafe {
+                self.chunks = (*chunk.as_ptr()).next;
+                let layout = Chunk::layout((*chunk.as_ptr()).class, (*chunk.as_ptr()).slots);
+                dealloc(chunk.as_ptr().cast(), layout.unwrap_unchecked());
+            }
+        }
+    }
+}
+
+/// The memory of a context's requests.
+pub struct Slabs {
+    small: Slab,
+    large: Slab,
+}
+
+impl Slabs {
+    pub const fn new() -> Slabs {
+        Slabs {
+            small: Slab::new(Class::Small),
+            large: Slab::new(Class::Large),
+        }
+    }
+
+    pub fn of(&mut self, class: Class) -> &mut Slab {
+        match class {
+            Class::Small => &mut self.small,
+            Class::Large => &mut self.large,
+        }
+    }
+
+    /// Takes back a request whose event has left the library.
+    pub fn free(&mut self, req: Req) {
+        let class = req.head().class;
+        self.of(class).free.push(req.0);
+    }
+}
+
+/// A list of requests, in order. Its methods are called under the lock that guards it.
+pub struct List {
+    head: *mut Head,
+    tail: *mut Head,
+}
+
+// SAFETY: it owns the requests that are on it.
+unsafe impl Send for List {}
+
+impl List {
+    pub const fn new() -> List {
+        List {
+            head: ptr::null_mut(),
+            tail: ptr::null_mut(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.head.is_null()
+    }
+
+    pub fn push(&mut self, req: Req) {
+        self.link(req.0.as_ptr());
+    }
+
+    /// Puts a request at the front, from where it was taken.
+    pub fn push_front(&mut self, req: Req) {
+        let at = req.0.as_ptr();
+        // SAFETY: as in `link`.
+        unsafe {
+            *(*at).link.get() = Link {
+                next: self.head,
+                prev: ptr::null_mut(),
+            }
+        };
+        match NonNull::new(self.head) {
+            // SAFETY: on this list.
+            Some(head) => unsafe { (*(*head.as_ptr()).link.get()).prev = at },
+            None => self.tail = at,
+        }
+        self.head = at;
+    }
+
+    /// Moves all of `other` to the end.
+    pub fn append(&mut self, other: &mut List) {
+        if other.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            self.head = other.head;
+        } else {
+            // SAFETY: both are on lists that we have exclusively.
+            unsafe {
+                (*(*self.tail).link.get()).next = other.head;
+                (*(*other.head).link.get()).prev = self.tail;
+            }
+        }
+        self.tail = other.tail;
+        *other = List::new();
+    }
+
+    pub fn pop(&mut self) -> Option<Req> {
+        let at = NonNull::new(self.head)?;
+        self.unlink(at.as_ptr());
+        Some(Req(at))
+    }
+
+    pub fn front(&self) -> Option<&[u64]> {
+        let at = NonNull::new(self.head)?;
+        // SAFETY: requests on this list are owned by it, and the words live as long as the request,
+        // which stays while the list is borrowed.
+        unsafe {
+            Some(std::slice::from_raw_parts(
+                at.as_ptr().add(1).cast(),
+                at.as_ref().event_words as usize,
+            ))
+        }
+    }
+
+    /// Takes the first request that `wanted` says yes to.
+    pub fn remove_first(&mut self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
+        let at = self.find(wanted)?;
+        self.unlink(at.as_ptr());
+        Some(Req(at))
+    }
+
+    fn find(&self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<NonNull<Head>> {
+        let mut at = NonNull::new(self.head);
+        while let Some(here) = at {
+            // SAFETY: a request stays while it is on a list, and what is read here does not change.
+            let head = unsafe { here.as_ref() };
+            if wanted(head.data, &head.call) {
+                break;
+            }
+            // SAFETY: links are read under the list's lock.
+            at = NonNull::new(unsafe { (*head.link.get()).next });
+        }
+        at
+    }
+
+    fn link(&mut self, at: *mut Head) {
+        // SAFETY: whoever calls has the request, or (`Running`) the right to link it; links are only
+        // touched under the lock that guards the list, which &mut self stands for.
+        unsafe {
+            *(*at).link.get() = Link {
+                next: ptr::null_mut(),
+                prev: self.tail,
+            }
+        };
+        match NonNull::new(self.tail) {
+            // SAFETY: on this list.
+            Some(tail) => unsafe { (*(*tail.as_ptr()).link.get()).next = at },
+            None => self.head = at,
+        }
+        self.tail = at;
+    }
+
+    fn unlink(&mut self, at: *mut Head) {
+        // SAFETY: `at` is on this list, and so are its neighbours.
+        unsafe {
+            let Link { next, prev } = *(*at).link.get();
+            match NonNull::new(prev) {
+                Some(prev) => (*(*prev.as_ptr()).link.get()).next = next,
+                None => self.head = next,
+            }
+            match NonNull::new(next) {
+                Some(next) => (*(*next.as_ptr()).link.get()).prev = prev,
+                None => self.tail = prev,
+            }
+        }
+    }
+}
+
+/// The requests that are being carried out. It does not own them: whoever carries one out does.
+pub struct Running {
+    list: List,
+    len: u32,
+}
+
+impl Running {
+    pub const fn new() -> Running {
+        Running {
+            list: List::new(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub fn enter(&mut self, req: &Req) {
+        self.list.link(req.0.as_ptr());
+        self.len += 1;
+    }
+
+    pub fn leave(&mut self, req: &Req) {
+        self.list.unlink(req.0.as_ptr());
+        self.len -= 1;
+    }
+
+    pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {
+        self.list.find(wanted).is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        debug_assert!(self.len == 0);
+    }
+}

@@ -1,0 +1,263 @@
+//! The ring's memory: a sealed memfd, mapped for the program (header, then the data area twice in a
+//! row) and once more for the library itself.
+
+use super::Header;
+use crate::sys::Result;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::stat::Mode;
+use nix::unistd::ftruncate;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+/// Linux 5.1; libc and nix do not have the name everywhere.
+const F_SEAL_FUTURE_WRITE: i32 = 0x10;
+
+/// A mapping that is unmapped when it is dropped.
+struct Mapping {
+    at: NonNull<c_void>,
+    bytes: usize,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us, and nobody has a reference into it any more.
+        let _ = unsafe { munmap(self.at, self.bytes) };
+    }
+}
+
+/// The program's view. Not dropped like a mapping of ours: the program may have unmapped or moved
+/// it, and have something else there now.
+pub struct View {
+    at: NonNull<c_void>,
+    bytes: usize,
+}
+
+pub struct RingMem {
+    ours: Mapping,
+    view: View,
+    fd: OwnedFd,
+    header_bytes: usize,
+    ring_bytes: usize,
+    pub sealed: bool,
+}
+
+// SAFETY: plain memory, shared with the program anyway; all access is through atomics.
+unsafe impl Send for RingMem {}
+// SAFETY: as above.
+unsafe impl Sync for RingMem {}
+
+pub fn page_bytes() -> usize {
+    // SAFETY: no arguments but a constant.
+    (unsafe { libc::sysconf(libc::_SC_PAGESIZE) }) as usize
+}
+
+impl RingMem {
+    /// `ring_bytes` is a power of two and at least a page.
+    pub fn new(ring_bytes: usize) -> Result<RingMem> {
+        let header_bytes = page_bytes();
+        let file_bytes = header_bytes + ring_bytes;
+        let fd = memfd_create(
+            c"aio2-ring",
+            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+        )?;
+        ftruncate(&fd, file_bytes as libc::off_t)?;
+        fcntl(
+            &fd,
+            FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
+        )?;
+
+        // SAFETY: a new mapping wherever the kernel likes; the file has that size and keeps it.
+        let at = unsafe { map(None, file_bytes, &fd, 0, MapFlags::empty())? };
+        let ours = Mapping {
+            at,
+            bytes: file_bytes,
+        };
+
+        // A place for header, data and data again; then the file is mapped into it piece by piece.
+        let view_bytes = header_bytes + 2 * ring_bytes;
+        // SAFETY: a new mapping without access.
+        let at = unsafe {
+            mmap_anonymous(
+                None,
+                nonzero(view_bytes)?,
+                ProtFlags::PROT_NONE,
+                MapFlags::MAP_PRIVATE,
+            )?
+        };
+        let reserved = Mapping {
+            at,
+            bytes: view_bytes,
+        };
+        let start = at.as_ptr() as usize;
+        // SAFETY: MAP_FIXED within the place that was just reserved, and nothing else.
+        unsafe {
+            map(Some(start), file_bytes, &fd, 0, MapFlags::MAP_FIXED)?;
+            map(
+                Some(start + file_bytes),
+                ring_bytes,
+                &fd,
+                header_bytes,
+                MapFlags::MAP_FIXED,
+            )?;
+        }
+        // A child has no contexts: it must not reap the parent's events.
+        // SAFETY: both ranges are mapped, by us.
+        unsafe {
+            madvise(ours.at, ours.bytes, MmapAdvise::MADV_DONTFORK)?;
+            madvise(reserved.at, reserved.bytes, MmapAdvise::MADV_DONTFORK)?;
+        }
+        // After this the memory cannot be mapped for writing again, and no seal can be added.
+        // SAFETY: an fcntl with an integer argument.
+        let sealed = unsafe {
+            let seals = F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
+            libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) == 0
+        };
+        if !sealed {
+            fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL))?;
+        }
+        std::mem::forget(reserved);
+        Ok(RingMem {
+            ours,
+            view: View {
+                at,
+                bytes: view_bytes,
+            },
+            fd,
+            header_bytes,
+            ring_bytes,
+            sealed,
+        })
+    }
+
+    pub fn header(&self) -> &Header {
+        // SAFETY: the mapping is at least a page, aligned to one, and consists of atomics only;
+        // any content is a valid Header.
+        unsafe { self.ours.at.cast().as_ref() }
+    }
+
+    pub fn data(&self) -> &[AtomicU64] {
+        // SAFETY: `ring_bytes` bytes behind the header are mapped; any content is valid.
+        unsafe {
+            let at = self.ours.at.as_ptr().byte_add(self.header_bytes).cast();
+            std::slice::from_raw_parts(at, self.ring_bytes / 8)
+        }
+    }
+
+    pub fn header_bytes(&self) -> usize {
+        self.header_bytes
+    }
+
+    /// The program's view: the context's handle.
+    pub fn view(&self) -> usize {
+        self.view.at.as_ptr() as usize
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// A new descriptor that cannot be mapped for writing.
+    pub fn open_read_only(&self) -> Result<OwnedFd> {
+        use std::io::Write;
+        let mut path = [0; 32];
+        let _ = write!(&mut path[..], "/proc/self/fd/{}\0", self.fd.as_raw_fd());
+        let path = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EBADF)?;
+        match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            // No /proc: the seal alone must do.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) if self.sealed => {
+                let fd = fcntl(self.fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(0))?;
+                // SAFETY: a new descriptor, ours alone.
+                Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+            other => other,
+        }
+    }
+
+    /// Unmaps the program's view, if it is still ours: the program may have unmapped or moved it, and
+    /// whatever it has at that address now is not for us to touch.
+    fn unmap_view(&self) {
+        // Something is written through our mapping that nobody else has, and looked for in the view.
+        let nonce = crate::sys::monotonic_ns() ^ (self.header().id.load(Acquire) << 32) | 1;
+        self.header().nonce.store(nonce, Release);
+        let mut seen = 0u64;
+        let local = libc::iovec {
+            iov_base: (&raw mut seen).cast(),
+            iov_len: 8,
+        };
+        let at = self.view() + std::mem::offset_of!(Header, nonce);
+        let remote = libc::iovec {
+            iov_base: at as *mut c_void,
+            iov_len: 8,
+        };
+        // SAFETY: the kernel copies 8 bytes into `seen`, or fails if nothing is mapped there.
+        let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+        let ours = match got {
+            8 => seen == nonce,
+            // Not to be found out in this sandbox: do as the kernel does with its AIO ring.
+            -1 => matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM),
+            _ => false,
+        };
+        if ours {
+            // SAFETY: mapped by us; the program gives up the context with io_destroy2().
+            let _ = unsafe { munmap(self.view.at, self.view.bytes) };
+        }
+    }
+}
+
+impl Drop for RingMem {
+    fn drop(&mut self) {
+        self.unmap_view();
+    }
+}
+
+/// Puts an empty header where an inherited handle of the parent's points: reaping from it finds nothing,
+/// where it would else find no memory. The child's alone, and only if the place is free.
+pub fn blank_view(at: usize) {
+    // SAFETY: MAP_FIXED_NOREPLACE maps at a free place or not at all.
+    unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        libc::mmap(
+            at as *mut c_void,
+            page_bytes(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        );
+    }
+}
+
+fn nonzero(bytes: usize) -> Result<NonZeroUsize> {
+    NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)
+}
+
+/// # Safety
+/// With MAP_FIXED, the range must be the caller's to map over.
+unsafe fn map(
+    at: Option<usize>,
+    bytes: usize,
+    fd: &OwnedFd,
+    offset: usize,
+    flags: MapFlags,
+) -> Result<NonNull<c_void>> {
+    let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let at = at.and_then(NonZeroUsize::new);
+    // SAFETY: the caller's promise.
+    unsafe {
+        mmap(
+            at,
+            nonzero(bytes)?,
+            prot,
+            MapFlags::MAP_SHARED | flags,
+            fd,
+            offset as libc::off_t,
+        )
+    }
+}

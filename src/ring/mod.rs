@@ -1,0 +1,412 @@
+//! The completion ring and the overflow list behind it.
+//!
+//! Events are published under the context's lock and reaped without it. The overflow list takes
+//! what the ring has no room for; as long as it holds anything, nothing goes into the ring before it, so
+//! that events come out in the order in which they were produced.
+//!
+//! The header and the data are shared with the program, which may write anything there at any
+//! time. So all access is atomic, every position is masked, every size that is read is
+//! checked, and what must be right is kept in [`Backlog`], where the program cannot reach it.
+
+#[cfg(not(loom))]
+mod mem;
+#[cfg(loom)]
+#[path = "model_mem.rs"]
+mod mem;
+#[cfg(all(test, loom))]
+mod model;
+
+#[cfg(not(loom))]
+pub use mem::blank_view;
+pub use mem::{RingMem, page_bytes};
+
+use crate::abi::{IO_RING2_MAGIC, IO_RING2_OVERFLOW, IO_RING2_VERSION, io_event2};
+use crate::request::{List, Req, Slabs};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::wait::{WaitList, Wakes};
+use std::mem::size_of;
+
+/// [`crate::abi::io_ring2`], as the library sees it: memory that others write too.
+#[repr(C)]
+pub struct Header {
+    magic: AtomicU32,
+    version: AtomicU32,
+    header_bytes: AtomicU32,
+    ring_bytes: AtomicU32,
+    features: AtomicU64,
+    pub id: AtomicU64,
+    reserved0: [AtomicU64; 4],
+    tail: AtomicU32,
+    flags: AtomicU32,
+    submitted: AtomicU64,
+    completed: AtomicU64,
+    overflowed: AtomicU64,
+    reserved1: [AtomicU64; 4],
+    head: AtomicU32,
+    reserved2: AtomicU32,
+    /// Zero until the context is destroyed: see `RingMem::unmap_view`.
+    pub nonce: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    use crate::abi::io_ring2;
+    use std::mem::offset_of;
+    assert!(offset_of!(Header, features) == offset_of!(io_ring2, features));
+    assert!(offset_of!(Header, tail) == offset_of!(io_ring2, tail));
+    assert!(offset_of!(Header, flags) == offset_of!(io_ring2, flags));
+    assert!(offset_of!(Header, submitted) == offset_of!(io_ring2, submitted));
+    assert!(offset_of!(Header, completed) == offset_of!(io_ring2, completed));
+    assert!(offset_of!(Header, overflowed) == offset_of!(io_ring2, overflowed));
+    assert!(offset_of!(Header, head) == offset_of!(io_ring2, head));
+};
+
+#[cfg(loom)]
+impl Header {
+    fn model() -> Header {
+        let n32 = || AtomicU32::new(0);
+        let n64 = || AtomicU64::new(0);
+        Header {
+            magic: n32(),
+            version: n32(),
+            header_bytes: n32(),
+            ring_bytes: n32(),
+            features: n64(),
+            id: n64(),
+            reserved0: [n64(), n64(), n64(), n64()],
+            tail: n32(),
+            flags: n32(),
+            submitted: n64(),
+            completed: n64(),
+            overflowed: n64(),
+            reserved1: [n64(), n64(), n64(), n64()],
+            head: n32(),
+            reserved2: n32(),
+            nonce: n64(),
+        }
+    }
+}
+
+const EVENT_BYTES: u32 = size_of::<io_event2>() as u32;
+
+/// The caller's buffer, filled from the front.
+pub struct Out {
+    at: *mut u8,
+    len: usize,
+    capacity: usize,
+}
+
+impl Out {
+    /// # Safety
+    /// `capacity` bytes at `at` are the caller's to write to, until the Out is gone.
+    pub unsafe fn new(at: *mut u8, capacity: usize) -> Out {
+        Out {
+            at,
+            len: 0,
+            capacity,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn fits(&self, bytes: usize) -> bool {
+        bytes <= self.capacity - self.len
+    }
+
+    /// Writes a word of an event that fits; it counts only after `advance`.
+    fn write(&mut self, word: usize, value: u64) {
+        debug_assert!(self.fits(word * 8 + 8));
+        // SAFETY: within the capacity: callers have asked `fits` for the whole event. The caller's
+        // buffer need not be aligned.
+        unsafe {
+            self.at
+                .add(self.len + word * 8)
+                .cast::<u64>()
+                .write_unaligned(value)
+        };
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.len += bytes;
+    }
+
+    /// Copies an event; false if it does not fit.
+    pub fn push(&mut self, event: &[u64]) -> bool {
+        let bytes = event.len() * 8;
+        if !self.fits(bytes) {
+            return false;
+        }
+        for (i, &word) in event.iter().enumerate() {
+            self.write(i, word);
+        }
+        self.advance(bytes);
+        true
+    }
+}
+
+/// What is to be had from the ring, or from ring and overflow list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reaped {
+    /// One event was copied.
+    Event,
+    /// There is none.
+    Empty,
+    /// The next event does not fit into what is left of the buffer. It stays.
+    NoRoom,
+    /// The program has written nonsense to the ring.
+    Corrupt,
+}
+
+/// The ring: reaped by anyone at any time, published to under the lock that guards the [`Backlog`].
+pub struct Ring {
+    mem: RingMem,
+    bytes: u32,
+    /// The overflow list holds something. Pairs with the header's flag, which the program may
+    /// overwrite.
+    overflowing: AtomicU32,
+}
+
+/// What is behind the ring, under the context's lock.
+pub struct Backlog {
+    /// Bytes ever published: the truth, of which the header's tail is a copy.
+    tail: u32,
+    overflow: List,
+    overflow_bytes: u64,
+    submitted: u64,
+    completed: u64,
+    overflowed: u64,
+    pub waiters: WaitList,
+}
+
+impl Ring {
+    /// `first` is the first value of the ring's counters: 0, unless a test wants to see them wrap.
+    pub fn new(mem: RingMem, bytes: u32, first: u32) -> (Ring, Backlog) {
+        mem.header().head.store(first, Relaxed);
+        mem.header().tail.store(first, Relaxed);
+        let backlog = Backlog {
+            tail: first,
+            overflow: List::new(),
+            overflow_bytes: 0,
+            submitted: 0,
+            completed: 0,
+            overflowed: 0,
+            waiters: WaitList::new(),
+        };
+        (
+            Ring {
+                mem,
+                bytes,
+                overflowing: AtomicU32::new(0),
+            },
+            backlog,
+        )
+    }
+
+    /// Writes the part of the header that does not change.
+    pub fn describe(&self, header_bytes: u32, features: u64, id: u64) {
+        let header = self.mem.header();
+        header.version.store(IO_RING2_VERSION, Relaxed);
+        header.header_bytes.store(header_bytes, Relaxed);
+        header.ring_bytes.store(self.bytes, Relaxed);
+        header.features.store(features, Relaxed);
+        header.id.store(id, Relaxed);
+        // Release: a monitor that sees the magic sees the rest.
+        header.magic.store(IO_RING2_MAGIC, Release);
+    }
+
+    pub fn mem(&self) -> &RingMem {
+        &self.mem
+    }
+
+    /// Copies the oldest event of the ring to `out`. Any number of threads may do so at once, and beside
+    /// programs that do the same with `io_ring2_reap`, which is this in C.
+    pub fn reap(&self, out: &mut Out) -> Reaped {
+        let header = self.mem.header();
+        loop {
+            // Acquire, and before tail: so this head is never newer than the tail.
+            let head = header.head.load(Acquire);
+            // Acquire: pairs with the release in `put`, behind which the record is written.
+            let tail = header.tail.load(Acquire);
+            let used = tail.wrapping_sub(head);
+            if used == 0 {
+                return Reaped::Empty;
+            }
+            let mut bytes = 0;
+            let mut valid = used <= self.bytes && head % 8 == 0;
+            if valid {
+                bytes = first_half(self.word(head, 0).load(Relaxed));
+                valid = bytes >= EVENT_BYTES && bytes <= used && bytes % 8 == 0;
+            }
+            if valid && out.fits(bytes as usize) {
+                for i in 0..bytes as usize / 8 {
+                    out.write(i, self.word(head, i).load(Relaxed));
+                }
+            } else if header.head.load(Acquire) == head {
+                return if valid {
+                    Reaped::NoRoom
+                } else {
+                    Reaped::Corrupt
+                };
+            } else {
+                continue; // somebody took it while we looked
+            }
+            // Release: our copy is done before the publisher, which acquires head in `put`, may
+            // write over the record.
+            if header
+                .head
+                .compare_exchange(head, head.wrapping_add(bytes), AcqRel, Relaxed)
+                .is_ok()
+            {
+                out.advance(bytes as usize);
+                return Reaped::Event;
+            }
+        }
+    }
+
+    /// Whether the overflow list holds something.
+    pub fn overflowing(&self) -> bool {
+        // Acquire: pairs with the release in `set_overflowing`.
+        self.overflowing.load(Acquire) != 0
+    }
+
+    fn word(&self, counter: u32, i: usize) -> &AtomicU64 {
+        let data = self.mem.data();
+        // The only place where a counter is reduced to a position.
+        &data[(counter as usize / 8).wrapping_add(i) & (data.len() - 1)]
+    }
+
+    /// Counts accepted requests.
+    pub fn accepted(&self, backlog: &mut Backlog, requests: u64) {
+        backlog.submitted += requests;
+        self.mem
+            .header()
+            .submitted
+            .store(backlog.submitted, Relaxed);
+    }
+
+    /// Publishes a completed request's event, which never fails; its memory goes back to the slabs
+    /// as soon as the event is in the ring. Waiters whose wait is over are added to `wakes`.
+    pub fn publish(&self, backlog: &mut Backlog, req: Req, slabs: &mut Slabs, wakes: &mut Wakes) {
+        backlog.completed += 1;
+        let header = self.mem.header();
+        if backlog.overflow.is_empty() && self.put(backlog, req.event()) {
+            slabs.free(req);
+        } else {
+            backlog.overflow_bytes += u64::from(req.event_bytes());
+            backlog.overflow.push(req);
+            backlog.overflowed += 1;
+            header.overflowed.store(backlog.overflowed, Relaxed);
+            self.set_overflowing(true);
+            self.refill(backlog, slabs);
+        }
+        // Release: who sees the count sees the event in the ring, or the flag.
+        header.completed.store(backlog.completed, Release);
+        self.wake(backlog, wakes);
+    }
+
+    /// Adds the waiters whose wait is over to `wakes`.
+    pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
+        if !backlog.waiters.is_empty() {
+            backlog
+                .waiters
+                .take_satisfied(self.available(backlog), wakes);
+        }
+    }
+
+    /// Bytes of events that wait to be reaped. All there could ever be if the ring is corrupt: the
+    /// waiters must come and see.
+    fn available(&self, backlog: &Backlog) -> u64 {
+        let used = backlog
+            .tail
+            .wrapping_sub(self.mem.header().head.load(Acquire));
+        if used > self.bytes {
+            u64::MAX
+        } else {
+            u64::from(used) + backlog.overflow_bytes
+        }
+    }
+
+    /// Writes an event at the tail; false if there is no room.
+    fn put(&self, backlog: &mut Backlog, event: &[u64]) -> bool {
+        let header = self.mem.header();
+        // Acquire: pairs with the reapers' release: they are done with what we write over.
+        let head = header.head.load(Acquire);
+        let used = backlog.tail.wrapping_sub(head);
+        let bytes = event.len() as u32 * 8;
+        // A head that makes no sense leaves no room either.
+        if used > self.bytes || self.bytes - used < bytes {
+            return false;
+        }
+        for (i, &word) in event.iter().enumerate() {
+            self.word(backlog.tail, i).store(word, Relaxed);
+        }
+        backlog.tail = backlog.tail.wrapping_add(bytes);
+        // Release: pairs with the reapers' acquire: they see the record.
+        header.tail.store(backlog.tail, Release);
+        true
+    }
+
+    /// Moves events from the overflow list to the ring, as far as it has room.
+    fn refill(&self, backlog: &mut Backlog, slabs: &mut Slabs) {
+        while let Some(req) = backlog.overflow.pop() {
+            if !self.put(backlog, req.event()) {
+                return backlog.overflow.push_front(req);
+            }
+            backlog.overflow_bytes -= u64::from(req.event_bytes());
+            slabs.free(req);
+        }
+        self.set_overflowing(false);
+    }
+
+    fn set_overflowing(&self, overflowing: bool) {
+        // Release: who sees the flag gone sees the tail behind which the events are now.
+        self.overflowing.store(overflowing.into(), Release);
+        self.mem
+            .header()
+            .flags
+            .store(if overflowing { IO_RING2_OVERFLOW } else { 0 }, Release);
+    }
+
+    /// Copies as many events as there are and fit, first the ring's, then the overflow list's. Under the
+    /// lock the ring does not fill meanwhile, so the order holds.
+    pub fn collect(&self, backlog: &mut Backlog, slabs: &mut Slabs, out: &mut Out) -> Reaped {
+        loop {
+            match self.reap(out) {
+                Reaped::Event => {}
+                Reaped::Empty => break,
+                other => return other,
+            }
+        }
+        if self.mem.header().tail.load(Relaxed) != backlog.tail {
+            return Reaped::Corrupt;
+        }
+        while let Some(event) = backlog.overflow.front() {
+            if !out.push(event) {
+                return Reaped::NoRoom;
+            }
+            if let Some(req) = backlog.overflow.pop() {
+                backlog.overflow_bytes -= u64::from(req.event_bytes());
+                slabs.free(req);
+            }
+        }
+        if self.overflowing() {
+            self.set_overflowing(false);
+        }
+        Reaped::Empty
+    }
+
+    /// Empties a corrupt ring: what was in it is lost, what comes after is not.
+    pub fn reset(&self, backlog: &Backlog) {
+        let header = self.mem.header();
+        header.head.store(backlog.tail, Release);
+        header.tail.store(backlog.tail, Release);
+    }
+}
+
+/// The first 32 bits in memory.
+fn first_half(word: u64) -> u32 {
+    let [a, b, c, d, ..] = word.to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}

@@ -1,0 +1,169 @@
+//! Small system interfaces that have no good safe wrapper elsewhere: clock, futex, threads, errno.
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::time::{ClockId, clock_gettime};
+use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicU32;
+
+pub type Result<T> = core::result::Result<T, Errno>;
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    // Cannot fail: the clock exists on every kernel.
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
+        now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+    })
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// Woken, or for no reason at all: look again.
+    Woken,
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// The end of time: a futex wait with a limit, however far, ends when a signal handler has run, while one
+/// without is restarted by the kernel if the handler was set with SA_RESTART.
+pub const NEVER: u64 = i64::MAX as u64;
+
+/// Sleeps while `*word` is `expected`, until CLOCK_MONOTONIC is `deadline` at the latest.
+pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
+    let limit = libc::timespec {
+        tv_sec: (deadline / 1_000_000_000) as libc::time_t,
+        tv_nsec: (deadline % 1_000_000_000) as libc::c_long,
+    };
+    // SAFETY: the word lives as long as the borrow, the limit until the call returns.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            &limit,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    match ret {
+        0 => Waited::Woken,
+        _ => match Errno::last() {
+            Errno::ETIMEDOUT => Waited::TimedOut,
+            Errno::EINTR => Waited::Interrupted,
+            _ => Waited::Woken,
+        },
+    }
+}
+
+/// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the kernel
+/// then finds nobody there, or a stranger, who has to bear with being woken for no reason.
+pub fn futex_wake(word: *const AtomicU32, count: i32) {
+    // SAFETY: the kernel does not follow the pointer for a private futex's wake.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            count,
+        );
+    }
+}
+
+/// Keeps errno as it was: the library's calls leave it alone.
+pub struct ErrnoGuard(i32);
+
+impl ErrnoGuard {
+    pub fn new() -> Self {
+        ErrnoGuard(Errno::last_raw())
+    }
+}
+
+impl Drop for ErrnoGuard {
+    fn drop(&mut self) {
+        Errno::set_raw(self.0);
+    }
+}
+
+/// Voluntary context switches of this thread so far: how often it gave up the processor to wait.
+pub fn voluntary_switches() -> i64 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the structure is ours; zeroed is a valid value, if the call should fail.
+    unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init().ru_nvcsw
+    }
+}
+
+/// Processors that this process may run on.
+pub fn processors() -> u32 {
+    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: the set is ours and of the size given.
+    let count = unsafe {
+        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) {
+            0 => libc::CPU_COUNT(&set.assume_init()),
+            _ => 1,
+        }
+    };
+    count.max(1) as u32
+}
+
+/// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.
+const STACK_BYTES: usize = 128 << 10;
+
+/// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which reports
+/// failure.
+///
+/// # Safety
+/// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
+pub unsafe fn spawn_detached(
+    entry: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
+    arg: *mut libc::c_void,
+) -> Result<()> {
+    // The new thread inherits the mask: at no time can a signal handler of the program's run there.
+    // libc leaves its internal signals (setuid, cancellation) out of a full set.
+    let mut before = SigSet::empty();
+    pthread_sigmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    )?;
+    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: the attributes are initialised before they are used and destroyed after.
+    let error = unsafe {
+        match libc::pthread_attr_init(attr.as_mut_ptr()) {
+            0 => {
+                libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
+                libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK_BYTES);
+                let error = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), entry, arg);
+                libc::pthread_attr_destroy(attr.as_mut_ptr());
+                error
+            }
+            error => error,
+        }
+    };
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_raw(error))
+    }
+}
+
+/// Moves `value` to the heap; an error where `Box::new` would abort.
+pub fn try_box<T>(value: T) -> Result<Box<T>> {
+    const { assert!(size_of::<T>() != 0) };
+    // SAFETY: the layout is not empty; the memory is written before the Box takes it over, with
+    // the layout with which Box will free it.
+    unsafe {
+        let at = std::alloc::alloc(std::alloc::Layout::new::<T>()).cast::<T>();
+        if at.is_null() {
+            return Err(Errno::ENOMEM);
+        }
+        at.write(value);
+        Ok(Box::from_raw(at))
+    }
+}

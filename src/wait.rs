@@ -1,0 +1,261 @@
+//! Waiting for events: who waits, for how much, and how they are woken.
+//!
+//! A waiter is on its caller's stack and on the context's list while it waits. Whoever publishes takes
+//! those off the list, under the lock, whose wait is over, and wakes them after the lock is released. A waiter that
+//! was taken off waits until its waker is done with it before it goes away.
+
+use crate::sync::{Acquire, AtomicU32, Release};
+use crate::sys::Waited;
+use std::cell::Cell;
+use std::os::fd::RawFd;
+use std::ptr::NonNull;
+
+/// One wait of one caller.
+pub struct Waiter {
+    /// Bytes of events that end the wait. Written before it is listed.
+    need: Cell<u64>,
+    /// On a WaitList or on a Wakes: under the lock while listed, then the waker's.
+    next: Cell<Option<NonNull<Waiter>>>,
+    /// Under the lock.
+    listed: Cell<bool>,
+    parker: Parker,
+}
+
+impl Waiter {
+    /// `fd` is an eventfd that is to be written to, for a waiter that sleeps in poll(2).
+    pub fn new(fd: Option<RawFd>) -> Waiter {
+        Waiter {
+            need: Cell::new(0),
+            next: Cell::new(None),
+            listed: Cell::new(false),
+            parker: Parker::new(fd),
+        }
+    }
+
+    /// Sleeps until woken or until CLOCK_MONOTONIC is `deadline`.
+    pub fn park(&self, deadline: u64) -> Waited {
+        self.parker.park(deadline)
+    }
+
+    /// Whether a waker has been here.
+    pub fn woken(&self) -> bool {
+        self.parker.woken()
+    }
+}
+
+/// The waiters of a context, first come first.
+pub struct WaitList {
+    first: Option<NonNull<Waiter>>,
+}
+
+// SAFETY: the waiters on the list are touched under its lock only; the rest of a Waiter is atomic.
+unsafe impl Send for WaitList {}
+
+impl WaitList {
+    pub const fn new() -> WaitList {
+        WaitList { first: None }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Lists a waiter for `need` bytes. It must stay where it is until `leave` has said that it may go.
+    pub fn enter(&mut self, waiter: &Waiter, need: u64) {
+        waiter.parker.reset();
+        waiter.need.set(need);
+        waiter.next.set(None);
+        waiter.listed.set(true);
+        let at = Some(NonNull::from(waiter));
+        let mut last = self.first;
+        while let Some(here) = last {
+            // SAFETY: listed waiters stay until they are taken off, under the lock that we have.
+            let next = unsafe { here.as_ref() }.next.get();
+            if next.is_none() {
+                break;
+            }
+            last = next;
+        }
+        match last {
+            // SAFETY: as above.
+            Some(here) => unsafe { here.as_ref() }.next.set(at),
+            None => self.first = at,
+        }
+    }
+
+    /// Takes a waiter off the list, if a waker has not done so. False: a waker has it; the waiter
+    /// must not go before it is `woken`.
+    pub fn leave(&mut self, waiter: &Waiter) -> bool {
+        if !waiter.listed.get() {
+            return waiter.woken();
+        }
+        self.retain(|here| !std::ptr::eq(here, waiter), |_| {});
+        true
+    }
+
+    /// Takes the waiters off to whom `bytes` are enough, one after another, each with its share.
+    pub fn take_satisfied(&mut self, mut bytes: u64, wakes: &mut Wakes) {
+        self.retain(
+            |here| {
+                if here.need.get() > bytes {
+                    return true;
+                }
+                bytes -= here.need.get();
+                false
+            },
+            |here| wakes.add(here),
+        );
+    }
+
+    /// Takes all off.
+    pub fn take_all(&mut self, wakes: &mut Wakes) {
+        self.retain(|_| false, |here| wakes.add(here));
+    }
+
+    fn retain(
+        &mut self,
+        mut keep: impl FnMut(&Waiter) -> bool,
+        mut off: impl FnMut(NonNull<Waiter>),
+    ) {
+        let mut last: Option<NonNull<Waiter>> = None;
+        let mut at = self.first;
+        while let Some(here) = at {
+            // SAFETY: listed waiters stay until they are taken off, under the lock that we have.
+            let waiter = unsafe { here.as_ref() };
+            at = waiter.next.get();
+            if keep(waiter) {
+                last = Some(here);
+                continue;
+            }
+            match last {
+                // SAFETY: as above.
+                Some(last) => unsafe { last.as_ref() }.next.set(at),
+                None => self.first = at,
+            }
+            waiter.listed.set(false);
+            off(here);
+        }
+    }
+}
+
+/// Waiters that are to be woken when the lock has been released.
+#[must_use]
+pub struct Wakes {
+    first: Option<NonNull<Waiter>>,
+}
+
+impl Wakes {
+    pub const fn new() -> Wakes {
+        Wakes { first: None }
+    }
+
+    fn add(&mut self, at: NonNull<Waiter>) {
+        // SAFETY: just taken off the list; it waits until it is woken.
+        unsafe { at.as_ref() }.next.set(self.first);
+        self.first = Some(at);
+    }
+
+    /// Wakes them. Called without the lock.
+    pub fn wake(&mut self) {
+        while let Some(at) = self.first {
+            // SAFETY: a waiter that was taken off stays until `unpark` has told it; what is needed of
+            // it is read before that.
+            self.first = unsafe { at.as_ref() }.next.get();
+            Parker::unpark(at);
+        }
+    }
+}
+
+/// Where a waiter sleeps.
+#[cfg(not(loom))]
+struct Parker {
+    /// 1 once woken. The waker's last touch.
+    word: AtomicU32,
+    fd: Option<RawFd>,
+}
+
+#[cfg(not(loom))]
+impl Parker {
+    fn new(fd: Option<RawFd>) -> Parker {
+        Parker {
+            word: AtomicU32::new(0),
+            fd,
+        }
+    }
+
+    fn reset(&self) {
+        // Before it is listed: the lock orders it before any waker.
+        self.word.store(0, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn woken(&self) -> bool {
+        // Acquire: pairs with the release in `unpark`: the waker is done with the waiter.
+        self.word.load(Acquire) != 0
+    }
+
+    fn park(&self, deadline: u64) -> Waited {
+        if self.woken() {
+            Waited::Woken
+        } else {
+            crate::sys::futex_wait(&self.word, 0, deadline)
+        }
+    }
+
+    fn unpark(at: NonNull<Waiter>) {
+        // SAFETY: the waiter stays until the word is 1.
+        let parker = unsafe { &at.as_ref().parker };
+        if let Some(fd) = parker.fd {
+            // Before the word: the waiter closes the descriptor once it has seen that.
+            // SAFETY: writes eight bytes of ours to an eventfd that is still open.
+            unsafe { libc::write(fd, (&raw const EVENTFD_ONE).cast(), 8) };
+        }
+        let word: *const AtomicU32 = &parker.word;
+        // Release: pairs with the acquire in `woken`. From here on the waiter may be gone.
+        parker.word.store(1, Release);
+        crate::sys::futex_wake(word, 1);
+    }
+}
+
+#[cfg(not(loom))]
+static EVENTFD_ONE: u64 = 1;
+
+/// In a model: the same, of loom's parts.
+#[cfg(loom)]
+struct Parker {
+    woken: loom::sync::Arc<(loom::sync::Mutex<bool>, loom::sync::Condvar)>,
+}
+
+#[cfg(loom)]
+impl Parker {
+    fn new(_fd: Option<RawFd>) -> Parker {
+        Parker {
+            woken: loom::sync::Arc::new((
+                loom::sync::Mutex::new(false),
+                loom::sync::Condvar::new(),
+            )),
+        }
+    }
+
+    fn reset(&self) {
+        *self.woken.0.lock().unwrap() = false;
+    }
+
+    fn woken(&self) -> bool {
+        *self.woken.0.lock().unwrap()
+    }
+
+    fn park(&self, _deadline: u64) -> Waited {
+        let mut woken = self.woken.0.lock().unwrap();
+        while !*woken {
+            woken = self.woken.1.wait(woken).unwrap();
+        }
+        Waited::Woken
+    }
+
+    fn unpark(at: NonNull<Waiter>) {
+        // SAFETY: the waiter stays until `woken` is true.
+        let woken = unsafe { at.as_ref() }.parker.woken.clone();
+        *woken.0.lock().unwrap() = true;
+        woken.1.notify_one();
+    }
+}
