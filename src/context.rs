@@ -11,7 +11,7 @@ use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::exec;
 use crate::notify::Notifier;
-use crate::pool::{Habit, Kick, Pool};
+use crate::pool::{Habit, Kick, Pool, Worker};
 use crate::registry::ContextRef;
 use crate::request::{
     Call, Chunk, Class, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
@@ -228,12 +228,8 @@ impl Context {
     }
 
     /// Carries requests out, in a worker to which the pool gave this context, until there is nothing
-    /// more to do for it or `more` says no.
-    pub fn serve(
-        this: &ContextRef,
-        mut carry: impl FnMut(&mut Req),
-        mut more: impl FnMut() -> bool,
-    ) {
+    /// more to do for it or the worker is wanted elsewhere.
+    pub fn serve(this: &ContextRef, worker: &mut Worker) {
         let mut after = After::new();
         let mut state = this.state.lock();
         state.offered = false;
@@ -243,11 +239,15 @@ impl Context {
             drop(state);
             this.finish(after);
             let Some(mut req) = next else { return };
-            carry(&mut req);
+            worker.carry_out(&this.habit, || exec::execute(&mut req));
             after = After::new();
             state = this.state.lock();
             this.complete(&mut state, req, &mut after);
-            next = if more() { this.take(&mut state) } else { None };
+            next = if worker.more() {
+                this.take(&mut state)
+            } else {
+                None
+            };
         }
     }
 
@@ -410,6 +410,13 @@ impl Context {
         waited
     }
 
+    /// Wakes all who wait: they look again.
+    pub fn wake_waiters(&self) {
+        let mut after = After::new();
+        self.state.lock().backlog.waiters.take_all(&mut after.wakes);
+        self.finish(after);
+    }
+
     // ---- Cancelling, ending ----
 
     /// Takes the oldest queued request with that `data` out.
@@ -449,6 +456,7 @@ impl Context {
 
     /// Sees to it, at the end of the process, that what was accepted and is for files is carried out.
     /// What waits for something else would perhaps wait for ever: it ends with the process.
+    #[cfg(not(loom))]
     pub fn drain(&self) {
         // exit() may have been called by a signal handler, in a thread that has the lock: then it
         // never comes free.

@@ -155,12 +155,15 @@ static inline ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, 
             bytes = __atomic_load_n((const uint32_t *)(const void *)record, __ATOMIC_RELAXED);
             valid = bytes >= sizeof(*event) && bytes <= used && (bytes & 7) == 0;
         }
-        if (valid && bytes <= nbytes)
+        if (valid && bytes <= nbytes) {
             memcpy(event, record, bytes); /* contiguous also across the end: the area is mapped twice */
-        else if (__atomic_load_n(&ctx->head, __ATOMIC_ACQUIRE) == head)
-            return valid ? -ENOBUFS : -EIO;
-        else
+        } else {
+            /* Acquire: if we saw a part of a later record, we see the head that made room for it. */
+            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+            if (__atomic_load_n(&ctx->head, __ATOMIC_ACQUIRE) == head)
+                return valid ? -ENOBUFS : -EIO;
             continue; /* another reaper took it while we looked */
+        }
         /* Release: our copy is done before the library may write over the record. */
         if (__atomic_compare_exchange_n(&ctx->head, &head, head + bytes, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return (ssize_t)bytes;

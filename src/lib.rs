@@ -5,6 +5,8 @@
 //! [`capi`] (the boundary) → [`request`] (a checked copy) → [`context`] (its queue) → [`pool`] (a worker)
 //! → [`exec`] (the system call) → [`context`] again (completion) → [`ring`] (published).
 
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
 #[cfg(not(any(test, panic = "abort")))]
 compile_error!("a panic must not unwind into C: build with panic = \"abort\"");
 
@@ -19,20 +21,25 @@ pub mod abi;
 mod attr;
 #[cfg(not(loom))]
 pub mod capi;
-#[cfg(not(loom))]
 mod context;
 mod exec;
 mod hooks;
-#[cfg(not(loom))]
 mod notify;
-#[cfg(not(loom))]
 mod pool;
 #[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
+mod registry;
+#[cfg(loom)]
+#[path = "registry_model.rs"]
 mod registry;
 mod request;
 mod ring;
 mod sync;
 mod sys;
 mod wait;
+
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -15,20 +15,16 @@
 //! is held across a system call.
 
 use crate::context::Context;
-use crate::exec;
 use crate::registry::ContextRef;
-use crate::request::Req;
-use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::{
-    Result, Waited, futex_wait, futex_wake, monotonic_ns, processors, spawn_detached,
-    voluntary_switches,
+    Result, Waited, futex_wait, futex_wake, monotonic_ns, processors, voluntary_switches,
 };
 use nix::errno::Errno;
-use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// Most workers of the process. Past it requests wait.
-pub const WORKERS_MAX: usize = 128;
+pub const WORKERS_MAX: usize = if cfg!(loom) { 2 } else { 128 };
 /// A worker that had nothing to do for so long ends.
 const IDLE_NS: u64 = 3_000_000_000;
 /// A request that takes longer than this is asked whether it waited.
@@ -47,7 +43,11 @@ pub struct Pool {
     /// The last attempt to start a thread failed.
     short: AtomicBool,
     processors: u32,
+    start: StartWorker,
 }
+
+/// Starts a thread that calls [`Pool::work`] with that slot.
+pub type StartWorker = fn(&'static Pool, u8) -> Result<()>;
 
 struct PoolState {
     line: VecDeque<ContextRef>,
@@ -114,7 +114,7 @@ pub enum Kick {
 }
 
 impl Pool {
-    pub fn new() -> Pool {
+    pub fn new(start: StartWorker) -> Pool {
         let mut free = Stack {
             slots: [0; WORKERS_MAX],
             len: 0,
@@ -143,6 +143,7 @@ impl Pool {
             waiting: AtomicU32::new(0),
             short: AtomicBool::new(false),
             processors: processors(),
+            start,
         }
     }
 
@@ -155,7 +156,9 @@ impl Pool {
 
     /// Whether threads could not be started lately: then those who wait have to help.
     pub fn short_of_threads(&self) -> bool {
-        self.short.load(Relaxed)
+        // Acquire: pairs with `perform`. Asked after listing a waiter: if it is not seen here, the waiter is
+        // seen by `call_for_help`.
+        self.short.load(Acquire)
     }
 
     /// Tries once more to start one.
@@ -217,19 +220,36 @@ impl Pool {
             Kick::None => {}
             Kick::Wake(slot) => futex_wake(&self.slots[usize::from(slot)].order, 1),
             Kick::Start(slot) => {
-                let arg = (&raw const self.slots[usize::from(slot)]).cast_mut().cast();
-                // SAFETY: a slot of the process's pool, which is never freed.
-                let started = unsafe { spawn_detached(worker_main, arg) };
-                self.short.store(started.is_err(), Relaxed);
-                if started.is_err() {
-                    let mut state = self.state.lock();
-                    if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == WATCH {
-                        state.watcher = false;
-                    }
-                    self.count(&mut state, slot, false);
-                    state.free.push(slot);
+                let started = (self.start)(self, slot).is_ok();
+                let was_short = self.short.swap(!started, AcqRel);
+                if started {
+                    return;
+                }
+                let mut state = self.state.lock();
+                if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == WATCH {
+                    state.watcher = false;
+                }
+                self.count(&mut state, slot, false);
+                state.free.push(slot);
+                let in_line = state.line.len();
+                drop(state);
+                if !was_short {
+                    self.call_for_help(in_line);
                 }
             }
+        }
+    }
+
+    /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be threads.
+    fn call_for_help(&self, in_line: usize) {
+        for _ in 0..in_line {
+            let mut state = self.state.lock();
+            let Some(context) = state.line.pop_front() else {
+                return;
+            };
+            state.line.push_back(context.clone());
+            drop(state);
+            context.wake_waiters();
         }
     }
 
@@ -324,78 +344,69 @@ impl Pool {
         any
     }
 
-    fn slot_of(&self, slot: &Slot) -> u8 {
-        let offset = (&raw const *slot as usize) - (self.slots.as_ptr() as usize);
-        (offset / size_of::<Slot>()) as u8
-    }
-}
-
-extern "C" fn worker_main(arg: *mut libc::c_void) -> *mut libc::c_void {
-    // Threads are not inherited by a child, so the pool is this process's.
-    let Some(global) = crate::process::global() else {
-        return std::ptr::null_mut();
-    };
-    // SAFETY: `perform` gives a slot of the pool, which is never freed.
-    let slot = global.pool.slot_of(unsafe { &*arg.cast::<Slot>() });
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
-    global.pool.work(slot);
-    std::ptr::null_mut()
-}
-
-impl Pool {
-    /// A worker's life.
-    fn work(&'static self, slot: u8) {
-        let me = &self.slots[usize::from(slot)];
-        let mut meter = Meter { suspicious: false };
-        if me.order.load(Acquire) == WATCH {
+    /// A worker's life: what the thread that was started for this slot does.
+    pub fn work(&'static self, slot: u8) {
+        let mut worker = Worker {
+            pool: self,
+            slot,
+            turn: 0,
+            suspicious: false,
+        };
+        if worker.place().order.load(Acquire) == WATCH {
             self.watch(slot);
         }
         while let Some(context) = self.next(slot) {
-            let counts = !context.habit.waits();
-            if me.counted.load(Relaxed) != counts {
-                self.recount(slot, counts);
-            }
-            let turn = Cell::new(0);
-            Context::serve(
-                &context,
-                |req| {
-                    // Relaxed: a number that the watcher compares with itself.
-                    me.begun
-                        .store(me.begun.load(Relaxed).wrapping_add(1), Relaxed);
-                    meter.execute(req, &context.habit);
-                    turn.set(turn.get() + 1);
-                    let counts = !context.habit.waits();
-                    if me.counted.load(Relaxed) != counts {
-                        self.recount(slot, counts);
-                    }
-                },
-                || turn.get() < TURN || self.waiting.load(Relaxed) == 0,
-            );
+            worker.turn = 0;
+            worker.recount(&context.habit);
+            Context::serve(&context, &mut worker);
         }
-    }
-
-    fn recount(&self, slot: u8, counts: bool) {
-        self.count(&mut self.state.lock(), slot, counts);
     }
 }
 
-/// Finds out whether requests wait. One for each worker.
-struct Meter {
+/// A worker, while it serves a context.
+pub struct Worker {
+    pool: &'static Pool,
+    slot: u8,
+    /// Requests that it has carried out in this turn.
+    turn: u32,
     /// The last request took long: the next one is watched.
     suspicious: bool,
 }
 
-impl Meter {
-    fn execute(&mut self, req: &mut Req, habit: &Habit) {
+impl Worker {
+    fn place(&self) -> &'static Slot {
+        &self.pool.slots[usize::from(self.slot)]
+    }
+
+    /// Carries a request of a context with that habit out, and learns from it.
+    pub fn carry_out(&mut self, habit: &Habit, request: impl FnOnce()) {
+        // Relaxed: a number that the watcher compares with itself.
+        let begun = &self.place().begun;
+        begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
         let before = self.suspicious.then(voluntary_switches);
         let start = monotonic_ns();
-        exec::execute(req);
+        request();
         self.suspicious = monotonic_ns() - start > LONG_NS;
         if !self.suspicious {
             habit.learn(false);
         } else if let Some(before) = before {
             habit.learn(voluntary_switches() > before);
+        }
+        self.turn += 1;
+        self.recount(habit);
+    }
+
+    /// Whether it should go on with the same context.
+    pub fn more(&self) -> bool {
+        self.turn < TURN || self.pool.waiting.load(Relaxed) == 0
+    }
+
+    /// Counts against the processors, or does not, as the habit says.
+    fn recount(&self, habit: &Habit) {
+        let counts = !habit.waits();
+        if self.place().counted.load(Relaxed) != counts {
+            self.pool
+                .count(&mut self.pool.state.lock(), self.slot, counts);
         }
     }
 }

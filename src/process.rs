@@ -7,7 +7,7 @@
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
-use crate::sys::{Result, try_box};
+use crate::sys::{Result, spawn_detached, try_box};
 use nix::errno::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
@@ -39,7 +39,7 @@ pub fn global_or_new() -> Result<&'static Global> {
     let cell = cell_or_new()?;
     let new = Box::into_raw(try_box(Global {
         registry: Registry::new(),
-        pool: Pool::new(),
+        pool: Pool::new(start_worker),
     })?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
@@ -93,6 +93,21 @@ fn cell_or_new() -> Result<&'static Cell> {
             }
         }
     }
+}
+
+fn start_worker(_: &'static Pool, slot: u8) -> Result<()> {
+    // SAFETY: the argument is a number, not a pointer.
+    unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
+}
+
+extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
+    // A child does not inherit threads: this is the process whose pool started this one.
+    if let Some(global) = global() {
+        global.pool.work(slot.addr() as u8);
+    }
+    ptr::null_mut()
 }
 
 /// The same pointer in memory that a child inherits: what its parent had.

@@ -8,18 +8,18 @@
 #[cfg(not(loom))]
 mod primitive {
     pub use std::sync::MutexGuard as Guard;
-    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
     pub type RawMutex<T> = std::sync::Mutex<T>;
 }
 
 #[cfg(loom)]
 mod primitive {
     pub use loom::sync::MutexGuard as Guard;
-    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
     pub type RawMutex<T> = loom::sync::Mutex<T>;
 }
 
-pub use primitive::{AtomicBool, AtomicU32, AtomicU64, Guard};
+pub use primitive::{AtomicBool, AtomicU32, AtomicU64, Guard, fence};
 pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant.

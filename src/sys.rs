@@ -1,14 +1,15 @@
 //! Small system interfaces that have no good safe wrapper elsewhere: clock, futex, threads, errno.
 
+use crate::sync::AtomicU32;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::time::{ClockId, clock_gettime};
 use std::mem::MaybeUninit;
-use std::sync::atomic::AtomicU32;
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
 /// CLOCK_MONOTONIC in nanoseconds.
+#[cfg(not(loom))]
 pub fn monotonic_ns() -> u64 {
     // Cannot fail: the clock exists on every kernel.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
@@ -30,7 +31,47 @@ pub enum Waited {
 /// without is restarted by the kernel if the handler was set with SA_RESTART.
 pub const NEVER: u64 = i64::MAX as u64;
 
+#[cfg(loom)]
+pub use model::{futex_wait, futex_wake, monotonic_ns};
+
+/// What a loom model cannot do for real. Time stands still.
+#[cfg(loom)]
+mod model {
+    use super::{NEVER, Waited};
+    use crate::sync::{Acquire, AtomicU32};
+    use loom::sync::{Condvar, Mutex};
+
+    loom::lazy_static! {
+        /// One queue for all words: a sleeper may be woken for another's sake, as with the real one.
+        static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub fn monotonic_ns() -> u64 {
+        0
+    }
+
+    pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
+        let sleepers = SLEEPERS.0.lock().unwrap();
+        if word.load(Acquire) != expected {
+            return Waited::Woken;
+        }
+        if deadline != NEVER {
+            drop(sleepers);
+            loom::thread::yield_now();
+            return Waited::TimedOut;
+        }
+        let _sleepers = SLEEPERS.1.wait(sleepers).unwrap();
+        Waited::Woken
+    }
+
+    pub fn futex_wake(_word: *const AtomicU32, _count: i32) {
+        let _sleepers = SLEEPERS.0.lock().unwrap();
+        SLEEPERS.1.notify_all();
+    }
+}
+
 /// Sleeps while `*word` is `expected`, until CLOCK_MONOTONIC is `deadline` at the latest.
+#[cfg(not(loom))]
 pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
     let limit = libc::timespec {
         tv_sec: (deadline / 1_000_000_000) as libc::time_t,
@@ -60,6 +101,7 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
 
 /// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the kernel
 /// then finds nobody there, or a stranger, who has to bear with being woken for no reason.
+#[cfg(not(loom))]
 pub fn futex_wake(word: *const AtomicU32, count: i32) {
     // SAFETY: the kernel does not follow the pointer for a private futex's wake.
     unsafe {

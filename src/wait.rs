@@ -4,7 +4,7 @@
 //! those off the list, under the lock, whose wait is over, and wakes them after the lock is released. A waiter that
 //! was taken off waits until its waker is done with it before it goes away.
 
-use crate::sync::{Acquire, AtomicU32, Release};
+use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::Waited;
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -167,14 +167,12 @@ impl Wakes {
 }
 
 /// Where a waiter sleeps.
-#[cfg(not(loom))]
 struct Parker {
     /// 1 once woken. The waker's last touch.
     word: AtomicU32,
     fd: Option<RawFd>,
 }
 
-#[cfg(not(loom))]
 impl Parker {
     fn new(fd: Option<RawFd>) -> Parker {
         Parker {
@@ -185,7 +183,7 @@ impl Parker {
 
     fn reset(&self) {
         // Before it is listed: the lock orders it before any waker.
-        self.word.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.word.store(0, Relaxed);
     }
 
     fn woken(&self) -> bool {
@@ -216,46 +214,4 @@ impl Parker {
     }
 }
 
-#[cfg(not(loom))]
 static EVENTFD_ONE: u64 = 1;
-
-/// In a model: the same, of loom's parts.
-#[cfg(loom)]
-struct Parker {
-    woken: loom::sync::Arc<(loom::sync::Mutex<bool>, loom::sync::Condvar)>,
-}
-
-#[cfg(loom)]
-impl Parker {
-    fn new(_fd: Option<RawFd>) -> Parker {
-        Parker {
-            woken: loom::sync::Arc::new((
-                loom::sync::Mutex::new(false),
-                loom::sync::Condvar::new(),
-            )),
-        }
-    }
-
-    fn reset(&self) {
-        *self.woken.0.lock().unwrap() = false;
-    }
-
-    fn woken(&self) -> bool {
-        *self.woken.0.lock().unwrap()
-    }
-
-    fn park(&self, _deadline: u64) -> Waited {
-        let mut woken = self.woken.0.lock().unwrap();
-        while !*woken {
-            woken = self.woken.1.wait(woken).unwrap();
-        }
-        Waited::Woken
-    }
-
-    fn unpark(at: NonNull<Waiter>) {
-        // SAFETY: the waiter stays until `woken` is true.
-        let woken = unsafe { at.as_ref() }.parker.woken.clone();
-        *woken.0.lock().unwrap() = true;
-        woken.1.notify_one();
-    }
-}

@@ -13,8 +13,6 @@ mod mem;
 #[cfg(loom)]
 #[path = "model_mem.rs"]
 mod mem;
-#[cfg(all(test, loom))]
-mod model;
 
 #[cfg(not(loom))]
 pub use mem::blank_view;
@@ -22,7 +20,7 @@ pub use mem::{RingMem, page_bytes};
 
 use crate::abi::{IO_RING2_MAGIC, IO_RING2_OVERFLOW, IO_RING2_VERSION, io_event2};
 use crate::request::{List, Req, Slabs};
-use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, fence};
 use crate::wait::{WaitList, Wakes};
 use std::mem::size_of;
 
@@ -243,7 +241,12 @@ impl Ring {
                 for i in 0..bytes as usize / 8 {
                     out.write(i, self.word(head, i).load(Relaxed));
                 }
-            } else if header.head.load(Acquire) == head {
+            } else if {
+                // Acquire: pairs with the release fence in `put`. If we saw words of a later record, we
+                // see the head that made room for it.
+                fence(Acquire);
+                header.head.load(Acquire) == head
+            } {
                 return if valid {
                     Reaped::NoRoom
                 } else {
@@ -339,6 +342,8 @@ impl Ring {
         if used > self.bytes || self.bytes - used < bytes {
             return false;
         }
+        // Release: pairs with the acquire fence in `reap`.
+        fence(Release);
         for (i, &word) in event.iter().enumerate() {
             self.word(backlog.tail, i).store(word, Relaxed);
         }

@@ -2,18 +2,28 @@
 
 use super::Header;
 use crate::sync::AtomicU64;
+use crate::sys::Result;
+use std::os::fd::{OwnedFd, RawFd};
 
 pub struct RingMem {
     header: Header,
     data: Vec<AtomicU64>,
+    pub sealed: bool,
+}
+
+/// Small, so that a few events fill a ring.
+pub fn page_bytes() -> usize {
+    64
 }
 
 impl RingMem {
-    pub fn model(ring_bytes: usize) -> RingMem {
-        RingMem {
+    pub fn new(ring_bytes: usize) -> Result<RingMem> {
+        let data = (0..ring_bytes / 8).map(|_| AtomicU64::new(0)).collect();
+        Ok(RingMem {
             header: Header::model(),
-            data: (0..ring_bytes / 8).map(|_| AtomicU64::new(0)).collect(),
-        }
+            data,
+            sealed: true,
+        })
     }
 
     pub fn header(&self) -> &Header {
@@ -22,5 +32,21 @@ impl RingMem {
 
     pub fn data(&self) -> &[AtomicU64] {
         &self.data
+    }
+
+    pub fn header_bytes(&self) -> usize {
+        page_bytes()
+    }
+
+    pub fn view(&self) -> usize {
+        0
+    }
+
+    pub fn fd(&self) -> RawFd {
+        -1
+    }
+
+    pub fn open_read_only(&self) -> Result<OwnedFd> {
+        unreachable!("not part of any model")
     }
 }

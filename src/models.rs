@@ -1,0 +1,347 @@
+//! Loom models: `make check` runs them with `RUSTFLAGS="--cfg loom"`. What is modelled is the code that
+//! ships; only memory mapping, handles, time and futexes are replaced.
+
+use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
+use crate::attr::SubmitClock;
+use crate::context::{Context, Deadline};
+use crate::pool::Pool;
+use crate::registry::ContextRef;
+use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
+use crate::ring::{Backlog, Out, Reaped, Ring, RingMem};
+use crate::sync::Lock;
+use crate::wait::{Waiter, Wakes};
+use loom::sync::Arc;
+use loom::thread;
+use nix::errno::Errno;
+
+const EVENT: usize = size_of::<io_event2>();
+
+fn nop(data: u64) -> iocb2 {
+    iocb2 {
+        bytes: 64,
+        nr: IOCB2_NOP,
+        data,
+        args: [0; 6],
+    }
+}
+
+/// Where a model's reaper copies events to.
+#[derive(Default)]
+struct Seen {
+    buffer: Vec<u8>,
+    data: Vec<u64>,
+}
+
+impl Seen {
+    /// Lets `reap` fill a buffer, and notes the `data` of what came.
+    fn take<T>(&mut self, events: usize, reap: impl FnOnce(&mut Out) -> T) -> T {
+        self.buffer.resize(events * EVENT, 0);
+        // SAFETY: the buffer has that size, and is not touched meanwhile.
+        let mut out = unsafe { Out::new(self.buffer.as_mut_ptr(), self.buffer.len()) };
+        let result = reap(&mut out);
+        let len = out.len();
+        for event in self.buffer[..len].chunks_exact(EVENT) {
+            self.data
+                .push(u64::from_ne_bytes(event[8..16].try_into().unwrap()));
+        }
+        result
+    }
+}
+
+/// A ring with room for two events, and what is behind it.
+struct Completions {
+    ring: Ring,
+    state: Lock<(Backlog, Slabs)>,
+}
+
+impl Completions {
+    fn new(first: u32) -> Completions {
+        let (ring, backlog) = Ring::new(RingMem::new(64).unwrap(), 64, first);
+        let mut slabs = Slabs::new();
+        slabs
+            .of(Class::Small)
+            .add(Chunk::new(Class::Small, 4).unwrap());
+        Completions {
+            ring,
+            state: Lock::new((backlog, slabs)),
+        }
+    }
+
+    fn publish(&self, data: u64) {
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        let (backlog, slabs) = &mut *state;
+        let req = build(slabs, data);
+        self.ring.publish(backlog, req, slabs, &mut wakes);
+        drop(state);
+        wakes.wake();
+    }
+
+    fn collect(&self, seen: &mut Seen) {
+        let mut state = self.state.lock();
+        let (backlog, slabs) = &mut *state;
+        let reaped = seen.take(8, |out| self.ring.collect(backlog, slabs, out));
+        assert_eq!(reaped, Reaped::Empty);
+    }
+}
+
+fn build(slabs: &mut Slabs, data: u64) -> Req {
+    let (iocb, mut scratch) = (nop(data), Scratch::new());
+    // SAFETY: a whole record of ours.
+    let record = unsafe {
+        Record::read(
+            (&raw const iocb).cast(),
+            64,
+            &SubmitClock::new(),
+            &mut scratch,
+        )
+    };
+    record
+        .unwrap()
+        .build(slabs.of(Class::Small).free.take().unwrap(), &scratch)
+}
+
+fn ascending(data: &[u64]) -> bool {
+    data.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+/// Three events, of which the ring holds two, and two lock-free reapers, one of which turns to the overflow list as
+/// a program does: each event is seen once, by each in order.
+fn reapers(preemptions: usize, first: u32) {
+    model(preemptions, move || {
+        let shared = Arc::new(Completions::new(first));
+        let reaper = |by_flag: bool| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let mut seen = Seen::default();
+                for _ in 0..2 {
+                    let reaped = seen.take(1, |out| shared.ring.reap(out));
+                    assert!(matches!(reaped, Reaped::Event | Reaped::Empty));
+                    if by_flag && reaped == Reaped::Empty && shared.ring.overflowing() {
+                        shared.collect(&mut seen);
+                    }
+                }
+                assert!(ascending(&seen.data));
+                seen.data
+            })
+        };
+        let others = [reaper(false), reaper(true)];
+        (1..=3).for_each(|data| shared.publish(data));
+        let mut all: Vec<u64> = others
+            .into_iter()
+            .flat_map(|other| other.join().unwrap())
+            .collect();
+        let mut rest = Seen::default();
+        shared.collect(&mut rest);
+        assert!(ascending(&rest.data));
+        assert!(!shared.ring.overflowing());
+        all.extend(rest.data);
+        all.sort_unstable();
+        assert_eq!(all, [1, 2, 3]);
+    });
+}
+
+#[test]
+fn loom_reapers() {
+    reapers(3, 0);
+}
+
+/// The same while the counters wrap.
+#[test]
+fn loom_reapers_wrap() {
+    reapers(2, u32::MAX - 31);
+}
+
+/// A waiter lists itself under the lock in which it saw too little; publishers wake it: it is never left asleep.
+#[test]
+fn loom_wait() {
+    model(3, || {
+        let shared = Arc::new(Completions::new(0));
+        let publishers: Vec<_> = (1..=2)
+            .map(|data| {
+                let shared = shared.clone();
+                thread::spawn(move || shared.publish(data))
+            })
+            .collect();
+        let mut seen = Seen::default();
+        let waiter = Waiter::new(None);
+        while seen.data.len() < 2 {
+            shared.collect(&mut seen);
+            let mut state = shared.state.lock();
+            // As Context::get_events does: looking and listing are one step.
+            let (backlog, slabs) = &mut *state;
+            seen.take(8, |out| shared.ring.collect(backlog, slabs, out));
+            if seen.data.len() == 2 {
+                break;
+            }
+            backlog
+                .waiters
+                .enter(&waiter, ((2 - seen.data.len()) * EVENT) as u64);
+            drop(state);
+            waiter.park(crate::sys::NEVER);
+            if !shared.state.lock().0.waiters.leave(&waiter) {
+                while !waiter.woken() {
+                    waiter.park(crate::sys::NEVER);
+                }
+            }
+        }
+        publishers
+            .into_iter()
+            .for_each(|publisher| publisher.join().unwrap());
+    });
+}
+
+/// The workers of the execution under way; one that is idle ends.
+static WORKERS: std::sync::Mutex<Vec<thread::JoinHandle<()>>> = std::sync::Mutex::new(Vec::new());
+
+fn start_worker(pool: &'static Pool, slot: u8) -> crate::sys::Result<()> {
+    let worker = thread::spawn(move || pool.work(slot));
+    WORKERS.lock().unwrap().push(worker);
+    Ok(())
+}
+
+/// Explores every execution of `body` with a pool, with at most that many preemptions.
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    let executions = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = executions.clone();
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        body();
+        loop {
+            let Some(worker) = WORKERS.lock().unwrap().pop() else {
+                break;
+            };
+            worker.join().unwrap();
+        }
+    });
+    println!(
+        "{} executions",
+        executions.load(std::sync::atomic::Ordering::Relaxed)
+    );
+}
+
+fn no_worker(_: &'static Pool, _: u8) -> crate::sys::Result<()> {
+    Err(Errno::EAGAIN)
+}
+
+fn context(start: crate::pool::StartWorker) -> ContextRef {
+    let pool = Box::leak(Box::new(Pool::new(start)));
+    let mut params = io_setup2_params {
+        bytes: 64,
+        flags: 0,
+        ring_bytes: 64,
+        max_requests: 0,
+        workers: 0,
+        eventfd: -1,
+        features: 0,
+        reserved: [0; 4],
+    };
+    pool.reserve(1).unwrap();
+    ContextRef(std::sync::Arc::new(
+        Context::new(&mut params, 1, pool).unwrap(),
+    ))
+}
+
+fn submit(context: &ContextRef, iocbs: &[iocb2]) {
+    // SAFETY: whole records of ours.
+    let accepted = unsafe { Context::submit(context, iocbs.as_ptr().cast(), size_of_val(iocbs)) };
+    assert_eq!(accepted, Ok(size_of_val(iocbs)));
+}
+
+fn wait_for(context: &Context, events: usize) -> Vec<u64> {
+    let mut seen = Seen::default();
+    let result = seen.take(events, |out| {
+        context.get_events(events * EVENT, out, Deadline::Never, None)
+    });
+    assert_eq!(result, Ok(events * EVENT));
+    seen.data
+}
+
+/// The whole way: submit, queue, a worker that starts, sleeps and ends, the ring, a waiter.
+#[test]
+fn loom_queue() {
+    model(2, || {
+        let context = context(start_worker);
+        submit(&context, &[nop(1)]);
+        assert_eq!(wait_for(&context, 1), [1]);
+        submit(&context, &[nop(2)]);
+        assert_eq!(wait_for(&context, 1), [2]);
+    });
+}
+
+/// Two submitters, and the main thread waits for both.
+#[test]
+fn loom_queue_submitters() {
+    model(2, || {
+        let context = context(start_worker);
+        let other = {
+            let context = context.clone();
+            thread::spawn(move || submit(&context, &[nop(1)]))
+        };
+        submit(&context, &[nop(2)]);
+        let mut seen = wait_for(&context, 2);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+        other.join().unwrap();
+    });
+}
+
+/// A request is cancelled while a worker may be taking it: it ends once, one way or the other.
+#[test]
+fn loom_queue_cancel() {
+    model(2, || {
+        let context = context(start_worker);
+        submit(&context, &[nop(1)]);
+        match context.cancel(1) {
+            Ok(()) | Err(Errno::EALREADY | Errno::ENOENT) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(wait_for(&context, 1), [1]);
+        let mut seen = Seen::default();
+        let more = seen.take(1, |out| context.get_events(0, out, Deadline::Now, None));
+        assert_eq!(more, Ok(0));
+    });
+}
+
+/// io_destroy2() comes while another thread submits and a third waits.
+#[test]
+fn loom_queue_close() {
+    model(2, || {
+        let context = context(start_worker);
+        let waiter = {
+            let context = context.clone();
+            thread::spawn(move || {
+                let mut seen = Seen::default();
+                let result = seen.take(1, |out| {
+                    context.get_events(EVENT, out, Deadline::Never, None)
+                });
+                assert!(matches!(result, Ok(EVENT) | Err(Errno::EINVAL)));
+            })
+        };
+        let iocb = nop(1);
+        // SAFETY: a whole record of ours.
+        let accepted = unsafe { Context::submit(&context, (&raw const iocb).cast(), 64) };
+        assert_eq!(accepted, Ok(64));
+        context.close();
+        waiter.join().unwrap();
+    });
+}
+
+/// No thread can be started: whoever waits carries the requests out.
+#[test]
+fn loom_queue_no_threads() {
+    model(2, || {
+        let context = context(no_worker);
+        let other = {
+            let context = context.clone();
+            thread::spawn(move || submit(&context, &[nop(1)]))
+        };
+        submit(&context, &[nop(2)]);
+        let mut seen = wait_for(&context, 2);
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 2]);
+        other.join().unwrap();
+    });
+}
