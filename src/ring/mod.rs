@@ -241,19 +241,18 @@ impl Ring {
                 for i in 0..bytes as usize / 8 {
                     out.write(i, self.word(head, i).load(Relaxed));
                 }
-            } else if {
+            } else {
                 // Acquire: pairs with the release fence in `put`. If we saw words of a later record, we
                 // see the head that made room for it.
                 fence(Acquire);
-                header.head.load(Acquire) == head
-            } {
+                if header.head.load(Acquire) != head {
+                    continue; // somebody took it while we looked
+                }
                 return if valid {
                     Reaped::NoRoom
                 } else {
                     Reaped::Corrupt
                 };
-            } else {
-                continue; // somebody took it while we looked
             }
             // Release: our copy is done before the publisher, which acquires head in `put`, may
             // write over the record.
