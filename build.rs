@@ -26,9 +26,7 @@ fn main() {
 /// Writes the header to OUT_DIR, where a test compares it with the committed one, which is
 /// replaced only when asked for: a build must not change the tree that it builds.
 fn header(root: &Path) {
-    let mut config =
-        cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
-    config.trailer = Some(fs::read_to_string(root.join("src/inline.h")).expect("src/inline.h"));
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");
     let bindings = cbindgen::Builder::new()
         .with_config(config)
         .with_src(root.join("src/abi.rs"))
@@ -38,7 +36,15 @@ fn header(root: &Path) {
     let out = PathBuf::from(env::var("OUT_DIR").unwrap()).join("aio2.h");
     let mut text = Vec::new();
     bindings.write(&mut text);
-    fs::write(&out, hex_constants(&String::from_utf8(text).unwrap())).expect("OUT_DIR");
+    let text = hex_constants(&String::from_utf8(text).unwrap());
+    // The inline helpers go inside the include guard, which is where cbindgen puts nothing.
+    let inline = fs::read_to_string(root.join("src/inline.h")).expect("src/inline.h");
+    let end = text.rfind("#endif").expect("include guard");
+    fs::write(
+        &out,
+        format!("{}{}\n{}", &text[..end], inline.trim(), &text[end - 1..]),
+    )
+    .expect("OUT_DIR");
     let committed = root.join("include/aio2.h");
     if env::var_os("AIO2_UPDATE_HEADER").is_some() {
         fs::copy(&out, &committed).expect("include/aio2.h");

@@ -465,9 +465,6 @@ int io_ring_fd2(io_context2_t ctx);
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* AIO2_H */
-
-
 /* ---- Inline helpers ------------------------------------------------------------------------ */
 
 #ifdef __cplusplus
@@ -652,3 +649,5 @@ static inline int io_ring2_overflowed(io_context2_t ctx)
 #ifdef __cplusplus
 }
 #endif
+
+#endif  /* AIO2_H */

@@ -14,11 +14,13 @@ use crate::exec;
 use crate::process::{global, global_or_new};
 use crate::registry::ContextRef;
 use crate::ring::Out;
-use crate::sys::{ErrnoGuard, Result, monotonic_ns};
+use crate::sys::{ErrnoGuard, NoCancel, Result, monotonic_ns};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
+use std::mem::offset_of;
 use std::os::fd::IntoRawFd;
+use std::ptr;
 
 /// The one place where a result becomes what C sees, and errno what it was before.
 fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
@@ -54,6 +56,7 @@ pub unsafe extern "C" fn io_setup2(
     ctx: *mut io_context2_t,
 ) -> c_int {
     answer(|| {
+        let _cancel = NoCancel::new();
         if version != IO_SETUP2_VERSION {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -72,9 +75,9 @@ pub unsafe extern "C" fn io_setup2(
         global
             .registry
             .insert(context, |contexts| global.pool.reserve(contexts))?;
-        // SAFETY: `ctx` as above; of `params`, which may not overlap, as much as the caller knows.
+        // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
-            std::ptr::copy_nonoverlapping((&raw const asked).cast::<u8>(), params.cast(), known);
+            write_back(&asked, params, known);
             *ctx = handle as io_context2_t;
         }
         Ok(0)
@@ -113,17 +116,39 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
     let known = bytes.min(KNOWN);
     // SAFETY: the caller has `bytes` bytes; any bits are valid parameters.
     unsafe {
-        std::ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known);
+        ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known);
         let rest = std::slice::from_raw_parts(params.cast::<u8>().add(known), bytes - known);
         if rest.iter().any(|&byte| byte != 0) {
             return Err(Errno::E2BIG);
         }
     }
-    if known < std::mem::offset_of!(io_setup2_params, features) {
+    if known < offset_of!(io_setup2_params, features) {
         // A caller that does not know of eventfds has none.
         asked.eventfd = -1;
     }
     Ok((asked, known))
+}
+
+/// Gives the caller what was made, as far as it knows of it.
+///
+/// # Safety
+/// `params` has `known` bytes.
+unsafe fn write_back(made: &io_setup2_params, params: *mut io_setup2_params, known: usize) {
+    let outputs = [
+        (offset_of!(io_setup2_params, ring_bytes), size_of::<u32>()),
+        (offset_of!(io_setup2_params, features), size_of::<u64>()),
+    ];
+    for (at, bytes) in outputs {
+        let bytes = bytes.min(known.saturating_sub(at));
+        // SAFETY: of both structures, `known` bytes are there.
+        unsafe {
+            let from = ptr::from_ref(made).cast::<u8>().add(at);
+            params
+                .cast::<u8>()
+                .wrapping_add(at)
+                .copy_from_nonoverlapping(from, bytes);
+        }
+    }
 }
 
 /// Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
@@ -136,6 +161,7 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
     answer(|| {
+        let _cancel = NoCancel::new();
         let global = global().ok_or(Errno::EINVAL)?;
         global.registry.remove(ctx as usize, |context| {
             context.close();
@@ -203,7 +229,7 @@ pub unsafe extern "C" fn io_getevents2(
     timeout: *const timespec,
 ) -> ssize_t {
     // SAFETY: the caller's promises are the same.
-    unsafe { io_pgetevents2(ctx, min_bytes, events, nbytes, timeout, std::ptr::null()) }
+    unsafe { io_pgetevents2(ctx, min_bytes, events, nbytes, timeout, ptr::null()) }
 }
 
 /// io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it waits, as
@@ -230,6 +256,7 @@ pub unsafe extern "C" fn io_pgetevents2(
         // SAFETY: NULL or valid.
         let (timeout, mask) = unsafe { (timeout.as_ref(), sigmask.as_ref()) };
         let deadline = deadline(timeout)?;
+        let _cancel = mask.map(|_| NoCancel::new());
         // SAFETY: a set of the caller's.
         let mask = mask.map(|mask| unsafe { SigSet::from_sigset_t_unchecked(*mask) });
         // SAFETY: the caller has `nbytes` bytes there, until we return.
@@ -308,5 +335,8 @@ pub unsafe extern "C" fn io_issue2(
 /// -ENOENT: no /proc, and no IO_FEAT2_RING_SEALED either.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_ring_fd2(ctx: io_context2_t) -> c_int {
-    answer(|| Ok(find(ctx)?.open_ring()?.into_raw_fd() as usize)) as c_int
+    answer(|| {
+        let _cancel = NoCancel::new();
+        Ok(find(ctx)?.open_ring()?.into_raw_fd() as usize)
+    }) as c_int
 }

@@ -18,7 +18,9 @@ use crate::request::{
 };
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicU32, Lock, Relaxed};
-use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
+use crate::sys::{
+    NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, poll_now, shielded,
+};
 use crate::wait::{Waiter, Wakes};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -51,7 +53,7 @@ pub struct Context {
 struct State {
     queue: List,
     running: Running,
-    /// Accepted, event not yet produced; and slots that a submit has reserved.
+    /// Accepted, event not yet produced.
     in_flight: u32,
     /// The pool knows that there is something in the queue.
     offered: bool,
@@ -72,11 +74,12 @@ enum Closed {
     Exiting,
 }
 
-impl Closed {
-    fn errno(self) -> Errno {
-        match self {
-            Closed::Destroyed => Errno::EINVAL,
-            Closed::Exiting => Errno::EAGAIN,
+impl State {
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            None => Ok(()),
+            Some(Closed::Destroyed) => Err(Errno::EINVAL),
+            Some(Closed::Exiting) => Err(Errno::EAGAIN),
         }
     }
 }
@@ -184,7 +187,7 @@ impl Context {
     /// # Safety
     /// `iocbs` is aligned to 8 and `nbytes` bytes behind it are readable.
     pub unsafe fn submit(this: &ContextRef, iocbs: *const u8, nbytes: usize) -> Result<usize> {
-        let mut batch = Batch::reserve(this, (nbytes / size_of::<iocb2>()).max(1))?;
+        let mut batch = Batch::begin(this, nbytes / size_of::<iocb2>())?;
         let clock = SubmitClock::new();
         let mut scratch = Scratch::new();
         let mut done = 0;
@@ -199,12 +202,24 @@ impl Context {
                 stopped = Errno::EAGAIN;
                 break;
             };
+            done += record.bytes;
             batch.requests.push(record.build(slot, &scratch));
             batch.len += 1;
-            done += record.bytes;
         }
-        batch.enqueue()?;
-        if done == 0 { Err(stopped) } else { Ok(done) }
+        let rejected = batch.enqueue()?;
+        if rejected != 0 {
+            stopped = Errno::EAGAIN;
+        }
+        if done == rejected {
+            Err(stopped)
+        } else {
+            Ok(done - rejected)
+        }
+    }
+
+    /// How many more requests may be in flight.
+    fn room(&self, state: &State) -> usize {
+        self.max_requests.saturating_sub(state.in_flight) as usize
     }
 
     // ---- Carrying out ----
@@ -265,7 +280,7 @@ impl Context {
         self.note_end(state, after);
     }
 
-    /// Tells those who wait for requests to end.
+    /// Tells those who wait for a request to end.
     fn note_end(&self, state: &State, after: &mut After) {
         if state.watchers != 0 {
             // Relaxed: the lock orders it. They read it under the lock before they sleep.
@@ -296,7 +311,7 @@ impl Context {
         };
         state.running.enter(&req);
         drop(state);
-        exec::execute(&mut req);
+        shielded(|| exec::execute(&mut req));
         let mut after = After::new();
         let mut state = self.state.lock();
         self.complete(&mut state, req, &mut after);
@@ -323,7 +338,7 @@ impl Context {
         loop {
             let enough = match self.reap_ring(out) {
                 Reaped::Empty => out.len() >= min && !self.ring.overflowing(),
-                Reaped::NoRoom => sleeper.is_none(),
+                Reaped::NoRoom => sleeper.is_none() && out.len() != 0,
                 _ => false,
             };
             if enough && (out.len() != 0 || min == 0 && !interrupted) {
@@ -472,39 +487,24 @@ impl Context {
 
 /// Whether a request is known not to wait for somebody else: always true for a file.
 fn is_ready(call: &Call) -> bool {
-    let Some(fd) = exec::descriptor(call) else {
-        return true;
-    };
     let events = if exec::reads(call) {
         libc::POLLIN
     } else {
         libc::POLLOUT
     };
-    let mut poller = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: one pollfd of ours. Does not sleep.
-    unsafe { libc::poll(&mut poller, 1, 0) != 0 }
+    exec::descriptor(call).is_none_or(|fd| poll_now(fd, events))
 }
 
 /// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the eventfd is
 /// written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
 fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited {
-    let left = until.saturating_sub(if until == 0 { 0 } else { monotonic_ns() });
-    let left = libc::timespec {
-        tv_sec: (left / 1_000_000_000) as libc::time_t,
-        tv_nsec: (left % 1_000_000_000) as libc::c_long,
+    let left = if until == 0 {
+        0
+    } else {
+        until.saturating_sub(monotonic_ns())
     };
     let fd = eventfd.map_or(-1, |fd| fd.as_fd().as_raw_fd());
-    let mut poller = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one pollfd (a negative descriptor is passed over), a time and a mask, all ours.
-    match unsafe { libc::ppoll(&mut poller, 1, &left, mask.as_ref()) } {
+    match poll(fd, libc::POLLIN, Some(left), Some(mask)) {
         0 => Waited::TimedOut,
         -1 => Waited::Interrupted,
         _ => Waited::Woken,
@@ -559,42 +559,36 @@ impl Deadline {
     }
 }
 
-/// A submit under way: it has reserved places in flight, and memory, before it reads the caller's
-/// records, which it does without the lock.
+/// A submit under way: the caller's records are read, and requests built, without the lock.
 struct Batch<'a> {
     context: &'a ContextRef,
+    /// Places for small requests that it has taken.
     small: FreeList,
-    reserved: u32,
+    /// How many requests there was room for when it began.
+    room: usize,
     requests: List,
-    len: u32,
+    len: usize,
 }
 
 impl<'a> Batch<'a> {
-    fn reserve(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+    fn begin(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
         let mut state = context.state.lock();
-        if let Some(closed) = state.closed {
-            return Err(closed.errno());
-        }
-        let room = context.max_requests.saturating_sub(state.in_flight);
-        let reserved = room.min(u32::try_from(wanted).unwrap_or(u32::MAX));
-        if reserved == 0 {
-            return Err(Errno::EAGAIN);
-        }
-        state.in_flight += reserved;
+        state.check_open()?;
+        let room = context.room(&state);
         let mut small = FreeList::new(Class::Small);
-        small.take_from(&mut state.slabs.of(Class::Small).free, reserved as usize);
+        small.take_from(&mut state.slabs.of(Class::Small).free, wanted.min(room));
         Ok(Batch {
             context,
             small,
-            reserved,
+            room,
             requests: List::new(),
             len: 0,
         })
     }
 
-    /// A place for one more request; None at the limit of requests, or without memory.
+    /// A place for one more request; None if there is no room, or no memory.
     fn slot(&mut self, class: Class) -> Option<FreeSlot> {
-        if self.len == self.reserved {
+        if self.len == self.room {
             return None;
         }
         if class == Class::Small
@@ -602,32 +596,25 @@ impl<'a> Batch<'a> {
         {
             return Some(slot);
         }
-        let wanted = match class {
-            Class::Small => (self.reserved - self.len) as usize,
-            Class::Large => 1,
-        };
-        let mut state = self.context.state.lock();
-        let slab = state.slabs.of(class);
-        if slab.free.len() == 0 {
+        loop {
+            let mut state = self.context.state.lock();
+            let slab = state.slabs.of(class);
+            if let Some(slot) = slab.free.take() {
+                return Some(slot);
+            }
             // The allocator may make system calls: not under the lock.
-            let slots = slab.growth(wanted);
+            let slots = slab.growth(1);
             drop(state);
             let chunk = Chunk::new(class, slots)?;
-            state = self.context.state.lock();
-            state.slabs.of(class).add(chunk);
-        }
-        let free = &mut state.slabs.of(class).free;
-        if class == Class::Small {
-            self.small.take_from(free, wanted);
-            self.small.take()
-        } else {
-            free.take()
+            self.context.state.lock().slabs.of(class).add(chunk);
         }
     }
 
-    /// Queues what was built, and gives back what was not used.
-    fn enqueue(mut self) -> Result<()> {
+    /// Queues what was built, as far as there still is room, and gives back what was not used. Returns the bytes of
+    /// the records that were not accepted.
+    fn enqueue(mut self) -> Result<usize> {
         let mut after = After::new();
+        let mut rejected = 0;
         let mut state = self.context.state.lock();
         let unused = self.small.len();
         state
@@ -635,25 +622,31 @@ impl<'a> Batch<'a> {
             .of(Class::Small)
             .free
             .take_from(&mut self.small, unused);
-        state.in_flight -= self.reserved - self.len;
-        let closed = state.closed;
-        if closed.is_some() {
-            // io_destroy2() came in between: nothing was accepted.
-            state.in_flight -= self.len;
-            while let Some(req) = self.requests.pop() {
-                state.slabs.free(req);
-            }
+        let open = state.check_open();
+        let room = if open.is_ok() {
+            self.context.room(&state)
         } else {
+            0
+        };
+        while self.len > room {
+            let Some(req) = self.requests.pop_last() else {
+                break;
+            };
+            rejected += req.record_bytes();
+            state.slabs.free(req);
+            self.len -= 1;
+        }
+        if self.len != 0 {
+            state.in_flight += self.len as u32;
             self.context
                 .ring
-                .accepted(&mut state.backlog, self.len.into());
+                .accepted(&mut state.backlog, self.len as u64);
             state.queue.append(&mut self.requests);
             after.queued = true;
             Context::offer(self.context, &mut state, &mut after);
         }
-        self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(after);
-        closed.map_or(Ok(()), |closed| Err(closed.errno()))
+        open.map(|()| rejected)
     }
 }

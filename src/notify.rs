@@ -1,18 +1,15 @@
 //! The context's eventfd: at least 1 is added after events have been published.
 
 use crate::sync::{AcqRel, Acquire, AtomicU32};
-use crate::sys::Result;
+use crate::sys::{Result, duplicate};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use nix::fcntl::{FcntlArg, fcntl};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub struct Notifier {
     /// A duplicate: the program may close its number and reuse it, and nothing must be written
     /// to what is there then.
     fd: OwnedFd,
-    /// A write to it may block, when its count is at the maximum.
-    blocking: bool,
     /// How many have asked for a write since nobody was writing; the first of them writes.
     asked: AtomicU32,
 }
@@ -29,7 +26,7 @@ impl Notifier {
         // SAFETY: borrowed for the calls below, which report a descriptor that is not open.
         let theirs = unsafe { BorrowedFd::borrow_raw(fd) };
         let flags = fcntl(theirs, FcntlArg::F_GETFL);
-        if is_eventfd(fd) == Some(false) || flags.is_err() {
+        if flags.is_err() || is_eventfd(fd) == Some(false) {
             // A structure of zeros asks for descriptor 0, and means none.
             return if fd == 0 {
                 Ok(None)
@@ -37,11 +34,8 @@ impl Notifier {
                 Err(flags.err().unwrap_or(Errno::EINVAL))
             };
         }
-        let ours = fcntl(theirs, FcntlArg::F_DUPFD_CLOEXEC(3))?;
         Ok(Some(Notifier {
-            // SAFETY: a new descriptor, ours alone.
-            fd: unsafe { OwnedFd::from_raw_fd(ours) },
-            blocking: !OFlag::from_bits_retain(flags?).contains(OFlag::O_NONBLOCK),
+            fd: duplicate(theirs)?,
             asked: AtomicU32::new(0),
         }))
     }
@@ -70,14 +64,11 @@ impl Notifier {
     }
 
     fn add_one(&self) {
-        // At the maximum the program has been told often enough; we must not wait for it to read.
-        if self.blocking {
-            let mut poller = [PollFd::new(self.fd.as_fd(), PollFlags::POLLOUT)];
-            if poll(&mut poller, PollTimeout::ZERO) == Ok(0) {
-                return;
-            }
+        // At the maximum a write may block (whether it does is up to the program, at any time): the program has been
+        // told often enough, and we must not wait for it to read.
+        if crate::sys::poll_now(self.fd(), libc::POLLOUT) {
+            crate::sys::write_eventfd(self.fd());
         }
-        let _ = nix::unistd::write(&self.fd, &1u64.to_ne_bytes());
     }
 }
 

@@ -44,6 +44,8 @@ struct Head {
     /// 0, or the negative errno with which the request completes without its call being made.
     refused: i32,
     event_words: u32,
+    /// Bytes of the record that it was made of.
+    record_bytes: u32,
     class: Class,
     bound: Bound,
 }
@@ -132,6 +134,10 @@ impl Req {
 
     pub fn event_bytes(&self) -> u32 {
         self.head().event_words * 8
+    }
+
+    pub fn record_bytes(&self) -> usize {
+        self.head().record_bytes as usize
     }
 
     pub fn set_res(&mut self, res: i64) {
@@ -297,6 +303,7 @@ impl Record {
             call: self.call,
             refused: self.refused,
             event_words: self.event_words as u32,
+            record_bytes: self.bytes as u32,
             class: slot.class,
             bound: self.bound,
         };
@@ -453,14 +460,14 @@ impl Slab {
         }
     }
 
-    /// How many slots the next chunk should have, to serve `wanted` more requests: doubling, in
-    /// pieces that the allocator has an easy time with.
+    /// How many slots the next chunk should have, to serve `wanted` more requests: four times as many in
+    /// all, so that a program soon has what it ever needs, in pieces that the allocator has an easy time with.
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
-            Class::Large => (2, 64),
+            Class::Large => (4, 64),
         };
-        wanted.max(self.slots).clamp(first, most)
+        wanted.max(self.slots * 3).clamp(first, most)
     }
 
     pub fn add(&mut self, chunk: Chunk) {
@@ -587,6 +594,12 @@ impl List {
 
     pub fn pop(&mut self) -> Option<Req> {
         let at = NonNull::new(self.head)?;
+        self.unlink(at.as_ptr());
+        Some(Req(at))
+    }
+
+    pub fn pop_last(&mut self) -> Option<Req> {
+        let at = NonNull::new(self.tail)?;
         self.unlink(at.as_ptr());
         Some(Req(at))
     }

@@ -2,9 +2,12 @@
 
 use crate::sync::AtomicU32;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::time::{ClockId, clock_gettime};
 use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
@@ -15,6 +18,13 @@ pub fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
         now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
     })
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    }
 }
 
 /// How a wait ended.
@@ -73,10 +83,7 @@ mod model {
 /// Sleeps while `*word` is `expected`, until CLOCK_MONOTONIC is `deadline` at the latest.
 #[cfg(not(loom))]
 pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
-    let limit = libc::timespec {
-        tv_sec: (deadline / 1_000_000_000) as libc::time_t,
-        tv_nsec: (deadline % 1_000_000_000) as libc::c_long,
-    };
+    let limit = timespec(deadline);
     // SAFETY: the word lives as long as the borrow, the limit until the call returns.
     let ret = unsafe {
         libc::syscall(
@@ -112,6 +119,114 @@ pub fn futex_wake(word: *const AtomicU32, count: i32) {
             count,
         );
     }
+}
+
+// libc's own versions of the next calls are cancellation points: a thread that is cancelled must not vanish in the
+// middle of ours.
+
+/// Whether one of `events` can be had from the descriptor without waiting.
+pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
+    poll(fd, events, Some(0), None) != 0
+}
+
+/// ppoll(2) of one descriptor (-1: none) for so many nanoseconds, with the signal mask given.
+pub fn poll(
+    fd: RawFd,
+    events: libc::c_short,
+    ns: Option<u64>,
+    mask: Option<&SigSet>,
+) -> libc::c_long {
+    let mut poller = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
+    let mut limit = timespec(ns.unwrap_or(0));
+    let limit = if ns.is_some() {
+        &raw mut limit
+    } else {
+        ptr::null_mut()
+    };
+    let mask = mask.map_or(ptr::null(), |mask| ptr::from_ref(mask.as_ref()));
+    // SAFETY: one pollfd, a time and a mask of the kernel's 8 bytes, all of ours.
+    unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poller, 1, limit, mask, 8) }
+}
+
+/// Adds 1 to an eventfd.
+pub fn write_eventfd(fd: RawFd) {
+    let one = 1u64;
+    // SAFETY: eight bytes of ours.
+    unsafe { libc::syscall(libc::SYS_write, fd, &raw const one, 8) };
+}
+
+unsafe extern "C" {
+    // libc has it, the crate does not.
+    safe fn pthread_setcancelstate(
+        state: libc::c_int,
+        before: Option<&mut libc::c_int>,
+    ) -> libc::c_int;
+}
+
+/// Keeps the calling thread from being cancelled in calls of ours that are not worth a version of their own.
+pub struct NoCancel(libc::c_int);
+
+impl NoCancel {
+    pub fn new() -> Self {
+        const DISABLE: libc::c_int = 1;
+        let mut before = 0;
+        pthread_setcancelstate(DISABLE, Some(&mut before));
+        NoCancel(before)
+    }
+}
+
+impl Drop for NoCancel {
+    fn drop(&mut self) {
+        let mut ours = 0;
+        pthread_setcancelstate(self.0, Some(&mut ours));
+    }
+}
+
+/// Runs `body` with all signals blocked, and takes back those that it has brought upon this thread by writing (to a pipe
+/// that nobody reads, beyond a limit): what a thread does for others must not harm it.
+pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
+    let mut before = SigSet::empty();
+    let _ = pthread_sigmask(
+        SigmaskHow::SIG_SETMASK,
+        Some(&SigSet::all()),
+        Some(&mut before),
+    );
+    let pending = pending_signals();
+    let result = body();
+    let mut ours = SigSet::empty();
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        if !pending.contains(signal) {
+            ours.add(signal);
+        }
+    }
+    let none = timespec(0);
+    // SAFETY: a set and a time of ours; it takes what is pending and does not wait.
+    while unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, ours.as_ref(), 0, &none, 8) } > 0 {}
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    result
+}
+
+fn pending_signals() -> SigSet {
+    let mut set = SigSet::empty();
+    // SAFETY: the kernel writes 8 bytes of the set; the rest is empty.
+    unsafe {
+        let mut raw = *set.as_ref();
+        if libc::syscall(libc::SYS_rt_sigpending, &raw mut raw, 8) == 0 {
+            set = SigSet::from_sigset_t_unchecked(raw);
+        }
+    }
+    set
+}
+
+/// A duplicate that is no standard descriptor.
+pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
+    let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;
+    // SAFETY: a new descriptor, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Keeps errno as it was: the library's calls leave it alone.

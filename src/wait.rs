@@ -204,8 +204,7 @@ impl Parker {
         let parker = unsafe { &at.as_ref().parker };
         if let Some(fd) = parker.fd {
             // Before the word: the waiter closes the descriptor once it has seen that.
-            // SAFETY: writes eight bytes of ours to an eventfd that is still open.
-            unsafe { libc::write(fd, (&raw const EVENTFD_ONE).cast(), 8) };
+            crate::sys::write_eventfd(fd);
         }
         let word: *const AtomicU32 = &parker.word;
         // Release: pairs with the acquire in `woken`. From here on the waiter may be gone.
@@ -213,5 +212,3 @@ impl Parker {
         crate::sys::futex_wake(word, 1);
     }
 }
-
-static EVENTFD_ONE: u64 = 1;

@@ -2,7 +2,7 @@
 //! row) and once more for the library itself.
 
 use super::Header;
-use crate::sys::Result;
+use crate::sys::{Result, duplicate};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,8 +10,9 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonym
 use nix::sys::stat::Mode;
 use nix::unistd::ftruncate;
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -32,16 +33,10 @@ impl Drop for Mapping {
     }
 }
 
-/// The program's view. Not dropped like a mapping of ours: the program may have unmapped or moved
-/// it, and have something else there now.
-pub struct View {
-    at: NonNull<c_void>,
-    bytes: usize,
-}
-
 pub struct RingMem {
     ours: Mapping,
-    view: View,
+    /// The program's view. Not a Mapping: see `unmap_view`.
+    view: usize,
     fd: OwnedFd,
     header_bytes: usize,
     ring_bytes: usize,
@@ -67,6 +62,12 @@ impl RingMem {
             c"aio2-ring",
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
         )?;
+        // The program may have closed its standard descriptors, and what it prints must not go here.
+        let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
+            fd
+        } else {
+            duplicate(fd.as_fd())?
+        };
         ftruncate(&fd, file_bytes as libc::off_t)?;
         fcntl(
             &fd,
@@ -125,10 +126,7 @@ impl RingMem {
         std::mem::forget(reserved);
         Ok(RingMem {
             ours,
-            view: View {
-                at,
-                bytes: view_bytes,
-            },
+            view: start,
             fd,
             header_bytes,
             ring_bytes,
@@ -156,7 +154,7 @@ impl RingMem {
 
     /// The program's view: the context's handle.
     pub fn view(&self) -> usize {
-        self.view.at.as_ptr() as usize
+        self.view
     }
 
     pub fn fd(&self) -> RawFd {
@@ -172,42 +170,58 @@ impl RingMem {
         match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             // No /proc: the seal alone must do.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) if self.sealed => {
-                let fd = fcntl(self.fd.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(0))?;
-                // SAFETY: a new descriptor, ours alone.
-                Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+                duplicate(self.fd.as_fd())
             }
             other => other,
         }
     }
 
-    /// Unmaps the program's view, if it is still ours: the program may have unmapped or moved it, and
-    /// whatever it has at that address now is not for us to touch.
+    /// Unmaps the program's view, as far as it is still ours: the program may have unmapped or moved it, in
+    /// whole or in part, and whatever it has at that address now is not for us to touch.
     fn unmap_view(&self) {
         // Something is written through our mapping that nobody else has, and looked for in the view.
         let nonce = crate::sys::monotonic_ns() ^ (self.header().id.load(Acquire) << 32) | 1;
         self.header().nonce.store(nonce, Release);
-        let mut seen = 0u64;
-        let local = libc::iovec {
-            iov_base: (&raw mut seen).cast(),
-            iov_len: 8,
-        };
-        let at = self.view() + std::mem::offset_of!(Header, nonce);
-        let remote = libc::iovec {
-            iov_base: at as *mut c_void,
-            iov_len: 8,
-        };
-        // SAFETY: the kernel copies 8 bytes into `seen`, or fails if nothing is mapped there.
-        let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
-        let ours = match got {
-            8 => seen == nonce,
-            // Not to be found out in this sandbox: do as the kernel does with its AIO ring.
-            -1 => matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM),
-            _ => false,
-        };
-        if ours {
-            // SAFETY: mapped by us; the program gives up the context with io_destroy2().
-            let _ = unsafe { munmap(self.view.at, self.view.bytes) };
+        let data = self.data();
+        data[0].store(nonce, Release);
+        data[data.len() - 1].store(nonce, Release);
+        let last = self.ring_bytes - 8;
+        let view = self.view();
+        let pieces = [
+            (view, self.header_bytes, [offset_of!(Header, nonce); 2]),
+            (view + self.header_bytes, self.ring_bytes, [0, last]),
+            (
+                view + self.header_bytes + self.ring_bytes,
+                self.ring_bytes,
+                [0, last],
+            ),
+        ];
+        for (at, bytes, marks) in pieces {
+            if marks.iter().all(|&mark| reads_as(at + mark, nonce)) {
+                // SAFETY: mapped by us; the program gives up the context with io_destroy2().
+                unsafe { libc::munmap(at as *mut c_void, bytes) };
+            }
         }
+    }
+}
+
+/// Whether that word is at that address, where nothing may be mapped.
+fn reads_as(at: usize, word: u64) -> bool {
+    let mut seen = 0u64;
+    let local = libc::iovec {
+        iov_base: (&raw mut seen).cast(),
+        iov_len: 8,
+    };
+    let remote = libc::iovec {
+        iov_base: at as *mut c_void,
+        iov_len: 8,
+    };
+    // SAFETY: the kernel copies 8 bytes into `seen`, or fails.
+    match unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) } {
+        8 => seen == word,
+        // Not to be found out in this sandbox: do as the kernel does with its AIO ring.
+        -1 => matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM),
+        _ => false,
     }
 }
 
