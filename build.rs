@@ -53,8 +53,8 @@ fn header(root: &Path) {
     }
 }
 
-/// cbindgen writes every constant in decimal and without a suffix; magics and masks read better, and
-/// compare without warnings, as unsigned hexadecimal.
+/// cbindgen writes every constant in decimal and without a suffix; magics and masks read better,
+/// and compare without warnings, as unsigned hexadecimal.
 fn hex_constants(header: &str) -> String {
     let mut out = String::new();
     for line in header.lines() {

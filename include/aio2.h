@@ -143,7 +143,8 @@ struct io_setup2_params {
   /**
    * In: at least 1 is added to this eventfd after events have been published; -1 = none. The
    * library keeps a duplicate: the caller may close its own. Not open: -EBADF. Not an eventfd:
-   * -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure works.
+   * -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure
+   * works.
    */
   int32_t eventfd;
   /**
@@ -352,15 +353,16 @@ extern "C" {
  * Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
  *
  * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; what was made is written
- * back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory until
- * it is used.
+ * back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory
+ * until it is used.
  *
  * Returns 0, or
  * -EOPNOTSUPP: another version.
  * -EFAULT: `ctx` is NULL.
- * -EINVAL: `*ctx` is not NULL; unknown flags, or reserved fields that are not 0; `params->bytes` less than 4;
- * `ring_bytes` more than 1 GiB; `eventfd` is no eventfd.
- * -E2BIG: `params` is larger than the library knows, with something in the part that it does not know.
+ * -EINVAL: `*ctx` is not NULL; unknown flags, or reserved fields that are not 0; `params->bytes`
+ * less than 4; `ring_bytes` more than 1 GiB; `eventfd` is no eventfd.
+ * -E2BIG: `params` is larger than the library knows, with something in the part that it does not
+ * know.
  * -EBADF: `eventfd` is not open.
  * -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
  */
@@ -369,8 +371,8 @@ int io_setup2(uint32_t version, struct io_setup2_params *params, io_context2_t *
 /**
  * Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
  *
- * Events that were not reaped are gone. A program that has unmapped or moved its view of the ring keeps what it
- * has there now.
+ * Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
+ * keeps what it has there now.
  *
  * Returns 0, or
  * -EINVAL: not a live context.
@@ -378,21 +380,20 @@ int io_setup2(uint32_t version, struct io_setup2_params *params, io_context2_t *
 int io_destroy2(io_context2_t ctx);
 
 /**
- * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many bytes
- * were accepted, always whole records. Never waits for I/O.
+ * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
+ * bytes were accepted, always whole records. Never waits for I/O.
  *
- * A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it is
- * accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes back in the event's
- * `res`; so does -ENOSYS for a system call that is not carried, which is never made.
+ * A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it
+ * is accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes
+ * back in the event's `res`; so does -ENOSYS for a system call that is not carried, which is never
+ * made.
  *
  * Returns bytes, or
  * -EINVAL: not a live context; `iocbs` is not aligned to 8; the first record is malformed.
  * -EFAULT: `iocbs` is NULL, and `nbytes` is not 0.
  * -EAGAIN: `max_requests` are in flight; no memory for the first request; the process is ending.
  */
-ssize_t io_submit2(io_context2_t ctx,
-                   const struct iocb2 *iocbs,
-                   size_t nbytes);
+ssize_t io_submit2(io_context2_t ctx, const struct iocb2 *iocbs, size_t nbytes);
 
 /**
  * Copies whole events into `nbytes` bytes at `events`, oldest first, and returns their bytes.
@@ -401,7 +402,8 @@ ssize_t io_submit2(io_context2_t ctx,
  * `timeout` (relative; NULL: no limit) has passed, and returns what it has.
  *
  * Returns bytes, or, if nothing was copied,
- * -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a valid time.
+ * -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a
+ * valid time.
  * -EFAULT: `events` is NULL, and `nbytes` is not 0.
  * -ENOBUFS: the first event has more than `nbytes` bytes. It stays.
  * -EINTR: a signal handler ran.
@@ -415,10 +417,11 @@ ssize_t io_getevents2(io_context2_t ctx,
                       const struct timespec *timeout);
 
 /**
- * io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it waits, as
- * ppoll(2) does it.
+ * io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it
+ * waits, as ppoll(2) does it.
  *
- * Returns as io_getevents2(), and -EMFILE, -ENFILE or -ENOMEM: with `sigmask`, it needs a descriptor to wait.
+ * Returns as io_getevents2(), and -EMFILE, -ENFILE or -ENOMEM: with `sigmask`, it needs a
+ * descriptor to wait.
  */
 ssize_t io_pgetevents2(io_context2_t ctx,
                        size_t min_bytes,
@@ -428,8 +431,8 @@ ssize_t io_pgetevents2(io_context2_t ctx,
                        const sigset_t *sigmask);
 
 /**
- * Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED, through
- * the ring like any other.
+ * Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
+ * through the ring like any other.
  *
  * Returns 0, or
  * -EALREADY: it is running.
@@ -439,8 +442,8 @@ ssize_t io_pgetevents2(io_context2_t ctx,
 int io_cancel2(io_context2_t ctx, uint64_t data);
 
 /**
- * Carries out one request in the calling thread, and writes its event, attribute returns included, to
- * `nbytes` bytes at `event`; returns the event's bytes.
+ * Carries out one request in the calling thread, and writes its event, attribute returns included,
+ * to `nbytes` bytes at `event`; returns the event's bytes.
  *
  * Returns bytes, or
  * -EFAULT: `iocb` or `event` is NULL.
@@ -451,8 +454,8 @@ int io_cancel2(io_context2_t ctx, uint64_t data);
 ssize_t io_issue2(const struct iocb2 *iocb, struct io_event2 *event, size_t nbytes);
 
 /**
- * A new descriptor (close-on-exec) for the ring's memory, for a monitor: its holder can map it for reading only. The
- * header is at offset 0, the data area `header_bytes` behind it.
+ * A new descriptor (close-on-exec) for the ring's memory, for a monitor: its holder can map it for
+ * reading only. The header is at offset 0, the data area `header_bytes` behind it.
  *
  * Returns the descriptor, or
  * -EINVAL: not a live context.

@@ -189,7 +189,8 @@ pub struct io_setup2_params {
     pub workers: u32,
     /// In: at least 1 is added to this eventfd after events have been published; -1 = none. The
     /// library keeps a duplicate: the caller may close its own. Not open: -EBADF. Not an eventfd:
-    /// -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure works.
+    /// -EINVAL; but 0 where descriptor 0 is no eventfd means none, so that a zeroed structure
+    /// works.
     pub eventfd: i32,
     /// Out: IO_FEAT2_*.
     pub features: u64,

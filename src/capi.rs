@@ -4,8 +4,8 @@
 //! value >= 0 or a negative errno. There is no logic here.
 //!
 //! # Safety
-//! All functions: pointers are NULL or valid for what the function does with them; a context handle may
-//! be anything, as it is looked up and never followed.
+//! All functions: pointers are NULL or valid for what the function does with them; a context
+//! handle may be anything, as it is looked up and never followed.
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
@@ -38,15 +38,16 @@ fn find(ctx: io_context2_t) -> Result<ContextRef> {
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
 ///
 /// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; what was made is written
-/// back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory until
-/// it is used.
+/// back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory
+/// until it is used.
 ///
 /// Returns 0, or
 /// -EOPNOTSUPP: another version.
 /// -EFAULT: `ctx` is NULL.
-/// -EINVAL: `*ctx` is not NULL; unknown flags, or reserved fields that are not 0; `params->bytes` less than 4;
-/// `ring_bytes` more than 1 GiB; `eventfd` is no eventfd.
-/// -E2BIG: `params` is larger than the library knows, with something in the part that it does not know.
+/// -EINVAL: `*ctx` is not NULL; unknown flags, or reserved fields that are not 0; `params->bytes`
+/// less than 4; `ring_bytes` more than 1 GiB; `eventfd` is no eventfd.
+/// -E2BIG: `params` is larger than the library knows, with something in the part that it does not
+/// know.
 /// -EBADF: `eventfd` is not open.
 /// -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
 #[unsafe(no_mangle)]
@@ -153,8 +154,8 @@ unsafe fn write_back(made: &io_setup2_params, params: *mut io_setup2_params, kno
 
 /// Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
 ///
-/// Events that were not reaped are gone. A program that has unmapped or moved its view of the ring keeps what it
-/// has there now.
+/// Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
+/// keeps what it has there now.
 ///
 /// Returns 0, or
 /// -EINVAL: not a live context.
@@ -171,12 +172,13 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
     }) as c_int
 }
 
-/// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many bytes
-/// were accepted, always whole records. Never waits for I/O.
+/// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
+/// bytes were accepted, always whole records. Never waits for I/O.
 ///
-/// A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it is
-/// accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes back in the event's
-/// `res`; so does -ENOSYS for a system call that is not carried, which is never made.
+/// A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it
+/// is accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes
+/// back in the event's `res`; so does -ENOSYS for a system call that is not carried, which is never
+/// made.
 ///
 /// Returns bytes, or
 /// -EINVAL: not a live context; `iocbs` is not aligned to 8; the first record is malformed.
@@ -214,7 +216,8 @@ fn check_records(iocbs: *const iocb2) -> Result<()> {
 /// `timeout` (relative; NULL: no limit) has passed, and returns what it has.
 ///
 /// Returns bytes, or, if nothing was copied,
-/// -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a valid time.
+/// -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a
+/// valid time.
 /// -EFAULT: `events` is NULL, and `nbytes` is not 0.
 /// -ENOBUFS: the first event has more than `nbytes` bytes. It stays.
 /// -EINTR: a signal handler ran.
@@ -232,10 +235,11 @@ pub unsafe extern "C" fn io_getevents2(
     unsafe { io_pgetevents2(ctx, min_bytes, events, nbytes, timeout, ptr::null()) }
 }
 
-/// io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it waits, as
-/// ppoll(2) does it.
+/// io_getevents2() with `sigmask`, unless it is NULL, as the calling thread's signal mask while it
+/// waits, as ppoll(2) does it.
 ///
-/// Returns as io_getevents2(), and -EMFILE, -ENFILE or -ENOMEM: with `sigmask`, it needs a descriptor to wait.
+/// Returns as io_getevents2(), and -EMFILE, -ENFILE or -ENOMEM: with `sigmask`, it needs a
+/// descriptor to wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_pgetevents2(
     ctx: io_context2_t,
@@ -289,8 +293,8 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
     }
 }
 
-/// Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED, through
-/// the ring like any other.
+/// Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
+/// through the ring like any other.
 ///
 /// Returns 0, or
 /// -EALREADY: it is running.
@@ -301,8 +305,8 @@ pub unsafe extern "C" fn io_cancel2(ctx: io_context2_t, data: u64) -> c_int {
     answer(|| find(ctx)?.cancel(data).map(|()| 0)) as c_int
 }
 
-/// Carries out one request in the calling thread, and writes its event, attribute returns included, to
-/// `nbytes` bytes at `event`; returns the event's bytes.
+/// Carries out one request in the calling thread, and writes its event, attribute returns included,
+/// to `nbytes` bytes at `event`; returns the event's bytes.
 ///
 /// Returns bytes, or
 /// -EFAULT: `iocb` or `event` is NULL.
@@ -320,14 +324,14 @@ pub unsafe extern "C" fn io_issue2(
         if event.is_null() {
             return Err(Errno::EFAULT);
         }
-        // SAFETY: a record of the caller's, aligned, with as many bytes as it says; and the caller has `nbytes`
-        // bytes at `event`.
+        // SAFETY: a record of the caller's, aligned, with as many bytes as it says; and the caller
+        // has `nbytes` bytes at `event`.
         unsafe { exec::issue(iocb, &mut Out::new(event.cast(), nbytes)) }
     })
 }
 
-/// A new descriptor (close-on-exec) for the ring's memory, for a monitor: its holder can map it for reading only. The
-/// header is at offset 0, the data area `header_bytes` behind it.
+/// A new descriptor (close-on-exec) for the ring's memory, for a monitor: its holder can map it for
+/// reading only. The header is at offset 0, the data area `header_bytes` behind it.
 ///
 /// Returns the descriptor, or
 /// -EINVAL: not a live context.

@@ -1,11 +1,12 @@
 //! A context: a queue of requests, those that run, and the ring that their events go to.
 //!
-//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, never across a system
-//! call. What has to be done after an action and without the lock (waking, signalling) is
-//! collected in [`After`].
+//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, never
+//! across a system call. What has to be done after an action and without the lock (waking,
+//! signalling) is collected in [`After`].
 //!
-//! The way a request is carried out stays behind a seam: a carrier takes requests with [`Context::take`], and gives
-//! each back with [`Context::complete`]; [`crate::pool`] is told with `offer` that there are some.
+//! The way a request is carried out stays behind a seam: a carrier takes requests with
+//! [`Context::take`], and gives each back with [`Context::complete`]; [`crate::pool`] is told with
+//! `offer` that there are some.
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
@@ -30,8 +31,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
-/// How long a waiter that carries requests out itself, for want of threads, sleeps between two looks at
-/// requests that are not ready.
+/// How long a waiter that carries requests out itself, for want of threads, sleeps between two
+/// looks at requests that are not ready.
 const HELP_TICK_NS: u64 = 10_000_000;
 /// How long the end of the process waits for a context's lock.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
@@ -181,8 +182,8 @@ impl Context {
 
     // ---- Submitting ----
 
-    /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there is room;
-    /// returns their bytes.
+    /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there
+    /// is room; returns their bytes.
     ///
     /// # Safety
     /// `iocbs` is aligned to 8 and `nbytes` bytes behind it are readable.
@@ -242,8 +243,8 @@ impl Context {
         Some(req)
     }
 
-    /// Carries requests out, in a worker to which the pool gave this context, until there is nothing
-    /// more to do for it or the worker is wanted elsewhere.
+    /// Carries requests out, in a worker to which the pool gave this context, until there is
+    /// nothing more to do for it or the worker is wanted elsewhere.
     pub fn serve(this: &ContextRef, worker: &mut Worker) {
         let mut after = After::new();
         let mut state = this.state.lock();
@@ -302,8 +303,8 @@ impl Context {
         state.watchers -= 1;
     }
 
-    /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit of workers.
-    /// False if there is none.
+    /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
+    /// of workers. False if there is none.
     fn carry_out_here(&self, mut wanted: impl FnMut(&Call) -> bool) -> bool {
         let mut state = self.state.lock();
         let Some(mut req) = state.queue.remove_first(|_, call| wanted(call)) else {
@@ -322,8 +323,8 @@ impl Context {
 
     // ---- Reaping ----
 
-    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is up.
-    /// `mask` is the caller's signal mask while it waits.
+    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
+    /// up. `mask` is the caller's signal mask while it waits.
     pub fn get_events(
         &self,
         min: usize,
@@ -331,7 +332,8 @@ impl Context {
         deadline: Deadline,
         mask: Option<&SigSet>,
     ) -> Result<usize> {
-        // A signal that the mask lets through must come through, also if there is nothing to wait for.
+        // A signal that the mask lets through must come through, also if there is nothing to wait
+        // for.
         let mut interrupted =
             mask.is_some_and(|mask| sleep_in_poll(None, 0, mask) == Waited::Interrupted);
         let mut sleeper: Option<Sleeper> = None;
@@ -402,8 +404,8 @@ impl Context {
         }
     }
 
-    /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then the
-    /// waiter is off the list.
+    /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
+    /// the waiter is off the list.
     fn sleep(&self, sleeper: &Sleeper, deadline: &Deadline, mask: Option<&SigSet>) -> Waited {
         let waiter = &sleeper.waiter;
         let mut until = deadline.ns();
@@ -453,8 +455,8 @@ impl Context {
         Ok(())
     }
 
-    /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the context any more;
-    /// those who had found it before may still be inside.
+    /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
+    /// context any more; those who had found it before may still be inside.
     pub fn close(&self) {
         let mut after = After::new();
         let mut state = self.state.lock();
@@ -469,8 +471,8 @@ impl Context {
         self.wait_for_end(|state| state.in_flight == 0);
     }
 
-    /// Sees to it, at the end of the process, that what was accepted and is for files is carried out.
-    /// What waits for something else would perhaps wait for ever: it ends with the process.
+    /// Sees to it, at the end of the process, that what was accepted and is for files is carried
+    /// out. What waits for something else would perhaps wait for ever: it ends with the process.
     #[cfg(not(loom))]
     pub fn drain(&self) {
         // exit() may have been called by a signal handler, in a thread that has the lock: then it
@@ -495,8 +497,8 @@ fn is_ready(call: &Call) -> bool {
     exec::descriptor(call).is_none_or(|fd| poll_now(fd, events))
 }
 
-/// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the eventfd is
-/// written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
+/// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the
+/// eventfd is written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
 fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited {
     let left = if until == 0 {
         0
@@ -610,8 +612,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Queues what was built, as far as there still is room, and gives back what was not used. Returns the bytes of
-    /// the records that were not accepted.
+    /// Queues what was built, as far as there still is room, and gives back what was not used.
+    /// Returns the bytes of the records that were not accepted.
     fn enqueue(mut self) -> Result<usize> {
         let mut after = After::new();
         let mut rejected = 0;

@@ -1,4 +1,5 @@
-//! What tests may bend: read from the environment, and only in builds with the feature `test-hooks`.
+//! What tests may bend: read from the environment, and only in builds with the feature
+//! `test-hooks`.
 
 /// First value of a new ring's counters.
 pub fn first_counter() -> u32 {

@@ -2,8 +2,8 @@
 //!
 //! For C callers: `include/aio2.h` is what they see. The way of a request:
 //!
-//! [`capi`] (the boundary) → [`request`] (a checked copy) → [`context`] (its queue) → [`pool`] (a worker)
-//! → [`exec`] (the system call) → [`context`] again (completion) → [`ring`] (published).
+//! [`capi`] (the boundary) → [`request`] (a checked copy) → [`context`] (its queue) → [`pool`] (a
+//! worker) → [`exec`] (the system call) → [`context`] again (completion) → [`ring`] (published).
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 

@@ -1,5 +1,5 @@
-//! Loom models: `make check` runs them with `RUSTFLAGS="--cfg loom"`. What is modelled is the code that
-//! ships; only memory mapping, handles, time and futexes are replaced.
+//! Loom models: `make check` runs them with `RUSTFLAGS="--cfg loom"`. What is modelled is the code
+//! that ships; only memory mapping, handles, time and futexes are replaced.
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
@@ -105,8 +105,8 @@ fn ascending(data: &[u64]) -> bool {
     data.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-/// Three events, of which the ring holds two, and two lock-free reapers, one of which turns to the overflow list as
-/// a program does: each event is seen once, by each in order.
+/// Three events, of which the ring holds two, and two lock-free reapers, one of which turns to the
+/// overflow list as a program does: each event is seen once, by each in order.
 fn reapers(preemptions: usize, first: u32) {
     model(preemptions, move || {
         let shared = Arc::new(Completions::new(first));
@@ -152,7 +152,8 @@ fn loom_reapers_wrap() {
     reapers(2, u32::MAX - 31);
 }
 
-/// A waiter lists itself under the lock in which it saw too little; publishers wake it: it is never left asleep.
+/// A waiter lists itself under the lock in which it saw too little; publishers wake it: it is never
+/// left asleep.
 #[test]
 fn loom_wait() {
     model(3, || {

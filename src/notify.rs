@@ -44,7 +44,8 @@ impl Notifier {
         self.fd.as_raw_fd()
     }
 
-    /// Adds 1, now or through a thread that is just about to: called after publishing, without a lock.
+    /// Adds 1, now or through a thread that is just about to: called after publishing, without a
+    /// lock.
     pub fn signal(&self) {
         // AcqRel: what was published before is visible to whoever writes for us, before it writes.
         // A write that is under way may have happened already as far as a reader is concerned: it
@@ -64,8 +65,8 @@ impl Notifier {
     }
 
     fn add_one(&self) {
-        // At the maximum a write may block (whether it does is up to the program, at any time): the program has been
-        // told often enough, and we must not wait for it to read.
+        // At the maximum a write may block (whether it does is up to the program, at any time): the
+        // program has been told often enough, and we must not wait for it to read.
         if crate::sys::poll_now(self.fd(), libc::POLLOUT) {
             crate::sys::write_eventfd(self.fd());
         }

@@ -1,15 +1,15 @@
-//! The pool: one for the process. Contexts that have something queued stand in line; workers serve them
-//! one after another.
+//! The pool: one for the process. Contexts that have something queued stand in line; workers serve
+//! them one after another.
 //!
-//! How many workers run follows what the requests do. Requests that keep the processor busy want
-//! as many as there are processors, and not more; requests that wait want one each. So a worker counts
+//! How many workers run follows what the requests do. Requests that keep the processor busy want as
+//! many as there are processors, and not more; requests that wait want one each. So a worker counts
 //! against the processors only as long as it is not known to wait, which is learned in two ways:
 //!
 //! - A request that took long is asked whether it gave up the processor (voluntary context
 //!   switches). The workers of a context whose requests do so ([`Habit`]) do not count.
-//! - A watcher (an otherwise idle worker, there only while contexts stand in line and nobody may come) looks from time to time
-//!   which workers are still at the request at which they were the last time. Those are stuck, and
-//!   do not count until they move.
+//! - A watcher (an otherwise idle worker, there only while contexts stand in line and nobody may
+//!   come) looks from time to time which workers are still at the request at which they were the
+//!   last time. Those are stuck, and do not count until they move.
 //!
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
@@ -156,8 +156,8 @@ impl Pool {
 
     /// Whether threads could not be started lately: then those who wait have to help.
     pub fn short_of_threads(&self) -> bool {
-        // Acquire: pairs with `perform`. Asked after listing a waiter: if it is not seen here, the waiter is
-        // seen by `call_for_help`.
+        // Acquire: pairs with `perform`. Asked after listing a waiter: if it is not seen here, the
+        // waiter is seen by `call_for_help`.
         self.short.load(Acquire)
     }
 
@@ -240,7 +240,8 @@ impl Pool {
         }
     }
 
-    /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be threads.
+    /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be
+    /// threads.
     fn call_for_help(&self, in_line: usize) {
         for _ in 0..in_line {
             let mut state = self.state.lock();

@@ -1,8 +1,10 @@
-//! What belongs to the process: the registry and the pool, and what becomes of them at fork and exit.
+//! What belongs to the process: the registry and the pool, and what becomes of them at fork and
+//! exit.
 //!
-//! A child has no contexts and no threads. It does not repair what it inherited, of which any part may have been caught
-//! in the middle of a change; it forgets it, and makes its own when it needs one. The one pointer to all of it is in a page that
-//! the kernel empties at fork, so that this holds for a child that was made without libc, too.
+//! A child has no contexts and no threads. It does not repair what it inherited, of which any part
+//! may have been caught in the middle of a change; it forgets it, and makes its own when it needs
+//! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
+//! holds for a child that was made without libc, too.
 
 use crate::pool::Pool;
 use crate::registry::Registry;
@@ -26,8 +28,8 @@ static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
 
 /// This process's registry and pool, if it has any.
 pub fn global() -> Option<&'static Global> {
-    // SAFETY: the cell is never unmapped, and what it points to is never freed. Acquire: pairs with the
-    // release in `global_or_new`.
+    // SAFETY: the cell is never unmapped, and what it points to is never freed. Acquire: pairs with
+    // the release in `global_or_new`.
     unsafe { CELL.load(Acquire).as_ref()?.load(Acquire).as_ref() }
 }
 
@@ -73,13 +75,14 @@ fn cell_or_new() -> Result<&'static Cell> {
     if page == libc::MAP_FAILED {
         return Err(Errno::ENOMEM);
     }
-    // SAFETY: our page. On a kernel that does not know this (before 4.14), the handler below must do.
+    // SAFETY: our page. On a kernel that does not know this (before 4.14), the handler below must
+    // do.
     unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) };
     let cell: *mut Cell = page.cast();
     match CELL.compare_exchange(ptr::null_mut(), cell, AcqRel, Acquire) {
         Ok(_) => {
-            // Should it fail, for want of memory, the page alone does for all but the descriptors, which
-            // children then keep open.
+            // Should it fail, for want of memory, the page alone does for all but the descriptors,
+            // which children then keep open.
             // SAFETY: the handler is there for ever: the library is not unloadable.
             let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
             // SAFETY: never unmapped.

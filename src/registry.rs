@@ -1,8 +1,9 @@
 //! Which handles are live contexts.
 //!
 //! A handle is an address that a program gives us, and may be anything. It is looked up, never
-//! followed. Contexts live in slots whose memory is never given back, so that a lookup needs no lock: it may find a slot
-//! that is another context's by now, sees that in the slot, and looks again under the lock.
+//! followed. Contexts live in slots whose memory is never given back, so that a lookup needs no
+//! lock: it may find a slot that is another context's by now, sees that in the slot, and looks
+//! again under the lock.
 
 use crate::context::Context;
 use crate::sync::Lock;
@@ -138,8 +139,8 @@ impl Registry {
 
     /// The context with that handle.
     pub fn find(&'static self, handle: usize) -> Result<ContextRef> {
-        // The slots in the bucket may change meanwhile; whatever is found is checked, and if nothing is,
-        // the lock decides.
+        // The slots in the bucket may change meanwhile; whatever is found is checked, and if
+        // nothing is, the lock decides.
         self.look_up(handle)
             .or_else(|| {
                 let _table = self.table.lock();
@@ -169,8 +170,8 @@ impl Registry {
         &self.buckets[hash as usize % BUCKETS]
     }
 
-    /// Makes the context live; its handle can be found from here on. `reserve` is told how many there
-    /// will be.
+    /// Makes the context live; its handle can be found from here on. `reserve` is told how many
+    /// there will be.
     pub fn insert(
         &'static self,
         context: Context,
@@ -216,7 +217,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a context out and hands it to `end` before its memory goes. Waits until nobody uses it.
+    /// Takes a context out and hands it to `end` before its memory goes. Waits until nobody uses
+    /// it.
     pub fn remove(&'static self, handle: usize, end: impl FnOnce(&ContextRef)) -> Result<()> {
         let context = self.find(handle)?;
         let slot = context.slot;

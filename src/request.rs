@@ -1,8 +1,8 @@
 //! Requests: the memory that one holds from submit until its event has left the library, and how
 //! a record of the caller's becomes one.
 //!
-//! The event is laid out at submit, attribute returns included: completing a request fills in numbers,
-//! and neither allocates nor fails.
+//! The event is laid out at submit, attribute returns included: completing a request fills in
+//! numbers, and neither allocates nor fails.
 
 use crate::abi::{
     IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb_attr_ret, iocb2,
@@ -32,9 +32,9 @@ const EVENT_WORDS_MAX: usize =
 
 /// The head of a request. The words of its event follow it in memory.
 ///
-/// All but `link` is written while the request is built and read-only afterwards, so that a scan of a list,
-/// under the context's lock, may look at it while a worker carries it out; the event's words belong to
-/// whoever has the [`Req`].
+/// All but `link` is written while the request is built and read-only afterwards, so that a scan of
+/// a list, under the context's lock, may look at it while a worker carries it out; the event's
+/// words belong to whoever has the [`Req`].
 #[repr(C, align(8))]
 struct Head {
     /// Written and read under the lock of the list that the request is on.
@@ -97,8 +97,8 @@ unsafe impl Send for Req {}
 
 impl Req {
     fn head(&self) -> &Head {
-        // SAFETY: a Req points to a built request in a slab that outlives it (the context's, which is
-        // dropped only when no request is in flight).
+        // SAFETY: a Req points to a built request in a slab that outlives it (the context's, which
+        // is dropped only when no request is in flight).
         unsafe { self.0.as_ref() }
     }
 
@@ -171,8 +171,8 @@ pub struct Record {
 impl Record {
     /// Reads the record at `src`, of which `avail` bytes may be read.
     ///
-    /// Every field is read once: the caller's memory may change meanwhile, and what was checked must be
-    /// what is used.
+    /// Every field is read once: the caller's memory may change meanwhile, and what was checked
+    /// must be what is used.
     ///
     /// # Safety
     /// `src` is aligned to 8 and `avail` bytes behind it are readable.
@@ -460,8 +460,9 @@ impl Slab {
         }
     }
 
-    /// How many slots the next chunk should have, to serve `wanted` more requests: four times as many in
-    /// all, so that a program soon has what it ever needs, in pieces that the allocator has an easy time with.
+    /// How many slots the next chunk should have, to serve `wanted` more requests: four times as
+    /// many in all, so that a program soon has what it ever needs, in pieces that the allocator has
+    /// an easy time with.
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
@@ -471,7 +472,8 @@ impl Slab {
     }
 
     pub fn add(&mut self, chunk: Chunk) {
-        // SAFETY: the chunk is ours now, and was made with `slots` slots of its class behind the head.
+        // SAFETY: the chunk is ours now, and was made with `slots` slots of its class behind the
+        // head.
         unsafe {
             let head = chunk.at.as_ptr();
             let ChunkHead { class, slots, .. } = *head;
@@ -638,8 +640,8 @@ impl List {
     }
 
     fn link(&mut self, at: *mut Head) {
-        // SAFETY: whoever calls has the request, or (`Running`) the right to link it; links are only
-        // touched under the lock that guards the list, which &mut self stands for.
+        // SAFETY: whoever calls has the request, or (`Running`) the right to link it; links are
+        // only touched under the lock that guards the list, which &mut self stands for.
         unsafe {
             *(*at).link.get() = Link {
                 next: ptr::null_mut(),

@@ -1,9 +1,9 @@
 //! Atomics, locks and parking: the standard library's, or loom's in a model (`--cfg loom`), so that
 //! the code that ships is the code that is checked.
 //!
-//! The lock is the standard library's futex mutex and not parking_lot's: parking_lot parks in a table
-//! of the whole process, whose locks a forked child may inherit held; a std mutex is one word, and a
-//! child simply abandons it (see [`crate::process`]).
+//! The lock is the standard library's futex mutex and not parking_lot's: parking_lot parks in a
+//! table of the whole process, whose locks a forked child may inherit held; a std mutex is one
+//! word, and a child simply abandons it (see [`crate::process`]).
 
 #[cfg(not(loom))]
 mod primitive {

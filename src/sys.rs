@@ -37,8 +37,8 @@ pub enum Waited {
     Interrupted,
 }
 
-/// The end of time: a futex wait with a limit, however far, ends when a signal handler has run, while one
-/// without is restarted by the kernel if the handler was set with SA_RESTART.
+/// The end of time: a futex wait with a limit, however far, ends when a signal handler has run,
+/// while one without is restarted by the kernel if the handler was set with SA_RESTART.
 pub const NEVER: u64 = i64::MAX as u64;
 
 #[cfg(loom)]
@@ -52,7 +52,8 @@ mod model {
     use loom::sync::{Condvar, Mutex};
 
     loom::lazy_static! {
-        /// One queue for all words: a sleeper may be woken for another's sake, as with the real one.
+        /// One queue for all words: a sleeper may be woken for another's sake, as with the real
+        /// one.
         static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
     }
 
@@ -106,8 +107,8 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
     }
 }
 
-/// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the kernel
-/// then finds nobody there, or a stranger, who has to bear with being woken for no reason.
+/// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the
+/// kernel then finds nobody there, or a stranger, who has to bear with being woken for no reason.
 #[cfg(not(loom))]
 pub fn futex_wake(word: *const AtomicU32, count: i32) {
     // SAFETY: the kernel does not follow the pointer for a private futex's wake.
@@ -121,8 +122,8 @@ pub fn futex_wake(word: *const AtomicU32, count: i32) {
     }
 }
 
-// libc's own versions of the next calls are cancellation points: a thread that is cancelled must not vanish in the
-// middle of ours.
+// libc's own versions of the next calls are cancellation points: a thread that is cancelled must
+// not vanish in the middle of ours.
 
 /// Whether one of `events` can be had from the descriptor without waiting.
 pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
@@ -167,7 +168,8 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// Keeps the calling thread from being cancelled in calls of ours that are not worth a version of their own.
+/// Keeps the calling thread from being cancelled in calls of ours that are not worth a version of
+/// their own.
 pub struct NoCancel(libc::c_int);
 
 impl NoCancel {
@@ -186,8 +188,9 @@ impl Drop for NoCancel {
     }
 }
 
-/// Runs `body` with all signals blocked, and takes back those that it has brought upon this thread by writing (to a pipe
-/// that nobody reads, beyond a limit): what a thread does for others must not harm it.
+/// Runs `body` with all signals blocked, and takes back those that it has brought upon this thread
+/// by writing (to a pipe that nobody reads, beyond a limit): what a thread does for others must not
+/// harm it.
 pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
     let mut before = SigSet::empty();
     let _ = pthread_sigmask(
@@ -270,8 +273,8 @@ pub fn processors() -> u32 {
 /// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.
 const STACK_BYTES: usize = 128 << 10;
 
-/// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which reports
-/// failure.
+/// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which
+/// reports failure.
 ///
 /// # Safety
 /// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.

@@ -70,7 +70,8 @@ impl Bytes {
     }
 }
 
-/// The returns in an event: id, ret, cookie, words of payload. Panics if they do not fill it exactly.
+/// The returns in an event: id, ret, cookie, words of payload. Panics if they do not fill it
+/// exactly.
 fn returns(event: &[u64]) -> Vec<(u16, i32, u64, usize)> {
     assert_eq!(event[0] as usize, event.len() * 8);
     let mut rest = &event[size_of::<io_event2>() / 8..];

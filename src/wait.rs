@@ -1,8 +1,8 @@
 //! Waiting for events: who waits, for how much, and how they are woken.
 //!
-//! A waiter is on its caller's stack and on the context's list while it waits. Whoever publishes takes
-//! those off the list, under the lock, whose wait is over, and wakes them after the lock is released. A waiter that
-//! was taken off waits until its waker is done with it before it goes away.
+//! A waiter is on its caller's stack and on the context's list while it waits. Whoever publishes
+//! takes those off the list, under the lock, whose wait is over, and wakes them after the lock is
+//! released. A waiter that was taken off waits until its waker is done with it before it goes away.
 
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::Waited;
@@ -60,7 +60,8 @@ impl WaitList {
         self.first.is_none()
     }
 
-    /// Lists a waiter for `need` bytes. It must stay where it is until `leave` has said that it may go.
+    /// Lists a waiter for `need` bytes. It must stay where it is until `leave` has said that it may
+    /// go.
     pub fn enter(&mut self, waiter: &Waiter, need: u64) {
         waiter.parker.reset();
         waiter.need.set(need);
@@ -158,8 +159,8 @@ impl Wakes {
     /// Wakes them. Called without the lock.
     pub fn wake(&mut self) {
         while let Some(at) = self.first {
-            // SAFETY: a waiter that was taken off stays until `unpark` has told it; what is needed of
-            // it is read before that.
+            // SAFETY: a waiter that was taken off stays until `unpark` has told it; what is needed
+            // of it is read before that.
             self.first = unsafe { at.as_ref() }.next.get();
             Parker::unpark(at);
         }

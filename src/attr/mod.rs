@@ -1,8 +1,8 @@
 //! Attributes: what a request may ask beside its system call.
 //!
-//! Each is a module of its own with one type that implements [`Attribute`], and one row of [`TABLE`].
-//! A request remembers, for each attribute that it carries, where in its event the return's payload is
-//! ([`Bound`]); a request without attributes tests one word.
+//! Each is a module of its own with one type that implements [`Attribute`], and one row of
+//! [`TABLE`]. A request remembers, for each attribute that it carries, where in its event the
+//! return's payload is ([`Bound`]); a request without attributes tests one word.
 
 mod timing;
 

@@ -62,7 +62,8 @@ impl RingMem {
             c"aio2-ring",
             MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
         )?;
-        // The program may have closed its standard descriptors, and what it prints must not go here.
+        // The program may have closed its standard descriptors, and what it prints must not go
+        // here.
         let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
             fd
         } else {
@@ -176,10 +177,12 @@ impl RingMem {
         }
     }
 
-    /// Unmaps the program's view, as far as it is still ours: the program may have unmapped or moved it, in
-    /// whole or in part, and whatever it has at that address now is not for us to touch.
+    /// Unmaps the program's view, as far as it is still ours: the program may have unmapped or
+    /// moved it, in whole or in part, and whatever it has at that address now is not for us to
+    /// touch.
     fn unmap_view(&self) {
-        // Something is written through our mapping that nobody else has, and looked for in the view.
+        // Something is written through our mapping that nobody else has, and looked for in the
+        // view.
         let nonce = crate::sys::monotonic_ns() ^ (self.header().id.load(Acquire) << 32) | 1;
         self.header().nonce.store(nonce, Release);
         let data = self.data();
@@ -231,8 +234,8 @@ impl Drop for RingMem {
     }
 }
 
-/// Puts an empty header where an inherited handle of the parent's points: reaping from it finds nothing,
-/// where it would else find no memory. The child's alone, and only if the place is free.
+/// Puts an empty header where an inherited handle of the parent's points: reaping from it finds
+/// nothing, where it would else find no memory. The child's alone, and only if the place is free.
 pub fn blank_view(at: usize) {
     // SAFETY: MAP_FIXED_NOREPLACE maps at a free place or not at all.
     unsafe {

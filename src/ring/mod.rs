@@ -1,8 +1,8 @@
 //! The completion ring and the overflow list behind it.
 //!
 //! Events are published under the context's lock and reaped without it. The overflow list takes
-//! what the ring has no room for; as long as it holds anything, nothing goes into the ring before it, so
-//! that events come out in the order in which they were produced.
+//! what the ring has no room for; as long as it holds anything, nothing goes into the ring before
+//! it, so that events come out in the order in which they were produced.
 //!
 //! The header and the data are shared with the program, which may write anything there at any
 //! time. So all access is atomic, every position is masked, every size that is read is
@@ -218,8 +218,8 @@ impl Ring {
         &self.mem
     }
 
-    /// Copies the oldest event of the ring to `out`. Any number of threads may do so at once, and beside
-    /// programs that do the same with `io_ring2_reap`, which is this in C.
+    /// Copies the oldest event of the ring to `out`. Any number of threads may do so at once, and
+    /// beside programs that do the same with `io_ring2_reap`, which is this in C.
     pub fn reap(&self, out: &mut Out) -> Reaped {
         let header = self.mem.header();
         loop {
@@ -242,8 +242,8 @@ impl Ring {
                     out.write(i, self.word(head, i).load(Relaxed));
                 }
             } else {
-                // Acquire: pairs with the release fence in `put`. If we saw words of a later record, we
-                // see the head that made room for it.
+                // Acquire: pairs with the release fence in `put`. If we saw words of a later
+                // record, we see the head that made room for it.
                 fence(Acquire);
                 if header.head.load(Acquire) != head {
                     continue; // somebody took it while we looked
@@ -373,8 +373,8 @@ impl Ring {
             .store(if overflowing { IO_RING2_OVERFLOW } else { 0 }, Release);
     }
 
-    /// Copies as many events as there are and fit, first the ring's, then the overflow list's. Under the
-    /// lock the ring does not fill meanwhile, so the order holds.
+    /// Copies as many events as there are and fit, first the ring's, then the overflow list's.
+    /// Under the lock the ring does not fill meanwhile, so the order holds.
     pub fn collect(&self, backlog: &mut Backlog, slabs: &mut Slabs, out: &mut Out) -> Reaped {
         loop {
             match self.reap(out) {
