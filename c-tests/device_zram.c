@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A raw block device (zram) with O_DIRECT and without: random writes and reads at depths 1, 32 and 256, in both
+ * ways of reaping, through a ring that overflows; every block holds what was written to it.
+ */
+/* time limit: 90 s */
+/* needs: root */
+#include "test.h"
+#include "stress.h"
+#include "device.h"
+
+#define DEVICE_BYTES (16 * 1024 * 1024)
+
+int main(void)
+{
+    static const size_t depths[] = { 1, 32, 256 };
+
+    for (int buffered = 0; buffered < 2; buffered++) {
+        for (int user_space = 0; user_space < 2; user_space++) {
+            int fd = zram_open(DEVICE_BYTES, buffered ? 0 : O_DIRECT);
+            io_context2_t ctx = setup2(4096, 0, 0);
+
+            for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
+                CHECK_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, DEVICE_BYTES), 0);
+                device_random_io(ctx, fd, DEVICE_BYTES, 4096, depths[i], (int)(4000 / depths[i]), user_space != 0, i + 1);
+            }
+            CHECK_RING_DRAINED(ctx, ring_submitted(ctx));
+            CHECK_CMP(ring_overflowed(ctx), >, user_space ? -1 : 0);
+            CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+            close(fd);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,189 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Builds and runs the C tests: every c-tests/*.c is a program, every other c-tests/*.sh a script;
+# there is no list to maintain. A test ends with 0 (passed), 1 (failed) or 77 (skipped).
+#
+#     run.sh [NAME...]        all tests, or only these (name without .c or .sh)
+#
+# Environment:
+#     LIBDIR        directory with libaio2.so and libaio2.so.0 (required)
+#     HOOKS_LIBDIR  the same for the build with test hooks; without it hook_* are skipped
+#     CC            compiler (default: cc)        CFLAGS   more flags
+#     BUILD         where programs go (default: build/c-tests)
+#     LONG=1        run long_* as well
+#     WRAPPER       command to run each program under, e.g. "valgrind --error-exitcode=99"
+#     TIME_FACTOR   multiplies the time limits (for a WRAPPER that slows programs down)
+#
+# Lines near the top of a test that the runner knows:
+#     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
+#     /* needs: root */           skipped for other users
+
+set -u
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+CC=${CC:-cc}
+BUILD=${BUILD:-$root/build/c-tests}
+: "${LIBDIR:?directory that holds libaio2.so and libaio2.so.0}"
+LIBDIR=$(cd "$LIBDIR" && pwd) || exit 1
+if [ -n "${HOOKS_LIBDIR:-}" ]; then
+    HOOKS_LIBDIR=$(cd "$HOOKS_LIBDIR" && pwd) || exit 1
+fi
+for dir in "$LIBDIR" ${HOOKS_LIBDIR:+"$HOOKS_LIBDIR"}; do
+    for file in libaio2.so libaio2.so.0; do
+        if [ ! -e "$dir/$file" ]; then
+            echo "run.sh: $dir/$file is missing" >&2
+            exit 1
+        fi
+    done
+done
+mkdir -p "$BUILD" || exit 1
+BUILD=$(cd "$BUILD" && pwd) || exit 1
+# For tests that are scripts.
+export CC BUILD LIBDIR SRCDIR="$here" INCLUDE="$root/include" HOOKS_LIBDIR="${HOOKS_LIBDIR:-}"
+
+flags=(-std=c11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -I"$root/include" -I"$here")
+read -r -a more <<<"${CFLAGS:-}"
+# RUNPATH, not RPATH: LD_LIBRARY_PATH must be able to choose the build with test hooks.
+libs=(-L"$LIBDIR" -Wl,--enable-new-dtags -Wl,-rpath,"$LIBDIR" -laio2 -lpthread)
+read -r -a wrapper <<<"${WRAPPER:-}"
+
+# Programs of another compiler or other flags are not up to date.
+stamp="$CC ${flags[*]} ${more[*]:-} ${libs[*]}"
+if [ "$(cat "$BUILD/.flags" 2>/dev/null)" != "$stamp" ]; then
+    rm -f "$BUILD"/*.test
+    printf '%s\n' "$stamp" >"$BUILD/.flags"
+fi
+
+group=
+trap '[ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null; exit 130' INT TERM
+
+passed=0
+failed=0
+skipped=0
+
+# report STATUS NAME SECONDS [FILE]: one line, and the test's output below it.
+report() {
+    printf '%-4s %s %s\n' "$1" "$2" "$3"
+    if [ -n "${4:-}" ] && [ -s "$4" ]; then
+        sed 's/^/     | /' "$4"
+    fi
+    case $1 in
+    ok) passed=$((passed + 1)) ;;
+    SKIP) skipped=$((skipped + 1)) ;;
+    *) failed=$((failed + 1)) ;;
+    esac
+}
+
+build() { # SOURCE PROGRAM OUTPUT
+    local input current=1
+    for input in "$1" "$here"/*.h "$root/include/aio2.h"; do
+        [ "$2" -nt "$input" ] || current=0
+    done
+    [ "$current" = 0 ] || return 0
+    rm -f "$2"
+    "$CC" "${flags[@]}" ${more[@]+"${more[@]}"} -o "$2" "$1" "${libs[@]}" >"$3" 2>&1
+}
+
+run_one() { # SOURCE
+    local source=$1 name output program limit began status seconds command library_path
+    name=$(basename "$source")
+    name=${name%.*}
+    output=$BUILD/$name.out
+    : >"$output"
+
+    if [[ $source == *.c ]]; then
+        program=$BUILD/$name.test
+        if ! build "$source" "$program" "$output"; then
+            report FAIL "$name" 0.000 "$output"
+            return
+        fi
+        command=(${wrapper[@]+"${wrapper[@]}"} "$program")
+    else
+        command=(bash "$source")
+    fi
+
+    if [ "$(id -u)" != 0 ] && head -n 15 "$source" | grep -q 'needs: root'; then
+        echo "SKIPPED: needs root" >"$output"
+        report SKIP "$name" 0.000 "$output"
+        return
+    fi
+    library_path=${LD_LIBRARY_PATH:-}
+    if [[ $name == hook_* ]]; then
+        if [ -z "$HOOKS_LIBDIR" ]; then
+            echo "SKIPPED: needs the build with test hooks (HOOKS_LIBDIR)" >"$output"
+            report SKIP "$name" 0.000 "$output"
+            return
+        fi
+        library_path=$HOOKS_LIBDIR
+    fi
+
+    limit=$(head -n 15 "$source" | sed -n 's/.*time limit: *\([0-9][0-9]*\) s.*/\1/p' | head -n 1)
+    limit=$((${limit:-60} * ${TIME_FACTOR:-1}))
+    began=$(date +%s%N)
+    # The program's own alarm comes first: it says where it hung. timeout(1) leads a process group of
+    # its own; what is left of the group is ended, so that a failed test does not disturb the next.
+    TEST_TIME_LIMIT=$limit LD_LIBRARY_PATH=$library_path env --default-signal=INT,QUIT \
+        timeout --kill-after=5 $((limit + 5)) "${command[@]}" >"$output" 2>&1 </dev/null &
+    group=$!
+    wait "$group"
+    status=$?
+    kill -KILL -- "-$group" 2>/dev/null
+    group=
+    seconds=$((($(date +%s%N) - began) / 1000000))
+    seconds=$(printf '%d.%03d' $((seconds / 1000)) $((seconds % 1000)))
+    case $status in
+    0) report ok "$name" "$seconds" ;;
+    77)
+        # A skipped test says why; one that does not has failed to run.
+        if grep -q '^SKIPPED: ' "$output"; then
+            report SKIP "$name" "$seconds" "$output"
+        else
+            echo "exit code 77 without a reason" >>"$output"
+            report FAIL "$name" "$seconds" "$output"
+        fi
+        ;;
+    124 | 137)
+        echo "killed at the time limit of $limit s" >>"$output"
+        report FAIL "$name" "$seconds" "$output"
+        ;;
+    *)
+        echo "exit code $status" >>"$output"
+        report FAIL "$name" "$seconds" "$output"
+        ;;
+    esac
+}
+
+sources=()
+if [ $# -gt 0 ]; then
+    for name in "$@"; do
+        name=$(basename "$name")
+        name=${name%.c}
+        name=${name%.sh}
+        if [ -f "$here/$name.c" ]; then
+            sources+=("$here/$name.c")
+        elif [ -f "$here/$name.sh" ] && [ "$name" != run ]; then
+            sources+=("$here/$name.sh")
+        else
+            echo "run.sh: no test named $name" >&2
+            exit 1
+        fi
+    done
+else
+    for source in "$here"/*.c "$here"/*.sh; do
+        case $(basename "$source") in
+        run.sh | '*.c' | '*.sh') continue ;;
+        long_*) [ "${LONG:-0}" = 1 ] || continue ;;
+        esac
+        sources+=("$source")
+    done
+fi
+
+for source in ${sources[@]+"${sources[@]}"}; do
+    run_one "$source"
+done
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* params of a newer, larger program: accepted if what the library does not know is zero, else -E2BIG. */
+#include "test.h"
+
+int main(void)
+{
+    const size_t tails[] = { 1, 4, 7, 8, 16, 64, 100, 1000, 4096 - 64 };
+    union {
+        struct io_setup2_params params;
+        unsigned char bytes[4096];
+    } newer;
+
+    for (size_t i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
+        const size_t size = sizeof(struct io_setup2_params) + tails[i];
+        io_context2_t ctx = NULL;
+
+        memset(&newer, 0xff, sizeof(newer));
+        memset(&newer, 0, size);
+        newer.params.bytes = (uint32_t)size;
+        newer.params.eventfd = -1;
+        newer.params.ring_bytes = 10000;
+        CHECK_EQ(CALL(io_setup2(2, &newer.params, &ctx)), 0);
+        CHECK(ctx != NULL);
+        CHECK_EQ(newer.params.bytes, size);
+        CHECK_EQ(newer.params.ring_bytes, 16384);
+        CHECK_EQ(newer.params.features, ctx->features);
+        /* The tail is not the library's to write. */
+        for (size_t at = sizeof(struct io_setup2_params); at < size; at++)
+            CHECK_EQ(newer.bytes[at], 0);
+        CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+
+        /* One bit anywhere in the tail is too much: at its first byte, its last, and in the middle. */
+        const size_t places[] = { 64, size - 1, 64 + tails[i] / 2 };
+
+        for (size_t p = 0; p < 3; p++) {
+            newer.bytes[places[p]] = 0x80;
+            newer.params.ring_bytes = 10000;
+            ctx = NULL;
+            CHECK_EQ(CALL(io_setup2(2, &newer.params, &ctx)), -E2BIG);
+            CHECK(ctx == NULL);
+            newer.bytes[places[p]] = 0;
+        }
+    }
+
+    /* A size that cannot be meant, over memory that is not zero: the first byte decides, no crash. */
+    memset(&newer, 0xff, sizeof(newer));
+    newer.params = params2();
+    newer.params.bytes = UINT32_MAX;
+    {
+        io_context2_t ctx = NULL;
+
+        CHECK_EQ(CALL(io_setup2(2, &newer.params, &ctx)), -E2BIG);
+        CHECK(ctx == NULL);
+    }
+    return 0;
+}
