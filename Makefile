@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+#   make demo       installs what is missing, builds, and shows the library at work on a block device
+#   make check      installs what is missing, and runs every check; the last line counts them
+#
+#   make            the library, in build/lib
+#   make install    PREFIX, DESTDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
+#   make header     writes include/aio2.h anew from src/
+#   make fio-engine, check-long, bench, hooks-lib, deps, clean
+#
+# The work is done by scripts/; this file says what depends on what.
+
+MAKEFLAGS += --no-print-directory
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
+MANDIR ?= $(PREFIX)/share/man
+DESTDIR ?=
+export PREFIX LIBDIR INCLUDEDIR PKGCONFIGDIR MANDIR DESTDIR
+
+.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-long bench deps clean
+
+all: lib
+
+# `+`: cargo shares make's jobs.
+lib:
+	+@scripts/build-lib.sh lib
+
+hooks-lib:
+	+@scripts/build-lib.sh hooks-lib
+
+header:
+	+@scripts/header.sh update
+
+# What is there is installed as it is: whoever installs need not have a compiler, or build as root.
+install:
+	@[ -e build/lib/libaio2.a ] || $(MAKE) lib
+	@scripts/install.sh install
+
+uninstall:
+	@scripts/install.sh uninstall
+
+fio-engine: lib
+	+@$(MAKE) -C fio
+
+deps:
+	@scripts/deps.sh
+
+demo: deps
+	+@$(MAKE) lib fio-engine
+	@demo/run.sh
+
+check: deps
+	+@scripts/check.sh
+
+check-long: deps
+	+@LONG=1 scripts/check.sh
+
+bench: lib
+	+@if [ -x benches/run.sh ]; then benches/run.sh; else echo "there are no benchmarks yet"; fi
+
+clean:
+	@rm -rf build target
+	@[ ! -f fio/Makefile ] || $(MAKE) -C fio clean

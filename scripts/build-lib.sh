@@ -1,0 +1,66 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# build-lib.sh lib|hooks-lib: builds the library with cargo and puts it, with its links and the archive, into
+# build/lib, or with the test hooks into build/hooks-lib.
+
+set -eu
+. "$(dirname "$0")/common.sh"
+
+out=$build/$1
+options=()
+case $1 in
+lib) ;;
+hooks-lib)
+    target=$target/hooks
+    options=(--features test-hooks)
+    ;;
+*) die "unknown variant: $1" ;;
+esac
+command -v cargo >/dev/null || die "there is no cargo: run \`make deps\`"
+
+# Two makes at a time (or one with -j) must not write the same files.
+mkdir -p "$build"
+exec 9>"$out.lock"
+flock 9
+
+cargo build --quiet --release --locked --target-dir "$target" ${options[@]+"${options[@]}"}
+
+# Rust's archive has some hundreds of global symbols of its standard library, which collide with those of any other
+# Rust archive in the same program. So: one object with everything the exported functions need, in which only they
+# are global. The groups must go, because a linker that saw the same group in another archive would discard
+# ours, and with it sections to which the symbols, no longer global, are bound. No --gc-sections here: with -r, ld 2.40
+# writes a truncated .eh_frame, and the program's own link can do it.
+archive() {
+    local object=$out.tmp/aio2.o name undefined=()
+    for name in $(exported_names); do
+        undefined+=(-u "$name")
+    done
+    rm -rf "$out.tmp"
+    mkdir "$out.tmp"
+    exported_names >"$out.tmp/names"
+    ld -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
+    objcopy --keep-global-symbols="$out.tmp/names" "$object"
+    # D: no times and owners, so that the same source gives the same archive.
+    ar rcsD "$out.tmp/libaio2.a" "$object"
+    mv "$out.tmp/libaio2.a" "$out/libaio2.a"
+    rm -rf "$out.tmp"
+}
+
+mkdir -p "$out"
+real=$out/libaio2.so.$version
+if ! cmp -s "$target/release/libaio2.so" "$real"; then
+    # A program that runs with the old one keeps it: replaced, not written over.
+    cp "$target/release/libaio2.so" "$real.tmp"
+    mv "$real.tmp" "$real"
+fi
+ln -sfn "libaio2.so.$version" "$out/$soname"
+ln -sfn "$soname" "$out/libaio2.so"
+if [ "$1" = lib ]; then
+    for input in "$target/release/libaio2.a" exports.txt scripts/build-lib.sh; do
+        if [ ! "$out/libaio2.a" -nt "$input" ]; then
+            archive
+            break
+        fi
+    done
+fi

@@ -1,0 +1,238 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# check.sh [STEP...]: every check, or only these. The last line counts: N passed, N failed, N skipped.
+#
+# A step is a function below, run as a process of its own with a time limit. It ends with 0 (passed), 77 (skipped: the
+# last line that it printed says why) or anything else (failed). One that runs several tests prints as its last
+# line how many "N passed, N failed, N skipped", and these are counted instead of the step. What a step prints goes
+# to build/check/STEP.log, and to the terminal if it failed.
+#
+# LONG=1 adds what takes longer.
+
+set -u
+. "$(dirname "$0")/common.sh"
+
+export LONG=${LONG:-0}
+long=1
+[ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
+
+# name and time limit in seconds, in the order in which they run
+steps="
+lib=600
+fmt=60
+clippy=300
+unit=$((300 * long))
+header=300
+exports=30
+elf=30
+archive=120
+man=60
+readme=60
+install=300
+c-tests=$((600 * long))
+loom=$((600 * long))
+valgrind=$((300 * long))
+asan=$((400 * long))
+tsan=$((400 * long))
+fio=$((400 * long))
+"
+
+skip() {
+    echo "$*"
+    exit 77
+}
+
+# ---- The steps -------------------------------------------------------------------------------------
+
+step_lib() {
+    set -e
+    scripts/build-lib.sh lib
+    scripts/build-lib.sh hooks-lib
+}
+
+step_fmt() {
+    cargo fmt --version >/dev/null 2>&1 || skip "there is no cargo fmt (rustup component add rustfmt)"
+    cargo fmt --check
+}
+
+step_clippy() {
+    cargo clippy --version >/dev/null 2>&1 || skip "there is no cargo clippy (rustup component add clippy)"
+    set -e
+    cargo clippy --quiet --locked --all-targets -- -D warnings
+    cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
+}
+
+# Adds up what the test harness says of each of its programs.
+count_rust_tests() {
+    sed -n 's/^test result: .*\. \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$1" |
+        awk '{ p += $1; f += $2; s += $3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit p + f == 0 }'
+}
+
+step_unit() {
+    local out=$build/check/unit.out status=0
+    grep -rq '#\[test\]' src || skip "there are no unit tests"
+    cargo test --quiet --locked --all-features >"$out" 2>&1 || status=$?
+    cat "$out"
+    count_rust_tests "$out" || { echo "no test ran"; exit 1; }
+    exit $status
+}
+
+step_header() {
+    scripts/header.sh check
+}
+
+step_exports() {
+    set -e
+    nm -D --defined-only --with-symbol-versions "$build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort >"$build/check/exports"
+    grep -v '^#' exports.txt | diff -u - "$build/check/exports"
+    # The hooks are read from the environment: they add no symbol.
+    nm -D --defined-only --with-symbol-versions "$build/hooks-lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
+        diff -u "$build/check/exports" -
+    # And nothing of them is in the library that is installed.
+    ! grep -q AIO2_HOOK "$build/lib/libaio2.so" || die "the library has test hooks"
+}
+
+step_elf() {
+    set -e
+    local dynamic
+    dynamic=$(readelf -dW "$build/lib/libaio2.so")
+    grep -q "SONAME.*\[$soname\]" <<<"$dynamic" || die "the soname is not $soname"
+    grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "dlclose() can unload it under its threads: no NODELETE"
+    grep -q 'BIND_NOW' <<<"$dynamic" || die "not linked with -z now"
+    ! grep -q TEXTREL <<<"$dynamic" || die "it has text relocations"
+    readelf -lW "$build/lib/libaio2.so" | grep -q 'GNU_STACK.* RW ' || die "it asks for an executable stack"
+    # What every C program has, and the unwinder of Rust's panic messages.
+    diff -u <(printf '%s\n' ld-linux libc libgcc_s) \
+        <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
+}
+
+step_archive() {
+    scripts/archive-test.sh
+}
+
+step_man() {
+    scripts/man-test.sh
+}
+
+step_readme() {
+    scripts/readme-test.sh
+}
+
+step_install() {
+    scripts/install-test.sh
+}
+
+step_c-tests() {
+    [ -x c-tests/run.sh ] || skip "there are no C tests"
+    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh
+}
+
+# The models need loom's own types in place of the standard library's: a build of their own.
+step_loom() {
+    local out=$build/check/loom.out status=0
+    export RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-$((LONG == 0 ? 2 : 3))}
+    grep -rqE 'loom::model|Builder::new.*check' src || skip "there are no loom models"
+    cargo test --quiet --release --locked --lib --target-dir "$target/loom" -- loom model >"$out" 2>&1 || status=$?
+    cat "$out"
+    count_rust_tests "$out" || { echo "no model ran"; exit 1; }
+    exit $status
+}
+
+step_valgrind() {
+    scripts/valgrind.sh
+}
+
+step_asan() {
+    scripts/sanitizers.sh address
+}
+
+step_tsan() {
+    scripts/sanitizers.sh thread
+}
+
+step_fio() {
+    [ -x fio/test.sh ] || skip "there is no fio/test.sh"
+    fio/test.sh
+}
+
+# ---- Running them ----------------------------------------------------------------------------------
+
+if [ "${1:-}" = --step ]; then
+    "step_$2"
+    exit
+fi
+
+passed=0
+failed=0
+skipped=0
+group=
+trap '[ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null; wait; exit 130' INT TERM
+
+run() { # STEP LIMIT
+    local log=$build/check/$1.log began=$SECONDS status counts took
+    # timeout(1) leads a process group of its own, so that the trap above, and it itself, end all of the step.
+    timeout --kill-after=20 "$2" "$0" --step "$1" >"$log" 2>&1 </dev/null &
+    group=$!
+    wait "$group"
+    status=$?
+    group=
+    took="($((SECONDS - began)) s)"
+    counts=$(tail -n 1 "$log" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
+    if [ $status = 124 ] || [ $status = 137 ]; then
+        echo "ended at the time limit of $2 s" >>"$log"
+        counts=
+    fi
+    if [ -n "$counts" ]; then
+        read -r p f s <<<"$counts"
+        # A step that fails without a failed test has failed itself.
+        [ $status = 0 ] || [ "$f" != 0 ] || f=1
+        [ "$f" = 0 ] || status=1
+        passed=$((passed + p))
+        failed=$((failed + f))
+        skipped=$((skipped + s))
+        counts=": $p passed, $f failed, $s skipped"
+    fi
+    case $status in
+    0)
+        [ -n "$counts" ] || passed=$((passed + 1))
+        echo "ok   $1$counts $took"
+        # What was not run, and why, is worth more than what was.
+        grep -A 1 '^SKIP' "$log" | grep -v '^--$' | sed 's/^/     /'
+        ;;
+    77)
+        skipped=$((skipped + 1))
+        echo "SKIP $1: $(tail -n 1 "$log")"
+        ;;
+    *)
+        [ -n "$counts" ] || failed=$((failed + 1))
+        echo "FAIL $1$counts $took; all of it is in ${log#"$root"/}"
+        # A log of many tests: those that failed, each with what it said.
+        if [ -n "$counts" ] && grep -q '^FAIL' "$log"; then
+            awk '/^FAIL/ { show = 1; print; next } /^[^ ]/ { show = 0 } show' "$log" | head -n 200 | sed 's/^/     /'
+        else
+            # The first error says most, the last line what came of it.
+            awk 'NR <= 20 { print; next } { last[NR % 30] = $0 }
+                END { if (NR > 50) print "..."; for (i = NR > 50 ? NR - 29 : 21; i <= NR; i++) print last[i % 30] }' "$log" |
+                sed 's/^/     /'
+        fi
+        ;;
+    esac
+    return $status
+}
+
+mkdir -p "$build/check"
+for step in $steps; do
+    name=${step%%=*}
+    case " ${*:-$name} " in
+    *" $name "*) ;;
+    *) continue ;;
+    esac
+    if ! run "$name" "${step#*=}" && [ "$name" = lib ]; then
+        echo "     without a library there is nothing more to check"
+        break
+    fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]

@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Installs into an empty directory, compares the files with those that belong there, builds C and C++ programs against
+# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: no file is left.
+
+set -eu
+. "$(dirname "$0")/common.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+dest=$work/dest
+
+files() {
+    (cd "$dest" && find . ! -type d -printf '%P%y%m %l\n' | sed 's/l777 / -> /; s/f\([0-7]*\) $/ \1/' | sort)
+}
+
+expected() { # PREFIX LIBDIR
+    cat <<EOF
+$1/include/aio2.h 644
+$1/share/man/man3/io_cancel2.3 -> io_submit2.3
+$1/share/man/man3/io_destroy2.3 -> io_setup2.3
+$1/share/man/man3/io_getevents2.3 644
+$1/share/man/man3/io_issue2.3 -> io_submit2.3
+$1/share/man/man3/io_pgetevents2.3 -> io_getevents2.3
+$1/share/man/man3/io_ring2_reap.3 -> io_getevents2.3
+$1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
+$1/share/man/man3/io_setup2.3 644
+$1/share/man/man3/io_submit2.3 644
+$1/share/man/man7/aio2.7 644
+$2/libaio2.a 644
+$2/libaio2.so -> libaio2.so.0
+$2/libaio2.so.$version 755
+$2/libaio2.so.0 -> libaio2.so.$version
+$2/pkgconfig/aio2.pc 644
+EOF
+}
+
+# try COMPILER STANDARD LANGUAGE HOW SOURCE: builds with what pkg-config says, and runs it.
+try() {
+    local compiler=$1 standard=$2 language=$3 how=$4 source=$5 libs flags
+    flags=$(pkg-config --cflags aio2)
+    case $how in
+    dynamic) libs=$(pkg-config --libs aio2) ;;
+    # The archive in a program that is otherwise dynamic ...
+    archive) libs=$(pkg-config --static --libs aio2 | sed 's/-laio2/-l:libaio2.a/') ;;
+    # ... and in one that has nothing dynamic.
+    static) libs="-static $(pkg-config --static --libs aio2)" ;;
+    esac
+    # shellcheck disable=SC2086
+    $compiler -std=$standard -x $language -O2 -Wall -Wextra -Wpedantic -Werror $flags "$source" -x none -o "$work/program" $libs
+    LD_LIBRARY_PATH=$dest$libdir "$work/program" "$work/file" >"$work/out" ||
+        die "$compiler -std=$standard $how: $(basename "$source") ends with $?: $(cat "$work/out")"
+    # What was meant to be linked was.
+    case $how in
+    dynamic) readelf -dW "$work/program" | grep -q "NEEDED.*$soname" || die "$how: does not need $soname" ;;
+    archive) ! readelf -dW "$work/program" | grep -q 'NEEDED.*aio2' || die "$how: needs the shared library" ;;
+    static) ! readelf -lW "$work/program" | grep -q INTERP || die "$how: is not static" ;;
+    esac
+    grep -q '^request 42 read 11 bytes' "$work/out" || die "$compiler $how prints: $(cat "$work/out")"
+}
+
+printf 'eleven byte' >"$work/file"
+# The C program of the README; as C++ with what a C++ programmer would have around it, and the header twice.
+cat >"$work/first.cc" <<'EOF'
+#include <aio2.h>
+#include <aio2.h>
+#include <cstdio>
+#include <fcntl.h>
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+int main(int, char **argv)
+{
+    io_context2_t ctx = nullptr;
+    if (io_setup2(IO_SETUP2_VERSION, nullptr, &ctx) != 0)
+        throw std::runtime_error("io_setup2");
+    std::unique_ptr<io_ring2, int (*)(io_context2_t)> context(ctx, io_destroy2);
+    std::vector<char> buf(4096);
+    int fd = open(argv[1], O_RDONLY);
+    iocb2 iocb;
+    io_event2 event;
+    io_prep2_pread(&iocb, fd, buf.data(), buf.size(), 0);
+    iocb.data = 42;
+    try {
+        if (io_submit2(ctx, &iocb, iocb.bytes) != iocb.bytes || io_getevents2(ctx, 1, &event, sizeof(event), nullptr) < 0)
+            throw std::runtime_error("request");
+        throw 11;
+    } catch (int expected) {
+        if (event.res != expected)
+            return 1;
+    }
+    std::printf("request %llu read %lld bytes\n", static_cast<unsigned long long>(event.data), static_cast<long long>(event.res));
+}
+EOF
+# As C, the header twice, and after headers that define the same types.
+{
+    printf '#include <aio2.h>\n#include <signal.h>\n#include <linux/aio_abi.h>\n'
+    cat examples/first.c
+} >"$work/first.c"
+
+one() { # PREFIX LIBDIR
+    local prefix=$1
+    libdir=$2
+    shift 2
+    make --no-print-directory install DESTDIR="$dest" PREFIX="$prefix" LIBDIR="$libdir" >"$work/log" 2>&1 || { cat "$work/log"; die "make install fails"; }
+    diff -u <(expected "${prefix#/}" "${libdir#/}" | sort) <(files) || die "other files were installed than should be"
+
+    export PKG_CONFIG_SYSROOT_DIR=$dest PKG_CONFIG_LIBDIR=$dest$libdir/pkgconfig
+    # Without these pkg-config leaves out -I and -L of the system's directories, with or without the sysroot before them.
+    export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
+    [ "$(pkg-config --modversion aio2)" = "$version" ] || die "pkg-config says another version"
+    pkg-config --cflags aio2 | grep -qF -- "-I$dest$prefix/include" || die "--cflags: $(pkg-config --cflags aio2)"
+    for how in dynamic archive static; do
+        for compiler in gcc clang; do
+            command -v $compiler >/dev/null || continue
+            try $compiler c11 c $how "$work/first.c"
+        done
+        for compiler in g++ clang++; do
+            command -v $compiler >/dev/null || continue
+            try $compiler c++17 c++ $how "$work/first.cc"
+        done
+    done
+
+    make --no-print-directory uninstall DESTDIR="$dest" PREFIX="$prefix" LIBDIR="$libdir" >"$work/log" 2>&1 || { cat "$work/log"; die "make uninstall fails"; }
+    [ -z "$(files)" ] || die "make uninstall leaves: $(files)"
+    rm -rf "$dest"
+}
+
+one /usr /usr/lib/x86_64-linux-gnu
+one /opt/aio2 /opt/aio2/lib

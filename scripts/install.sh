@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# install.sh install|uninstall: called by the Makefile, which gives PREFIX and the rest in the environment. One list
+# for both, so that uninstall removes just what install made.
+
+set -eu
+. "$(dirname "$0")/common.sh"
+
+action=$1
+umask 022
+
+# put MODE SOURCE DIRECTORY [NAME]
+put() {
+    local to=$DESTDIR$3/${4:-$(basename "$2")}
+    if [ "$action" = install ]; then
+        install -d "$DESTDIR$3"
+        install -m "$1" "$2" "$to"
+    else
+        rm -f "$to"
+    fi
+}
+
+# link TARGET DIRECTORY NAME
+link() {
+    local to=$DESTDIR$2/$3
+    if [ "$action" = install ]; then
+        ln -sfn "$1" "$to"
+    else
+        rm -f "$to"
+    fi
+}
+
+case $action in
+install)
+    pc=$(mktemp)
+    trap 'rm -f "$pc"' EXIT
+    # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
+    sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
+        -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
+    ;;
+uninstall) pc= ;;
+*) die "usage: install.sh install|uninstall" ;;
+esac
+
+put 755 "$build/lib/libaio2.so.$version" "$LIBDIR"
+link "libaio2.so.$version" "$LIBDIR" "$soname"
+link "$soname" "$LIBDIR" libaio2.so
+put 644 "$build/lib/libaio2.a" "$LIBDIR"
+put 644 include/aio2.h "$INCLUDEDIR"
+put 644 "$pc" "$PKGCONFIGDIR" aio2.pc
+
+for page in man/*.[1-9]; do
+    section=$MANDIR/man${page##*.}
+    put 644 "$page" "$section"
+    # A page that describes several functions is found under the name of each.
+    for name in $(sed -n 's/^\.\\" also: //p' "$page"); do
+        link "$(basename "$page")" "$section" "$name"
+    done
+done
+
+if [ "$action" = install ] && [ -z "$DESTDIR" ] && [ "$(id -u)" = 0 ]; then
+    ldconfig || true
+fi

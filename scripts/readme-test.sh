@@ -1,0 +1,28 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The program in the README is examples/first.c, has fewer than 60 lines, compiles and does what it says.
+
+set -eu
+. "$(dirname "$0")/common.sh"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+sed -n '/^```c$/,/^```$/{/^```/d;p}' README.md >"$work/first.c"
+diff -u examples/first.c "$work/first.c" || die "the program in README.md is not examples/first.c"
+[ "$(wc -l <"$work/first.c")" -lt 60 ] || die "it has 60 lines or more"
+for cc in gcc clang; do
+    command -v $cc >/dev/null || continue
+    $cc -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -o "$work/first" "$work/first.c" -L"$build/lib" -laio2 \
+        -Wl,-rpath,"$build/lib"
+    printf 'eleven byte' >"$work/file"
+    "$work/first" "$work/file" >"$work/out"
+    grep -qx "request 42 read 11 bytes of $work/file" "$work/out" || die "it prints: $(cat "$work/out")"
+    grep -qx 'waited [0-9]* ns, ran [1-9][0-9]* ns' "$work/out" || die "it prints: $(cat "$work/out")"
+    # A request's failure is not a call's: it names what failed.
+    if "$work/first" / >"$work/out" 2>&1; then
+        die "reading a directory does not fail"
+    fi
+    grep -qx 'pread: Is a directory' "$work/out" || die "reading a directory, it prints: $(cat "$work/out")"
+done
