@@ -14,6 +14,21 @@ struct row {
     long long (*call)(void);
 };
 
+/* A request that is good in all but its place. */
+static const struct iocb2 *shifted(size_t by)
+{
+    static union {
+        uint64_t align;
+        unsigned char bytes[128];
+    } area;
+    struct iocb2 good;
+
+    io_prep2_nop(&good);
+    memset(&area, 0xff, sizeof(area));
+    memcpy(area.bytes + by, &good, sizeof(good));
+    return (const struct iocb2 *)((uintptr_t)area.bytes + by);
+}
+
 #define ROW(name, call) \
     static long long name(void) { return call; }
 
@@ -23,8 +38,9 @@ ROW(submit_nothing, CALL(io_submit2(ctx, iocb, 0)))
 ROW(submit_null_nothing, CALL(io_submit2(ctx, NULL, 0)))
 ROW(submit_null, CALL(io_submit2(ctx, NULL, 64)))
 ROW(submit_null_short, CALL(io_submit2(ctx, NULL, 1)))
-ROW(submit_unaligned1, CALL(io_submit2(ctx, (struct iocb2 *)((uintptr_t)iocb + 1), 64)))
-ROW(submit_unaligned4, CALL(io_submit2(ctx, (struct iocb2 *)((uintptr_t)iocb + 4), 64)))
+ROW(submit_unaligned1, CALL(io_submit2(ctx, shifted(1), 64)))
+ROW(submit_unaligned2, CALL(io_submit2(ctx, shifted(2), 64)))
+ROW(submit_unaligned4, CALL(io_submit2(ctx, shifted(4), 64)))
 ROW(submit_short, CALL(io_submit2(ctx, iocb, 63)))
 ROW(submit_very_short, CALL(io_submit2(ctx, iocb, 1)))
 ROW(submit_full, CALL(io_submit2(full, iocb, 64)))
@@ -63,7 +79,8 @@ ROW(issue_null, CALL(io_issue2(NULL, &room.event, sizeof(room))))
 ROW(issue_null_event, CALL(io_issue2(iocb, NULL, sizeof(room))))
 ROW(issue_no_room, CALL(io_issue2(iocb, &room.event, 0)))
 ROW(issue_little_room, CALL(io_issue2(iocb, &room.event, 23)))
-ROW(issue_unaligned, CALL(io_issue2((struct iocb2 *)((uintptr_t)iocb + 4), &room.event, sizeof(room))))
+ROW(issue_unaligned, CALL(io_issue2(shifted(4), &room.event, sizeof(room))))
+ROW(issue_unaligned1, CALL(io_issue2(shifted(1), &room.event, sizeof(room))))
 
 static long long issue_malformed(void)
 {
@@ -81,6 +98,7 @@ static const struct row rows[] = {
     { "io_submit2, NULL", -EFAULT, submit_null },
     { "io_submit2, one byte at NULL", -EFAULT, submit_null_short },
     { "io_submit2, not aligned", -EINVAL, submit_unaligned1 },
+    { "io_submit2, aligned to 2", -EINVAL, submit_unaligned2 },
     { "io_submit2, aligned to 4", -EINVAL, submit_unaligned4 },
     { "io_submit2, 63 bytes", -EINVAL, submit_short },
     { "io_submit2, 1 byte", -EINVAL, submit_very_short },
@@ -112,7 +130,8 @@ static const struct row rows[] = {
     { "io_issue2, event NULL", -EFAULT, issue_null_event },
     { "io_issue2, no room", -ENOBUFS, issue_no_room },
     { "io_issue2, 23 bytes of room", -ENOBUFS, issue_little_room },
-    { "io_issue2, not aligned", -EINVAL, issue_unaligned },
+    { "io_issue2, aligned to 4", -EINVAL, issue_unaligned },
+    { "io_issue2, not aligned", -EINVAL, issue_unaligned1 },
     { "io_issue2, malformed", -EINVAL, issue_malformed },
 };
 

@@ -66,7 +66,7 @@ int main(void)
 
     /* Cancelled ones signal, too, and so do those that the library refuses. */
     CHECK_EQ(poll(&ready, 1, 0), 0);
-    io_prep2_syscall(&iocbs[0], SYS_exit_group, 0, 0, 0, 0, 0, 0);
+    io_prep2_syscall(&iocbs[0], SYS_exit_group, 1, 0, 0, 0, 0, 0);
     submit_one(ctx, &iocbs[0]);
     CHECK_EQ(poll(&ready, 1, 10000), 1);
     CHECK_EQ(take(params.eventfd), 1);

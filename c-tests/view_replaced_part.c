@@ -8,7 +8,7 @@
 
 static void replace_page(size_t page)
 {
-    io_context2_t ctx = setup2(8192, 0, 0);
+    io_context2_t ctx = setup2(16384, 0, 0);
     size_t view_bytes = ring_view_bytes(ctx);
     struct io_event2 events[10];
     unsigned char *mine;
@@ -30,7 +30,7 @@ static void replace_page(size_t page)
 
 int main(void)
 {
-    for (size_t page = 0; page < 5; page++)
+    for (size_t page = 0; page < 9; page++)
         replace_page(page);
     return 0;
 }

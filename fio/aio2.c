@@ -705,7 +705,8 @@ static int fio_aio2_init(struct thread_data *td)
 struct ioengine_ops ioengine = {
     .name = "aio2",
     .version = FIO_IOOPS_VERSION,
-    .flags = FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME,
+    /* Offloaded submits come from threads of fio's, which hang now and then with asynchronous engines. */
+    .flags = FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME | FIO_NO_OFFLOAD,
     .init = fio_aio2_init,
     .queue = fio_aio2_queue,
     .commit = fio_aio2_commit,

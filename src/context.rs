@@ -19,9 +19,7 @@ use crate::request::{
 };
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicU32, Lock, Relaxed};
-use crate::sys::{
-    NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, poll_now, shielded,
-};
+use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded};
 use crate::wait::{Waiter, Wakes};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -343,7 +341,8 @@ impl Context {
                 Reaped::NoRoom => sleeper.is_none() && out.len() != 0,
                 _ => false,
             };
-            if enough && (out.len() != 0 || min == 0 && !interrupted) {
+            let nothing = out.len() == 0;
+            if enough && !(nothing && (interrupted || self.pool.short_of_threads())) {
                 return Ok(out.len());
             }
             let mut after = After::new();
@@ -365,6 +364,14 @@ impl Context {
                 _ => None,
             };
             let over = end.is_some() || out.len() >= min || deadline.passed();
+            if over && end.is_none() && out.len() == 0 && self.pool.short_of_threads() {
+                // Who asks again and again and never waits has to help, too.
+                drop(state);
+                if self.carry_out_here(exec::is_ready) {
+                    continue;
+                }
+                return Ok(0);
+            }
             if !over {
                 let need = (min - out.len()) as u64;
                 let sleeper = match &mut sleeper {
@@ -412,7 +419,7 @@ impl Context {
         if self.pool.short_of_threads() {
             // Perhaps nobody else comes to carry them out.
             self.pool.retry();
-            while !waiter.woken() && !deadline.passed() && self.carry_out_here(is_ready) {}
+            while !waiter.woken() && !deadline.passed() && self.carry_out_here(exec::is_ready) {}
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let waited = match mask {
@@ -485,16 +492,6 @@ impl Context {
         while self.carry_out_here(exec::is_on_file) {}
         self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
     }
-}
-
-/// Whether a request is known not to wait for somebody else: always true for a file.
-fn is_ready(call: &Call) -> bool {
-    let events = if exec::reads(call) {
-        libc::POLLIN
-    } else {
-        libc::POLLOUT
-    };
-    exec::descriptor(call).is_none_or(|fd| poll_now(fd, events))
 }
 
 /// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the

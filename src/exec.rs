@@ -4,7 +4,7 @@ use crate::abi::{IOCB2_NOP, iocb2};
 use crate::attr::{self, Step, SubmitClock};
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs};
 use crate::ring::Out;
-use crate::sys::Result;
+use crate::sys::{Result, poll_now, read_memory};
 use libc::{ECANCELED, ENOSYS, c_long};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -93,17 +93,42 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     Ok(out.len())
 }
 
-/// The descriptor that a request works on; None for a request that needs none.
-pub fn descriptor(call: &Call) -> Option<RawFd> {
-    (call.nr != IOCB2_NOP).then_some(call.args[0] as RawFd)
+/// Whether a request would be done without waiting for somebody else. May say no where the answer
+/// is yes.
+pub fn is_ready(call: &Call) -> bool {
+    let Some(fd) = descriptor(call) else {
+        return true;
+    };
+    match c_long::from(call.nr) {
+        _ if is_on_file(call) => true,
+        libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
+        // What a pipe takes in one piece if it takes anything.
+        libc::SYS_pwritev2 => poll_now(fd, libc::POLLOUT) && is_short_write(call),
+        // The others fail at once on what is no file.
+        _ => true,
+    }
 }
 
-/// Whether it reads from its descriptor (rather than writes to it).
-pub fn reads(call: &Call) -> bool {
-    matches!(
-        c_long::from(call.nr),
-        libc::SYS_pread64 | libc::SYS_preadv | libc::SYS_preadv2
-    )
+/// Whether the buffers of a vector write have no more than PIPE_BUF bytes together.
+fn is_short_write(call: &Call) -> bool {
+    const PARTS: usize = 8;
+    let parts = call.args[2] as usize;
+    let mut iov = [0; PARTS * size_of::<libc::iovec>()];
+    let Some(iov) = iov.get_mut(..parts.saturating_mul(size_of::<libc::iovec>())) else {
+        return false;
+    };
+    // The write itself will say so if they are not there.
+    read_memory(call.args[1] as usize, iov).is_err()
+        || iov
+            .chunks_exact(size_of::<libc::iovec>())
+            .map(|part| usize::from_ne_bytes(std::array::from_fn(|i| part[8 + i])))
+            .fold(0, usize::saturating_add)
+            <= libc::PIPE_BUF
+}
+
+/// The descriptor that a request works on; None for a request that needs none.
+fn descriptor(call: &Call) -> Option<RawFd> {
+    (call.nr != IOCB2_NOP).then_some(call.args[0] as RawFd)
 }
 
 /// Whether it works on a regular file or a block device: it ends, sooner or later, by itself.

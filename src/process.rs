@@ -45,11 +45,8 @@ pub fn global_or_new() -> Result<&'static Global> {
     })?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
-        Ok(_) => {
-            INHERITED.store(new, Release);
-            // SAFETY: never freed from here on.
-            Ok(unsafe { &*new })
-        }
+        // SAFETY: never freed from here on.
+        Ok(_) => Ok(unsafe { &*new }),
         Err(first) => {
             // SAFETY: `new` was seen by nobody; `first` is never freed.
             unsafe {
@@ -84,7 +81,7 @@ fn cell_or_new() -> Result<&'static Cell> {
             // Should it fail, for want of memory, the page alone does for all but the descriptors,
             // which children then keep open.
             // SAFETY: the handler is there for ever: the library is not unloadable.
-            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            let _ = unsafe { libc::pthread_atfork(Some(before_fork), None, Some(in_child)) };
             // SAFETY: never unmapped.
             Ok(unsafe { &*cell })
         }
@@ -113,8 +110,17 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// The same pointer in memory that a child inherits: what its parent had.
-static INHERITED: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
+/// What the process that is calling fork() has, for its child to give back. A child that was made
+/// without libc has none of its own, and must not give back what its parent had: its descriptors may
+/// be other files' by now.
+static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
+
+/// Run by fork() in the parent, before.
+extern "C" fn before_fork() {
+    let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
+    // Release: for another thread that forks now and finds it stored already.
+    FORKING.store(here, Release);
+}
 
 /// Run by fork() in the child. It takes no lock and allocates nothing.
 extern "C" fn in_child() {
@@ -123,11 +129,10 @@ extern "C" fn in_child() {
         cell.store(ptr::null_mut(), Release);
     }
     // SAFETY: never freed; a copy of the parent's, as it was when it forked.
-    if let Some(parent) = unsafe { INHERITED.swap(ptr::null_mut(), AcqRel).as_ref() } {
+    if let Some(parent) = unsafe { FORKING.load(Acquire).as_ref() } {
         // SAFETY: descriptors that a context of the parent's owns, in the child.
-        parent
-            .registry
-            .abandon(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd) }), blank_view);
+        let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        parent.registry.abandon(close, blank_view);
     }
 }
 

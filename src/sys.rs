@@ -225,6 +225,24 @@ fn pending_signals() -> SigSet {
     set
 }
 
+/// Copies memory of this process that may not be there: then it is an error.
+pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
+    let local = libc::iovec {
+        iov_base: to.as_mut_ptr().cast(),
+        iov_len: to.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: at as *mut libc::c_void,
+        iov_len: to.len(),
+    };
+    // SAFETY: the kernel writes to `to` alone, and reads the rest only if it is there.
+    match unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) } {
+        -1 => Err(Errno::last()),
+        copied if copied as usize == to.len() => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
 /// A duplicate that is no standard descriptor.
 pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
     let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;

@@ -2,7 +2,7 @@
 //! row) and once more for the library itself.
 
 use super::Header;
-use crate::sys::{Result, duplicate};
+use crate::sys::{Result, duplicate, read_memory};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -181,50 +181,53 @@ impl RingMem {
     /// moved it, in whole or in part, and whatever it has at that address now is not for us to
     /// touch.
     fn unmap_view(&self) {
-        // Something is written through our mapping that nobody else has, and looked for in the
-        // view.
+        // Something is written through our mapping that nobody else has, to each piece, and looked
+        // for in the view. A piece is a page, unless there would be too many.
         let nonce = crate::sys::monotonic_ns() ^ (self.header().id.load(Acquire) << 32) | 1;
+        let piece = page_bytes().max(self.ring_bytes / PIECES_MAX);
         self.header().nonce.store(nonce, Release);
-        let data = self.data();
-        data[0].store(nonce, Release);
-        data[data.len() - 1].store(nonce, Release);
-        let last = self.ring_bytes - 8;
-        let view = self.view();
-        let pieces = [
-            (view, self.header_bytes, [offset_of!(Header, nonce); 2]),
-            (view + self.header_bytes, self.ring_bytes, [0, last]),
-            (
-                view + self.header_bytes + self.ring_bytes,
-                self.ring_bytes,
-                [0, last],
-            ),
-        ];
-        for (at, bytes, marks) in pieces {
-            if marks.iter().all(|&mark| reads_as(at + mark, nonce)) {
-                // SAFETY: mapped by us; the program gives up the context with io_destroy2().
-                unsafe { libc::munmap(at as *mut c_void, bytes) };
-            }
+        for word in self.data().iter().step_by(piece / 8) {
+            word.store(nonce, Release);
         }
+        let header = self.view + offset_of!(Header, nonce);
+        unmap_run(self.view, self.header_bytes, self.header_bytes, |at| {
+            reads_as(at - self.view + header, nonce)
+        });
+        let data = self.view + self.header_bytes;
+        unmap_run(data, 2 * self.ring_bytes, piece, |at| reads_as(at, nonce));
+    }
+}
+
+/// In how many pieces the data area is looked at.
+const PIECES_MAX: usize = 256;
+
+/// Unmaps those pieces that are `ours`, neighbours together.
+fn unmap_run(start: usize, bytes: usize, piece: usize, ours: impl Fn(usize) -> bool) {
+    let mut run = start;
+    for at in (start..start + bytes).step_by(piece) {
+        if ours(at) {
+            continue;
+        }
+        unmap(run, at);
+        run = at + piece;
+    }
+    unmap(run, start + bytes);
+}
+
+fn unmap(from: usize, to: usize) {
+    if from < to {
+        // SAFETY: mapped by us; the program gives up the context with io_destroy2().
+        unsafe { libc::munmap(from as *mut c_void, to - from) };
     }
 }
 
 /// Whether that word is at that address, where nothing may be mapped.
 fn reads_as(at: usize, word: u64) -> bool {
-    let mut seen = 0u64;
-    let local = libc::iovec {
-        iov_base: (&raw mut seen).cast(),
-        iov_len: 8,
-    };
-    let remote = libc::iovec {
-        iov_base: at as *mut c_void,
-        iov_len: 8,
-    };
-    // SAFETY: the kernel copies 8 bytes into `seen`, or fails.
-    match unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) } {
-        8 => seen == word,
+    let mut seen = [0; 8];
+    match read_memory(at, &mut seen) {
+        Ok(()) => u64::from_ne_bytes(seen) == word,
         // Not to be found out in this sandbox: do as the kernel does with its AIO ring.
-        -1 => matches!(Errno::last(), Errno::ENOSYS | Errno::EPERM),
-        _ => false,
+        Err(errno) => matches!(errno, Errno::ENOSYS | Errno::EPERM),
     }
 }
 
