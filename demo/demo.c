@@ -455,7 +455,7 @@ static bool print_results(const struct demo *demo, const struct pass passes[2])
     bool accounted = demo->submitted == wanted && submitted == wanted && completed == wanted && reaped == wanted &&
                      overflowed <= completed;
 
-    printf("               IOPS   latency (µs)  p50       p99       max\n");
+    printf("                IOPS   latency (µs)   p50       p99       max\n");
     for (int i = 0; i < 2; i++) {
         printf("   %-6s %10.0f", passes[i].write ? "write" : "read", (double)demo->blocks / passes[i].seconds);
         print_row("waiting", &passes[i].waiting);

@@ -86,7 +86,7 @@ awk -F';' '
             percentile(from + 12, 50), percentile(from + 12, 99), $(from + 9)
     }
     $1 == 3 {
-        print "               IOPS     MiB/s   latency (µs)  p50       p99       max"
+        print "                IOPS     MiB/s   latency (µs)       p50       p99       max"
         row("write", 47)
         row("read", 6)
     }' "$temp/terse"
