@@ -18,7 +18,13 @@ INCLUDEDIR ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
 MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
-export PREFIX LIBDIR INCLUDEDIR PKGCONFIGDIR MANDIR DESTDIR
+# For these alone: what else make runs may install somewhere else.
+install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export LIBDIR := $(LIBDIR)
+install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
+install uninstall: export PKGCONFIGDIR := $(PKGCONFIGDIR)
+install uninstall: export MANDIR := $(MANDIR)
+install uninstall: export DESTDIR := $(DESTDIR)
 
 .PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-long bench deps clean
 

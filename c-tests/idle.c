@@ -110,7 +110,7 @@ int main(void)
         CHECK_CMP(after.switches - before.switches, <=, 1);
         CHECK_CMP(cpu, <, 10 * NSEC_PER_MSEC);
         if (phase == 0) {
-            CHECK_CMP(before.threads, >=, 5);
+            CHECK_CMP(before.threads, >=, 6);
             CHECK_WITHIN_MS(10000, count_workers() == 2);
         }
     }

@@ -20,6 +20,15 @@ static long resident_bytes(void)
     return pages * sysconf(_SC_PAGESIZE);
 }
 
+/* Processor time, which a busy machine does not lengthen much. */
+static int64_t cpu_ns(void)
+{
+    struct timespec t;
+
+    CHECK_EQ(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+    return (int64_t)t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
 int main(void)
 {
     static io_context2_t ctxs[CONTEXTS];
@@ -46,17 +55,17 @@ int main(void)
     CHECK_EQ(CALL(io_destroy2(ctxs[0])), 0);
     descriptors = count_descriptors();
     memory = resident_bytes();
-    began = now_ns();
+    began = cpu_ns();
     for (int i = 0; i < CONTEXTS; i++)
         ctxs[i] = setup2(0, 0, 0);
-    printf("%d contexts in %.0f ms, %ld resident bytes each\n", CONTEXTS, (double)(now_ns() - began) / 1e6,
+    printf("%d contexts in %.0f ms of processor time, %ld resident bytes each\n", CONTEXTS, (double)(cpu_ns() - began) / 1e6,
            (resident_bytes() - memory) / CONTEXTS);
-    CHECK_CMP(now_ns() - began, <, 10 * NSEC_PER_SEC);
+    CHECK_CMP(cpu_ns() - began, <, 5 * NSEC_PER_SEC);
     CHECK_EQ(count_threads(), 1);
     CHECK_CMP(count_descriptors() - descriptors, <=, CONTEXTS);
     CHECK_CMP((resident_bytes() - memory) / CONTEXTS, <, 16 * 1024);
 
-    began = now_ns();
+    began = cpu_ns();
     for (int i = 0; i < CONTEXTS; i++) {
         io_prep2_pread(&iocb, fd, block[i], 64, (int64_t)i * 64);
         iocb.data = (uint64_t)i;
@@ -73,21 +82,21 @@ int main(void)
         CHECK_EQ(room.event.res, 64);
         CHECK_PATTERN(block[i], 64, (uint64_t)i * 64, 1);
     }
-    printf("a request on each in %.0f ms, %d workers at most, %ld resident bytes each\n", (double)(now_ns() - began) / 1e6,
+    printf("a request on each in %.0f ms of processor time, %d workers at most, %ld resident bytes each\n", (double)(cpu_ns() - began) / 1e6,
            most_workers, (resident_bytes() - memory) / CONTEXTS);
-    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(cpu_ns() - began, <, 10 * NSEC_PER_SEC);
     CHECK_CMP(most_workers, >, 0);
     /* One pool for the process. */
     CHECK_CMP(most_workers, <, 1000);
     CHECK_CMP((resident_bytes() - memory) / CONTEXTS, <, 64 * 1024);
 
-    began = now_ns();
+    began = cpu_ns();
     for (int i = 0; i < CONTEXTS; i++) {
         CHECK_EQ(ring_completed(ctxs[i]), 1);
         CHECK_EQ(CALL(io_destroy2(ctxs[i])), 0);
     }
-    printf("destroyed in %.0f ms\n", (double)(now_ns() - began) / 1e6);
-    CHECK_CMP(now_ns() - began, <, 10 * NSEC_PER_SEC);
+    printf("destroyed in %.0f ms of processor time\n", (double)(cpu_ns() - began) / 1e6);
+    CHECK_CMP(cpu_ns() - began, <, 5 * NSEC_PER_SEC);
     CHECK_EQ(count_descriptors(), descriptors);
     CHECK_CMP(resident_bytes() - memory, <, 16 * 1024 * 1024);
     return 0;

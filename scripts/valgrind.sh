@@ -9,7 +9,9 @@ set -u
 command -v valgrind >/dev/null || { echo "there is no valgrind"; exit 77; }
 
 # Those that go through most of the library; not the long ones, under a tool that runs one thread at a time.
-tests="attr_pack attr_timing cancel_queued destroy_inflight destroyed_handle overflow_both ring_twice setup_params"
+tests="attr_big_event attr_pack attr_timing call_data cancel counters destroy_inflight destroyed_handle issue overflow_large_event ring_twice
+submit_malformed"
+[ "${LONG:-0}" = 0 ] || tests+=" overflow_both cancel_race workers_grow"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -170,7 +170,7 @@ fn random_records() {
     let mut random = Random(1);
     let mut slabs = Slabs::new();
     let mut accepted = 0;
-    for _ in 0..200_000 {
+    for _ in 0..20_000 {
         let mut bytes = Bytes::request(random.next());
         for _ in 0..random.below(6) {
             let payload = vec![random.next(); random.below(4) as usize];
@@ -195,7 +195,7 @@ fn random_records() {
             slabs.free(req);
         }
     }
-    assert!((100_000..200_000).contains(&accepted), "{accepted}");
+    assert!((10_000..20_000).contains(&accepted), "{accepted}");
 }
 
 #[test]
@@ -203,6 +203,7 @@ fn slabs_reuse_and_list_keeps_order() {
     let mut slabs = Slabs::new();
     let mut list = List::new();
     let mut running = Running::new();
+    let mut slots = None;
     for round in 0..10 {
         for data in 0..100 {
             list.push(Bytes::request(round * 100 + data).build(&mut slabs));
@@ -234,7 +235,8 @@ fn slabs_reuse_and_list_keeps_order() {
             even,
             (0..50).map(|i| round * 100 + i * 2).collect::<Vec<_>>()
         );
+        // What was freed is used again: ten rounds take no more memory than one.
+        let free = slabs.of(Class::Small).free.len();
+        assert_eq!(*slots.get_or_insert(free), free);
     }
-    // What was freed was used again: ten rounds took no more memory than one.
-    assert!(slabs.of(Class::Small).free.len() <= 128);
 }
