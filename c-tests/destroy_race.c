@@ -7,7 +7,7 @@
 #include "test.h"
 #include "stress.h"
 
-#define ROUNDS 300
+#define ROUNDS 200
 #define DESTROYERS 3
 
 static io_context2_t ctx;

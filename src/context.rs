@@ -51,6 +51,8 @@ pub struct Context {
 
 struct State {
     queue: List,
+    /// What the end of the process leaves undone.
+    left: List,
     running: Running,
     /// Accepted, event not yet produced.
     in_flight: u32,
@@ -133,6 +135,7 @@ impl Context {
             ended: AtomicU32::new(0),
             state: Lock::new(State {
                 queue: List::new(),
+                left: List::new(),
                 running: Running::new(),
                 in_flight: 0,
                 offered: false,
@@ -488,8 +491,17 @@ impl Context {
             return;
         };
         state.closed.get_or_insert(Closed::Exiting);
+        // In one pass: a queue may be long.
+        let mut queue = std::mem::replace(&mut state.queue, List::new());
+        while let Some(req) = queue.pop() {
+            if exec::is_on_file(req.call()) {
+                state.queue.push(req);
+            } else {
+                state.left.push(req);
+            }
+        }
         drop(state);
-        while self.carry_out_here(exec::is_on_file) {}
+        while self.carry_out_here(|_| true) {}
         self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
     }
 }
