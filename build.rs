@@ -11,6 +11,7 @@ fn main() {
         "src/inline.h",
         "cbindgen.toml",
         "include/aio2.h",
+        "src/libaio/versions.map",
     ] {
         println!("cargo:rerun-if-changed={input}");
     }
@@ -21,6 +22,11 @@ fn main() {
     // Worker threads run the library's code: it must never be unmapped.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,relro,-z,now");
+    // libaio's versions. The functions have these names only, not the ones that rustc exports them by.
+    println!(
+        "cargo:rustc-cdylib-link-arg=-Wl,--version-script={},--undefined-version",
+        root.join("src/libaio/versions.map").display()
+    );
 }
 
 /// Writes the header to OUT_DIR, where a test compares it with the committed one, which is

@@ -23,7 +23,7 @@ use std::os::fd::IntoRawFd;
 use std::ptr;
 
 /// The one place where a result becomes what C sees, and errno what it was before.
-fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
+pub(crate) fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
     let _errno = ErrnoGuard::new();
     match body() {
         Ok(value) => value as ssize_t,
@@ -32,7 +32,7 @@ fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
 }
 
 fn find(ctx: io_context2_t) -> Result<ContextRef> {
-    global().ok_or(Errno::EINVAL)?.registry.find(ctx as usize)
+    global().ok_or(Errno::EINVAL)?.registry.find2(ctx as usize)
 }
 
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
@@ -164,6 +164,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
     answer(|| {
         let _cancel = NoCancel::new();
         let global = global().ok_or(Errno::EINVAL)?;
+        find(ctx)?;
         global.registry.remove(ctx as usize, |context| {
             context.close();
             global.pool.forget(context);
@@ -269,7 +270,7 @@ pub unsafe extern "C" fn io_pgetevents2(
     })
 }
 
-fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
+pub(crate) fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
     let Some(timeout) = timeout else {
         return Ok(Deadline::Never);
     };

@@ -17,6 +17,9 @@ use crate::registry::ContextRef;
 use crate::request::{
     Call, Chunk, Class, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
 };
+use crate::events::Events;
+#[cfg(not(loom))]
+use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicU32, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded};
@@ -36,7 +39,7 @@ const HELP_TICK_NS: u64 = 10_000_000;
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 pub struct Context {
-    ring: Ring,
+    ring: Events,
     notifier: Option<Notifier>,
     pool: &'static Pool,
     max_requests: u32,
@@ -62,6 +65,8 @@ struct State {
     closed: Option<Closed>,
     /// Threads that wait for requests to end.
     watchers: u32,
+    /// Those in flight that the kernel would have completed within io_submit().
+    at_once: u32,
     backlog: Backlog,
     slabs: Slabs,
 }
@@ -93,6 +98,9 @@ struct After {
     ended: bool,
     queued: bool,
     kick: Kick,
+    /// The eventfd of the request.
+    #[cfg(not(loom))]
+    tell: Option<FileRef>,
 }
 
 impl After {
@@ -103,7 +111,20 @@ impl After {
             ended: false,
             queued: false,
             kick: Kick::None,
+            #[cfg(not(loom))]
+            tell: None,
         }
+    }
+
+    /// A request has been carried out: its side is given back before its event can be seen.
+    fn ended(_req: &mut Req) -> After {
+        #[cfg_attr(loom, allow(unused_mut))]
+        let mut after = After::new();
+        #[cfg(not(loom))]
+        {
+            after.tell = libaio::request::ended(_req);
+        }
+        after
     }
 }
 
@@ -126,7 +147,7 @@ impl Context {
         params.features = attr::features() | sealed;
         ring.describe(header_bytes, params.features, id);
         Ok(Context {
-            ring,
+            ring: Events::Ring2(ring),
             notifier,
             pool,
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
@@ -141,6 +162,7 @@ impl Context {
                 offered: false,
                 closed: None,
                 watchers: 0,
+                at_once: 0,
                 backlog,
                 slabs: Slabs::new(),
             }),
@@ -149,19 +171,19 @@ impl Context {
 
     /// The address of the program's view of the ring.
     pub fn handle(&self) -> usize {
-        self.ring.mem().view()
+        self.ring.view()
     }
 
     /// The descriptors that the context holds, for a forked child to close; -1 for none.
     pub fn fds(&self) -> [RawFd; 2] {
         [
-            self.ring.mem().fd(),
+            self.ring.ring2().map_or(-1, |ring| ring.mem().fd()),
             self.notifier.as_ref().map_or(-1, Notifier::fd),
         ]
     }
 
     pub fn open_ring(&self) -> Result<OwnedFd> {
-        self.ring.mem().open_read_only()
+        self.ring.ring2().ok_or(Errno::EINVAL)?.mem().open_read_only()
     }
 
     /// Does what was left for after the lock.
@@ -171,6 +193,10 @@ impl Context {
             && let Some(notifier) = &self.notifier
         {
             notifier.signal();
+        }
+        #[cfg(not(loom))]
+        if let Some(eventfd) = after.tell {
+            libaio::request::tell(&eventfd);
         }
         if after.ended {
             futex_wake(&self.ended, i32::MAX);
@@ -221,7 +247,8 @@ impl Context {
 
     /// How many more requests may be in flight.
     fn room(&self, state: &State) -> usize {
-        self.max_requests.saturating_sub(state.in_flight) as usize
+        let room = self.ring.room(&state.backlog, state.in_flight);
+        self.max_requests.saturating_sub(state.in_flight).min(room) as usize
     }
 
     // ---- Carrying out ----
@@ -257,7 +284,7 @@ impl Context {
             this.finish(after);
             let Some(mut req) = next else { return };
             worker.carry_out(&this.habit, || exec::execute(&mut req));
-            after = After::new();
+            after = After::ended(&mut req);
             state = this.state.lock();
             this.complete(&mut state, req, &mut after);
             next = if worker.more() {
@@ -276,6 +303,10 @@ impl Context {
 
     fn publish(&self, state: &mut State, req: Req, after: &mut After) {
         state.in_flight -= 1;
+        #[cfg(not(loom))]
+        if req.side().is_some_and(|side| side.at_once) {
+            state.at_once -= 1;
+        }
         self.ring
             .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
         after.published = true;
@@ -314,7 +345,7 @@ impl Context {
         state.running.enter(&req);
         drop(state);
         shielded(|| exec::execute(&mut req));
-        let mut after = After::new();
+        let mut after = After::ended(&mut req);
         let mut state = self.state.lock();
         self.complete(&mut state, req, &mut after);
         drop(state);
@@ -362,6 +393,8 @@ impl Context {
                     self.ring.reset(backlog);
                     Some(Errno::EIO)
                 }
+                #[cfg(not(loom))]
+                Reaped::Fault => Some(Errno::EFAULT),
                 _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
                 _ if interrupted => Some(Errno::EINTR),
                 _ => None,
@@ -406,12 +439,7 @@ impl Context {
 
     /// Reaps without the lock, as far as it goes.
     fn reap_ring(&self, out: &mut Out) -> Reaped {
-        loop {
-            match self.ring.reap(out) {
-                Reaped::Event => {}
-                other => return other,
-            }
-        }
+        self.ring.reap(out)
     }
 
     /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
@@ -471,13 +499,24 @@ impl Context {
         let mut after = After::new();
         let mut state = self.state.lock();
         state.closed = Some(Closed::Destroyed);
-        while let Some(mut req) = state.queue.pop() {
+        // What io_submit() has accepted is carried out, as with the kernel.
+        while self.ring.ring2().is_some()
+            && let Some(mut req) = state.queue.pop()
+        {
             exec::cancel(&mut req);
             self.publish(&mut state, req, &mut after);
         }
         state.backlog.waiters.take_all(&mut after.wakes);
         drop(state);
         self.finish(after);
+        if self.ring.ring2().is_some() {
+            self.wait_until_idle();
+        }
+    }
+
+    /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
+    pub fn wait_until_idle(&self) {
+        while self.pool.short_of_threads() && self.carry_out_here(|_| true) {}
         self.wait_for_end(|state| state.in_flight == 0);
     }
 
@@ -570,8 +609,65 @@ impl Deadline {
     }
 }
 
+/// What only contexts of io_setup() need.
+#[cfg(not(loom))]
+impl Context {
+    /// A context of the old kind, for `max_events` requests and more.
+    pub fn new_legacy(max_events: u32, id: u64, pool: &'static Pool) -> Result<Context> {
+        let events = libaio::ring::events_for(max_events)?;
+        let ring = LegacyRing::new(events, id as u32)?;
+        Ok(Context {
+            ring: Events::Legacy(ring),
+            notifier: None,
+            pool,
+            max_requests: u32::MAX,
+            limit: u32::MAX,
+            habit: Habit::new(),
+            ended: AtomicU32::new(0),
+            state: Lock::new(State {
+                queue: List::new(),
+                running: Running::new(),
+                in_flight: 0,
+                offered: false,
+                closed: None,
+                watchers: 0,
+                at_once: 0,
+                backlog: Backlog::new(0),
+                slabs: Slabs::new(),
+            }),
+        })
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed.is_some()
+    }
+
+    pub fn legacy_ring(&self) -> Result<&LegacyRing> {
+        self.ring.legacy().ok_or(Errno::EINVAL)
+    }
+
+    /// How many of the next `nr` events the kernel would have had ready when io_submit() returned.
+    pub fn due(&self, nr: usize) -> usize {
+        let state = self.state.lock();
+        let Some(ring) = self.ring.legacy().filter(|_| state.at_once != 0) else {
+            return 0;
+        };
+        let ready = ring.available(&state.backlog) as usize / libaio::abi::EVENT_BYTES;
+        nr.min(ready + state.at_once as usize)
+    }
+
+    /// Publishes a request that was in flight but not running here.
+    pub fn complete_elsewhere(&self, mut req: Req) {
+        let mut after = After::ended(&mut req);
+        let mut state = self.state.lock();
+        self.publish(&mut state, req, &mut after);
+        drop(state);
+        self.finish(after);
+    }
+}
+
 /// A submit under way: the caller's records are read, and requests built, without the lock.
-struct Batch<'a> {
+pub struct Batch<'a> {
     context: &'a ContextRef,
     /// Places for small requests that it has taken.
     small: FreeList,
@@ -579,6 +675,9 @@ struct Batch<'a> {
     room: usize,
     requests: List,
     len: usize,
+    /// Of the requests, those that the kernel would complete at once.
+    #[cfg(not(loom))]
+    at_once: u32,
 }
 
 impl<'a> Batch<'a> {
@@ -594,11 +693,13 @@ impl<'a> Batch<'a> {
             room,
             requests: List::new(),
             len: 0,
+            #[cfg(not(loom))]
+            at_once: 0,
         })
     }
 
     /// A place for one more request; None if there is no room, or no memory.
-    fn slot(&mut self, class: Class) -> Option<FreeSlot> {
+    pub fn slot(&mut self, class: Class) -> Option<FreeSlot> {
         if self.len == self.room {
             return None;
         }
@@ -659,5 +760,56 @@ impl<'a> Batch<'a> {
         drop(state);
         self.context.finish(after);
         open.map(|()| rejected)
+    }
+}
+
+/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its requests may complete
+/// before it is over.
+#[cfg(not(loom))]
+impl<'a> Batch<'a> {
+    pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+        let mut batch = Batch::begin(context, wanted)?;
+        let mut state = context.state.lock();
+        batch.room = context.room(&state).min(wanted);
+        state.in_flight += batch.room as u32;
+        Ok(batch)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len == self.room
+    }
+
+    /// One more request, for the pool.
+    pub fn queue(&mut self, req: Req) {
+        self.at_once += u32::from(req.side().is_some_and(|side| side.at_once));
+        self.requests.push(req);
+        self.len += 1;
+    }
+
+    /// One more request, that somebody else completes.
+    pub fn count(&mut self) {
+        self.len += 1;
+    }
+
+    /// Queues what was built, and gives back what was not used.
+    pub fn enqueue_reserved(mut self) {
+        let mut after = After::new();
+        let mut state = self.context.state.lock();
+        let unused = self.small.len();
+        state
+            .slabs
+            .of(Class::Small)
+            .free
+            .take_from(&mut self.small, unused);
+        state.in_flight -= (self.room - self.len) as u32;
+        state.at_once += self.at_once;
+        if !self.requests.is_empty() {
+            state.queue.append(&mut self.requests);
+            after.queued = true;
+            Context::offer(self.context, &mut state, &mut after);
+        }
+        self.context.note_end(&state, &mut after);
+        drop(state);
+        self.context.finish(after);
     }
 }

@@ -29,6 +29,10 @@ fn carried(nr: u32) -> bool {
 /// Carries the request out in this thread and fills in its event. Changes errno.
 pub fn execute(req: &mut Req) {
     let call = *req.call();
+    #[cfg(not(loom))]
+    if req.side().is_some() {
+        return crate::libaio::request::execute(req, || system_call(&call));
+    }
     let not_made = match req.refused() {
         0 if call.nr != IOCB2_NOP && !carried(call.nr) => -ENOSYS,
         refused => refused,

@@ -22,8 +22,11 @@ mod attr;
 #[cfg(not(loom))]
 pub mod capi;
 mod context;
+mod events;
 mod exec;
 mod hooks;
+#[cfg(not(loom))]
+mod libaio;
 mod notify;
 mod pool;
 #[cfg(not(loom))]

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 pub struct Global {
     pub registry: Registry,
     pub pool: Pool,
+    pub libaio: crate::libaio::Shared,
 }
 
 type Cell = AtomicPtr<Global>;
@@ -42,6 +43,7 @@ pub fn global_or_new() -> Result<&'static Global> {
     let new = Box::into_raw(try_box(Global {
         registry: Registry::new(),
         pool: Pool::new(start_worker),
+        libaio: crate::libaio::Shared::new(),
     })?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
@@ -133,6 +135,7 @@ extern "C" fn in_child() {
         // SAFETY: descriptors that a context of the parent's owns, in the child.
         let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
         parent.registry.abandon(close, blank_view);
+        parent.libaio.abandon();
     }
 }
 

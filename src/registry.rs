@@ -149,6 +149,56 @@ impl Registry {
             .ok_or(Errno::EINVAL)
     }
 
+    /// The context of io_setup2() with that handle.
+    pub fn find2(&'static self, handle: usize) -> Result<ContextRef> {
+        let found = self.find(handle)?;
+        if found.is_legacy() {
+            return Err(Errno::EINVAL);
+        }
+        Ok(found)
+    }
+
+    /// The context of io_setup() with that handle, also if the program has moved its ring to there meanwhile.
+    pub fn find_legacy(&'static self, handle: usize) -> Result<ContextRef> {
+        match self.look_up(handle) {
+            Some(found) if found.is_legacy() => Ok(found),
+            Some(_) => Err(Errno::EINVAL),
+            None => self.find_moved(handle),
+        }
+    }
+
+    fn find_moved(&'static self, handle: usize) -> Result<ContextRef> {
+        let table = self.table.lock();
+        if let Some(found) = self.look_up(handle) {
+            return if found.is_legacy() {
+                Ok(found)
+            } else {
+                Err(Errno::EINVAL)
+            };
+        }
+        if !crate::libaio::ring::could_be_at(handle) {
+            return Err(Errno::EINVAL);
+        }
+        for slot in self.slots() {
+            let Some(found) = slot.get(slot.handle.load(Relaxed)) else {
+                continue;
+            };
+            if found.legacy_ring().is_ok_and(|ring| ring.is_at(handle)) {
+                self.unlink(slot);
+                slot.handle.store(handle, Relaxed);
+                found.legacy_ring()?.moved(handle);
+                let bucket = self.bucket(handle);
+                slot.next.store(bucket.load(Relaxed), Relaxed);
+                // Release: pairs with the acquire in `look_up`.
+                bucket.store(ptr::from_ref(slot).cast_mut(), Release);
+                return Ok(found);
+            }
+            drop(found);
+        }
+        drop(table);
+        Err(Errno::EINVAL)
+    }
+
     fn look_up(&'static self, handle: usize) -> Option<ContextRef> {
         // Acquire, here and below: pairs with the release of `link`: the slot's fields are there.
         let mut at = self.bucket(handle).load(Acquire);

@@ -47,6 +47,8 @@ struct Head {
     /// Bytes of the record that it was made of.
     record_bytes: u32,
     class: Class,
+    /// It has a `Side` behind its event.
+    legacy: bool,
     bound: Bound,
 }
 
@@ -69,6 +71,11 @@ const SMALL_WORDS: usize = (SMALL_BYTES - size_of::<Head>()) / 8;
 const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multiple_of(64);
 
 const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + 3);
+
+#[cfg(not(loom))]
+use crate::libaio::{abi::EVENT_WORDS as LEGACY_WORDS, request::Side};
+#[cfg(not(loom))]
+const _: () = assert!(SMALL_WORDS >= LEGACY_WORDS + size_of::<Side>() / 8);
 
 impl Class {
     fn of(event_words: usize) -> Class {
@@ -138,6 +145,58 @@ impl Req {
 
     pub fn record_bytes(&self) -> usize {
         self.head().record_bytes as usize
+    }
+
+    /// A request of libaio's, in a small slot: its event is complete but for what is to be set, and `data` is what it is
+    /// found by.
+    #[cfg(not(loom))]
+    pub fn build_legacy(
+        slot: FreeSlot,
+        data: u64,
+        call: Call,
+        event: [u64; LEGACY_WORDS],
+        side: Side,
+    ) -> Req {
+        assert!(slot.class == Class::Small);
+        let head = Head {
+            link: UnsafeCell::new(Link {
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+            }),
+            data,
+            call,
+            refused: 0,
+            event_words: LEGACY_WORDS as u32,
+            record_bytes: 0,
+            class: slot.class,
+            legacy: true,
+            bound: Bound::NONE,
+        };
+        let req = Req(slot.at);
+        // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the head, the event and the
+        // side (asserted below).
+        unsafe {
+            slot.at.as_ptr().write(head);
+            req.event_ptr().cast::<[u64; LEGACY_WORDS]>().write(event);
+            req.event_ptr().add(LEGACY_WORDS).cast::<Side>().write(side);
+        }
+        req
+    }
+
+    #[cfg(not(loom))]
+    pub fn side_mut(&mut self) -> Option<&mut Side> {
+        // SAFETY: written when the request was built; &mut self of the one owner.
+        self.head()
+            .legacy
+            .then(|| unsafe { &mut *self.event_ptr().add(LEGACY_WORDS).cast() })
+    }
+
+    #[cfg(not(loom))]
+    pub fn side(&self) -> Option<&Side> {
+        // SAFETY: as above.
+        self.head()
+            .legacy
+            .then(|| unsafe { &*self.event_ptr().add(LEGACY_WORDS).cast() })
     }
 
     pub fn set_res(&mut self, res: i64) {
@@ -305,6 +364,7 @@ impl Record {
             event_words: self.event_words as u32,
             record_bytes: self.bytes as u32,
             class: slot.class,
+            legacy: false,
             bound: self.bound,
         };
         let req = Req(slot.at);

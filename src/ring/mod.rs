@@ -92,6 +92,8 @@ pub struct Out {
     at: *mut u8,
     len: usize,
     capacity: usize,
+    /// Bytes from the front that are known to be writable.
+    checked: usize,
 }
 
 impl Out {
@@ -102,7 +104,38 @@ impl Out {
             at,
             len: 0,
             capacity,
+            checked: usize::MAX,
         }
+    }
+
+    /// A buffer that may be no memory at all: see `is_writable`.
+    #[cfg(not(loom))]
+    pub fn unchecked(at: *mut u8, capacity: usize) -> Out {
+        Out {
+            at,
+            len: 0,
+            capacity,
+            checked: 0,
+        }
+    }
+
+    /// Whether so many more bytes can be written. Asks the kernel once for each page.
+    #[cfg(not(loom))]
+    pub fn is_writable(&mut self, bytes: usize) -> bool {
+        while self.checked < self.len + bytes {
+            let at = (self.at as usize).wrapping_add(self.checked);
+            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked) {
+                0 => return false,
+                more => self.checked += more,
+            }
+        }
+        true
+    }
+
+    /// Forgets what was copied.
+    #[cfg(not(loom))]
+    pub fn clear(&mut self) {
+        self.len = 0;
     }
 
     pub fn len(&self) -> usize {
@@ -155,6 +188,9 @@ pub enum Reaped {
     NoRoom,
     /// The program has written nonsense to the ring.
     Corrupt,
+    /// The buffer is no memory that can be written to.
+    #[cfg(not(loom))]
+    Fault,
 }
 
 /// The ring: reaped by anyone at any time, published to under the lock that guards the [`Backlog`].
@@ -178,12 +214,10 @@ pub struct Backlog {
     pub waiters: WaitList,
 }
 
-impl Ring {
-    /// `first` is the first value of the ring's counters: 0, unless a test wants to see them wrap.
-    pub fn new(mem: RingMem, bytes: u32, first: u32) -> (Ring, Backlog) {
-        mem.header().head.store(first, Relaxed);
-        mem.header().tail.store(first, Relaxed);
-        let backlog = Backlog {
+impl Backlog {
+    /// `first` is the first value of the ring's counter.
+    pub fn new(first: u32) -> Backlog {
+        Backlog {
             tail: first,
             overflow: List::new(),
             overflow_bytes: 0,
@@ -191,7 +225,26 @@ impl Ring {
             completed: 0,
             overflowed: 0,
             waiters: WaitList::new(),
-        };
+        }
+    }
+
+    #[cfg(not(loom))]
+    pub fn tail(&self) -> u32 {
+        self.tail
+    }
+
+    #[cfg(not(loom))]
+    pub fn set_tail(&mut self, tail: u32) {
+        self.tail = tail;
+    }
+}
+
+impl Ring {
+    /// `first` is the first value of the ring's counters: 0, unless a test wants to see them wrap.
+    pub fn new(mem: RingMem, bytes: u32, first: u32) -> (Ring, Backlog) {
+        mem.header().head.store(first, Relaxed);
+        mem.header().tail.store(first, Relaxed);
+        let backlog = Backlog::new(first);
         (
             Ring {
                 mem,

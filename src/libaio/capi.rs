@@ -1,0 +1,275 @@
+//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::capi`] is for the others.
+//!
+//! # Safety
+//! All functions: pointers may be anything. A context handle is looked up and never followed; what else is read or written is asked
+//! about first ([`super::user`]).
+#![allow(clippy::missing_safety_doc)]
+
+use super::abi::{EVENT_BYTES, Iocb};
+use super::submit;
+use super::user::{Reader, write_u64};
+use crate::capi::{answer, deadline};
+use crate::context::{Context, Deadline};
+use crate::process::{global, global_or_new};
+use crate::registry::ContextRef;
+use crate::ring::Out;
+use crate::sys::Result;
+use libc::{c_int, c_long, sigset_t, timespec};
+use nix::errno::Errno;
+use nix::sys::signal::SigSet;
+#[cfg(not(test))]
+use std::arch::global_asm;
+
+// Each function is exported under the name and version that libaio gives it; `@@` is the one that programs are linked to
+// today. `remove`: the name that it has here is nobody's business.
+#[cfg(not(test))]
+global_asm!(
+    ".symver aio2_legacy_io_queue_init, io_queue_init@@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_queue_run, io_queue_run@@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_queue_release, io_queue_release@@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_submit, io_submit@@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_queue_wait_1, io_queue_wait@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_cancel_1, io_cancel@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_getevents_1, io_getevents@LIBAIO_0.1, remove",
+    ".symver aio2_legacy_io_setup, io_setup@@LIBAIO_0.4, remove",
+    ".symver aio2_legacy_io_destroy, io_destroy@@LIBAIO_0.4, remove",
+    ".symver aio2_legacy_io_queue_wait, io_queue_wait@@LIBAIO_0.4, remove",
+    ".symver aio2_legacy_io_cancel, io_cancel@@LIBAIO_0.4, remove",
+    ".symver aio2_legacy_io_getevents, io_getevents@@LIBAIO_0.4, remove",
+    ".symver aio2_legacy_io_pgetevents, io_pgetevents@@LIBAIO_0.5, remove",
+);
+
+/// A context's address.
+type Handle = usize;
+
+fn find(ctx: Handle) -> Result<ContextRef> {
+    global().ok_or(Errno::EINVAL)?.registry.find_legacy(ctx)
+}
+
+fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
+    // SAFETY: a number.
+    let ctx: usize = unsafe { Reader::new().read(ctxp)? };
+    if ctx != 0 || max_events == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let global = global_or_new()?;
+    let context = Context::new_legacy(max_events as u32, global.registry.new_id(), &global.pool)?;
+    let handle = context.handle();
+    global
+        .registry
+        .insert(context, |contexts| global.pool.reserve(contexts))?;
+    write_u64(ctxp, handle as u64).inspect_err(|_| {
+        let _ = destroy(handle);
+    })?;
+    Ok(0)
+}
+
+fn destroy(ctx: Handle) -> Result<usize> {
+    let global = global().ok_or(Errno::EINVAL)?;
+    let context = find(ctx)?;
+    let handle = context.handle();
+    drop(context);
+    global.registry.remove(handle, |context| {
+        context.close();
+        global.libaio.poller.cancel_all(context);
+        context.wait_until_idle();
+        global.pool.forget(context);
+    })?;
+    global.libaio.files.sweep();
+    Ok(0)
+}
+
+/// The timeout, if it can be read.
+fn read_timeout(timeout: *const timespec) -> Result<Deadline> {
+    if timeout.is_null() {
+        return deadline(None);
+    }
+    // SAFETY: plain numbers.
+    let timeout: timespec = unsafe { Reader::new().read(timeout as usize)? };
+    deadline(Some(&timeout))
+}
+
+fn get_events(
+    ctx: Handle,
+    min_nr: c_long,
+    nr: c_long,
+    events: usize,
+    timeout: *const timespec,
+    mask: Option<&SigSet>,
+) -> Result<usize> {
+    let deadline = read_timeout(timeout)?;
+    let context = find(ctx)?;
+    if min_nr < 0 || min_nr > nr {
+        return Err(Errno::EINVAL);
+    }
+    // No ring has more.
+    let nr = nr.min(1 << 26) as usize;
+    let min = (min_nr as usize).min(nr) * EVENT_BYTES;
+    let mut out = Out::unchecked(events as *mut u8, nr * EVENT_BYTES);
+    let min = match deadline {
+        Deadline::Now => min,
+        _ => min.max(context.due(nr) * EVENT_BYTES),
+    };
+    Ok(context.get_events(min, &mut out, deadline, mask)? / EVENT_BYTES)
+}
+
+fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
+    // SAFETY: a number.
+    let key: u32 = unsafe { Reader::new().read(iocb + std::mem::offset_of!(Iocb, key))? };
+    if key != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let context = find(ctx)?;
+    let global = global().ok_or(Errno::EINVAL)?;
+    // As with the kernel, what reads or writes cannot be called back.
+    if global.libaio.poller.cancel(&context, iocb as u64) {
+        Err(Errno::EINPROGRESS)
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// io_setup(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_setup(max_events: c_int, ctxp: usize) -> c_int {
+    answer(|| setup(max_events, ctxp)) as c_int
+}
+
+/// io_destroy(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_destroy(ctx: Handle) -> c_int {
+    answer(|| destroy(ctx)) as c_int
+}
+
+/// io_submit(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_submit(ctx: Handle, nr: c_long, iocbs: usize) -> c_int {
+    answer(|| {
+        let nr = usize::try_from(nr).map_err(|_| Errno::EINVAL)?;
+        let context = find(ctx)?;
+        if nr == 0 {
+            return Ok(0);
+        }
+        let global = global().ok_or(Errno::EINVAL)?;
+        submit::submit(&global.libaio, &context, nr, iocbs)
+    }) as c_int
+}
+
+/// io_getevents(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_getevents(
+    ctx: Handle,
+    min_nr: c_long,
+    nr: c_long,
+    events: usize,
+    timeout: *const timespec,
+) -> c_int {
+    answer(|| get_events(ctx, min_nr, nr, events, timeout, None)) as c_int
+}
+
+/// io_pgetevents(2), with the mask as ppoll(2) has it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_pgetevents(
+    ctx: Handle,
+    min_nr: c_long,
+    nr: c_long,
+    events: usize,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    answer(|| {
+        let mask = if mask.is_null() {
+            None
+        } else {
+            // The kernel's part of a set is 8 bytes.
+            // SAFETY: a number.
+            let bits: u64 = unsafe { Reader::new().read(mask as usize)? };
+            Some(signals(bits))
+        };
+        get_events(ctx, min_nr, nr, events, timeout, mask.as_ref())
+    }) as c_int
+}
+
+fn signals(bits: u64) -> SigSet {
+    // SAFETY: zeros are an empty set, whose first 8 bytes are what the kernel looks at.
+    unsafe {
+        let mut set: sigset_t = std::mem::zeroed();
+        (&raw mut set).cast::<u64>().write(bits);
+        SigSet::from_sigset_t_unchecked(set)
+    }
+}
+
+/// io_cancel(2). The event comes through the ring; `event` is not used.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_cancel(ctx: Handle, iocb: usize, _event: usize) -> c_int {
+    answer(|| cancel(ctx, iocb)) as c_int
+}
+
+/// A context for that many requests; `*ctxp` need not be 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_queue_init(max_events: c_int, ctxp: usize) -> c_int {
+    answer(|| {
+        if max_events <= 0 {
+            return Err(Errno::EINVAL);
+        }
+        write_u64(ctxp, 0)?;
+        setup(max_events, ctxp)
+    }) as c_int
+}
+
+/// The end of it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_queue_release(ctx: Handle) -> c_int {
+    answer(|| destroy(ctx)) as c_int
+}
+
+/// Calls the callback of each event that there is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_queue_run(ctx: Handle) -> c_int {
+    type Callback = unsafe extern "C" fn(Handle, u64, c_long, c_long);
+    loop {
+        let mut event = [0u64; EVENT_BYTES / 8];
+        let now = timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let got = answer(|| get_events(ctx, 0, 1, event.as_mut_ptr() as usize, &now, None)) as c_int;
+        if got != 1 {
+            return got;
+        }
+        // SAFETY: io_set_callback() has put it there; the program's own function.
+        unsafe {
+            let callback = std::mem::transmute::<usize, Callback>(event[0] as usize);
+            callback(ctx, event[1], event[2] as c_long, event[3] as c_long);
+        }
+    }
+}
+
+/// What it was called for, to wait, it has not done since the kernel has had AIO: it takes no event and needs none.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
+    answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
+}
+
+/// libaio 0.1's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_queue_wait_1(ctx: Handle, timeout: *const timespec) -> c_int {
+    answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
+}
+
+/// libaio 0.1's: without a place for the event.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_cancel_1(ctx: Handle, iocb: usize) -> c_int {
+    answer(|| cancel(ctx, iocb)) as c_int
+}
+
+/// libaio 0.1's: it waits for one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aio2_legacy_io_getevents_1(
+    ctx: Handle,
+    nr: c_long,
+    events: usize,
+    timeout: *const timespec,
+) -> c_int {
+    answer(|| get_events(ctx, 1, nr, events, timeout, None)) as c_int
+}

@@ -1,0 +1,462 @@
+//! The files of requests. A request goes to the file that its descriptor named at submit, whatever becomes of the number.
+//!
+//! For each descriptor with requests in flight there is a duplicate of the library's own. Each submit asks the kernel, once
+//! for each descriptor that it uses and finds here, whether the number still names the same open file; if not, there is a new
+//! duplicate. The last request closes the duplicate, before its event can be seen: from then on the program's own close()
+//! is the last one again, with all that this means.
+//!
+//! One thing needs care: the close of any descriptor drops all of the process's POSIX record locks on the file. So a
+//! duplicate of a file with locks is kept, until the program's own descriptor is gone too or the locks are.
+
+use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
+use crate::sys::{Result, try_box};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::{AtomicI32, AtomicPtr};
+
+const SHARDS: usize = 16;
+
+/// What a request may ask of its file's kind, found out once for a duplicate.
+#[derive(Clone, Copy, Default)]
+pub struct Kind {
+    pub reads: bool,
+    pub writes: bool,
+    /// S_IFMT of its mode; 0 for the kernel's anonymous ones.
+    pub format: u32,
+    /// A write or read does not wait in io_submit() of the kernel.
+    pub direct: bool,
+    /// It has no positions: a pipe, a socket, a terminal.
+    pub stream: bool,
+    /// Eventfd.
+    pub eventfd: bool,
+    pub nonblocking: bool,
+}
+
+/// An open file of the program's.
+pub struct File {
+    /// Requests that use it. Goes from 0 to 1 and from 1 to 0 under the shard's lock only.
+    refs: AtomicU32,
+    /// The duplicate; -1: not in use.
+    dup: AtomicI32,
+    /// The program's number.
+    number: AtomicI32,
+    /// The next in the shard, or on the free list. Under the shard's lock.
+    next: AtomicPtr<File>,
+    kind: std::cell::UnsafeCell<Kind>,
+    /// How the statistics know it.
+    pub stats: AtomicPtr<super::stats::Path>,
+}
+
+// SAFETY: `kind` is written before the File can be found, and read only by those who have a reference.
+unsafe impl Sync for File {}
+
+pub struct Files {
+    shards: [Lock<Shard>; SHARDS],
+    /// All there are, for a forked child.
+    all: AtomicPtr<Chunk>,
+}
+
+struct Shard {
+    /// The files that are found by number.
+    first: *mut File,
+    free: *mut File,
+}
+
+// SAFETY: files are never freed; the lists are changed under the lock.
+unsafe impl Send for Shard {}
+
+const FILES_IN_CHUNK: usize = 32;
+
+struct Chunk {
+    next: *mut Chunk,
+    files: [File; FILES_IN_CHUNK],
+}
+
+/// The right to use a file.
+pub struct FileRef(&'static File);
+
+impl FileRef {
+    pub fn fd(&self) -> RawFd {
+        self.0.dup.load(Relaxed)
+    }
+
+    pub fn kind(&self) -> Kind {
+        // SAFETY: see `unsafe impl Sync`.
+        unsafe { *self.0.kind.get() }
+    }
+
+
+    /// One more right to the same file.
+    pub fn again(&self) -> FileRef {
+        // Relaxed: there is a reference already.
+        self.0.refs.fetch_add(1, Relaxed);
+        FileRef(self.0)
+    }
+
+    /// As a number that fits into a request.
+    pub fn into_raw(self) -> usize {
+        let at = ptr::from_ref(self.0) as usize;
+        std::mem::forget(self);
+        at
+    }
+
+    /// # Safety
+    /// `raw` came from `into_raw`, and is used once.
+    pub unsafe fn from_raw(raw: usize) -> FileRef {
+        // SAFETY: the caller's promise; files are never freed.
+        FileRef(unsafe { &*(raw as *const File) })
+    }
+}
+
+impl Drop for FileRef {
+    fn drop(&mut self) {
+        // Release: our use of the duplicate is over before it is closed; pairs with the acquire below.
+        let mut refs = self.0.refs.load(Relaxed);
+        while refs > 1 {
+            match self
+                .0
+                .refs
+                .compare_exchange_weak(refs, refs - 1, AcqRel, Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => refs = now,
+            }
+        }
+        // A child that forked in the middle of this has no files, and has closed what it inherited.
+        if let Some(global) = crate::process::global() {
+            global.libaio.files.last_gone(self.0);
+        }
+    }
+}
+
+impl Files {
+    pub fn new() -> Files {
+        Files {
+            shards: std::array::from_fn(|_| {
+                Lock::new(Shard {
+                    first: ptr::null_mut(),
+                    free: ptr::null_mut(),
+                })
+            }),
+            all: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    fn shard(&self, number: RawFd) -> &Lock<Shard> {
+        &self.shards[number as usize % SHARDS]
+    }
+
+    /// The file that this number names now.
+    pub fn get(&'static self, number: RawFd) -> Result<FileRef> {
+        if number < 0 {
+            return Err(Errno::EBADF);
+        }
+        let shard = self.shard(number);
+        let found = {
+            let shard = shard.lock();
+            shard.find(number).map(|file| {
+                // Relaxed: the lock orders it.
+                file.refs.fetch_add(1, Relaxed);
+                FileRef(file)
+            })
+        };
+        if let Some(found) = found
+            && same_file(number, found.fd())
+        {
+            return Ok(found);
+        }
+        self.open(number, shard)
+    }
+
+    fn open(&'static self, number: RawFd, shard: &Lock<Shard>) -> Result<FileRef> {
+        let dup = duplicate(number)?;
+        let kind = match look(dup) {
+            Ok(kind) => kind,
+            Err(errno) => {
+                close(dup);
+                return Err(errno);
+            }
+        };
+        let mut locked = shard.lock();
+        if locked.free.is_null() {
+            drop(locked);
+            let more = self.new_chunk();
+            let Ok(more) = more else {
+                close(dup);
+                return Err(Errno::EAGAIN);
+            };
+            locked = shard.lock();
+            for file in &more.files {
+                file.next.store(locked.free, Relaxed);
+                locked.free = ptr::from_ref(file).cast_mut();
+            }
+        }
+        // One with the same number names another file, or had its number reused and given back: it
+        // is not found any more, and lives until its last request.
+        let mut kept = -1;
+        if let Some(old) = locked.find(number) {
+            locked.unlink(old);
+            old.number.store(-1, Relaxed);
+            if old.refs.load(Relaxed) == 0 {
+                kept = old.dup.swap(-1, Relaxed);
+                old.next.store(locked.free, Relaxed);
+                locked.free = ptr::from_ref(old).cast_mut();
+            }
+        }
+        // SAFETY: files are never freed; this one is on the free list, so nobody has it.
+        let file: &'static File = unsafe { &*locked.free };
+        locked.free = file.next.load(Relaxed);
+        // SAFETY: nobody else has it.
+        unsafe { *file.kind.get() = kind };
+        file.dup.store(dup, Relaxed);
+        file.number.store(number, Relaxed);
+        file.stats.store(ptr::null_mut(), Relaxed);
+        // Release: pairs with the acquire of a forked child's `abandon`.
+        file.refs.store(1, Release);
+        file.next.store(locked.first, Relaxed);
+        locked.first = ptr::from_ref(file).cast_mut();
+        drop(locked);
+        if kept >= 0 {
+            close(kept);
+        }
+        Ok(FileRef(file))
+    }
+
+    fn new_chunk(&self) -> Result<&'static Chunk> {
+        let file = || File {
+            refs: AtomicU32::new(0),
+            dup: AtomicI32::new(-1),
+            number: AtomicI32::new(-1),
+            next: AtomicPtr::new(ptr::null_mut()),
+            kind: std::cell::UnsafeCell::new(Kind::default()),
+            stats: AtomicPtr::new(ptr::null_mut()),
+        };
+        let chunk = Box::leak(try_box(Chunk {
+            next: ptr::null_mut(),
+            files: std::array::from_fn(|_| file()),
+        })?);
+        let mut first = self.all.load(Acquire);
+        loop {
+            chunk.next = first;
+            // Release: pairs with the acquire in `abandon`.
+            match self
+                .all
+                .compare_exchange(first, chunk, Release, Acquire)
+            {
+                Ok(_) => return Ok(chunk),
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    /// The last reference goes, unless another has come meanwhile.
+    fn last_gone(&self, file: &'static File) {
+        let number = file.number.load(Relaxed);
+        let locks = may_have_locks(file);
+        let shard = self.shard(if number < 0 { 0 } else { number });
+        let mut locked = shard.lock();
+        if file.number.load(Relaxed) != number {
+            // Its number was given to another just now: it is in nobody's shard.
+            drop(locked);
+            return self.last_gone(file);
+        }
+        if file.refs.fetch_sub(1, AcqRel) != 1 {
+            return;
+        }
+        if locks && number >= 0 && same_file(number, file.dup.load(Relaxed)) {
+            // It stays without a reference: the next submit finds it, or the next sweep ends it.
+            return;
+        }
+        let dup = file.dup.swap(-1, Relaxed);
+        if number >= 0 {
+            locked.unlink(file);
+            file.number.store(-1, Relaxed);
+        }
+        drop(locked);
+        close(dup);
+        let mut locked = shard.lock();
+        file.next.store(locked.free, Relaxed);
+        locked.free = ptr::from_ref(file).cast_mut();
+    }
+
+    /// Closes duplicates that were kept for their locks and whose descriptor the program has closed.
+    pub fn sweep(&'static self) {
+        for shard in &self.shards {
+            loop {
+                let mut locked = shard.lock();
+                let kept = locked.iter().find(|file| {
+                    file.refs.load(Relaxed) == 0
+                        && !same_file(file.number.load(Relaxed), file.dup.load(Relaxed))
+                });
+                let Some(file) = kept else { break };
+                let dup = file.dup.swap(-1, Relaxed);
+                locked.unlink(file);
+                file.number.store(-1, Relaxed);
+                file.next.store(locked.free, Relaxed);
+                locked.free = ptr::from_ref(file).cast_mut();
+                drop(locked);
+                close(dup);
+            }
+        }
+    }
+
+    /// In a forked child: closes what it has inherited. No lock is taken.
+    pub fn abandon(&self) {
+        // Acquire: pairs with the release in `new_chunk`.
+        let mut chunk = self.all.load(Acquire);
+        // SAFETY: chunks are never freed.
+        while let Some(here) = unsafe { chunk.as_ref() } {
+            for file in &here.files {
+                match file.dup.swap(-1, Acquire) {
+                    -1 => {}
+                    dup => close(dup),
+                }
+            }
+            chunk = here.next;
+        }
+    }
+}
+
+impl Shard {
+    fn iter(&self) -> impl Iterator<Item = &'static File> + use<> {
+        let mut at = self.first;
+        std::iter::from_fn(move || {
+            // SAFETY: files are never freed.
+            let file: &'static File = unsafe { at.as_ref()? };
+            at = file.next.load(Relaxed);
+            Some(file)
+        })
+    }
+
+    fn find(&self, number: RawFd) -> Option<&'static File> {
+        self.iter().find(|file| file.number.load(Relaxed) == number)
+    }
+
+    fn unlink(&mut self, gone: &'static File) {
+        let next = gone.next.load(Relaxed);
+        if ptr::eq(self.first, gone) {
+            self.first = next;
+            return;
+        }
+        for file in self.iter() {
+            if ptr::eq(file.next.load(Relaxed), gone) {
+                file.next.store(next, Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+fn close(fd: RawFd) {
+    // SAFETY: a descriptor of the library's own.
+    unsafe { libc::close(fd) };
+}
+
+/// A duplicate with a high number, out of the way of a program that expects to get low ones; at the lowest
+/// that is free if there is no room up there.
+fn duplicate(number: RawFd) -> Result<RawFd> {
+    const HIGH: i32 = 192;
+    for least in [HIGH, 3] {
+        // SAFETY: integers; reports a number that is not open.
+        let dup = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
+        if dup >= 0 {
+            return Ok(dup);
+        }
+        match Errno::last() {
+            Errno::EINVAL | Errno::EMFILE => {}
+            errno => return Err(errno),
+        }
+    }
+    Err(Errno::EMFILE)
+}
+
+/// Linux 6.10: whether two descriptors are of the same open file.
+const F_DUPFD_QUERY: i32 = 1024 + 3;
+
+/// What the kernel can be asked; 0 means that it is not known yet.
+static QUERY: AtomicU32 = AtomicU32::new(0);
+const BY_FCNTL: u32 = 1;
+const BY_KCMP: u32 = 2;
+const NOT_AT_ALL: u32 = 3;
+
+/// Whether the program's number names the file of our duplicate. If the kernel cannot say, it does not: then each
+/// submit has a duplicate of its own.
+fn same_file(number: RawFd, dup: RawFd) -> bool {
+    // Relaxed: whoever finds out does so for himself.
+    match QUERY.load(Relaxed) {
+        // SAFETY: integers.
+        BY_FCNTL => unsafe { libc::fcntl(number, F_DUPFD_QUERY, dup) == 1 },
+        BY_KCMP => kcmp(number, dup) == Ok(true),
+        NOT_AT_ALL => false,
+        _ => {
+            // SAFETY: integers.
+            let same = unsafe { libc::fcntl(dup, F_DUPFD_QUERY, dup) };
+            let how = match (same, kcmp(dup, dup)) {
+                (1, _) => BY_FCNTL,
+                (_, Ok(true)) => BY_KCMP,
+                _ => NOT_AT_ALL,
+            };
+            QUERY.store(how, Relaxed);
+            same_file(number, dup)
+        }
+    }
+}
+
+fn kcmp(a: RawFd, b: RawFd) -> Result<bool> {
+    const KCMP_FILE: i32 = 0;
+    // SAFETY: integers.
+    match unsafe {
+        let me = libc::getpid();
+        libc::syscall(libc::SYS_kcmp, me, me, KCMP_FILE, a, b)
+    } {
+        0 => Ok(true),
+        -1 => Err(Errno::last()),
+        _ => Ok(false),
+    }
+}
+
+/// What there is to know of a file. -EBADF for one that is open as a path only.
+fn look(fd: RawFd) -> Result<Kind> {
+    // SAFETY: an fcntl without an argument.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags == -1 || flags & libc::O_PATH != 0 {
+        return Err(Errno::EBADF);
+    }
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    let stat = unsafe {
+        libc::fstat(fd, stat.as_mut_ptr());
+        stat.assume_init()
+    };
+    let format = stat.st_mode & libc::S_IFMT;
+    let seekable = matches!(format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
+    let access = flags & libc::O_ACCMODE;
+    Ok(Kind {
+        reads: matches!(access, libc::O_RDONLY | libc::O_RDWR),
+        writes: matches!(access, libc::O_WRONLY | libc::O_RDWR),
+        format,
+        direct: flags & libc::O_DIRECT != 0,
+        // SAFETY: integers; moves nothing.
+        stream: !seekable && unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1,
+        eventfd: format == 0 && crate::notify::is_eventfd(fd).unwrap_or(true),
+        nonblocking: flags & libc::O_NONBLOCK != 0,
+    })
+}
+
+/// Whether somebody has record locks on the file: perhaps this process, whose own a close would drop. Asked as a
+/// stranger would: a lock of the open file's own conflicts with those of all processes, this one included.
+fn may_have_locks(file: &File) -> bool {
+    // SAFETY: whoever calls has a reference.
+    if unsafe { (*file.kind.get()).format } != libc::S_IFREG {
+        return false;
+    }
+    // SAFETY: zeros are a valid flock: from the beginning, to the end.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    // SAFETY: a structure of ours.
+    let asked = unsafe { libc::fcntl(file.dup.load(Relaxed), libc::F_OFD_GETLK, &raw mut lock) };
+    asked == 0 && i32::from(lock.l_type) != libc::F_UNLCK
+}

@@ -1,0 +1,174 @@
+//! What a request of this kind has beside its system call, from submit until its event.
+
+use super::files::FileRef;
+use super::stats;
+use crate::request::Req;
+use crate::sys::Result;
+use libc::iovec;
+use nix::errno::Errno;
+use std::alloc::{Layout, alloc, dealloc};
+use std::os::fd::RawFd;
+use std::ptr;
+
+/// It lies behind the request's event. All of it is given back by `ended`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Side {
+    /// A [`FileRef`].
+    file: usize,
+    /// The eventfd to tell when it has completed: a [`FileRef`], or 0.
+    resfd: usize,
+    /// The library's copy of the program's vectors, or null.
+    iovecs: *mut iovec,
+    iovec_count: u32,
+    /// I/O priority of this request alone, if `has_ioprio`.
+    ioprio: u16,
+    has_ioprio: bool,
+    /// The kernel would have completed it within io_submit().
+    pub at_once: bool,
+    /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
+    submitted: u64,
+}
+
+impl Side {
+    pub fn new(file: FileRef, submitted: u64) -> Side {
+        Side {
+            file: file.into_raw(),
+            resfd: 0,
+            iovecs: ptr::null_mut(),
+            iovec_count: 0,
+            ioprio: 0,
+            has_ioprio: false,
+            at_once: false,
+            submitted,
+        }
+    }
+
+    /// The descriptor to use.
+    pub fn fd(&self) -> RawFd {
+        // SAFETY: made by `into_raw`, and only looked at.
+        unsafe { std::mem::ManuallyDrop::new(FileRef::from_raw(self.file)).fd() }
+    }
+
+    pub fn iovecs_at(&self) -> *mut iovec {
+        self.iovecs
+    }
+
+    pub fn set_resfd(&mut self, resfd: FileRef) {
+        self.resfd = resfd.into_raw();
+    }
+
+    pub fn set_ioprio(&mut self, ioprio: u16) {
+        self.ioprio = ioprio;
+        self.has_ioprio = true;
+    }
+
+    /// Makes room for a copy of vectors.
+    pub fn iovecs(&mut self, count: usize) -> Result<*mut iovec> {
+        let layout = Layout::array::<iovec>(count).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the layout is not empty: callers have at least one.
+        let at = unsafe { alloc(layout) }.cast::<iovec>();
+        if at.is_null() {
+            return Err(Errno::ENOMEM);
+        }
+        self.iovecs = at;
+        self.iovec_count = count as u32;
+        Ok(at)
+    }
+
+    /// Gives back what it holds; what is left is the eventfd to tell.
+    pub fn end(&mut self) -> Option<FileRef> {
+        // SAFETY: each was made by `into_raw`, and is taken out here, once.
+        unsafe {
+            if self.file != 0 {
+                drop(FileRef::from_raw(std::mem::take(&mut self.file)));
+            }
+            if !self.iovecs.is_null()
+                && let Ok(layout) = Layout::array::<iovec>(self.iovec_count as usize)
+            {
+                dealloc(self.iovecs.cast(), layout);
+                self.iovecs = ptr::null_mut();
+            }
+            let resfd = std::mem::take(&mut self.resfd);
+            (resfd != 0).then(|| FileRef::from_raw(resfd))
+        }
+    }
+}
+
+/// Carries out a request of this kind: `system_call` with the request's I/O priority.
+pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
+    let Some(side) = req.side().copied() else {
+        return;
+    };
+    let began = if side.submitted != 0 { crate::sys::monotonic_ns() } else { 0 };
+    let res = if side.has_ioprio {
+        with_ioprio(side.ioprio, system_call)
+    } else {
+        system_call()
+    };
+    req.set_res(res);
+    if side.submitted != 0 && side.file != 0 {
+        // SAFETY: the request's own, which it keeps: forgotten here, so that it is not given back.
+        let file = std::mem::ManuallyDrop::new(unsafe { FileRef::from_raw(side.file) });
+        stats::count(&file, req.call(), res, side.submitted, began);
+    }
+}
+
+/// The request has its result, and nothing more is done for it. Its file is given back before its event can be
+/// seen. What comes back is to be told after that.
+pub fn ended(req: &mut Req) -> Option<FileRef> {
+    req.side_mut()?.end()
+}
+
+/// Adds 1 to the eventfd, for one event.
+pub fn tell(resfd: &FileRef) {
+    let fd = resfd.fd();
+    if !resfd.kind().nonblocking {
+        // At its maximum a write would wait for somebody to read.
+        let mut poller = libc::pollfd {
+            fd,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // SAFETY: one pollfd of ours; does not sleep.
+        if unsafe { libc::poll(&mut poller, 1, 0) } == 0 {
+            return;
+        }
+    }
+    let one = 1u64;
+    // SAFETY: eight bytes of ours.
+    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+}
+
+const IOPRIO_WHO_PROCESS: i32 = 1;
+
+fn with_ioprio(ioprio: u16, system_call: impl FnOnce() -> i64) -> i64 {
+    // SAFETY: integers; 0 is the calling thread, a worker.
+    let before = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, u32::from(ioprio)) };
+    let res = system_call();
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, before.max(0)) };
+    res
+}
+
+/// What the kernel says of a priority: asked for a process that does not exist, which is looked for last.
+pub fn check_ioprio(ioprio: u16) -> Result<()> {
+    const NOBODY: i32 = i32::MAX;
+    // SAFETY: integers.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, NOBODY, u32::from(ioprio)) };
+    match Errno::last() {
+        errno @ (Errno::EINVAL | Errno::EPERM) if ret == -1 => Err(errno),
+        _ => Ok(()),
+    }
+}
+
+/// A descriptor for polling alone.
+pub fn duplicate(fd: RawFd) -> Result<RawFd> {
+    // SAFETY: integers.
+    match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 192) } {
+        -1 => Err(Errno::EAGAIN),
+        dup => Ok(dup),
+    }
+}

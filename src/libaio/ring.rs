@@ -1,0 +1,239 @@
+//! The ring of the kernel's AIO: a header, then events of 32 bytes. Shared with the program, which may reap from it by
+//! itself and may write anything there; what must be right is in the [`Backlog`].
+//!
+//! It has room for every request that was accepted: a submit takes no more than that (see `room`). So there is no overflow.
+
+use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
+use crate::request::{Req, Slabs};
+use crate::ring::{Backlog, Out, Reaped, page_bytes};
+use crate::sync::Relaxed;
+use crate::sys::Result;
+use crate::wait::Wakes;
+use nix::errno::Errno;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+
+/// struct aio_ring.
+#[repr(C)]
+struct Header {
+    id: AtomicU32,
+    nr: AtomicU32,
+    head: AtomicU32,
+    tail: AtomicU32,
+    magic: AtomicU32,
+    compat_features: AtomicU32,
+    incompat_features: AtomicU32,
+    header_length: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Header>() == EVENT_BYTES);
+
+/// How many places a ring for that many requests has: the kernel's answer, which is about twice as many. There is no limit
+/// for the system, so the one for a context is the only one.
+pub fn events_for(max_events: u32) -> Result<u32> {
+    const MOST: u32 = 0x1000_0000 / EVENT_BYTES as u32;
+    // SAFETY: a constant.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    let events = max_events
+        .max(processors.clamp(1, 1 << 16) as u32 * 4)
+        .wrapping_mul(2);
+    match events {
+        0 => Err(Errno::EAGAIN),
+        // So many were asked for that the double is few again.
+        _ if max_events > i32::MAX as u32 && events <= MOST => Err(Errno::EAGAIN),
+        _ if events > MOST => Err(Errno::EINVAL),
+        _ => Ok(events),
+    }
+}
+
+/// Whether there is a ring of this kind at an address: worth looking whose it is.
+pub fn could_be_at(at: usize) -> bool {
+    // SAFETY: plain numbers.
+    at % page_bytes() == 0
+        && unsafe { super::user::Reader::new().read::<[u32; 8]>(at) }
+            .is_ok_and(|seen| seen[4] == RING_MAGIC)
+}
+
+pub struct LegacyRing {
+    /// The library's own mapping.
+    ours: NonNull<c_void>,
+    bytes: usize,
+    /// Where the program's is: the handle.
+    view: AtomicUsize,
+    /// Places in the ring, of which one stays free.
+    nr: u32,
+}
+
+// SAFETY: plain memory, shared with the program anyway; all access is through atomics.
+unsafe impl Send for LegacyRing {}
+// SAFETY: as above.
+unsafe impl Sync for LegacyRing {}
+
+impl LegacyRing {
+    /// A ring with room for at least `events`.
+    pub fn new(events: u32, id: u32) -> Result<LegacyRing> {
+        let bytes = (size_of::<Header>() + (events as usize + 2) * EVENT_BYTES)
+            .next_multiple_of(page_bytes());
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: new memory, wherever the kernel likes.
+        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(Errno::ENOMEM);
+        }
+        // A length of 0 maps shared memory once more, and takes no descriptor.
+        // SAFETY: our mapping.
+        let view = unsafe { libc::mremap(at, 0, bytes, libc::MREMAP_MAYMOVE) };
+        if view == libc::MAP_FAILED {
+            // SAFETY: our mapping, which nobody has seen.
+            unsafe { libc::munmap(at, bytes) };
+            return Err(Errno::ENOMEM);
+        }
+        let nr = (bytes - size_of::<Header>()) / EVENT_BYTES;
+        let ring = LegacyRing {
+            ours: NonNull::new(at).ok_or(Errno::ENOMEM)?,
+            bytes,
+            view: AtomicUsize::new(view as usize),
+            nr: nr as u32,
+        };
+        // A child has no contexts: it must not reap its parent's events.
+        // SAFETY: both are our mappings.
+        unsafe {
+            libc::madvise(at, bytes, libc::MADV_DONTFORK);
+            libc::madvise(view, bytes, libc::MADV_DONTFORK);
+        }
+        let header = ring.header();
+        header.id.store(id, Relaxed);
+        header.nr.store(ring.nr, Relaxed);
+        header.compat_features.store(1, Relaxed);
+        header
+            .header_length
+            .store(size_of::<Header>() as u32, Relaxed);
+        header.magic.store(RING_MAGIC, Release);
+        Ok(ring)
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping has at least a page and consists of atomics only; any content is valid.
+        unsafe { self.ours.cast().as_ref() }
+    }
+
+    fn word(&self, event: u32, i: usize) -> &AtomicU64 {
+        let at = size_of::<Header>() + (event % self.nr) as usize * EVENT_BYTES + i * 8;
+        // SAFETY: within the mapping, which has `nr` events behind the header; aligned to 8.
+        unsafe { self.ours.byte_add(at).cast().as_ref() }
+    }
+
+    pub fn nr(&self) -> u32 {
+        self.nr
+    }
+
+    pub fn view(&self) -> usize {
+        self.view.load(Relaxed)
+    }
+
+    /// The program has moved its view: true if what is at `at` is this ring, seen from there.
+    pub fn is_at(&self, at: usize) -> bool {
+        // Something that nobody else has goes through our mapping, and must show up there. The field is one that
+        // no program looks at twice, and gets its value back.
+        let features = &self.header().incompat_features;
+        let nonce = (crate::sys::monotonic_ns() as u32) | 1;
+        let before = features.swap(nonce, Release);
+        // SAFETY: eight plain numbers.
+        let seen = unsafe { super::user::Reader::new().read::<[u32; 8]>(at) };
+        features.store(before, Release);
+        seen.is_ok_and(|seen| seen[4] == RING_MAGIC && seen[6] == nonce)
+    }
+
+    /// From here on the program's view is there.
+    pub fn moved(&self, at: usize) {
+        self.view.store(at, Relaxed);
+    }
+
+    fn head(&self) -> u32 {
+        // Acquire: pairs with the reapers' stores: they are done with what is before the head.
+        self.header().head.load(Acquire) % self.nr
+    }
+
+    fn used(&self, backlog: &Backlog) -> u32 {
+        let tail = backlog.tail();
+        let head = self.head();
+        if tail >= head { tail - head } else { tail + self.nr - head }
+    }
+
+    /// How many more requests may be accepted, when so many are in flight.
+    pub fn room(&self, backlog: &Backlog, in_flight: u32) -> u32 {
+        (self.nr - 1).saturating_sub(self.used(backlog) + in_flight)
+    }
+
+    /// Bytes of events that wait to be reaped.
+    pub fn available(&self, backlog: &Backlog) -> u64 {
+        u64::from(self.used(backlog)) * EVENT_BYTES as u64
+    }
+
+    /// Puts a completed request's event into the ring; its memory goes back to the slabs.
+    pub fn publish(&self, backlog: &mut Backlog, req: Req, slabs: &mut Slabs, wakes: &mut Wakes) {
+        let tail = backlog.tail();
+        for (i, &word) in req.event().iter().enumerate().take(EVENT_WORDS) {
+            self.word(tail, i).store(word, Relaxed);
+        }
+        let next = if tail + 1 >= self.nr { 0 } else { tail + 1 };
+        backlog.set_tail(next);
+        // Release: who sees the tail sees the event.
+        self.header().tail.store(next, Release);
+        slabs.free(req);
+        self.wake(backlog, wakes);
+    }
+
+    pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
+        if !backlog.waiters.is_empty() {
+            backlog
+                .waiters
+                .take_satisfied(self.available(backlog), wakes);
+        }
+    }
+
+    /// Copies as many events as there are and fit, under the lock.
+    pub fn collect(&self, backlog: &Backlog, out: &mut Out) -> Reaped {
+        let first = self.head();
+        let mut head = first;
+        let mut end = Reaped::Empty;
+        while head != backlog.tail() {
+            if !out.fits(EVENT_BYTES) {
+                end = Reaped::NoRoom;
+                break;
+            }
+            if !out.is_writable(EVENT_BYTES) {
+                // None of them is taken, as with the kernel.
+                out.clear();
+                return Reaped::Fault;
+            }
+            let event: [u64; EVENT_WORDS] =
+                std::array::from_fn(|i| self.word(head, i).load(Relaxed));
+            out.push(&event);
+            head = if head + 1 >= self.nr { 0 } else { head + 1 };
+        }
+        if head != first {
+            // Release: we are done with the events before it.
+            self.header().head.store(head, Release);
+        }
+        end
+    }
+}
+
+impl Drop for LegacyRing {
+    fn drop(&mut self) {
+        let view = self.view();
+        let is_ours = self.is_at(view);
+        // SAFETY: our mappings; the program's only if it is still what is there, and the program has given it up with
+        // io_destroy().
+        unsafe {
+            if is_ours {
+                libc::munmap(view as *mut c_void, self.bytes);
+            }
+            libc::munmap(self.ours.as_ptr(), self.bytes);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! io_submit(): what the kernel checks, in its order, and how an iocb becomes a request.
+
+use super::abi::{
+    CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
+    EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
+};
+use super::files::{FileRef, Files, Kind};
+use super::poller::{self, Ticket};
+use super::request::{Side, check_ioprio};
+use super::user::{Reader, plausible, write_u32};
+use super::{Shared, stats};
+use crate::abi::IOCB2_NOP;
+use crate::context::{Batch, Context};
+use crate::registry::ContextRef;
+use crate::request::{Call, Class, Req};
+use crate::sys::Result;
+use libc::{c_long, iovec};
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+
+const IOVECS_MAX: u64 = 1024;
+/// What one call reads or writes at most.
+const BYTES_MAX: u64 = 0x7fff_f000;
+
+const RWF_HIPRI: u32 = 1;
+const RWF_APPEND: u32 = 0x10;
+const RWF_NOAPPEND: u32 = 0x20;
+const RWF_ATOMIC: u32 = 0x40;
+/// What any kernel knows that we know: those up to RWF_NOSIGNAL.
+const RWF_KNOWN: u32 = 0x1ff;
+
+/// Accepts the iocbs as far as they are well-formed and there is room; returns how many.
+pub fn submit(shared: &'static Shared, context: &ContextRef, nr: usize, iocbs: usize) -> Result<usize> {
+    let nr = nr.min(context.legacy_ring()?.nr() as usize);
+    let mut batch = Batch::reserve_up_to(context, nr)?;
+    let mut one = Submit {
+        shared,
+        context,
+        pointers: Reader::new(),
+        records: Reader::new(),
+        last: None,
+        now: stats::now(),
+    };
+    let mut done = 0;
+    let mut stopped = Errno::EINVAL;
+    while done < nr {
+        match one.accept(&mut batch, iocbs.wrapping_add(done * 8)) {
+            Ok(()) => done += 1,
+            Err(errno) => {
+                stopped = errno;
+                break;
+            }
+        }
+    }
+    drop(one);
+    batch.enqueue_reserved();
+    if done == 0 { Err(stopped) } else { Ok(done) }
+}
+
+struct Submit<'a> {
+    shared: &'static Shared,
+    context: &'a ContextRef,
+    /// The array of pointers.
+    pointers: Reader,
+    /// The iocbs.
+    records: Reader,
+    /// The descriptor that was looked up last: the kernel is asked once for it.
+    last: Option<(RawFd, FileRef)>,
+    now: u64,
+}
+
+/// What is to be done with a request when it is accepted.
+enum Way {
+    /// Into the queue.
+    Queue,
+    /// Its result is known already.
+    Done(i64),
+    /// It waits for its file to be ready.
+    Poll(Ticket, i16),
+}
+
+impl Submit<'_> {
+    fn accept(&mut self, batch: &mut Batch, pointer: usize) -> Result<()> {
+        // SAFETY: a number.
+        let at: usize = unsafe { self.pointers.read(pointer)? };
+        // SAFETY: plain numbers.
+        let iocb: Iocb = unsafe { self.records.read(at)? };
+        if iocb.reserved2 != 0 || iocb.nbytes > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        if batch.is_full() {
+            return Err(Errno::EAGAIN);
+        }
+        let file = self.file(iocb.fildes)?;
+        let kind = file.kind();
+        let mut side = Side::new(file, self.now);
+        match self.prepare(&iocb, at, kind, &mut side) {
+            Ok((call, way)) => {
+                let Some(slot) = batch.slot(Class::Small) else {
+                    side.end();
+                    return Err(Errno::EAGAIN);
+                };
+                let res = if let Way::Done(res) = way { res } else { 0 };
+                let event: [u64; EVENT_WORDS] = [iocb.data, at as u64, res as u64, 0];
+                let req = Req::build_legacy(slot, at as u64, call, event, side);
+                match way {
+                    Way::Queue => batch.queue(req),
+                    Way::Done(_) => {
+                        batch.count();
+                        self.context.complete_elsewhere(req);
+                    }
+                    Way::Poll(ticket, events) => {
+                        batch.count();
+                        let poller = &self.shared.poller;
+                        poller.submit(ticket, self.context, req, at as u64, events);
+                        if self.context.is_closed() {
+                            // io_destroy() came in between, and may have looked already.
+                            poller.cancel_all(self.context);
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Err(errno) => {
+                side.end();
+                Err(errno)
+            }
+        }
+    }
+
+    fn file(&mut self, number: RawFd) -> Result<FileRef> {
+        if let Some((last, file)) = &self.last
+            && *last == number
+        {
+            return Ok(file.again());
+        }
+        let files: &'static Files = &self.shared.files;
+        let file = files.get(number).map_err(|errno| match errno {
+            // The kernel needs no descriptor: come back when there is one.
+            Errno::EMFILE => Errno::EAGAIN,
+            errno => errno,
+        })?;
+        let again = file.again();
+        self.last = Some((number, file));
+        Ok(again)
+    }
+
+    fn prepare(&mut self, iocb: &Iocb, at: usize, kind: Kind, side: &mut Side) -> Result<(Call, Way)> {
+        if iocb.flags & FLAG_RESFD != 0 {
+            let resfd = self.shared.files.get(iocb.resfd)?;
+            if !resfd.kind().eventfd {
+                return Err(Errno::EINVAL);
+            }
+            side.set_resfd(resfd);
+        }
+        if iocb.key != 0 {
+            write_u32(at + std::mem::offset_of!(Iocb, key), 0)?;
+        }
+        match iocb.opcode {
+            CMD_PREAD => self.transfer(iocb, kind, side, false, false),
+            CMD_PWRITE => self.transfer(iocb, kind, side, true, false),
+            CMD_PREADV => self.transfer(iocb, kind, side, false, true),
+            CMD_PWRITEV => self.transfer(iocb, kind, side, true, true),
+            CMD_FSYNC => self.sync(iocb, kind, side, libc::SYS_fsync),
+            CMD_FDSYNC => self.sync(iocb, kind, side, libc::SYS_fdatasync),
+            CMD_POLL => self.poll(iocb, kind, side),
+            CMD_NOOP => {
+                Ok((call(IOCB2_NOP.into(), []), Way::Done(0)))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        iocb: &Iocb,
+        kind: Kind,
+        side: &mut Side,
+        writes: bool,
+        vectored: bool,
+    ) -> Result<(Call, Way)> {
+        if iocb.flags & FLAG_IOPRIO != 0 {
+            check_ioprio(iocb.reqprio as u16)?;
+            side.set_ioprio(iocb.reqprio as u16);
+        }
+        let fd = side.fd();
+        let flags = check_flags(iocb.rw_flags, fd, kind, writes)?;
+        if !(if writes { kind.writes } else { kind.reads }) {
+            return Err(Errno::EBADF);
+        }
+        if kind.format == libc::S_IFDIR || writes && kind.eventfd {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = iocb.nbytes;
+        // One vector is as good as a buffer.
+        let mut buffer = Some(iocb.buf);
+        if vectored {
+            if iocb.nbytes > IOVECS_MAX {
+                return Err(Errno::EINVAL);
+            }
+            let count = iocb.nbytes as usize;
+            (bytes, buffer) = self.vectors(iocb.buf as usize, count, side)?;
+        } else if !plausible(iocb.buf, bytes.min(BYTES_MAX)) {
+            return Err(Errno::EFAULT);
+        }
+        let bytes = bytes.min(BYTES_MAX);
+        if iocb.offset < 0 || iocb.offset.checked_add(bytes as i64).is_none() {
+            return Err(Errno::EINVAL);
+        }
+        side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
+        let plain = flags == 0 && !kind.stream;
+        if plain && let Some(buffer) = buffer {
+            let nr = if writes { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
+            return Ok((call(nr, [fd as u64, buffer, bytes, iocb.offset as u64]), Way::Queue));
+        }
+        let (at, count) = match buffer {
+            Some(buffer) => {
+                let at = side.iovecs(1)?;
+                let one = iovec {
+                    iov_base: buffer as *mut libc::c_void,
+                    iov_len: bytes as usize,
+                };
+                // SAFETY: room for one, just made.
+                unsafe { at.write(one) };
+                (at as u64, 1)
+            }
+            None => (side.iovecs_at() as u64, iocb.nbytes),
+        };
+        let position = if kind.stream { -1i64 as u64 } else { iocb.offset as u64 };
+        let nr = if writes { libc::SYS_pwritev2 } else { libc::SYS_preadv2 };
+        Ok((
+            call(nr, [fd as u64, at, count, position, 0, u64::from(flags)]),
+            Way::Queue,
+        ))
+    }
+
+    /// Copies the program's vectors. What they have together, and the buffer if there is just one.
+    fn vectors(&mut self, at: usize, count: usize, side: &mut Side) -> Result<(u64, Option<u64>)> {
+        if count == 0 {
+            return Ok((0, Some(0)));
+        }
+        let mut reader = Reader::new();
+        reader.check(at, count * size_of::<iovec>())?;
+        let copy = if count == 1 { None } else { Some(side.iovecs(count)?) };
+        let mut total = 0u64;
+        for i in 0..count {
+            // SAFETY: plain numbers.
+            let [base, len]: [u64; 2] = unsafe { reader.read(at + i * size_of::<iovec>())? };
+            if len > i64::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            if !plausible(base, len) {
+                return Err(Errno::EFAULT);
+            }
+            total = total.saturating_add(len);
+            let Some(copy) = copy else {
+                return Ok((len, Some(base)));
+            };
+            let vector = iovec {
+                iov_base: base as *mut libc::c_void,
+                iov_len: len as usize,
+            };
+            // SAFETY: room for `count`, made above.
+            unsafe { copy.add(i).write(vector) };
+        }
+        Ok((total, None))
+    }
+
+    fn sync(&mut self, iocb: &Iocb, kind: Kind, side: &Side, nr: c_long) -> Result<(Call, Way)> {
+        if iocb.buf != 0 || iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let fd = side.fd();
+        if !matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR) {
+            // Most of these cannot be synced; the kernel says so at submit. Those that can have nothing to wait for.
+            // SAFETY: an integer.
+            if unsafe { libc::syscall(nr, fd) } == -1 && Errno::last() == Errno::EINVAL {
+                return Err(Errno::EINVAL);
+            }
+        }
+        Ok((call(nr, [fd as u64]), Way::Queue))
+    }
+
+    fn poll(&mut self, iocb: &Iocb, kind: Kind, side: &mut Side) -> Result<(Call, Way)> {
+        let unused = iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0;
+        if iocb.buf > 0xffff || unused {
+            return Err(Errno::EINVAL);
+        }
+        let events = iocb.buf as u16 as i16;
+        let fd = side.fd();
+        let ready = poller::ready_now(fd, events);
+        let way = if ready != 0 {
+            Way::Done(i64::from(ready))
+        } else if matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR) {
+            // It is what it is for ever.
+            return Err(Errno::EINVAL);
+        } else {
+            Way::Poll(self.shared.poller.prepare(fd)?, events)
+        };
+        Ok((call(IOCB2_NOP.into(), []), way))
+    }
+}
+
+fn call<const N: usize>(nr: c_long, given: [u64; N]) -> Call {
+    let mut args = [0; 6];
+    args[..N].copy_from_slice(&given);
+    Call { nr: nr as u32, args }
+}
+
+/// The flags that the system call gets, as the kernel checks them at submit.
+fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
+    if flags == 0 {
+        return Ok(0);
+    }
+    if flags & !RWF_KNOWN != 0 || flags & RWF_ATOMIC != 0 && !writes {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Which of the later flags the kernel and the file know is asked of them, with a read at the end of all files: it finds
+    // nothing, and needs no memory. Those that reads know are the ones that writes know.
+    let asked = flags & !(RWF_ATOMIC | RWF_APPEND | RWF_HIPRI | 6);
+    if asked != 0 && kind.reads && !kind.stream {
+        let nothing = iovec {
+            iov_base: std::ptr::without_provenance_mut(8),
+            iov_len: 1,
+        };
+        let end = i64::MAX as u64 - 8192;
+        // SAFETY: the kernel finds out that nothing can be written to address 8 if it should come to that.
+        let ret = unsafe {
+            libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, asked)
+        };
+        if ret == -1 && Errno::last() == Errno::EOPNOTSUPP {
+            return Err(Errno::EOPNOTSUPP);
+        }
+    }
+    // No one is going to poll for it.
+    Ok(flags & !RWF_HIPRI)
+}
+
+impl Context {
+    /// The ring, if this is a context of the old kind.
+    pub fn is_legacy(&self) -> bool {
+        self.legacy_ring().is_ok()
+    }
+}

@@ -1,0 +1,112 @@
+//! The program's memory, which may be bad: a bad pointer is -EFAULT, as with the kernel, not a SIGSEGV.
+//!
+//! Memory is asked about with a system call that looks at it and does nothing else, once for each page, and used
+//! afterwards. A program that unmaps it in between has a race with itself.
+
+use crate::sys::Result;
+use nix::errno::Errno;
+use std::ptr;
+
+/// The smallest page there is: what is true of one byte is true of the rest of its page.
+const PAGE: usize = 4096;
+/// Not a page.
+const NOWHERE: usize = usize::MAX;
+
+/// Reads the program's memory, and remembers the page that it has asked about last: most of a submit's records
+/// are neighbours.
+pub struct Reader {
+    page: usize,
+}
+
+impl Reader {
+    pub fn new() -> Reader {
+        Reader { page: NOWHERE }
+    }
+
+    /// A copy of what is there, read once. `T` is plain numbers: any bits are a value.
+    ///
+    /// # Safety
+    /// Any bits are a valid `T`.
+    pub unsafe fn read<T: Copy>(&mut self, at: usize) -> Result<T> {
+        self.check(at, size_of::<T>())?;
+        // SAFETY: readable, as far as it can be known; the caller vouches for the type.
+        Ok(unsafe { ptr::read_unaligned(at as *const T) })
+    }
+
+    /// An error unless all of it can be read.
+    pub fn check(&mut self, at: usize, bytes: usize) -> Result<()> {
+        let last = at.checked_add(bytes.max(1) - 1).ok_or(Errno::EFAULT)? & !(PAGE - 1);
+        let mut page = at & !(PAGE - 1);
+        loop {
+            if page != self.page {
+                if !readable(page) {
+                    return Err(Errno::EFAULT);
+                }
+                self.page = page;
+            }
+            if page == last {
+                return Ok(());
+            }
+            page += PAGE;
+        }
+    }
+}
+
+/// Whether the aligned word at this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
+/// nothing called -1 to do with it.
+fn readable(at: usize) -> bool {
+    // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
+    ret != -1 || Errno::last() != Errno::EFAULT
+}
+
+/// Whether the page of this address can be written to: a futex operation that adds 0 to a word there, and has nobody to
+/// wake.
+pub fn writable(at: usize) -> bool {
+    static NOBODY: u32 = 0;
+    let word = at & !3;
+    const ADD_0_IF_LESS: u32 = 1 << 28 | 2 << 24 | 0x801;
+    // SAFETY: the kernel adds 0 in one step to the program's word, or says EFAULT.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            &raw const NOBODY,
+            libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG,
+            0,
+            0,
+            word,
+            ADD_0_IF_LESS,
+        )
+    };
+    ret != -1 || Errno::last() != Errno::EFAULT
+}
+
+/// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written to: all or none.
+pub fn writable_in_page(at: usize, most: usize) -> usize {
+    if writable(at) { (PAGE - at % PAGE).min(most) } else { 0 }
+}
+
+/// Whether this could be memory of a program's at all: what the kernel knows of a buffer at submit.
+pub fn plausible(at: u64, bytes: u64) -> bool {
+    at.checked_add(bytes).is_some_and(|end| end <= i64::MAX as u64)
+}
+
+/// Writes to memory that may be read-only.
+pub fn write_u32(at: usize, value: u32) -> Result<()> {
+    if !writable(at) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: just found writable; aligned or not.
+    unsafe { ptr::write_unaligned(at as *mut u32, value) };
+    Ok(())
+}
+
+/// Writes a pointer-sized value to memory that may be bad.
+pub fn write_u64(at: usize, value: u64) -> Result<()> {
+    if !writable(at) || !writable(at.wrapping_add(7)) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: just found writable; aligned or not.
+    unsafe { ptr::write_unaligned(at as *mut u64, value) };
+    Ok(())
+}
