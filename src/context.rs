@@ -10,16 +10,16 @@
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
+use crate::events::Events;
 use crate::exec;
+#[cfg(not(loom))]
+use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::notify::Notifier;
 use crate::pool::{Habit, Kick, Pool, Worker};
 use crate::registry::ContextRef;
 use crate::request::{
     Call, Chunk, Class, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
 };
-use crate::events::Events;
-#[cfg(not(loom))]
-use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicU32, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded};
@@ -183,7 +183,11 @@ impl Context {
     }
 
     pub fn open_ring(&self) -> Result<OwnedFd> {
-        self.ring.ring2().ok_or(Errno::EINVAL)?.mem().open_read_only()
+        self.ring
+            .ring2()
+            .ok_or(Errno::EINVAL)?
+            .mem()
+            .open_read_only()
     }
 
     /// Does what was left for after the lock.
@@ -541,6 +545,19 @@ impl Context {
         }
         drop(state);
         while self.carry_out_here(|_| true) {}
+        self.wait_for_files();
+    }
+
+    /// Sees to it that what has been accepted and is for files is carried out, while the context
+    /// stays open.
+    #[cfg(not(loom))]
+    pub fn flush(&self) {
+        while self.carry_out_here(exec::is_on_file) {}
+        self.wait_for_files();
+    }
+
+    #[cfg(not(loom))]
+    fn wait_for_files(&self) {
         self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
     }
 }

@@ -9,7 +9,7 @@
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
-use crate::sys::{Result, spawn_detached, try_box};
+use crate::sys::{ErrnoGuard, Result, spawn_detached, try_box};
 use nix::errno::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
@@ -20,6 +20,8 @@ pub struct Global {
     pub registry: Registry,
     pub pool: Pool,
     pub libaio: crate::libaio::Shared,
+    /// Whose it is.
+    pid: libc::pid_t,
 }
 
 type Cell = AtomicPtr<Global>;
@@ -44,6 +46,8 @@ pub fn global_or_new() -> Result<&'static Global> {
         registry: Registry::new(),
         pool: Pool::new(start_worker),
         libaio: crate::libaio::Shared::new(),
+        // SAFETY: no arguments.
+        pid: unsafe { libc::getpid() },
     })?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
@@ -143,6 +147,27 @@ extern "C" fn in_child() {
 extern "C" fn at_exit() {
     let Some(global) = global() else { return };
     global.registry.for_each(|context| context.drain());
+    global.libaio.stats.report();
+}
+
+/// For the object that aio2-run preloads, which sees what a library does not: the process is about to end without exit(),
+/// or (`goes_on`) to become another program, if that succeeds.
+#[unsafe(no_mangle)]
+pub extern "C" fn aio2_process_ends(goes_on: libc::c_int) {
+    let _errno = ErrnoGuard::new();
+    // SAFETY: no arguments.
+    match global() {
+        // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
+        Some(global) if unsafe { libc::getpid() } == global.pid => {}
+        _ => return,
+    }
+    if goes_on == 0 {
+        return at_exit();
+    }
+    if let Some(global) = global() {
+        global.registry.for_each(|context| context.flush());
+        global.libaio.stats.report();
+    }
 }
 
 /// Run by exit() after all that the program has registered with atexit().

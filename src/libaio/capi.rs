@@ -233,7 +233,8 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_run(ctx: Handle) -> c_int {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        let got = answer(|| get_events(ctx, 0, 1, event.as_mut_ptr() as usize, &now, None)) as c_int;
+        let got =
+            answer(|| get_events(ctx, 0, 1, event.as_mut_ptr() as usize, &now, None)) as c_int;
         if got != 1 {
             return got;
         }
@@ -253,7 +254,10 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_wait(ctx: Handle, timeout: *const 
 
 /// libaio 0.1's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_wait_1(ctx: Handle, timeout: *const timespec) -> c_int {
+pub unsafe extern "C" fn aio2_legacy_io_queue_wait_1(
+    ctx: Handle,
+    timeout: *const timespec,
+) -> c_int {
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
 }
 

@@ -46,7 +46,7 @@ pub struct File {
     next: AtomicPtr<File>,
     kind: std::cell::UnsafeCell<Kind>,
     /// How the statistics know it.
-    pub stats: AtomicPtr<super::stats::Path>,
+    stats: AtomicPtr<super::stats::Path>,
 }
 
 // SAFETY: `kind` is written before the File can be found, and read only by those who have a reference.
@@ -87,6 +87,10 @@ impl FileRef {
         unsafe { *self.0.kind.get() }
     }
 
+    /// How the statistics know it.
+    pub fn stats(&self) -> &AtomicPtr<super::stats::Path> {
+        &self.0.stats
+    }
 
     /// One more right to the same file.
     pub fn again(&self) -> FileRef {
@@ -241,10 +245,7 @@ impl Files {
         loop {
             chunk.next = first;
             // Release: pairs with the acquire in `abandon`.
-            match self
-                .all
-                .compare_exchange(first, chunk, Release, Acquire)
-            {
+            match self.all.compare_exchange(first, chunk, Release, Acquire) {
                 Ok(_) => return Ok(chunk),
                 Err(now) => first = now,
             }

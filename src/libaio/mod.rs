@@ -16,11 +16,13 @@ pub mod user;
 
 use files::Files;
 use poller::Poller;
+use stats::Stats;
 
 /// What the process has of this beside its contexts.
 pub struct Shared {
     pub files: Files,
     pub poller: Poller,
+    pub stats: Stats,
 }
 
 impl Shared {
@@ -28,6 +30,7 @@ impl Shared {
         Shared {
             files: Files::new(),
             poller: Poller::new(),
+            stats: Stats::new(),
         }
     }
 
@@ -37,4 +40,3 @@ impl Shared {
         self.poller.abandon();
     }
 }
-

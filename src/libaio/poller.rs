@@ -114,7 +114,14 @@ impl Poller {
     }
 
     /// The request is pending from here on, and its context's event will come.
-    pub fn submit(&'static self, ticket: Ticket, context: &ContextRef, req: Req, obj: u64, events: i16) {
+    pub fn submit(
+        &'static self,
+        ticket: Ticket,
+        context: &ContextRef,
+        req: Req,
+        obj: u64,
+        events: i16,
+    ) {
         let mut table = self.table.lock();
         let place = &mut table.places[ticket.place as usize];
         place.turn = place.turn.wrapping_add(1);
@@ -220,8 +227,13 @@ impl Table {
         self.places.try_reserve(1).map_err(|_| Errno::EAGAIN)?;
         let all = self.places.len() + 1;
         let free = self.free.len();
-        self.free.try_reserve(all - free).map_err(|_| Errno::EAGAIN)?;
-        self.places.push(Place { turn: 0, pending: None });
+        self.free
+            .try_reserve(all - free)
+            .map_err(|_| Errno::EAGAIN)?;
+        self.places.push(Place {
+            turn: 0,
+            pending: None,
+        });
         Ok(all as u32 - 1)
     }
 }
@@ -237,7 +249,9 @@ fn close(fd: RawFd) {
 
 fn finish(pending: Pending, res: i64) {
     close(pending.fd);
-    let Pending { context, mut req, .. } = pending;
+    let Pending {
+        context, mut req, ..
+    } = pending;
     req.set_res(res);
     context.complete_elsewhere(req);
 }
@@ -264,7 +278,8 @@ extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
     loop {
         // SAFETY: room for as many events as said.
-        let got = unsafe { libc::epoll_wait(poller.fd(), events.as_mut_ptr(), events.len() as i32, -1) };
+        let got =
+            unsafe { libc::epoll_wait(poller.fd(), events.as_mut_ptr(), events.len() as i32, -1) };
         if got < 0 && Errno::last() != Errno::EINTR {
             // Only if the program has closed our descriptor. Those that wait cannot be told.
             return ptr::null_mut();

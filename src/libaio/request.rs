@@ -1,7 +1,6 @@
 //! What a request of this kind has beside its system call, from submit until its event.
 
 use super::files::FileRef;
-use super::stats;
 use crate::request::Req;
 use crate::sys::Result;
 use libc::iovec;
@@ -100,7 +99,11 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     let Some(side) = req.side().copied() else {
         return;
     };
-    let began = if side.submitted != 0 { crate::sys::monotonic_ns() } else { 0 };
+    let began = if side.submitted != 0 {
+        crate::sys::monotonic_ns()
+    } else {
+        0
+    };
     let res = if side.has_ioprio {
         with_ioprio(side.ioprio, system_call)
     } else {
@@ -110,7 +113,10 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     if side.submitted != 0 && side.file != 0 {
         // SAFETY: the request's own, which it keeps: forgotten here, so that it is not given back.
         let file = std::mem::ManuallyDrop::new(unsafe { FileRef::from_raw(side.file) });
-        stats::count(&file, req.call(), res, side.submitted, began);
+        if let Some(global) = crate::process::global() {
+            let stats = &global.libaio.stats;
+            stats.count(&file, req.call(), res, side.submitted, began);
+        }
     }
 }
 
@@ -146,7 +152,14 @@ fn with_ioprio(ioprio: u16, system_call: impl FnOnce() -> i64) -> i64 {
     // SAFETY: integers; 0 is the calling thread, a worker.
     let before = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
     // SAFETY: as above.
-    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, u32::from(ioprio)) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            0,
+            u32::from(ioprio),
+        )
+    };
     let res = system_call();
     // SAFETY: as above.
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, before.max(0)) };
@@ -157,7 +170,14 @@ fn with_ioprio(ioprio: u16, system_call: impl FnOnce() -> i64) -> i64 {
 pub fn check_ioprio(ioprio: u16) -> Result<()> {
     const NOBODY: i32 = i32::MAX;
     // SAFETY: integers.
-    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, NOBODY, u32::from(ioprio)) };
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            IOPRIO_WHO_PROCESS,
+            NOBODY,
+            u32::from(ioprio),
+        )
+    };
     match Errno::last() {
         errno @ (Errno::EINVAL | Errno::EPERM) if ret == -1 => Err(errno),
         _ => Ok(()),

@@ -160,7 +160,11 @@ impl LegacyRing {
     fn used(&self, backlog: &Backlog) -> u32 {
         let tail = backlog.tail();
         let head = self.head();
-        if tail >= head { tail - head } else { tail + self.nr - head }
+        if tail >= head {
+            tail - head
+        } else {
+            tail + self.nr - head
+        }
     }
 
     /// How many more requests may be accepted, when so many are in flight.

@@ -1,9 +1,359 @@
-//! Statistics.
+//! Statistics of a process, if AIO2_STATS in its environment asks for them (aio2-run --stats does): for each path, what
+//! was done and how long it took; and what io_submit() cost. Printed when the process ends.
+//!
+//! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error instead: that is the
+//! program itself, and not a child or a daemon that it has become.
+
 use super::files::FileRef;
 use crate::request::Call;
+use crate::sync::Lock;
+use crate::sys::{monotonic_ns, try_box};
+use libc::c_long;
+use std::ffi::CStr;
+use std::fmt::{self, Write};
+use std::ptr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 
-pub struct Path;
+/// Times in nanoseconds, to within an eighth.
+struct Times {
+    counts: [AtomicU64; 64 * 8],
+    longest: AtomicU64,
+    total: AtomicU64,
+}
 
-/// CLOCK_MONOTONIC if statistics are wanted, else 0.
-pub fn now() -> u64 { 0 }
-pub fn count(_file: &FileRef, _call: &Call, _res: i64, _submitted: u64, _began: u64) {}
+// All counters here are Relaxed: each is a number of its own, read when the process ends.
+impl Times {
+    fn new() -> Times {
+        Times {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            longest: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    fn add(&self, ns: u64) {
+        let ns = ns.max(8);
+        let log = 63 - ns.leading_zeros() as usize;
+        let eighth = (ns >> (log - 3)) as usize & 7;
+        self.counts[log * 8 + eighth].fetch_add(1, Relaxed);
+        self.longest.fetch_max(ns, Relaxed);
+        self.total.fetch_add(ns, Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// The time that so many in a thousand were faster than.
+    fn quantile(&self, per_mille: u64) -> Time {
+        let wanted = (self.count() * per_mille).div_ceil(1000).max(1);
+        let mut seen = 0;
+        for (i, count) in self.counts.iter().enumerate() {
+            seen += count.load(Relaxed);
+            if seen >= wanted {
+                let (log, eighth) = (i / 8, i as u64 % 8);
+                let upper = (9 + eighth) << log.saturating_sub(3);
+                return Time(upper.min(self.longest.load(Relaxed)));
+            }
+        }
+        Time(0)
+    }
+}
+
+/// Nanoseconds, for people.
+struct Time(u64);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let ns = self.0 as f64;
+        match self.0 {
+            0..10_000 => write!(f, "{:.1}us", ns / 1e3),
+            10_000..1_000_000 => write!(f, "{:.0}us", ns / 1e3),
+            1_000_000..1_000_000_000 => write!(f, "{:.1}ms", ns / 1e6),
+            _ => write!(f, "{:.1}s", ns / 1e9),
+        }
+    }
+}
+
+/// What is known of one path.
+pub struct Path {
+    next: *mut Path,
+    name: [u8; NAME_BYTES],
+    name_len: usize,
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
+    syncs: AtomicU64,
+    errors: AtomicU64,
+    waiting: Times,
+    device: Times,
+}
+
+const NAME_BYTES: usize = 256;
+
+pub struct Stats {
+    wanted: AtomicBool,
+    /// Newest first; never freed, and never changed once they are on the list.
+    first: AtomicPtr<Path>,
+    adding: Lock<()>,
+    began: u64,
+    submits: Times,
+    accepted: AtomicU64,
+    reported: AtomicBool,
+}
+
+impl Stats {
+    pub fn new() -> Stats {
+        Stats {
+            wanted: AtomicBool::new(variable(c"AIO2_STATS").is_some()),
+            first: AtomicPtr::new(ptr::null_mut()),
+            adding: Lock::new(()),
+            began: monotonic_ns(),
+            submits: Times::new(),
+            accepted: AtomicU64::new(0),
+            reported: AtomicBool::new(false),
+        }
+    }
+
+    /// CLOCK_MONOTONIC if statistics are wanted, else 0.
+    pub fn now(&self) -> u64 {
+        if self.wanted.load(Relaxed) {
+            monotonic_ns()
+        } else {
+            0
+        }
+    }
+
+    /// An io_submit() that began then has accepted so many.
+    pub fn submitted(&self, began: u64, accepted: usize) {
+        if began != 0 {
+            self.submits.add(monotonic_ns() - began);
+            self.accepted.fetch_add(accepted as u64, Relaxed);
+        }
+    }
+
+    fn path(&self, file: &FileRef) -> Option<&'static Path> {
+        let cached = file.stats();
+        // SAFETY: paths are never freed. Acquire: pairs with the release below.
+        if let Some(path) = unsafe { cached.load(Acquire).as_ref::<'static>() } {
+            return Some(path);
+        }
+        let mut name = [0; NAME_BYTES];
+        let mut proc = [0; 32];
+        let _ = fmt::write(
+            &mut Bytes(&mut proc),
+            format_args!("/proc/self/fd/{}", file.fd()),
+        );
+        // SAFETY: a C string, shorter than its room, and a buffer of the size given.
+        let len =
+            unsafe { libc::readlink(proc.as_ptr().cast(), name.as_mut_ptr().cast(), NAME_BYTES) };
+        let len = usize::try_from(len).unwrap_or(0);
+        let _adding = self.adding.lock();
+        let first = self.first.load(Acquire);
+        let known = list(first).find(|path| path.name() == &name[..len]);
+        let path = match known {
+            Some(path) => path,
+            None => {
+                let path = Box::leak(
+                    try_box(Path {
+                        next: first,
+                        name,
+                        name_len: len,
+                        reads: AtomicU64::new(0),
+                        read_bytes: AtomicU64::new(0),
+                        writes: AtomicU64::new(0),
+                        written_bytes: AtomicU64::new(0),
+                        syncs: AtomicU64::new(0),
+                        errors: AtomicU64::new(0),
+                        waiting: Times::new(),
+                        device: Times::new(),
+                    })
+                    .ok()?,
+                );
+                // Release (in AcqRel): who finds it finds it whole.
+                self.first.swap(path, AcqRel);
+                path
+            }
+        };
+        cached.swap(ptr::from_ref(path).cast_mut(), AcqRel);
+        Some(path)
+    }
+
+    /// A request of that file has ended: submitted and begun at those times.
+    pub fn count(&self, file: &FileRef, call: &Call, res: i64, submitted: u64, began: u64) {
+        let Some(path) = self.path(file) else { return };
+        path.waiting.add(began.saturating_sub(submitted));
+        path.device.add(monotonic_ns() - began);
+        if res < 0 {
+            path.errors.fetch_add(1, Relaxed);
+        }
+        let bytes = res.max(0) as u64;
+        match c_long::from(call.nr) {
+            libc::SYS_pread64 | libc::SYS_preadv2 => {
+                path.reads.fetch_add(1, Relaxed);
+                path.read_bytes.fetch_add(bytes, Relaxed);
+            }
+            libc::SYS_pwrite64 | libc::SYS_pwritev2 => {
+                path.writes.fetch_add(1, Relaxed);
+                path.written_bytes.fetch_add(bytes, Relaxed);
+            }
+            _ => {
+                path.syncs.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// The process ends: prints what there is, once.
+    pub fn report(&self) {
+        if !self.wanted.load(Relaxed)
+            || self.submits.count() == 0
+            || self.reported.swap(true, Relaxed)
+        {
+            return;
+        }
+        let Some(mut out) = Printer::open() else {
+            return;
+        };
+        let _ = self.print(&mut out);
+        out.flush();
+    }
+
+    fn print(&self, out: &mut Printer) -> fmt::Result {
+        let mut comm = [0u8; 17];
+        // SAFETY: a buffer of more than the 16 bytes that the call writes.
+        unsafe { libc::prctl(libc::PR_GET_NAME, comm.as_mut_ptr()) };
+        let comm = CStr::from_bytes_until_nul(&comm).unwrap_or_default();
+        // SAFETY: no arguments.
+        let pid = unsafe { libc::getpid() };
+        let ran = monotonic_ns() - self.began;
+        writeln!(
+            out,
+            "--- aio2: {} (process {pid}), {} since its first context",
+            comm.to_string_lossy(),
+            Time(ran)
+        )?;
+        let all = self.submits.total.load(Relaxed);
+        writeln!(
+            out,
+            "io_submit: {} calls, {} requests; time inside {} ({:.1}% of the time), p50 {}, p99 {}, max {}",
+            self.submits.count(),
+            self.accepted.load(Relaxed),
+            Time(all),
+            all as f64 * 100.0 / ran.max(1) as f64,
+            self.submits.quantile(500),
+            self.submits.quantile(990),
+            Time(self.submits.longest.load(Relaxed)),
+        )?;
+        for path in list(self.first.load(Acquire)) {
+            let n = |count: &AtomicU64| count.load(Relaxed);
+            writeln!(
+                out,
+                "{}\n  {} reads ({} bytes), {} writes ({} bytes), {} syncs, {} errors",
+                String::from_utf8_lossy(path.name()),
+                n(&path.reads),
+                n(&path.read_bytes),
+                n(&path.writes),
+                n(&path.written_bytes),
+                n(&path.syncs),
+                n(&path.errors),
+            )?;
+            for (what, times) in [("waiting", &path.waiting), ("device ", &path.device)] {
+                writeln!(
+                    out,
+                    "  {what}  p50 {:>8}  p99 {:>8}  max {:>8}",
+                    times.quantile(500),
+                    times.quantile(990),
+                    Time(n(&times.longest)),
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Path {
+    fn name(&self) -> &[u8] {
+        &self.name[..self.name_len]
+    }
+}
+
+fn list(first: *mut Path) -> impl Iterator<Item = &'static Path> {
+    let mut at = first;
+    std::iter::from_fn(move || {
+        // SAFETY: paths are never freed, and do not change once they are on the list.
+        let path: &'static Path = unsafe { at.as_ref()? };
+        at = path.next;
+        Some(path)
+    })
+}
+
+fn variable(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: a C string; what comes back is one, too, or null. The environment's strings are not freed.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value))
+    }
+}
+
+/// Text into bytes, as far as they go, and a 0 behind it.
+struct Bytes<'a>(&'a mut [u8]);
+
+impl Write for Bytes<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let len = text.len().min(self.0.len().saturating_sub(1));
+        let (now, rest) = std::mem::take(&mut self.0).split_at_mut(len);
+        now.copy_from_slice(&text.as_bytes()[..len]);
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+/// Text to a descriptor, in as few writes as there is room for.
+struct Printer {
+    fd: i32,
+    text: [u8; 8192],
+    len: usize,
+}
+
+impl Printer {
+    fn open() -> Option<Printer> {
+        let path = variable(c"AIO2_STATS")?;
+        let main = variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok());
+        // SAFETY: no arguments; a C string.
+        let fd = unsafe {
+            if main == Some(libc::getpid()) {
+                2
+            } else {
+                let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
+                libc::open(path.as_ptr(), flags, 0o644)
+            }
+        };
+        (fd >= 0).then_some(Printer {
+            fd,
+            text: [0; 8192],
+            len: 0,
+        })
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: as many bytes as there are.
+        unsafe { libc::write(self.fd, self.text.as_ptr().cast(), self.len) };
+        self.len = 0;
+    }
+}
+
+impl Write for Printer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            if self.len == self.text.len() {
+                self.flush();
+            }
+            self.text[self.len] = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}

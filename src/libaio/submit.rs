@@ -1,5 +1,6 @@
 //! io_submit(): what the kernel checks, in its order, and how an iocb becomes a request.
 
+use super::Shared;
 use super::abi::{
     CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
@@ -8,7 +9,6 @@ use super::files::{FileRef, Files, Kind};
 use super::poller::{self, Ticket};
 use super::request::{Side, check_ioprio};
 use super::user::{Reader, plausible, write_u32};
-use super::{Shared, stats};
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
 use crate::registry::ContextRef;
@@ -30,7 +30,12 @@ const RWF_ATOMIC: u32 = 0x40;
 const RWF_KNOWN: u32 = 0x1ff;
 
 /// Accepts the iocbs as far as they are well-formed and there is room; returns how many.
-pub fn submit(shared: &'static Shared, context: &ContextRef, nr: usize, iocbs: usize) -> Result<usize> {
+pub fn submit(
+    shared: &'static Shared,
+    context: &ContextRef,
+    nr: usize,
+    iocbs: usize,
+) -> Result<usize> {
     let nr = nr.min(context.legacy_ring()?.nr() as usize);
     let mut batch = Batch::reserve_up_to(context, nr)?;
     let mut one = Submit {
@@ -39,7 +44,7 @@ pub fn submit(shared: &'static Shared, context: &ContextRef, nr: usize, iocbs: u
         pointers: Reader::new(),
         records: Reader::new(),
         last: None,
-        now: stats::now(),
+        now: shared.stats.now(),
     };
     let mut done = 0;
     let mut stopped = Errno::EINVAL;
@@ -52,8 +57,10 @@ pub fn submit(shared: &'static Shared, context: &ContextRef, nr: usize, iocbs: u
             }
         }
     }
+    let began = one.now;
     drop(one);
     batch.enqueue_reserved();
+    shared.stats.submitted(began, done);
     if done == 0 { Err(stopped) } else { Ok(done) }
 }
 
@@ -145,7 +152,13 @@ impl Submit<'_> {
         Ok(again)
     }
 
-    fn prepare(&mut self, iocb: &Iocb, at: usize, kind: Kind, side: &mut Side) -> Result<(Call, Way)> {
+    fn prepare(
+        &mut self,
+        iocb: &Iocb,
+        at: usize,
+        kind: Kind,
+        side: &mut Side,
+    ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_RESFD != 0 {
             let resfd = self.shared.files.get(iocb.resfd)?;
             if !resfd.kind().eventfd {
@@ -164,9 +177,7 @@ impl Submit<'_> {
             CMD_FSYNC => self.sync(iocb, kind, side, libc::SYS_fsync),
             CMD_FDSYNC => self.sync(iocb, kind, side, libc::SYS_fdatasync),
             CMD_POLL => self.poll(iocb, kind, side),
-            CMD_NOOP => {
-                Ok((call(IOCB2_NOP.into(), []), Way::Done(0)))
-            }
+            CMD_NOOP => Ok((call(IOCB2_NOP.into(), []), Way::Done(0))),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -210,8 +221,15 @@ impl Submit<'_> {
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
         let plain = flags == 0 && !kind.stream;
         if plain && let Some(buffer) = buffer {
-            let nr = if writes { libc::SYS_pwrite64 } else { libc::SYS_pread64 };
-            return Ok((call(nr, [fd as u64, buffer, bytes, iocb.offset as u64]), Way::Queue));
+            let nr = if writes {
+                libc::SYS_pwrite64
+            } else {
+                libc::SYS_pread64
+            };
+            return Ok((
+                call(nr, [fd as u64, buffer, bytes, iocb.offset as u64]),
+                Way::Queue,
+            ));
         }
         let (at, count) = match buffer {
             Some(buffer) => {
@@ -226,8 +244,16 @@ impl Submit<'_> {
             }
             None => (side.iovecs_at() as u64, iocb.nbytes),
         };
-        let position = if kind.stream { -1i64 as u64 } else { iocb.offset as u64 };
-        let nr = if writes { libc::SYS_pwritev2 } else { libc::SYS_preadv2 };
+        let position = if kind.stream {
+            -1i64 as u64
+        } else {
+            iocb.offset as u64
+        };
+        let nr = if writes {
+            libc::SYS_pwritev2
+        } else {
+            libc::SYS_preadv2
+        };
         Ok((
             call(nr, [fd as u64, at, count, position, 0, u64::from(flags)]),
             Way::Queue,
@@ -241,7 +267,11 @@ impl Submit<'_> {
         }
         let mut reader = Reader::new();
         reader.check(at, count * size_of::<iovec>())?;
-        let copy = if count == 1 { None } else { Some(side.iovecs(count)?) };
+        let copy = if count == 1 {
+            None
+        } else {
+            Some(side.iovecs(count)?)
+        };
         let mut total = 0u64;
         for i in 0..count {
             // SAFETY: plain numbers.
@@ -304,7 +334,10 @@ impl Submit<'_> {
 fn call<const N: usize>(nr: c_long, given: [u64; N]) -> Call {
     let mut args = [0; 6];
     args[..N].copy_from_slice(&given);
-    Call { nr: nr as u32, args }
+    Call {
+        nr: nr as u32,
+        args,
+    }
 }
 
 /// The flags that the system call gets, as the kernel checks them at submit.
@@ -328,9 +361,8 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
         };
         let end = i64::MAX as u64 - 8192;
         // SAFETY: the kernel finds out that nothing can be written to address 8 if it should come to that.
-        let ret = unsafe {
-            libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, asked)
-        };
+        let ret =
+            unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, asked) };
         if ret == -1 && Errno::last() == Errno::EOPNOTSUPP {
             return Err(Errno::EOPNOTSUPP);
         }

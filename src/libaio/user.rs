@@ -39,7 +39,7 @@ impl Reader {
         let mut page = at & !(PAGE - 1);
         loop {
             if page != self.page {
-                if !readable(page) {
+                if !readable(page + 8) {
                     return Err(Errno::EFAULT);
                 }
                 self.page = page;
@@ -52,7 +52,7 @@ impl Reader {
     }
 }
 
-/// Whether the aligned word at this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
+/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set before it finds that there is
 /// nothing called -1 to do with it.
 fn readable(at: usize) -> bool {
     // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
@@ -83,12 +83,17 @@ pub fn writable(at: usize) -> bool {
 
 /// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written to: all or none.
 pub fn writable_in_page(at: usize, most: usize) -> usize {
-    if writable(at) { (PAGE - at % PAGE).min(most) } else { 0 }
+    if writable(at) {
+        (PAGE - at % PAGE).min(most)
+    } else {
+        0
+    }
 }
 
 /// Whether this could be memory of a program's at all: what the kernel knows of a buffer at submit.
 pub fn plausible(at: u64, bytes: u64) -> bool {
-    at.checked_add(bytes).is_some_and(|end| end <= i64::MAX as u64)
+    at.checked_add(bytes)
+        .is_some_and(|end| end <= i64::MAX as u64)
 }
 
 /// Writes to memory that may be read-only.

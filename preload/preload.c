@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What aio2-run preloads beside libaio2.so. It sees what a library cannot:
+ *
+ * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio. Its numbers are answered by
+ *   libaio2; every other call goes to the kernel as it is.
+ * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
+ *   accepted is carried out first.
+ *
+ * These are functions of libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* libaio2's, all of which return a negative errno. Pointers are the program's, and are looked at there. */
+int io_setup(int max_events, void *ctxp);
+int io_destroy(void *ctx);
+int io_submit(void *ctx, long nr, void *iocbs);
+int io_cancel(void *ctx, void *iocb, void *event);
+int io_getevents(void *ctx, long min_nr, long nr, void *events, void *timeout);
+int io_pgetevents(void *ctx, long min_nr, long nr, void *events, void *timeout, void *mask);
+void aio2_process_ends(int goes_on);
+
+/* What io_pgetevents(2) itself has as its last argument. */
+struct kernel_sigset {
+    const sigset_t *set;
+    size_t bytes;
+};
+
+static long with_errno(long ret)
+{
+    if (ret < 0 && ret > -4096) {
+        errno = (int)-ret;
+        return -1;
+    }
+    return ret;
+}
+
+static long kernel(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+#if defined(__x86_64__)
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    ret = x0;
+#else
+#error "no system call instruction is known for this machine"
+#endif
+    return with_errno(ret);
+}
+
+/* The mask of io_pgetevents(2), which may be at a bad address: the kernel is asked, which has a context of ours for none. */
+static long pgetevents(long a, long b, long c, long d, long e, const struct kernel_sigset *arg)
+{
+    struct kernel_sigset given = {NULL, 0};
+
+    if (arg != NULL) {
+        /* Looks at a set of 8 bytes and does nothing with it. */
+        if (kernel(SYS_rt_sigprocmask, -1, (long)arg, 0, 8, 0, 0) == -1 && errno == EFAULT)
+            return -EFAULT;
+        given = *arg;
+        if (given.set != NULL && given.bytes != 8)
+            return -EINVAL;
+    }
+    return io_pgetevents((void *)a, b, c, (void *)d, (void *)e, (void *)(uintptr_t)given.set);
+}
+
+long syscall(long nr, ...)
+{
+    long a, b, c, d, e, f;
+    int before = errno;
+    long ret;
+    va_list args;
+
+    va_start(args, nr);
+    a = va_arg(args, long);
+    b = va_arg(args, long);
+    c = va_arg(args, long);
+    d = va_arg(args, long);
+    e = va_arg(args, long);
+    f = va_arg(args, long);
+    va_end(args);
+
+    switch (nr) {
+    case SYS_io_setup:
+        ret = io_setup((int)a, (void *)b);
+        break;
+    case SYS_io_destroy:
+        ret = io_destroy((void *)a);
+        break;
+    case SYS_io_submit:
+        ret = io_submit((void *)a, b, (void *)c);
+        break;
+    case SYS_io_cancel:
+        ret = io_cancel((void *)a, (void *)b, (void *)c);
+        break;
+    case SYS_io_getevents:
+        ret = io_getevents((void *)a, b, c, (void *)d, (void *)e);
+        break;
+#ifdef SYS_io_pgetevents
+    case SYS_io_pgetevents:
+        ret = pgetevents(a, b, c, d, e, (const struct kernel_sigset *)f);
+        errno = before;
+        break;
+#endif
+    case SYS_exit_group:
+        aio2_process_ends(0);
+        return kernel(nr, a, b, c, d, e, f);
+    case SYS_execve:
+        aio2_process_ends(1);
+        return kernel(nr, a, b, c, d, e, f);
+    default:
+        return kernel(nr, a, b, c, d, e, f);
+    }
+    return with_errno(ret);
+}
+
+/* ---- The ends of a process --------------------------------------------------------------------- */
+
+void _exit(int status)
+{
+    aio2_process_ends(0);
+    for (;;)
+        kernel(SYS_exit_group, status, 0, 0, 0, 0, 0);
+}
+
+void _Exit(int status)
+{
+    _exit(status);
+}
+
+/* libc's function of that name. */
+#define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
+
+int execve(const char *path, char *const argv[], char *const envp[])
+{
+    aio2_process_ends(1);
+    return (int)kernel(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0, 0);
+}
+
+int execv(const char *path, char *const argv[])
+{
+    return execve(path, argv, environ);
+}
+
+int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+    typedef int (*function)(const char *, char *const[], char *const[]);
+
+    aio2_process_ends(1);
+    return NEXT(function, "execvpe")(file, argv, envp);
+}
+
+int execvp(const char *file, char *const argv[])
+{
+    return execvpe(file, argv, environ);
+}
+
+int fexecve(int fd, char *const argv[], char *const envp[])
+{
+    typedef int (*function)(int, char *const[], char *const[]);
+
+    aio2_process_ends(1);
+    return NEXT(function, "fexecve")(fd, argv, envp);
+}
+
+/* The arguments of an execl function, up to and with the NULL, as an array on the stack; leaves `args` behind it. */
+#define GATHER(first, args, argv)                            \
+    size_t gather_count = 1;                                 \
+    va_list gather_args;                                     \
+    va_start(gather_args, first);                            \
+    while (va_arg(gather_args, char *) != NULL)              \
+        gather_count++;                                      \
+    va_end(gather_args);                                     \
+    char *argv[gather_count + 1];                            \
+    argv[0] = (char *)(uintptr_t)(first);                    \
+    va_start(args, first);                                   \
+    for (size_t gather_i = 1; gather_i <= gather_count; gather_i++) \
+        argv[gather_i] = va_arg(args, char *)
+
+int execl(const char *path, const char *arg, ...)
+{
+    va_list args;
+    GATHER(arg, args, argv);
+
+    va_end(args);
+    return execve(path, argv, environ);
+}
+
+int execlp(const char *file, const char *arg, ...)
+{
+    va_list args;
+    GATHER(arg, args, argv);
+
+    va_end(args);
+    return execvpe(file, argv, environ);
+}
+
+int execle(const char *path, const char *arg, ...)
+{
+    va_list args;
+    char *const *envp;
+    GATHER(arg, args, argv);
+
+    envp = va_arg(args, char *const *);
+    va_end(args);
+    return execve(path, argv, envp);
+}
