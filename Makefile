@@ -4,7 +4,7 @@
 #   make check      installs what is missing, and runs every check; the last line counts them
 #
 #   make            the library, in build/lib
-#   make install    PREFIX, DESTDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
+#   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
 #   make header     writes include/aio2.h anew from src/
 #   make fio-engine, check-long, bench, hooks-lib, deps, clean
 #
@@ -14,12 +14,14 @@ MAKEFLAGS += --no-print-directory
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
+BINDIR ?= $(PREFIX)/bin
 INCLUDEDIR ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
 MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 # For these alone: what else make runs may install somewhere else.
 install uninstall: export PREFIX := $(PREFIX)
+install uninstall: export BINDIR := $(BINDIR)
 install uninstall: export LIBDIR := $(LIBDIR)
 install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
 install uninstall: export PKGCONFIGDIR := $(PKGCONFIGDIR)

@@ -56,6 +56,15 @@ if ! cmp -s "$target/release/libaio2.so" "$real"; then
 fi
 ln -sfn "libaio2.so.$version" "$out/$soname"
 ln -sfn "$soname" "$out/libaio2.so"
+# For programs that look for libaio: in a directory of its own, so that nobody finds it who has not asked for it.
+mkdir -p "$out/aio2"
+ln -sfn "../libaio2.so.$version" "$out/aio2/libaio.so.1"
+ln -sfn libaio.so.1 "$out/aio2/libaio.so"
+if [ "$1" = lib ] && { [ preload/preload.c -nt "$out/libaio2-preload.so" ] || [ scripts/build-lib.sh -nt "$out/libaio2-preload.so" ]; }; then
+    "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -Wall -Wextra -Werror -o "$out/libaio2-preload.so.tmp" preload/preload.c \
+        -L"$out" -laio2 -Wl,-rpath,'$ORIGIN',-z,nodelete,-z,now
+    mv "$out/libaio2-preload.so.tmp" "$out/libaio2-preload.so"
+fi
 if [ "$1" = lib ]; then
     for input in "$target/release/libaio2.a" exports.txt scripts/build-lib.sh; do
         if [ ! "$out/libaio2.a" -nt "$input" ]; then

@@ -17,7 +17,9 @@ files() {
 
 expected() { # PREFIX LIBDIR
     cat <<EOF
+$1/bin/aio2-run 755
 $1/include/aio2.h 644
+$1/include/aio2/libaio.h 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
 $1/share/man/man3/io_getevents2.3 644
@@ -28,6 +30,9 @@ $1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
 $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
+$2/aio2/libaio.so -> libaio.so.1
+$2/aio2/libaio.so.1 -> ../libaio2.so.$version
+$2/libaio2-preload.so 755
 $2/libaio2.a 644
 $2/libaio2.so -> libaio2.so.0
 $2/libaio2.so.$version 755

@@ -34,12 +34,17 @@ link() {
 case $action in
 install)
     pc=$(mktemp)
-    trap 'rm -f "$pc"' EXIT
+    run=$(mktemp)
+    trap 'rm -f "$pc" "$run"' EXIT
     # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
     sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
         -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
+    sed -e "s|@LIBDIR@|$LIBDIR|" bin/aio2-run >"$run"
     ;;
-uninstall) pc= ;;
+uninstall)
+    pc=
+    run=
+    ;;
 *) die "usage: install.sh install|uninstall" ;;
 esac
 
@@ -48,6 +53,12 @@ link "libaio2.so.$version" "$LIBDIR" "$soname"
 link "$soname" "$LIBDIR" libaio2.so
 put 644 "$build/lib/libaio2.a" "$LIBDIR"
 put 644 include/aio2.h "$INCLUDEDIR"
+put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
+# libaio's name in a directory of its own: never in the place of the distribution's.
+link "../libaio2.so.$version" "$LIBDIR/aio2" libaio.so.1
+link libaio.so.1 "$LIBDIR/aio2" libaio.so
+put 755 "$build/lib/libaio2-preload.so" "$LIBDIR"
+put 755 "$run" "$BINDIR" aio2-run
 put 644 "$pc" "$PKGCONFIGDIR" aio2.pc
 
 for page in man/*.[1-9]; do
