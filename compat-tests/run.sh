@@ -1,0 +1,172 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Shows that programs written for libaio run on ours: other projects' programs and test suites from Debian's
+# packages (listed in compat-tests/packages; nothing is installed here), and programs of our own that are run with the
+# real libaio and with ours.
+#
+#     run.sh [NAME...]     all tests, or only these; a NAME may be a pattern ('fio-*')
+#     run.sh --list        their names
+#
+# Environment:
+#     LIBDIR       directory with libaio2.so.0
+#     COMPATDIR    directory with our libaio.so.1
+#     RUN          aio2-run; if it is not there, LD_PRELOAD alone is used where that is enough
+#     REAL=1       run everything on the real libaio instead: shows that the tests themselves are good
+#     BUILD        where programs and sources go (default: build/compat-tests)
+#     LIBAIO_SRC   a source tree of libaio 0.3.113, instead of `apt-get source libaio`
+#     CC           compiler (default: cc)
+#     TIME_FACTOR  multiplies the time limits
+#
+# A line a test (ok, FAIL or SKIP, name, seconds), below it what a test that did not pass has said; the last
+# line counts. Devices, mounts and files are gone afterwards, also after Ctrl-C. What needs root or zram is skipped without it.
+
+set -u
+export LC_ALL=C
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+export CC=${CC:-cc} REAL=${REAL:-0}
+BUILD=${BUILD:-$root/build/compat-tests}
+mkdir -p "$BUILD" || exit 1
+BUILD=$(cd "$BUILD" && pwd) || exit 1
+export BUILD
+
+# ---- The tests: name, time limit in seconds, command ------------------------------------------------
+
+names=() limits=() commands=()
+add() {
+    names+=("$1")
+    limits+=("$2")
+    commands+=("${*:3}")
+}
+
+add symbols-libaio2 20 symbols.sh libaio2
+add symbols-libaio1 20 symbols.sh libaio1
+add header 60 header.sh
+for how in preload path; do
+    add harness-part-$how 200 harness.sh partcheck $how
+    add harness-extra-$how 120 harness.sh extracheck $how
+done
+for how in preload path; do
+    for part in api ops io limits wait cancel ring files process queue raw; do
+        add diff-$part-$how 120 diff.sh $how $part
+    done
+done
+for how in preload path; do
+    add reaper-$how 120 program.sh $how reaper
+    add retention-$how 120 program.sh $how retention
+    add contexts-$how 120 program.sh $how contexts
+    add forkexit-$how 120 program.sh $how forkexit
+    add threads-$how 120 program.sh $how threads
+    add closeall-$how 120 program.sh $how closeall
+done
+for on in ext4 zram loop; do
+    for job in verify userspace_reap fsync nowait cmdprio; do
+        add fio-$job-$on 200 fio.sh $job $on
+    done
+done
+for on in ext4 zram; do
+    add qemu-io-$on 120 qemu.sh io $on
+    add qemu-bench-$on 120 qemu.sh bench $on
+done
+add stress-ng 120 stress-ng.sh
+add run-help 20 aio2-run.sh help
+add run-stats 60 aio2-run.sh stats
+add run-transparent 60 aio2-run.sh transparent
+
+if [ "${1:-}" = --list ]; then
+    printf '%s\n' "${names[@]}"
+    exit 0
+fi
+
+# ---- What they run on ---------------------------------------------------------------------------------
+
+if [ "$REAL" = 1 ]; then
+    LIBDIR= COMPATDIR= RUN=
+else
+    : "${LIBDIR:?directory that holds libaio2.so.0}"
+    LIBDIR=$(cd "$LIBDIR" && pwd) || exit 1
+    if [ ! -e "$LIBDIR/libaio2.so.0" ]; then
+        echo "run.sh: $LIBDIR/libaio2.so.0 is missing" >&2
+        exit 1
+    fi
+    if [ -n "${COMPATDIR:-}" ]; then
+        COMPATDIR=$(cd "$COMPATDIR" && pwd) || exit 1
+    fi
+    if [ -n "${RUN:-}" ] && [ -x "$RUN" ]; then
+        RUN=$(cd "$(dirname "$RUN")" && pwd)/$(basename "$RUN")
+    else
+        RUN=
+    fi
+fi
+export LIBDIR COMPATDIR=${COMPATDIR:-} RUN
+
+passed=0 failed=0 skipped=0
+group=
+trap 'stop 129' HUP
+trap 'stop 130' INT
+trap 'stop 143' TERM
+
+# The test takes its devices away itself, for which it is given time.
+stop() {
+    trap '' HUP INT TERM
+    if [ -n "$group" ]; then
+        kill -TERM "$group" 2>/dev/null
+        wait "$group" 2>/dev/null
+    fi
+    exit "$1"
+}
+
+run_one() { # NUMBER
+    local name=${names[$1]} limit=$((${limits[$1]} * ${TIME_FACTOR:-1})) command began status seconds word
+    local output=$BUILD/$name.out
+    read -r -a command <<<"${commands[$1]}"
+    began=$(date +%s%N)
+    # timeout(1) leads a process group of its own, and sends TERM to all of it; KILL follows only if a test does not manage to end.
+    env --default-signal=INT,QUIT timeout --kill-after=30 "$limit" bash "$here/${command[0]}" "${command[@]:1}" \
+        >"$output" 2>&1 </dev/null &
+    group=$!
+    wait "$group"
+    status=$?
+    kill -KILL -- "-$group" 2>/dev/null
+    group=
+    seconds=$((($(date +%s%N) - began) / 100000000))
+    seconds=$((seconds / 10)).$((seconds % 10))
+    word=FAIL
+    case $status in
+    0) word=ok ;;
+    77)
+        if grep -q '^SKIPPED: ' "$output"; then word=SKIP; else echo "exit code 77 without a reason" >>"$output"; fi
+        ;;
+    124 | 137) echo "killed at the time limit of $limit s" >>"$output" ;;
+    *) echo "exit code $status" >>"$output" ;;
+    esac
+    case $word in
+    ok) passed=$((passed + 1)) ;;
+    SKIP) skipped=$((skipped + 1)) ;;
+    FAIL) failed=$((failed + 1)) ;;
+    esac
+    printf '%-4s %s %s\n' $word "$name" "$seconds"
+    if [ $word = FAIL ]; then
+        tail -n 60 "$output" | sed 's/^/     | /'
+    elif [ $word = SKIP ]; then
+        grep '^SKIPPED: ' "$output" | sed 's/^/     | /'
+    fi
+}
+
+for ((i = 0; i < ${#names[@]}; i++)); do
+    wanted=$#
+    for pattern in "$@"; do
+        # shellcheck disable=SC2053 -- patterns are meant
+        [[ ${names[i]} == $pattern ]] && wanted=0
+    done
+    [ "$wanted" = 0 ] && run_one "$i"
+done
+if [ $((passed + failed + skipped)) -eq 0 ]; then
+    echo "run.sh: no test named $*" >&2
+    exit 1
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes with their
+# parents, are the real library's, and nothing else is in these nodes. (GNU ld also puts the nodes' own names into the table, as
+# absolute objects that nothing refers to; others do not.)
+. "$(dirname "$0")/common.sh"
+need readelf $CC
+
+real=$($CC -print-file-name=libaio.so)
+case $real in /*) ;; *) skip "there is no real libaio to compare with (libaio-dev)" ;; esac
+ours=$real
+if [ "$REAL" != 1 ]; then
+    case $1 in
+    libaio2) ours=$LIBDIR/libaio2.so.0 ;;
+    libaio1)
+        [ -n "$COMPATDIR" ] || skip "needs COMPATDIR"
+        ours=$COMPATDIR/libaio.so.1
+        ;;
+    esac
+fi
+
+# type, binding, visibility, name@version or name@@version, of what is defined and belongs to a LIBAIO_ node.
+table() {
+    readelf --dyn-syms -W "$1" | awk '$7 != "UND" && $7 != "ABS" && $8 ~ /LIBAIO_/ { print $4, $5, $6, $8 }' | sort
+}
+# The nodes and what they inherit from.
+nodes() {
+    readelf -V -W "$1" | awk '
+        /^Version definition/ { on = 1 } /^Version needs/ { on = 0 }
+        on && /Name: / { name = $NF; parent = "" ; if (name ~ /^LIBAIO_/) print name }
+        on && /Parent/ && name ~ /^LIBAIO_/ { print name, "from", $NF }' | sort
+}
+
+table "$real" >"$BUILD/symbols.real"
+[ "$(grep -c 'FUNC.*io_' "$BUILD/symbols.real")" = 13 ] || fail "the real library does not have the 13 symbols expected of 0.3.113"
+table "$ours" >"$BUILD/symbols.$1"
+diff "$BUILD/symbols.real" "$BUILD/symbols.$1" || fail "$ours: symbols differ from $real (< real, > ours)"
+nodes "$real" >"$BUILD/nodes.real"
+nodes "$ours" >"$BUILD/nodes.$1"
+diff "$BUILD/nodes.real" "$BUILD/nodes.$1" || fail "$ours: version nodes differ from $real (< real, > ours)"
+
+# A program that only links must not have other calls taken over.
+for name in syscall io_uring_setup mremap munmap fork; do
+    if readelf --dyn-syms -W "$ours" | awk '$7 != "UND" { print $8 }' | grep -q "^$name\(@\|\$\)"; then
+        fail "$ours defines $name"
+    fi
+done
