@@ -270,7 +270,7 @@ pub unsafe extern "C" fn io_pgetevents2(
     })
 }
 
-pub(crate) fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
+fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
     let Some(timeout) = timeout else {
         return Ok(Deadline::Never);
     };

@@ -35,6 +35,9 @@ const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// How long a waiter that carries requests out itself, for want of threads, sleeps between two
 /// looks at requests that are not ready.
 const HELP_TICK_NS: u64 = 10_000_000;
+/// A caller with less time than this does not carry out its own requests while it waits.
+#[cfg(not(loom))]
+const HELP_AT_LEAST_NS: u64 = 50_000_000;
 /// How long the end of the process waits for a context's lock.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
@@ -671,6 +674,37 @@ impl Context {
         };
         let ready = ring.available(&state.backlog) as usize / libaio::abi::EVENT_BYTES;
         nr.min(ready + state.at_once as usize)
+    }
+
+    /// A caller is about to wait for `min` bytes of events. If what it waits for has not been begun, and would have been done
+    /// in its io_submit() by the kernel, it does it itself instead of sleeping until another thread has.
+    pub fn help(&self, min: usize, deadline: &Deadline) {
+        if let Deadline::At(ns) = *deadline
+            && ns < monotonic_ns() + HELP_AT_LEAST_NS
+        {
+            return;
+        }
+        loop {
+            let mut state = self.state.lock();
+            let Some(ring) = self.ring.legacy() else {
+                return;
+            };
+            if state.running.len() != 0 || ring.available(&state.backlog) >= min as u64 {
+                return;
+            }
+            let at_once = |req: &Req| req.side().is_some_and(|side| side.at_once);
+            let Some(mut req) = state.queue.pop_if(at_once) else {
+                return;
+            };
+            state.running.enter(&req);
+            drop(state);
+            shielded(|| exec::execute(&mut req));
+            let mut after = After::ended(&mut req);
+            let mut state = self.state.lock();
+            self.complete(&mut state, req, &mut after);
+            drop(state);
+            self.finish(after);
+        }
     }
 
     /// Publishes a request that was in flight but not running here.

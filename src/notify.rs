@@ -74,7 +74,7 @@ impl Notifier {
 }
 
 /// None if it cannot be found out: no /proc.
-pub fn is_eventfd(fd: RawFd) -> Option<bool> {
+fn is_eventfd(fd: RawFd) -> Option<bool> {
     use std::io::Write;
     let mut path = [0; 32];
     let _ = write!(&mut path[..], "/proc/self/fd/{fd}\0");

@@ -660,6 +660,17 @@ impl List {
         Some(Req(at))
     }
 
+    /// Takes the first request if it is `wanted`.
+    #[cfg(not(loom))]
+    pub fn pop_if(&mut self, wanted: impl FnOnce(&Req) -> bool) -> Option<Req> {
+        let first = Req(NonNull::new(self.head)?);
+        if !wanted(&first) {
+            return None;
+        }
+        self.unlink(first.0.as_ptr());
+        Some(first)
+    }
+
     pub fn pop_last(&mut self) -> Option<Req> {
         let at = NonNull::new(self.tail)?;
         self.unlink(at.as_ptr());

@@ -153,6 +153,16 @@ pub fn poll(
     unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poller, 1, limit, mask, 8) }
 }
 
+/// The path of /proc at which a descriptor's file can be found, as a C string.
+#[cfg(not(loom))]
+pub fn fd_path(fd: RawFd) -> [u8; 32] {
+    use std::io::Write;
+    let mut path = [0; 32];
+    // Shorter than its room: a 0 stays behind it.
+    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
+    path
+}
+
 /// Adds 1 to an eventfd.
 pub fn write_eventfd(fd: RawFd) {
     let one = 1u64;

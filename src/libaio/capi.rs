@@ -8,12 +8,12 @@
 use super::abi::{EVENT_BYTES, Iocb};
 use super::submit;
 use super::user::{Reader, write_u64};
-use crate::capi::{answer, deadline};
+use crate::capi::answer;
 use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
 use crate::registry::ContextRef;
 use crate::ring::Out;
-use crate::sys::Result;
+use crate::sys::{Result, monotonic_ns};
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -82,11 +82,20 @@ fn destroy(ctx: Handle) -> Result<usize> {
 /// The timeout, if it can be read.
 fn read_timeout(timeout: *const timespec) -> Result<Deadline> {
     if timeout.is_null() {
-        return deadline(None);
+        return Ok(Deadline::Never);
     }
     // SAFETY: plain numbers.
     let timeout: timespec = unsafe { Reader::new().read(timeout as usize)? };
-    deadline(Some(&timeout))
+    // As the kernel takes it: nanoseconds may be as many as they like, and a time of less than 0 never comes.
+    let ns = i128::from(timeout.tv_sec) * 1_000_000_000 + i128::from(timeout.tv_nsec);
+    Ok(match u64::try_from(ns) {
+        Ok(0) => Deadline::Now,
+        Err(_) => Deadline::Never,
+        Ok(ns) => match monotonic_ns().saturating_add(ns) {
+            late if late > i64::MAX as u64 => Deadline::Never,
+            at => Deadline::At(at),
+        },
+    })
 }
 
 fn get_events(
@@ -99,6 +108,10 @@ fn get_events(
 ) -> Result<usize> {
     let deadline = read_timeout(timeout)?;
     let context = find(ctx)?;
+    // libaio looks at the ring before it asks the kernel.
+    if matches!(deadline, Deadline::Now) && context.legacy_ring()?.is_empty() {
+        return Ok(0);
+    }
     if min_nr < 0 || min_nr > nr {
         return Err(Errno::EINVAL);
     }
@@ -110,6 +123,9 @@ fn get_events(
         Deadline::Now => min,
         _ => min.max(context.due(nr) * EVENT_BYTES),
     };
+    if !matches!(deadline, Deadline::Now) {
+        context.help(min, &deadline);
+    }
     Ok(context.get_events(min, &mut out, deadline, mask)? / EVENT_BYTES)
 }
 

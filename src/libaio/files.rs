@@ -29,8 +29,10 @@ pub struct Kind {
     pub direct: bool,
     /// It has no positions: a pipe, a socket, a terminal.
     pub stream: bool,
-    /// Eventfd.
     pub eventfd: bool,
+    /// The kernel's AIO can read from it, and write to it, if it is open for that.
+    pub can_read: bool,
+    pub can_write: bool,
     pub nonblocking: bool,
 }
 
@@ -434,16 +436,64 @@ fn look(fd: RawFd) -> Result<Kind> {
     let format = stat.st_mode & libc::S_IFMT;
     let seekable = matches!(format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
     let access = flags & libc::O_ACCMODE;
+    let name = if format == 0 { anonymous(fd) } else { [0; 16] };
+    let eventfd = name.starts_with(b"[eventfd]");
+    // Files that are made up when they are read have, most of them, the old kind of operations alone, and no blocks.
+    let made_up = format == libc::S_IFREG && stat.st_size == 0 && stat.st_blocks == 0;
+    let old = made_up && !has_iter(fd, access);
     Ok(Kind {
         reads: matches!(access, libc::O_RDONLY | libc::O_RDWR),
         writes: matches!(access, libc::O_WRONLY | libc::O_RDWR),
         format,
         direct: flags & libc::O_DIRECT != 0,
         // SAFETY: integers; moves nothing.
-        stream: !seekable && unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1,
-        eventfd: format == 0 && crate::notify::is_eventfd(fd).unwrap_or(true),
+        stream: format == 0 || !seekable && unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1,
+        eventfd,
+        can_read: match format {
+            0 => eventfd || name.starts_with(b"[timerfd]") || name.starts_with(b"[signalfd]"),
+            libc::S_IFDIR => false,
+            _ => !old,
+        },
+        can_write: !matches!(format, 0 | libc::S_IFDIR) && !old,
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
+}
+
+/// What the kernel calls an anonymous file; zeros if it cannot be found out.
+fn anonymous(fd: RawFd) -> [u8; 16] {
+    const PREFIX: &[u8] = b"anon_inode:";
+    let mut name = [0; 16];
+    let mut target = [0u8; 64];
+    let path = crate::sys::fd_path(fd);
+    // SAFETY: a C string, and a buffer of the size given.
+    let len = unsafe {
+        libc::readlink(
+            path.as_ptr().cast(),
+            target.as_mut_ptr().cast(),
+            target.len(),
+        )
+    };
+    let target = &target[..usize::try_from(len).unwrap_or(0)];
+    if let Some(rest) = target.strip_prefix(PREFIX) {
+        let len = rest.len().min(name.len());
+        name[..len].copy_from_slice(&rest[..len]);
+    }
+    name
+}
+
+/// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse any flag. Asked with a
+/// read at the end of all files into no memory.
+fn has_iter(fd: RawFd, access: i32) -> bool {
+    const RWF_DSYNC: i32 = 2;
+    let nothing = libc::iovec {
+        iov_base: ptr::without_provenance_mut(8),
+        iov_len: 1,
+    };
+    let end = i64::MAX as u64 - 8192;
+    access == libc::O_WRONLY
+        // SAFETY: a vector of ours; the kernel finds out that address 8 is none, if it should come to that.
+        || unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, RWF_DSYNC) } != -1
+        || Errno::last() != Errno::EOPNOTSUPP
 }
 
 /// Whether somebody has record locks on the file: perhaps this process, whose own a close would drop. Asked as a

@@ -38,7 +38,11 @@ struct Pending {
     obj: u64,
     fd: RawFd,
     events: i16,
+    poller: &'static Poller,
 }
+
+/// The key of no request: there are not so many places.
+const NOBODY: u64 = u64::MAX;
 
 /// A place for a request that is about to be polled for.
 pub struct Ticket {
@@ -70,15 +74,26 @@ impl Poller {
         }
     }
 
-    /// What can fail, before the request is accepted.
+    /// What can fail, before the request is accepted. -EINVAL: the file is what it is for ever.
     pub fn prepare(&'static self, fd: RawFd) -> Result<Ticket> {
         self.start()?;
         let fd = duplicate(fd)?;
+        // The one question is whether it can be asked about at all.
+        let asked = self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY);
+        if let Err(errno) = asked {
+            close(fd);
+            return Err(if errno == Errno::EPERM {
+                Errno::EINVAL
+            } else {
+                Errno::EAGAIN
+            });
+        }
         let mut table = self.table.lock();
         match table.free.pop().map(Ok).unwrap_or_else(|| table.grow()) {
             Ok(place) => Ok(Ticket { place, fd }),
             Err(errno) => {
                 drop(table);
+                let _ = self.watch(libc::EPOLL_CTL_DEL, fd, 0, 0);
                 close(fd);
                 Err(errno)
             }
@@ -132,9 +147,10 @@ impl Poller {
             obj,
             fd: ticket.fd,
             events,
+            poller: self,
         });
         drop(table);
-        if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, ticket.fd, events, key)
+        if let Err(errno) = self.watch(libc::EPOLL_CTL_MOD, ticket.fd, events, key)
             && let Some(pending) = self.take(key)
         {
             finish(pending, -(errno as i64));
@@ -144,7 +160,7 @@ impl Poller {
     fn watch(&self, how: i32, fd: RawFd, events: i16, key: u64) -> Result<()> {
         // The bits of poll(2) and epoll are the same.
         let mut event = libc::epoll_event {
-            events: events as u16 as u32 | libc::EPOLLONESHOT as u32,
+            events: u32::from(events as u16) | libc::EPOLLONESHOT as u32,
             u64: key,
         };
         // SAFETY: an event of ours.
@@ -248,6 +264,8 @@ fn close(fd: RawFd) {
 }
 
 fn finish(pending: Pending, res: i64) {
+    // The file has other descriptors, so that closing this one does not make epoll forget it.
+    let _ = pending.poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
     close(pending.fd);
     let Pending {
         context, mut req, ..

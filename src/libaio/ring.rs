@@ -134,6 +134,11 @@ impl LegacyRing {
         self.view.load(Relaxed)
     }
 
+    /// Nothing to be reaped, as far as a program can see.
+    pub fn is_empty(&self) -> bool {
+        self.header().head.load(Acquire) == self.header().tail.load(Acquire)
+    }
+
     /// The program has moved its view: true if what is at `at` is this ring, seen from there.
     pub fn is_at(&self, at: usize) -> bool {
         // Something that nobody else has goes through our mapping, and must show up there. The field is one that

@@ -142,12 +142,8 @@ impl Stats {
             return Some(path);
         }
         let mut name = [0; NAME_BYTES];
-        let mut proc = [0; 32];
-        let _ = fmt::write(
-            &mut Bytes(&mut proc),
-            format_args!("/proc/self/fd/{}", file.fd()),
-        );
-        // SAFETY: a C string, shorter than its room, and a buffer of the size given.
+        let proc = crate::sys::fd_path(file.fd());
+        // SAFETY: a C string, and a buffer of the size given.
         let len =
             unsafe { libc::readlink(proc.as_ptr().cast(), name.as_mut_ptr().cast(), NAME_BYTES) };
         let len = usize::try_from(len).unwrap_or(0);
@@ -295,19 +291,6 @@ fn variable(name: &CStr) -> Option<&'static CStr> {
     unsafe {
         let value = libc::getenv(name.as_ptr());
         (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value))
-    }
-}
-
-/// Text into bytes, as far as they go, and a 0 behind it.
-struct Bytes<'a>(&'a mut [u8]);
-
-impl Write for Bytes<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let len = text.len().min(self.0.len().saturating_sub(1));
-        let (now, rest) = std::mem::take(&mut self.0).split_at_mut(len);
-        now.copy_from_slice(&text.as_bytes()[..len]);
-        self.0 = rest;
-        Ok(())
     }
 }
 

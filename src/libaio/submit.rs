@@ -26,6 +26,7 @@ const RWF_HIPRI: u32 = 1;
 const RWF_APPEND: u32 = 0x10;
 const RWF_NOAPPEND: u32 = 0x20;
 const RWF_ATOMIC: u32 = 0x40;
+const RWF_DONTCACHE: u32 = 0x80;
 /// What any kernel knows that we know: those up to RWF_NOSIGNAL.
 const RWF_KNOWN: u32 = 0x1ff;
 
@@ -199,7 +200,11 @@ impl Submit<'_> {
         if !(if writes { kind.writes } else { kind.reads }) {
             return Err(Errno::EBADF);
         }
-        if kind.format == libc::S_IFDIR || writes && kind.eventfd {
+        if !(if writes {
+            kind.can_write
+        } else {
+            kind.can_read
+        }) {
             return Err(Errno::EINVAL);
         }
         let mut bytes = iocb.nbytes;
@@ -301,7 +306,8 @@ impl Submit<'_> {
             return Err(Errno::EINVAL);
         }
         let fd = side.fd();
-        if !matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR) {
+        let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
+        if !has_blocks || kind.format == libc::S_IFREG && !kind.can_read {
             // Most of these cannot be synced; the kernel says so at submit. Those that can have nothing to wait for.
             // SAFETY: an integer.
             if unsafe { libc::syscall(nr, fd) } == -1 && Errno::last() == Errno::EINVAL {
@@ -345,7 +351,9 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     if flags == 0 {
         return Ok(0);
     }
-    if flags & !RWF_KNOWN != 0 || flags & RWF_ATOMIC != 0 && !writes {
+    let not_here = flags & RWF_ATOMIC != 0 && !(writes && kind.direct)
+        || flags & RWF_DONTCACHE != 0 && kind.stream;
+    if flags & !RWF_KNOWN != 0 || not_here {
         return Err(Errno::EOPNOTSUPP);
     }
     if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
