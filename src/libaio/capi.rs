@@ -68,6 +68,10 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let global = global().ok_or(Errno::EINVAL)?;
     let context = find(ctx)?;
     let handle = context.handle();
+    // The kernel looks at the ring: one that has been moved or unmapped is not a context's.
+    if !context.legacy_ring()?.is_at(handle) {
+        return Err(Errno::EINVAL);
+    }
     drop(context);
     global.registry.remove(handle, |context| {
         context.close();
@@ -87,7 +91,13 @@ fn read_timeout(timeout: *const timespec) -> Result<Deadline> {
     // SAFETY: plain numbers.
     let timeout: timespec = unsafe { Reader::new().read(timeout as usize)? };
     // As the kernel takes it: nanoseconds may be as many as they like, and a time of less than 0 never comes.
-    let ns = i128::from(timeout.tv_sec) * 1_000_000_000 + i128::from(timeout.tv_nsec);
+    if timeout.tv_sec >= i64::MAX / 1_000_000_000 {
+        return Ok(Deadline::Never);
+    }
+    let ns = timeout
+        .tv_sec
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(timeout.tv_nsec);
     Ok(match u64::try_from(ns) {
         Ok(0) => Deadline::Now,
         Err(_) => Deadline::Never,
@@ -114,6 +124,9 @@ fn get_events(
     }
     if min_nr < 0 || min_nr > nr {
         return Err(Errno::EINVAL);
+    }
+    if nr == 0 {
+        return Ok(0);
     }
     // No ring has more.
     let nr = nr.min(1 << 26) as usize;

@@ -439,7 +439,7 @@ fn look(fd: RawFd) -> Result<Kind> {
     let name = if format == 0 { anonymous(fd) } else { [0; 16] };
     let eventfd = name.starts_with(b"[eventfd]");
     // Files that are made up when they are read have, most of them, the old kind of operations alone, and no blocks.
-    let made_up = format == libc::S_IFREG && stat.st_size == 0 && stat.st_blocks == 0;
+    let made_up = format == libc::S_IFREG && stat.st_blocks == 0;
     let old = made_up && !has_iter(fd, access);
     Ok(Kind {
         reads: matches!(access, libc::O_RDONLY | libc::O_RDWR),
@@ -454,7 +454,10 @@ fn look(fd: RawFd) -> Result<Kind> {
             libc::S_IFDIR => false,
             _ => !old,
         },
-        can_write: !matches!(format, 0 | libc::S_IFDIR) && !old,
+        // /dev/full can be written to by write(2) alone.
+        can_write: !matches!(format, 0 | libc::S_IFDIR)
+            && !old
+            && !(format == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 7)),
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
 }

@@ -91,6 +91,10 @@ impl Submit<'_> {
     fn accept(&mut self, batch: &mut Batch, pointer: usize) -> Result<()> {
         // SAFETY: a number.
         let at: usize = unsafe { self.pointers.read(pointer)? };
+        // The kernel writes to it, later, and may say so then.
+        let writable = self
+            .records
+            .is_writable(at + std::mem::offset_of!(Iocb, key));
         // SAFETY: plain numbers.
         let iocb: Iocb = unsafe { self.records.read(at)? };
         if iocb.reserved2 != 0 || iocb.nbytes > i64::MAX as u64 {
@@ -102,7 +106,7 @@ impl Submit<'_> {
         let file = self.file(iocb.fildes)?;
         let kind = file.kind();
         let mut side = Side::new(file, self.now);
-        match self.prepare(&iocb, at, kind, &mut side) {
+        match self.prepare(&iocb, at, writable, kind, &mut side) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Small) else {
                     side.end();
@@ -157,6 +161,7 @@ impl Submit<'_> {
         &mut self,
         iocb: &Iocb,
         at: usize,
+        writable: bool,
         kind: Kind,
         side: &mut Side,
     ) -> Result<(Call, Way)> {
@@ -166,6 +171,9 @@ impl Submit<'_> {
                 return Err(Errno::EINVAL);
             }
             side.set_resfd(resfd);
+        }
+        if !writable {
+            return Err(Errno::EFAULT);
         }
         if iocb.key != 0 {
             write_u32(at + std::mem::offset_of!(Iocb, key), 0)?;
@@ -208,13 +216,16 @@ impl Submit<'_> {
             return Err(Errno::EINVAL);
         }
         let mut bytes = iocb.nbytes;
+        let mut count = 0;
         // One vector is as good as a buffer.
         let mut buffer = Some(iocb.buf);
         if vectored {
-            if iocb.nbytes > IOVECS_MAX {
+            // The kernel looks at 32 bits of the number.
+            count = u64::from(iocb.nbytes as u32);
+            if count > IOVECS_MAX {
                 return Err(Errno::EINVAL);
             }
-            let count = iocb.nbytes as usize;
+            let count = count as usize;
             (bytes, buffer) = self.vectors(iocb.buf as usize, count, side)?;
         } else if !plausible(iocb.buf, bytes.min(BYTES_MAX)) {
             return Err(Errno::EFAULT);
@@ -222,6 +233,12 @@ impl Submit<'_> {
         let bytes = bytes.min(BYTES_MAX);
         if iocb.offset < 0 || iocb.offset.checked_add(bytes as i64).is_none() {
             return Err(Errno::EINVAL);
+        }
+        if iocb.offset != 0 && matches!(kind.format, libc::S_IFIFO | libc::S_IFSOCK) {
+            return Ok((
+                call(IOCB2_NOP.into(), []),
+                Way::Done(-i64::from(libc::ESPIPE)),
+            ));
         }
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
         let plain = flags == 0 && !kind.stream;
@@ -247,7 +264,7 @@ impl Submit<'_> {
                 unsafe { at.write(one) };
                 (at as u64, 1)
             }
-            None => (side.iovecs_at() as u64, iocb.nbytes),
+            None => (side.iovecs_at() as u64, count),
         };
         let position = if kind.stream {
             -1i64 as u64

@@ -16,11 +16,16 @@ const NOWHERE: usize = usize::MAX;
 /// are neighbours.
 pub struct Reader {
     page: usize,
+    /// The same of one that can be written to.
+    writable: usize,
 }
 
 impl Reader {
     pub fn new() -> Reader {
-        Reader { page: NOWHERE }
+        Reader {
+            page: NOWHERE,
+            writable: NOWHERE,
+        }
     }
 
     /// A copy of what is there, read once. `T` is plain numbers: any bits are a value.
@@ -31,6 +36,19 @@ impl Reader {
         self.check(at, size_of::<T>())?;
         // SAFETY: readable, as far as it can be known; the caller vouches for the type.
         Ok(unsafe { ptr::read_unaligned(at as *const T) })
+    }
+
+    /// Whether the word there can be written to, and so read: then its page is known.
+    pub fn is_writable(&mut self, at: usize) -> bool {
+        let page = at & !(PAGE - 1);
+        if page != self.writable {
+            if page == 0 || !writable(at) {
+                return false;
+            }
+            self.writable = page;
+            self.page = page;
+        }
+        true
     }
 
     /// An error unless all of it can be read.
