@@ -278,6 +278,8 @@ __attribute__((format(printf, 2, 3))) static long one(struct iocb *cb, const cha
     n = gather(1, ev);
     if (n != 1) {
         say("%s: submitted, %d events", label, n);
+        /* It may still come, where nobody expects it. */
+        setup();
         return LONG_MIN;
     }
     say("%s: res %s%s%s%s", label, code((long)ev[0].res), ev[0].res2 ? " RES2" : "",
@@ -2130,6 +2132,18 @@ static void callback_submits(io_context_t c, struct iocb *cb, long res, long res
         io_submit(c, 1, &cb);
 }
 
+/* Calls io_queue_run until there has been one callback more. */
+static int run_until(long before)
+{
+    int ret = 0;
+
+    for (double end = now() + 10; called == before && ret == 0 && now() < end;) {
+        usleep(1000);
+        ret = io_queue_run(ctx);
+    }
+    return ret;
+}
+
 static void queues(void)
 {
     extern int io_queue_wait(io_context_t, struct timespec *);
@@ -2166,14 +2180,11 @@ static void queues(void)
     /* From the inlines of the header. */
     called = 0;
     say("io_fsync: %s", code(io_fsync(ctx, &cb[0], callback, fd)));
-    usleep(100000);
-    say_first("io_queue_run: %s, called %ld, res %s", code(io_queue_run(ctx)), called, code(called_res));
+    say_first("io_queue_run: %s, called %ld, res %s", code(run_until(called)), called, code(called_res));
     say("io_fdsync: %s", code(io_fdsync(ctx, &cb[0], callback, fd)));
-    usleep(100000);
-    say_first("io_queue_run: %s, called %ld, res %s", code(io_queue_run(ctx)), called, code(called_res));
+    say_first("io_queue_run: %s, called %ld, res %s", code(run_until(called)), called, code(called_res));
     say("io_poll: %s", code(io_poll(ctx, &cb[0], callback, ev1, POLLIN)));
-    usleep(100000);
-    say_first("io_queue_run: %s, called %ld, res %s", code(io_queue_run(ctx)), called, code(called_res));
+    say_first("io_queue_run: %s, called %ld, res %s", code(run_until(called)), called, code(called_res));
     called = 0;
     cb[0] = raw(IO_CMD_PREAD, fd, buf, 512, 0);
     io_set_callback(&cb[0], callback_submits);

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""diff.py REAL OURS ALLOWED: compares what diff.c printed; fails but for the differences that ALLOWED lists.
+"""diff.py REAL OURS ALLOWED HOW: compares what diff.c printed; fails but for the differences that ALLOWED lists.
 
 A line of ALLOWED is `SECTION | LINE | OURS | REASON`: in that section the real library prints LINE (a regular expression
-for the whole line) and ours, in its place, OURS (likewise; empty: no line). What is listed and does not occur is
+for the whole line) and ours, in its place, OURS (likewise; empty: no line). SECTION@HOW: only if ours was used that way (run, path). What is listed and does not occur is
 reported as well, without failing: it may depend on the kernel's version."""
 import difflib
 import re
@@ -29,7 +29,9 @@ for number, line in enumerate(open(sys.argv[3]), 1):
         parts = [part.strip() for part in line.split(" | ")]
         if len(parts) != 4 or not parts[3]:
             sys.exit(f"{sys.argv[3]}:{number}: not `SECTION | LINE | OURS | REASON`")
-        allowed.append(parts + [0])
+        section, _, how = parts[0].partition("@")
+        if how in ("", sys.argv[4]):
+            allowed.append([section] + parts[1:] + [0])
 
 
 def is_allowed(section, a, b):

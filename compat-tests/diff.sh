@@ -3,10 +3,9 @@
 #
 # diff.sh preload|path|run PART: diff.c with the real libaio and with ours, on the same files and devices; what they
 # print differs only where differences.txt says so.
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/common.sh" || exit 1
 how=$1 part=$2
-if [ "$part" = raw ] && [ "$REAL" != 1 ]; then how=run; fi
-on_ours "$how"
+if [ "$part" = raw ]; then on_ours run; elif [ "$how" = run ]; then on_ours 'run?'; else on_ours "$how"; fi
 program=$(build diff) || exit 1
 check_on_ours
 devices
@@ -42,4 +41,4 @@ if grep -n 'TEST ITSELF\|HANGS' "$BUILD/diff-$part.real"; then
     fail "the test does not work with the real libaio"
 fi
 python=$(command -v python3) || skip "there is no python3"
-"$python" "$here/diff.py" "$BUILD/diff-$part.real" "$BUILD/diff-$part-$1.ours" "$here/differences.txt"
+"$python" "$here/diff.py" "$BUILD/diff-$part.real" "$BUILD/diff-$part-$1.ours" "$here/differences.txt" "$how"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # harness.sh partcheck|extracheck preload|path: libaio's own tests, from its source package, unchanged.
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/common.sh" || exit 1
 need make "$CC"
 check=$1 how=$2
 case $check in

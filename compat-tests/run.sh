@@ -48,11 +48,12 @@ for how in preload path; do
     add harness-part-$how 200 harness.sh partcheck $how
     add harness-extra-$how 120 harness.sh extracheck $how
 done
-for how in preload path; do
-    for part in api ops io limits wait cancel ring files process queue raw; do
+for how in run path; do
+    for part in api ops io limits wait cancel ring files process queue; do
         add diff-$part-$how 120 diff.sh $how $part
     done
 done
+add diff-raw 60 diff.sh run raw
 for how in preload path; do
     add reaper-$how 120 program.sh $how reaper
     add retention-$how 120 program.sh $how retention

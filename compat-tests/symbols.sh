@@ -4,7 +4,7 @@
 # symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes with their
 # parents, are the real library's, and nothing else is in these nodes. (GNU ld also puts the nodes' own names into the table, as
 # absolute objects that nothing refers to; others do not.)
-. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/common.sh" || exit 1
 need readelf $CC
 
 real=$($CC -print-file-name=libaio.so)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A program that closes every descriptor above 2, as daemons do when they begin: with contexts there, with requests in
+ * flight, and before the first one. Nothing that the library holds open may be needed for what follows.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libaio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MUST(x)                                                                                                        \
+    do {                                                                                                               \
+        if (!(x)) {                                                                                                    \
+            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
+            _exit(1);                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+static int how;
+static void close_all(void)
+{
+    switch (how) {
+    case 0:
+        for (int fd = 3; fd < 70000; fd++)
+            close(fd);
+        break;
+    case 1:
+        MUST(syscall(SYS_close_range, 3U, ~0U, 0U) == 0);
+        break;
+    case 2: { /* what is open, by /proc */
+        DIR *d = opendir("/proc/self/fd");
+        struct dirent *e;
+
+        MUST(d != NULL);
+        while ((e = readdir(d)) != NULL)
+            if (atoi(e->d_name) > 2 && atoi(e->d_name) != dirfd(d))
+                close(atoi(e->d_name));
+        closedir(d);
+        break;
+    }
+    }
+}
+
+static const char *dir;
+static char path[4096];
+
+/* Writes, reads, syncs and polls with `ctx`, and reads the result in another way. */
+static void use(io_context_t ctx, const char *when)
+{
+    enum { N = 32, SIZE = 8192 };
+    static char buf[N][SIZE] __attribute__((aligned(4096)));
+    struct iocb cb[N], *list[N];
+    struct io_event ev[N];
+    struct timespec t = { 10, 0 };
+    int fd, p[2], got;
+
+    snprintf(path, sizeof(path), "%s/closeall", dir);
+    for (int direct = 0; direct < 2; direct++) {
+        fd = open(path, O_RDWR | O_CREAT | O_TRUNC | (direct ? O_DIRECT : 0), 0600);
+        MUST(fd >= 0);
+        for (int i = 0; i < N; i++) {
+            memset(buf[i], 'a' + i % 26, SIZE);
+            io_prep_pwrite(&cb[i], fd, buf[i], SIZE, (long long)i * SIZE);
+            list[i] = &cb[i];
+        }
+        MUST(io_submit(ctx, N, list) == N);
+        for (int have = 0; have < N; have += got) {
+            got = io_getevents(ctx, 1, N, ev, &t);
+            if (got <= 0)
+                fprintf(stderr, "%s, way %d, direct %d: io_getevents %d after %d of %d writes\n", when, how, direct, got, have, N);
+            MUST(got > 0);
+            for (int i = 0; i < got; i++) {
+                if ((long)ev[i].res != SIZE)
+                    fprintf(stderr, "%s, way %d, direct %d: a write came back with %ld\n", when, how, direct, (long)ev[i].res);
+                MUST((long)ev[i].res == SIZE);
+            }
+        }
+        io_prep_fsync(&cb[0], fd);
+        MUST(io_submit(ctx, 1, list) == 1);
+        MUST(io_getevents(ctx, 1, 1, ev, &t) == 1 && (long)ev[0].res == 0);
+        close(fd);
+        fd = open(path, O_RDONLY);
+        for (int i = 0; i < N; i++) {
+            char back[SIZE];
+
+            MUST(read(fd, back, SIZE) == SIZE && back[0] == 'a' + i % 26 && memcmp(back, back + 1, SIZE - 1) == 0);
+        }
+        close(fd);
+    }
+    MUST(pipe(p) == 0);
+    io_prep_poll(&cb[0], p[0], POLLIN);
+    MUST(io_submit(ctx, 1, list) == 1);
+    MUST(write(p[1], "x", 1) == 1);
+    got = io_getevents(ctx, 1, 1, ev, &t);
+    if (got != 1)
+        fprintf(stderr, "%s, way %d: no event of a poll (%d)\n", when, how, got);
+    MUST(got == 1 && ((long)ev[0].res & POLLIN));
+    close(p[0]);
+    close(p[1]);
+}
+
+static void scenario(int which)
+{
+    io_context_t ctx = NULL, second = NULL;
+
+    switch (which) {
+    case 0:
+        close_all();
+        MUST(io_setup(64, &ctx) == 0);
+        use(ctx, "before io_setup");
+        break;
+    case 1:
+        MUST(io_setup(64, &ctx) == 0);
+        close_all();
+        use(ctx, "after io_setup");
+        MUST(io_setup(64, &second) == 0);
+        use(second, "another after");
+        break;
+    case 2:
+        MUST(io_setup(64, &ctx) == 0);
+        use(ctx, "before");
+        close_all();
+        use(ctx, "after use");
+        MUST(io_setup(64, &second) == 0);
+        use(second, "another after use");
+        break;
+    case 3: { /* with writes in flight: they were accepted, and end somehow */
+        enum { N = 64, SIZE = 65536 };
+        char *buf = aligned_alloc(4096, SIZE);
+        struct iocb cb[N], *list[N];
+        struct io_event ev[N];
+        struct timespec t = { 10, 0 };
+        char name[4096];
+        int got, good = 0;
+
+        snprintf(name, sizeof(name), "%s/flight", dir);
+        int fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+        MUST(fd >= 0);
+        MUST(io_setup(64, &ctx) == 0);
+        memset(buf, 'f', SIZE);
+        for (int i = 0; i < N; i++) {
+            io_prep_pwrite(&cb[i], fd, buf, SIZE, (long long)i * SIZE);
+            list[i] = &cb[i];
+        }
+        MUST(io_submit(ctx, N, list) == N);
+        close_all();
+        for (int have = 0; have < N; have += got) {
+            got = io_getevents(ctx, 1, N, ev, &t);
+            MUST(got > 0);
+            for (int i = 0; i < got; i++)
+                good += (long)ev[i].res == SIZE;
+        }
+        printf("way %d: %d of %d in flight were carried out\n", how, good, N);
+        fflush(stdout);
+        MUST(how == 0 || good == N || getenv("CLOSEALL_LENIENT") != NULL);
+        use(ctx, "afterwards");
+        break;
+    }
+    }
+    MUST(io_destroy(ctx) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    int bad = 0;
+
+    MUST(argc >= 2);
+    dir = argv[1];
+    for (how = 0; how < 3; how++)
+        for (int which = 0; which < 4; which++) {
+            int status = 0;
+            pid_t child = fork();
+
+            if (child == 0) {
+                alarm(25);
+                scenario(which);
+                exit(0);
+            }
+            waitpid(child, &status, 0);
+            if (status != 0) {
+                fprintf(stderr, "way %d, scenario %d: status %#x\n", how, which, status);
+                bad++;
+            }
+        }
+    return bad != 0;
+}
