@@ -10,6 +10,7 @@ on_ours 'run?'
 check_on_ours
 devices
 target "$on" 256
+cd "$temp" || exit 1
 
 # What all have in common; sets $status, leaves the output in $temp/out.
 run() {
@@ -20,7 +21,7 @@ good() {
     run "$@"
     cat "$temp/out"
     [ "$status" = 0 ] || fail "exit status $status"
-    ! grep -v '^fio: multiple writers may' "$temp/out" | grep -q '^fio: \|verify: bad\|error=' || fail "it complains"
+    ! grep -v '^fio: multiple writers may' "$temp/out" | grep -q '^fio: \|verify: bad\|, error=' || fail "it complains"
 }
 direct=(--direct=1)
 case $job in
