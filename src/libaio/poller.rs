@@ -38,6 +38,8 @@ struct Pending {
     obj: u64,
     fd: RawFd,
     events: i16,
+    /// A pipe, which says in two ways that it is ready, whichever was asked for.
+    pipe: bool,
     poller: &'static Poller,
 }
 
@@ -48,6 +50,7 @@ const NOBODY: u64 = u64::MAX;
 pub struct Ticket {
     place: u32,
     fd: RawFd,
+    pipe: bool,
 }
 
 impl Poller {
@@ -75,7 +78,7 @@ impl Poller {
     }
 
     /// What can fail, before the request is accepted. -EINVAL: the file is what it is for ever.
-    pub fn prepare(&'static self, fd: RawFd) -> Result<Ticket> {
+    pub fn prepare(&'static self, fd: RawFd, pipe: bool) -> Result<Ticket> {
         self.start()?;
         let fd = duplicate(fd)?;
         // The one question is whether it can be asked about at all.
@@ -90,7 +93,7 @@ impl Poller {
         }
         let mut table = self.table.lock();
         match table.free.pop().map(Ok).unwrap_or_else(|| table.grow()) {
-            Ok(place) => Ok(Ticket { place, fd }),
+            Ok(place) => Ok(Ticket { place, fd, pipe }),
             Err(errno) => {
                 drop(table);
                 let _ = self.watch(libc::EPOLL_CTL_DEL, fd, 0, 0);
@@ -147,6 +150,7 @@ impl Poller {
             obj,
             fd: ticket.fd,
             events,
+            pipe: ticket.pipe,
             poller: self,
         });
         drop(table);
@@ -230,6 +234,11 @@ impl Poller {
             let _ = self.watch(libc::EPOLL_CTL_MOD, pending.fd, pending.events, key);
             return;
         }
+        let mask = if pending.pipe {
+            ready_now(pending.fd, both_names(pending.events))
+        } else {
+            mask
+        };
         drop(table);
         if let Some(pending) = self.take(key) {
             finish(pending, i64::from(mask));
@@ -286,6 +295,12 @@ pub fn ready_now(fd: RawFd, events: i16) -> u16 {
         1 => poller.revents as u16,
         _ => 0,
     }
+}
+
+/// The events, and the other names of the same.
+fn both_names(events: i16) -> i16 {
+    let more = |one, other| if events & one != 0 { other } else { 0 };
+    events | more(libc::POLLIN, libc::POLLRDNORM) | more(libc::POLLOUT, libc::POLLWRNORM)
 }
 
 extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {

@@ -34,11 +34,7 @@ const _: () = assert!(size_of::<Header>() == EVENT_BYTES);
 /// for the system, so the one for a context is the only one.
 pub fn events_for(max_events: u32) -> Result<u32> {
     const MOST: u32 = 0x1000_0000 / EVENT_BYTES as u32;
-    // SAFETY: a constant.
-    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
-    let events = max_events
-        .max(processors.clamp(1, 1 << 16) as u32 * 4)
-        .wrapping_mul(2);
+    let events = max_events.max(processors() * 4).wrapping_mul(2);
     match events {
         0 => Err(Errno::EAGAIN),
         // So many were asked for that the double is few again.
@@ -46,6 +42,19 @@ pub fn events_for(max_events: u32) -> Result<u32> {
         _ if events > MOST => Err(Errno::EINVAL),
         _ => Ok(events),
     }
+}
+
+/// The kernel deals out the places in batches, some for each processor, and what is left over from that to nobody.
+fn most(nr: u32) -> u32 {
+    let batch = ((nr - 1) / (processors() * 4)).max(1);
+    (nr - 1) / batch * batch
+}
+
+/// Processors that there could be.
+fn processors() -> u32 {
+    // SAFETY: a constant.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
+    processors.clamp(1, 1 << 16) as u32
 }
 
 /// Whether there is a ring of this kind at an address: worth looking whose it is.
@@ -64,6 +73,8 @@ pub struct LegacyRing {
     view: AtomicUsize,
     /// Places in the ring, of which one stays free.
     nr: u32,
+    /// Most requests in flight and events not reaped.
+    most: u32,
 }
 
 // SAFETY: plain memory, shared with the program anyway; all access is through atomics.
@@ -97,6 +108,7 @@ impl LegacyRing {
             bytes,
             view: AtomicUsize::new(view as usize),
             nr: nr as u32,
+            most: most(nr as u32),
         };
         // A child has no contexts: it must not reap its parent's events.
         // SAFETY: both are our mappings.
@@ -174,7 +186,7 @@ impl LegacyRing {
 
     /// How many more requests may be accepted, when so many are in flight.
     pub fn room(&self, backlog: &Backlog, in_flight: u32) -> u32 {
-        (self.nr - 1).saturating_sub(self.used(backlog) + in_flight)
+        self.most.saturating_sub(self.used(backlog) + in_flight)
     }
 
     /// Bytes of events that wait to be reaped.

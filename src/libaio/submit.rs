@@ -234,7 +234,7 @@ impl Submit<'_> {
         if iocb.offset < 0 || iocb.offset.checked_add(bytes as i64).is_none() {
             return Err(Errno::EINVAL);
         }
-        if iocb.offset != 0 && matches!(kind.format, libc::S_IFIFO | libc::S_IFSOCK) {
+        if iocb.offset != 0 && kind.format == libc::S_IFSOCK {
             return Ok((
                 call(IOCB2_NOP.into(), []),
                 Way::Done(-i64::from(libc::ESPIPE)),
@@ -348,7 +348,12 @@ impl Submit<'_> {
             // It is what it is for ever.
             return Err(Errno::EINVAL);
         } else {
-            Way::Poll(self.shared.poller.prepare(fd)?, events)
+            Way::Poll(
+                self.shared
+                    .poller
+                    .prepare(fd, kind.format == libc::S_IFIFO)?,
+                events,
+            )
         };
         Ok((call(IOCB2_NOP.into(), []), way))
     }
