@@ -43,7 +43,11 @@ global_asm!(
 type Handle = usize;
 
 fn find(ctx: Handle) -> Result<ContextRef> {
-    global().ok_or(Errno::EINVAL)?.registry.find_legacy(ctx)
+    let found = global().ok_or(Errno::EINVAL)?.registry.find_legacy(ctx)?;
+    if !found.legacy_ring()?.has_its_id() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(found)
 }
 
 fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {

@@ -75,6 +75,7 @@ pub struct LegacyRing {
     nr: u32,
     /// Most requests in flight and events not reaped.
     most: u32,
+    id: u32,
 }
 
 // SAFETY: plain memory, shared with the program anyway; all access is through atomics.
@@ -109,6 +110,7 @@ impl LegacyRing {
             view: AtomicUsize::new(view as usize),
             nr: nr as u32,
             most: most(nr as u32),
+            id,
         };
         // A child has no contexts: it must not reap its parent's events.
         // SAFETY: both are our mappings.
@@ -146,6 +148,11 @@ impl LegacyRing {
         self.view.load(Relaxed)
     }
 
+    /// The program has left the ring's id alone, by which the kernel finds a context.
+    pub fn has_its_id(&self) -> bool {
+        self.header().id.load(Relaxed) == self.id
+    }
+
     /// Nothing to be reaped, as far as a program can see.
     pub fn is_empty(&self) -> bool {
         self.header().head.load(Acquire) == self.header().tail.load(Acquire)
@@ -161,7 +168,7 @@ impl LegacyRing {
         // SAFETY: eight plain numbers.
         let seen = unsafe { super::user::Reader::new().read::<[u32; 8]>(at) };
         features.store(before, Release);
-        seen.is_ok_and(|seen| seen[4] == RING_MAGIC && seen[6] == nonce)
+        seen.is_ok_and(|seen| seen[6] == nonce)
     }
 
     /// From here on the program's view is there.
