@@ -26,7 +26,7 @@ real, ours = sections(sys.argv[1]), sections(sys.argv[2])
 allowed = []
 for number, line in enumerate(open(sys.argv[3]), 1):
     if line.strip() and not line.startswith("#"):
-        parts = [part.strip() for part in line.split(" | ")]
+        parts = line.rstrip("\n").split(" | ")
         if len(parts) != 4 or not parts[3]:
             sys.exit(f"{sys.argv[3]}:{number}: not `SECTION | LINE | OURS | REASON`")
         section, _, how = parts[0].partition("@")
@@ -36,7 +36,7 @@ for number, line in enumerate(open(sys.argv[3]), 1):
 
 def is_allowed(section, a, b):
     for entry in allowed:
-        if entry[0] == section and re.fullmatch(entry[1], a or "") and re.fullmatch(entry[2], b or ""):
+        if re.fullmatch(entry[0], section) and re.fullmatch(entry[1], a or "") and re.fullmatch(entry[2], b or ""):
             entry[4] += 1
             return True
     return False
@@ -64,7 +64,7 @@ for section in list(real) + [name for name in ours if name not in real]:
             bad += 1
 lines = sum(len(x) for x in real.values())
 for entry in allowed:
-    if entry[0] in real and not entry[4]:
+    if any(re.fullmatch(entry[0], name) for name in real) and not entry[4]:
         print(f"listed, but it does not occur: {entry[0]} | {entry[1]}")
 print(f"{lines} lines, {bad} differ")
 sys.exit(bad != 0)

