@@ -652,6 +652,7 @@ impl Context {
                 closed: None,
                 watchers: 0,
                 at_once: 0,
+                left: List::new(),
                 backlog: Backlog::new(0),
                 slabs: Slabs::new(),
             }),
