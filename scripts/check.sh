@@ -27,6 +27,7 @@ header=300
 exports=30
 elf=30
 archive=120
+compat=$((900 * long))
 man=60
 readme=60
 install=300
@@ -105,6 +106,12 @@ step_elf() {
     # What every C program has, and the unwinder of Rust's panic messages.
     diff -u <(printf '%s\n' ld-linux libc libgcc_s) \
         <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
+}
+
+# Programs and test suites of others, with the library in libaio's place.
+step_compat() {
+    [ -x compat-tests/run.sh ] || skip "there are no tests of compatibility"
+    LIBDIR=$build/lib COMPATDIR=$build/lib/aio2 RUN=$root/bin/aio2-run BUILD=$build/compat-tests compat-tests/run.sh
 }
 
 step_archive() {

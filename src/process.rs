@@ -156,10 +156,10 @@ extern "C" fn at_exit() {
 pub extern "C" fn aio2_process_ends(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     // SAFETY: no arguments.
-    match global() {
-        // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
-        Some(global) if unsafe { libc::getpid() } == global.pid => {}
-        _ => return,
+    let me = unsafe { libc::getpid() };
+    // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
+    if !global().is_some_and(|global| global.pid == me) {
+        return;
     }
     if goes_on == 0 {
         return at_exit();

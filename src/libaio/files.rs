@@ -457,7 +457,7 @@ fn look(fd: RawFd) -> Result<Kind> {
         // /dev/full can be written to by write(2) alone.
         can_write: !matches!(format, 0 | libc::S_IFDIR)
             && !old
-            && !(format == libc::S_IFCHR && stat.st_rdev == libc::makedev(1, 7)),
+            && (format != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 7)),
         nonblocking: flags & libc::O_NONBLOCK != 0,
     })
 }

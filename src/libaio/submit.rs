@@ -200,8 +200,8 @@ impl Submit<'_> {
         vectored: bool,
     ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_IOPRIO != 0 {
-            check_ioprio(iocb.reqprio as u16)?;
-            side.set_ioprio(iocb.reqprio as u16);
+            check_ioprio(iocb.reqprio)?;
+            side.set_ioprio(iocb.reqprio);
         }
         let fd = side.fd();
         let flags = check_flags(iocb.rw_flags, fd, kind, writes)?;
