@@ -24,12 +24,11 @@ fi
 table() {
     readelf --dyn-syms -W "$1" | awk '$7 != "UND" && $7 != "ABS" && $8 ~ /LIBAIO_/ { print $4, $5, $6, $8 }' | sort
 }
-# The nodes and what they inherit from.
+# The nodes. What they inherit from means something to a linker script only, and not every linker notes it down.
 nodes() {
     readelf -V -W "$1" | awk '
         /^Version definition/ { on = 1 } /^Version needs/ { on = 0 }
-        on && /Name: / { name = $NF; parent = "" ; if (name ~ /^LIBAIO_/) print name }
-        on && /Parent/ && name ~ /^LIBAIO_/ { print name, "from", $NF }' | sort
+        on && /Name: / && $NF ~ /^LIBAIO_/ { print $NF }' | sort
 }
 
 table "$real" >"$BUILD/symbols.real"

@@ -121,11 +121,12 @@ long syscall(long nr, ...)
         ret = io_cancel((void *)a, (void *)b, (void *)c);
         break;
     case SYS_io_getevents:
-        ret = io_getevents((void *)a, b, c, (void *)d, (void *)e);
+        /* libaio's does not look at these if there is nothing to be had, and no time to wait for it. */
+        ret = b < 0 || b > c ? -EINVAL : io_getevents((void *)a, b, c, (void *)d, (void *)e);
         break;
 #ifdef SYS_io_pgetevents
     case SYS_io_pgetevents:
-        ret = pgetevents(a, b, c, d, e, (const struct kernel_sigset *)f);
+        ret = b < 0 || b > c ? -EINVAL : pgetevents(a, b, c, d, e, (const struct kernel_sigset *)f);
         errno = before;
         break;
 #endif

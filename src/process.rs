@@ -158,7 +158,7 @@ pub extern "C" fn aio2_process_ends(goes_on: libc::c_int) {
     // SAFETY: no arguments.
     let me = unsafe { libc::getpid() };
     // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
-    if !global().is_some_and(|global| global.pid == me) {
+    if global().is_none_or(|global| global.pid != me) {
         return;
     }
     if goes_on == 0 {
