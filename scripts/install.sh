@@ -25,6 +25,7 @@ put() {
 link() {
     local to=$DESTDIR$2/$3
     if [ "$action" = install ]; then
+        install -d "$DESTDIR$2"
         ln -sfn "$1" "$to"
     else
         rm -f "$to"

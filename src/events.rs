@@ -32,10 +32,10 @@ impl Events {
     }
 
     /// The address of the program's view: the handle.
-    #[cfg(not(loom))]
     pub fn view(&self) -> usize {
         match self {
             Events::Ring2(ring) => ring.mem().view(),
+            #[cfg(not(loom))]
             Events::Legacy(ring) => ring.view(),
         }
     }
