@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes with their
-# parents, are the real library's, and nothing else is in these nodes. (GNU ld also puts the nodes' own names into the table, as
-# absolute objects that nothing refers to; others do not.)
+# symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes, are the real
+# library's, and nothing else is in these nodes. (GNU ld also puts the nodes' own names into the table, as absolute
+# objects that nothing refers to, and records which node follows which, which nothing reads; lld does neither.)
 . "$(dirname "$0")/common.sh" || exit 1
 need readelf $CC
 
@@ -24,11 +24,10 @@ fi
 table() {
     readelf --dyn-syms -W "$1" | awk '$7 != "UND" && $7 != "ABS" && $8 ~ /LIBAIO_/ { print $4, $5, $6, $8 }' | sort
 }
-# The nodes. What they inherit from means something to a linker script only, and not every linker notes it down.
 nodes() {
     readelf -V -W "$1" | awk '
         /^Version definition/ { on = 1 } /^Version needs/ { on = 0 }
-        on && /Name: / && $NF ~ /^LIBAIO_/ { print $NF }' | sort
+        on && /Name: LIBAIO_/ { print $NF }' | sort
 }
 
 table "$real" >"$BUILD/symbols.real"
