@@ -32,7 +32,9 @@ once() { # OUTPUT COMMAND...
     shift
     rm -rf "${on:?}"/f
     mkdir "$on/f"
-    in_background "$@" "$program" "$part" "$on/f" "$tmpfs" ${device:+"$device"} >"$output" 2>&1
+    # By a pipe: some sections limit the size of files, which would be the output's as well.
+    # shellcheck disable=SC2016
+    in_background bash -c 'set -o pipefail; "$@" 2>&1 | cat' - "$@" "$program" "$part" "$on/f" "$tmpfs" ${device:+"$device"} >"$output"
     [ "$status" = 0 ] || fail "$* ended with $status"
 }
 once "$BUILD/diff-$part.real" env
