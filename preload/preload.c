@@ -29,7 +29,17 @@ int io_submit(void *ctx, long nr, void *iocbs);
 int io_cancel(void *ctx, void *iocb, void *event);
 int io_getevents(void *ctx, long min_nr, long nr, void *events, void *timeout);
 int io_pgetevents(void *ctx, long min_nr, long nr, void *events, void *timeout, void *mask);
-void aio2_process_ends(int goes_on);
+/*
+ * What libaio2 does when the process ends without exit() (goes_on 0), or perhaps becomes another program (1). libaio2 looks
+ * for this variable and sets it, rather than export a function that is nobody else's business.
+ */
+void (*aio2_at_process_end)(int goes_on);
+
+static void process_ends(int goes_on)
+{
+    if (aio2_at_process_end)
+        aio2_at_process_end(goes_on);
+}
 
 /* What io_pgetevents(2) itself has as its last argument. */
 struct kernel_sigset {
@@ -131,10 +141,10 @@ long syscall(long nr, ...)
         break;
 #endif
     case SYS_exit_group:
-        aio2_process_ends(0);
+        process_ends(0);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_execve:
-        aio2_process_ends(1);
+        process_ends(1);
         return kernel(nr, a, b, c, d, e, f);
     default:
         return kernel(nr, a, b, c, d, e, f);
@@ -146,14 +156,14 @@ long syscall(long nr, ...)
 
 void _exit(int status)
 {
-    aio2_process_ends(0);
+    process_ends(0);
     for (;;)
         kernel(SYS_exit_group, status, 0, 0, 0, 0, 0);
 }
 
 void abort(void)
 {
-    aio2_process_ends(1);
+    process_ends(1);
     ((void (*)(void))(uintptr_t)dlsym(RTLD_NEXT, "abort"))();
     for (;;)
         kernel(SYS_exit_group, 127, 0, 0, 0, 0, 0);
@@ -169,7 +179,7 @@ void _Exit(int status)
 
 int execve(const char *path, char *const argv[], char *const envp[])
 {
-    aio2_process_ends(1);
+    process_ends(1);
     return (int)kernel(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0, 0);
 }
 
@@ -182,7 +192,7 @@ int execvpe(const char *file, char *const argv[], char *const envp[])
 {
     typedef int (*function)(const char *, char *const[], char *const[]);
 
-    aio2_process_ends(1);
+    process_ends(1);
     return NEXT(function, "execvpe")(file, argv, envp);
 }
 
@@ -195,7 +205,7 @@ int fexecve(int fd, char *const argv[], char *const envp[])
 {
     typedef int (*function)(int, char *const[], char *const[]);
 
-    aio2_process_ends(1);
+    process_ends(1);
     return NEXT(function, "fexecve")(fd, argv, envp);
 }
 

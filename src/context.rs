@@ -677,8 +677,9 @@ impl Context {
         nr.min(ready + state.at_once as usize)
     }
 
-    /// A caller is about to wait for `min` bytes of events. If what it waits for has not been begun, and would have been done
-    /// in its io_submit() by the kernel, it does it itself instead of sleeping until another thread has.
+    /// A caller is about to wait for `min` bytes of events. If what it waits for has not been
+    /// begun, and would have been done in its io_submit() by the kernel, it does it itself instead
+    /// of sleeping until another thread has.
     pub fn help(&self, min: usize, deadline: &Deadline) {
         if let Deadline::At(ns) = *deadline
             && ns < monotonic_ns() + HELP_AT_LEAST_NS
@@ -815,8 +816,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its requests may complete
-/// before it is over.
+/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its
+/// requests may complete before it is over.
 #[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {

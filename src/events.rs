@@ -1,5 +1,5 @@
-//! Where a context's events go: the ring of io_setup2() with its overflow list, or the ring of the kernel's AIO, which has
-//! room for all. The rest of a context need not know which.
+//! Where a context's events go: the ring of io_setup2() with its overflow list, or the ring of the
+//! kernel's AIO, which has room for all. The rest of a context need not know which.
 
 #[cfg(not(loom))]
 use crate::libaio::ring::LegacyRing;

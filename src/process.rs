@@ -51,8 +51,11 @@ pub fn global_or_new() -> Result<&'static Global> {
     })?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
-        // SAFETY: never freed from here on.
-        Ok(_) => Ok(unsafe { &*new }),
+        Ok(_) => {
+            announce();
+            // SAFETY: never freed from here on.
+            Ok(unsafe { &*new })
+        }
         Err(first) => {
             // SAFETY: `new` was seen by nobody; `first` is never freed.
             unsafe {
@@ -117,8 +120,8 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
 }
 
 /// What the process that is calling fork() has, for its child to give back. A child that was made
-/// without libc has none of its own, and must not give back what its parent had: its descriptors may
-/// be other files' by now.
+/// without libc has none of its own, and must not give back what its parent had: its descriptors
+/// may be other files' by now.
 static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
 /// Run by fork() in the parent, before.
@@ -150,10 +153,9 @@ extern "C" fn at_exit() {
     global.libaio.stats.report();
 }
 
-/// For the object that aio2-run preloads, which sees what a library does not: the process is about to end without exit(),
-/// or (`goes_on`) to become another program, if that succeeds.
-#[unsafe(no_mangle)]
-pub extern "C" fn aio2_process_ends(goes_on: libc::c_int) {
+/// For the object that aio2-run preloads, which sees what a library does not: the process is about
+/// to end without exit(), or (`goes_on`) to become another program, if that succeeds.
+extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     // SAFETY: no arguments.
     let me = unsafe { libc::getpid() };
@@ -167,6 +169,17 @@ pub extern "C" fn aio2_process_ends(goes_on: libc::c_int) {
     if let Some(global) = global() {
         global.registry.for_each(|context| context.flush());
         global.libaio.stats.report();
+    }
+}
+
+/// Tells that object, if it is there, of the function: it has a variable for it.
+fn announce() {
+    // SAFETY: a C string; the variable, if there is one of that name, is a pointer to a function.
+    unsafe {
+        let variable = libc::dlsym(libc::RTLD_DEFAULT, c"aio2_at_process_end".as_ptr());
+        if let Some(variable) = variable.cast::<AtomicPtr<libc::c_void>>().as_ref() {
+            variable.store(at_process_end as *mut libc::c_void, Release);
+        }
     }
 }
 

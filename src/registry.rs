@@ -158,7 +158,8 @@ impl Registry {
         Ok(found)
     }
 
-    /// The context of io_setup() with that handle, also if the program has moved its ring to there meanwhile.
+    /// The context of io_setup() with that handle, also if the program has moved its ring to there
+    /// meanwhile.
     pub fn find_legacy(&'static self, handle: usize) -> Result<ContextRef> {
         match self.look_up(handle) {
             Some(found) if found.is_legacy() => Ok(found),

@@ -147,8 +147,8 @@ impl Req {
         self.head().record_bytes as usize
     }
 
-    /// A request of libaio's, in a small slot: its event is complete but for what is to be set, and `data` is what it is
-    /// found by.
+    /// A request of libaio's, in a small slot: its event is complete but for what is to be set, and
+    /// `data` is what it is found by.
     #[cfg(not(loom))]
     pub fn build_legacy(
         slot: FreeSlot,
@@ -173,8 +173,8 @@ impl Req {
             bound: Bound::NONE,
         };
         let req = Req(slot.at);
-        // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the head, the event and the
-        // side (asserted below).
+        // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the
+        // head, the event and the side (asserted below).
         unsafe {
             slot.at.as_ptr().write(head);
             req.event_ptr().cast::<[u64; LEGACY_WORDS]>().write(event);

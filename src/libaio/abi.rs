@@ -1,4 +1,5 @@
-//! What programs written for libaio or for the kernel's AIO system calls know: linux/aio_abi.h, in our words.
+//! What programs written for libaio or for the kernel's AIO system calls know: linux/aio_abi.h, in
+//! our words.
 
 use core::mem::{offset_of, size_of};
 
@@ -18,7 +19,8 @@ pub const FLAG_IOPRIO: u32 = 2;
 
 pub const RING_MAGIC: u32 = 0xa10a_10a1;
 
-/// struct iocb: a request. The data sync flavours of poll and of vectors are views of the same fields.
+/// struct iocb: a request. The data sync flavours of poll and of vectors are views of the same
+/// fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Iocb {

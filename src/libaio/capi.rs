@@ -1,8 +1,8 @@
-//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::capi`] is for the others.
+//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::capi`] is
+//! for the others.
 //!
-//! # Safety
-//! All functions: pointers may be anything. A context handle is looked up and never followed; what else is read or written is asked
-//! about first ([`super::user`]).
+//! # Safety All functions: pointers may be anything. A context handle is looked up and never
+//! followed; what else is read or written is asked about first ([`super::user`]).
 #![allow(clippy::missing_safety_doc)]
 
 use super::abi::{EVENT_BYTES, Iocb};
@@ -20,8 +20,8 @@ use nix::sys::signal::SigSet;
 #[cfg(not(test))]
 use std::arch::global_asm;
 
-// Each function is exported under the name and version that libaio gives it; `@@` is the one that programs are linked to
-// today. `remove`: the name that it has here is nobody's business.
+// Each function is exported under the name and version that libaio gives it; `@@` is the one that
+// programs are linked to today. `remove`: the name that it has here is nobody's business.
 #[cfg(not(test))]
 global_asm!(
     ".symver aio2_legacy_io_queue_init, io_queue_init@@LIBAIO_0.1, remove",
@@ -94,7 +94,8 @@ fn read_timeout(timeout: *const timespec) -> Result<Deadline> {
     }
     // SAFETY: plain numbers.
     let timeout: timespec = unsafe { Reader::new().read(timeout as usize)? };
-    // As the kernel takes it: nanoseconds may be as many as they like, and a time of less than 0 never comes.
+    // As the kernel takes it: nanoseconds may be as many as they like, and a time of less than 0
+    // never comes.
     if timeout.tv_sec >= i64::MAX / 1_000_000_000 {
         return Ok(Deadline::Never);
     }
@@ -279,7 +280,8 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_run(ctx: Handle) -> c_int {
     }
 }
 
-/// What it was called for, to wait, it has not done since the kernel has had AIO: it takes no event and needs none.
+/// What it was called for, to wait, it has not done since the kernel has had AIO: it takes no event
+/// and needs none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_legacy_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int

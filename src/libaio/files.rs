@@ -1,12 +1,15 @@
-//! The files of requests. A request goes to the file that its descriptor named at submit, whatever becomes of the number.
+//! The files of requests. A request goes to the file that its descriptor named at submit, whatever
+//! becomes of the number.
 //!
-//! For each descriptor with requests in flight there is a duplicate of the library's own. Each submit asks the kernel, once
-//! for each descriptor that it uses and finds here, whether the number still names the same open file; if not, there is a new
-//! duplicate. The last request closes the duplicate, before its event can be seen: from then on the program's own close()
-//! is the last one again, with all that this means.
+//! For each descriptor with requests in flight there is a duplicate of the library's own. Each
+//! submit asks the kernel, once for each descriptor that it uses and finds here, whether the number
+//! still names the same open file; if not, there is a new duplicate. The last request closes the
+//! duplicate, before its event can be seen: from then on the program's own close() is the last one
+//! again, with all that this means.
 //!
-//! One thing needs care: the close of any descriptor drops all of the process's POSIX record locks on the file. So a
-//! duplicate of a file with locks is kept, until the program's own descriptor is gone too or the locks are.
+//! One thing needs care: the close of any descriptor drops all of the process's POSIX record locks
+//! on the file. So a duplicate of a file with locks is kept, until the program's own descriptor is
+//! gone too or the locks are.
 
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
 use crate::sys::{Result, try_box};
@@ -51,7 +54,8 @@ pub struct File {
     stats: AtomicPtr<super::stats::Path>,
 }
 
-// SAFETY: `kind` is written before the File can be found, and read only by those who have a reference.
+// SAFETY: `kind` is written before the File can be found, and read only by those who have a
+// reference.
 unsafe impl Sync for File {}
 
 pub struct Files {
@@ -118,7 +122,8 @@ impl FileRef {
 
 impl Drop for FileRef {
     fn drop(&mut self) {
-        // Release: our use of the duplicate is over before it is closed; pairs with the acquire below.
+        // Release: our use of the duplicate is over before it is closed; pairs with the acquire
+        // below.
         let mut refs = self.0.refs.load(Relaxed);
         while refs > 1 {
             match self
@@ -284,7 +289,8 @@ impl Files {
         locked.free = ptr::from_ref(file).cast_mut();
     }
 
-    /// Closes duplicates that were kept for their locks and whose descriptor the program has closed.
+    /// Closes duplicates that were kept for their locks and whose descriptor the program has
+    /// closed.
     pub fn sweep(&'static self) {
         for shard in &self.shards {
             loop {
@@ -357,8 +363,8 @@ fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
-/// A duplicate with a high number, out of the way of a program that expects to get low ones; at the lowest
-/// that is free if there is no room up there.
+/// A duplicate with a high number, out of the way of a program that expects to get low ones; at the
+/// lowest that is free if there is no room up there.
 fn duplicate(number: RawFd) -> Result<RawFd> {
     const HIGH: i32 = 192;
     for least in [HIGH, 3] {
@@ -384,8 +390,8 @@ const BY_FCNTL: u32 = 1;
 const BY_KCMP: u32 = 2;
 const NOT_AT_ALL: u32 = 3;
 
-/// Whether the program's number names the file of our duplicate. If the kernel cannot say, it does not: then each
-/// submit has a duplicate of its own.
+/// Whether the program's number names the file of our duplicate. If the kernel cannot say, it does
+/// not: then each submit has a duplicate of its own.
 fn same_file(number: RawFd, dup: RawFd) -> bool {
     // Relaxed: whoever finds out does so for himself.
     match QUERY.load(Relaxed) {
@@ -438,7 +444,8 @@ fn look(fd: RawFd) -> Result<Kind> {
     let access = flags & libc::O_ACCMODE;
     let name = if format == 0 { anonymous(fd) } else { [0; 16] };
     let eventfd = name.starts_with(b"[eventfd]");
-    // Files that are made up when they are read have, most of them, the old kind of operations alone, and no blocks.
+    // Files that are made up when they are read have, most of them, the old kind of operations
+    // alone, and no blocks.
     let made_up = format == libc::S_IFREG && stat.st_blocks == 0;
     let old = made_up && !has_iter(fd, access);
     Ok(Kind {
@@ -484,8 +491,8 @@ fn anonymous(fd: RawFd) -> [u8; 16] {
     name
 }
 
-/// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse any flag. Asked with a
-/// read at the end of all files into no memory.
+/// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse
+/// any flag. Asked with a read at the end of all files into no memory.
 fn has_iter(fd: RawFd, access: i32) -> bool {
     const RWF_DSYNC: i32 = 2;
     let nothing = libc::iovec {
@@ -494,13 +501,15 @@ fn has_iter(fd: RawFd, access: i32) -> bool {
     };
     let end = i64::MAX as u64 - 8192;
     access == libc::O_WRONLY
-        // SAFETY: a vector of ours; the kernel finds out that address 8 is none, if it should come to that.
+        // SAFETY: a vector of ours; the kernel finds out that address 8 is none, if it should come
+        // to that.
         || unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, RWF_DSYNC) } != -1
         || Errno::last() != Errno::EOPNOTSUPP
 }
 
-/// Whether somebody has record locks on the file: perhaps this process, whose own a close would drop. Asked as a
-/// stranger would: a lock of the open file's own conflicts with those of all processes, this one included.
+/// Whether somebody has record locks on the file: perhaps this process, whose own a close would
+/// drop. Asked as a stranger would: a lock of the open file's own conflicts with those of all
+/// processes, this one included.
 fn may_have_locks(file: &File) -> bool {
     // SAFETY: whoever calls has a reference.
     if unsafe { (*file.kind.get()).format } != libc::S_IFREG {

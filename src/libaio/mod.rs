@@ -1,8 +1,9 @@
 //! libaio's interface: programs written for it, or for the kernel's AIO, on this library's core.
 //!
-//! A context of this kind differs from one of io_setup2() in what its events look like and where they go ([`ring`]), in how its
-//! requests come to be ([`submit`]), and in whom they belong to: their files are the ones that their descriptors named at
-//! submit ([`files`]). Queue, workers, waiting, fork and exit are the same.
+//! A context of this kind differs from one of io_setup2() in what its events look like and where
+//! they go ([`ring`]), in how its requests come to be ([`submit`]), and in whom they belong to:
+//! their files are the ones that their descriptors named at submit ([`files`]). Queue, workers,
+//! waiting, fork and exit are the same.
 
 pub mod abi;
 mod capi;

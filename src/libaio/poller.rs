@@ -1,8 +1,9 @@
-//! Poll requests: one thread waits for all of them, in epoll_wait(2). They may be thousands, and may wait for ever, so they are no
-//! work for the pool.
+//! Poll requests: one thread waits for all of them, in epoll_wait(2). They may be thousands, and
+//! may wait for ever, so they are no work for the pool.
 //!
-//! A pending request is in a table; whoever takes it out of there (the thread, because it is ready, or somebody who cancels)
-//! completes it. Each has a descriptor of its own, because epoll knows a file once for each descriptor.
+//! A pending request is in a table; whoever takes it out of there (the thread, because it is ready,
+//! or somebody who cancels) completes it. Each has a descriptor of its own, because epoll knows a
+//! file once for each descriptor.
 
 use super::request::duplicate;
 use crate::registry::ContextRef;
@@ -27,7 +28,8 @@ struct Table {
 }
 
 struct Place {
-    /// Counts the requests that have had this place, so that a late event of an earlier one is known.
+    /// Counts the requests that have had this place, so that a late event of an earlier one is
+    /// known.
     turn: u32,
     pending: Option<Pending>,
 }
@@ -68,8 +70,8 @@ impl Poller {
         self.epoll.load(Acquire)
     }
 
-    /// In a forked child: closes what it has inherited, the descriptors of pending requests included. No lock is taken:
-    /// nobody else is there to have it.
+    /// In a forked child: closes what it has inherited, the descriptors of pending requests
+    /// included. No lock is taken: nobody else is there to have it.
     pub fn abandon(&self) {
         match self.epoll.swap(-1, Acquire) {
             -1 => {}
@@ -215,8 +217,8 @@ impl Poller {
         true
     }
 
-    /// A poll request may be ready: completes it, or goes on waiting. All the while it can be found by those who
-    /// cancel: the lock is kept for two system calls that do not wait.
+    /// A poll request may be ready: completes it, or goes on waiting. All the while it can be found
+    /// by those who cancel: the lock is kept for two system calls that do not wait.
     fn ready(&self, key: u64) {
         let table = self.table.lock();
         let Some(place) = table.places.get(key as u32 as usize) else {

@@ -120,8 +120,8 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     }
 }
 
-/// The request has its result, and nothing more is done for it. Its file is given back before its event can be
-/// seen. What comes back is to be told after that.
+/// The request has its result, and nothing more is done for it. Its file is given back before its
+/// event can be seen. What comes back is to be told after that.
 pub fn ended(req: &mut Req) -> Option<FileRef> {
     req.side_mut()?.end()
 }
@@ -166,7 +166,8 @@ fn with_ioprio(ioprio: u16, system_call: impl FnOnce() -> i64) -> i64 {
     res
 }
 
-/// What the kernel says of a priority: asked for a process that does not exist, which is looked for last.
+/// What the kernel says of a priority: asked for a process that does not exist, which is looked for
+/// last.
 pub fn check_ioprio(ioprio: u16) -> Result<()> {
     const NOBODY: i32 = i32::MAX;
     // SAFETY: integers.

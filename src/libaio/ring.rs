@@ -1,7 +1,9 @@
-//! The ring of the kernel's AIO: a header, then events of 32 bytes. Shared with the program, which may reap from it by
-//! itself and may write anything there; what must be right is in the [`Backlog`].
+//! The ring of the kernel's AIO: a header, then events of 32 bytes. Shared with the program, which
+//! may reap from it by itself and may write anything there; what must be right is in the
+//! [`Backlog`].
 //!
-//! It has room for every request that was accepted: a submit takes no more than that (see `room`). So there is no overflow.
+//! It has room for every request that was accepted: a submit takes no more than that (see `room`).
+//! So there is no overflow.
 
 use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
 use crate::request::{Req, Slabs};
@@ -30,8 +32,8 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == EVENT_BYTES);
 
-/// How many places a ring for that many requests has: the kernel's answer, which is about twice as many. There is no limit
-/// for the system, so the one for a context is the only one.
+/// How many places a ring for that many requests has: the kernel's answer, which is about twice as
+/// many. There is no limit for the system, so the one for a context is the only one.
 pub fn events_for(max_events: u32) -> Result<u32> {
     const MOST: u32 = 0x1000_0000 / EVENT_BYTES as u32;
     let events = max_events.max(processors() * 4).wrapping_mul(2);
@@ -44,7 +46,8 @@ pub fn events_for(max_events: u32) -> Result<u32> {
     }
 }
 
-/// The kernel deals out the places in batches, some for each processor, and what is left over from that to nobody.
+/// The kernel deals out the places in batches, some for each processor, and what is left over from
+/// that to nobody.
 fn most(nr: u32) -> u32 {
     let batch = ((nr - 1) / (processors() * 4)).max(1);
     (nr - 1) / batch * batch
@@ -130,7 +133,8 @@ impl LegacyRing {
     }
 
     fn header(&self) -> &Header {
-        // SAFETY: the mapping has at least a page and consists of atomics only; any content is valid.
+        // SAFETY: the mapping has at least a page and consists of atomics only; any content is
+        // valid.
         unsafe { self.ours.cast().as_ref() }
     }
 
@@ -160,8 +164,8 @@ impl LegacyRing {
 
     /// The program has moved its view: true if what is at `at` is this ring, seen from there.
     pub fn is_at(&self, at: usize) -> bool {
-        // Something that nobody else has goes through our mapping, and must show up there. The field is one that
-        // no program looks at twice, and gets its value back.
+        // Something that nobody else has goes through our mapping, and must show up there. The
+        // field is one that no program looks at twice, and gets its value back.
         let features = &self.header().incompat_features;
         let nonce = (crate::sys::monotonic_ns() as u32) | 1;
         let before = features.swap(nonce, Release);
@@ -255,8 +259,8 @@ impl Drop for LegacyRing {
     fn drop(&mut self) {
         let view = self.view();
         let is_ours = self.is_at(view);
-        // SAFETY: our mappings; the program's only if it is still what is there, and the program has given it up with
-        // io_destroy().
+        // SAFETY: our mappings; the program's only if it is still what is there, and the program
+        // has given it up with io_destroy().
         unsafe {
             if is_ours {
                 libc::munmap(view as *mut c_void, self.bytes);

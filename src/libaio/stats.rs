@@ -1,8 +1,9 @@
-//! Statistics of a process, if AIO2_STATS in its environment asks for them (aio2-run --stats does): for each path, what
-//! was done and how long it took; and what io_submit() cost. Printed when the process ends.
+//! Statistics of a process, if AIO2_STATS in its environment asks for them (aio2-run --stats does):
+//! for each path, what was done and how long it took; and what io_submit() cost. Printed when the
+//! process ends.
 //!
-//! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error instead: that is the
-//! program itself, and not a child or a daemon that it has become.
+//! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error
+//! instead: that is the program itself, and not a child or a daemon that it has become.
 
 use super::files::FileRef;
 use crate::request::Call;
@@ -287,7 +288,8 @@ fn list(first: *mut Path) -> impl Iterator<Item = &'static Path> {
 }
 
 fn variable(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: a C string; what comes back is one, too, or null. The environment's strings are not freed.
+    // SAFETY: a C string; what comes back is one, too, or null. The environment's strings are not
+    // freed.
     unsafe {
         let value = libc::getenv(name.as_ptr());
         (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value))

@@ -325,7 +325,8 @@ impl Submit<'_> {
         let fd = side.fd();
         let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
         if !has_blocks || kind.format == libc::S_IFREG && !kind.can_read {
-            // Most of these cannot be synced; the kernel says so at submit. Those that can have nothing to wait for.
+            // Most of these cannot be synced; the kernel says so at submit. Those that can have
+            // nothing to wait for.
             // SAFETY: an integer.
             if unsafe { libc::syscall(nr, fd) } == -1 && Errno::last() == Errno::EINVAL {
                 return Err(Errno::EINVAL);
@@ -381,8 +382,9 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
         return Err(Errno::EINVAL);
     }
-    // Which of the later flags the kernel and the file know is asked of them, with a read at the end of all files: it finds
-    // nothing, and needs no memory. Those that reads know are the ones that writes know.
+    // Which of the later flags the kernel and the file know is asked of them, with a read at the
+    // end of all files: it finds nothing, and needs no memory. Those that reads know are the ones
+    // that writes know.
     let asked = flags & !(RWF_ATOMIC | RWF_APPEND | RWF_HIPRI | 6);
     if asked != 0 && kind.reads && !kind.stream {
         let nothing = iovec {
@@ -390,7 +392,8 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
             iov_len: 1,
         };
         let end = i64::MAX as u64 - 8192;
-        // SAFETY: the kernel finds out that nothing can be written to address 8 if it should come to that.
+        // SAFETY: the kernel finds out that nothing can be written to address 8 if it should come
+        // to that.
         let ret =
             unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, asked) };
         if ret == -1 && Errno::last() == Errno::EOPNOTSUPP {

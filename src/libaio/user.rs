@@ -1,7 +1,8 @@
-//! The program's memory, which may be bad: a bad pointer is -EFAULT, as with the kernel, not a SIGSEGV.
+//! The program's memory, which may be bad: a bad pointer is -EFAULT, as with the kernel, not a
+//! SIGSEGV.
 //!
-//! Memory is asked about with a system call that looks at it and does nothing else, once for each page, and used
-//! afterwards. A program that unmaps it in between has a race with itself.
+//! Memory is asked about with a system call that looks at it and does nothing else, once for each
+//! page, and used afterwards. A program that unmaps it in between has a race with itself.
 
 use crate::sys::Result;
 use nix::errno::Errno;
@@ -12,8 +13,8 @@ const PAGE: usize = 4096;
 /// Not a page.
 const NOWHERE: usize = usize::MAX;
 
-/// Reads the program's memory, and remembers the page that it has asked about last: most of a submit's records
-/// are neighbours.
+/// Reads the program's memory, and remembers the page that it has asked about last: most of a
+/// submit's records are neighbours.
 pub struct Reader {
     page: usize,
     /// The same of one that can be written to.
@@ -70,16 +71,16 @@ impl Reader {
     }
 }
 
-/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set before it finds that there is
-/// nothing called -1 to do with it.
+/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
+/// before it finds that there is nothing called -1 to do with it.
 fn readable(at: usize) -> bool {
     // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
     let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
-/// Whether the page of this address can be written to: a futex operation that adds 0 to a word there, and has nobody to
-/// wake.
+/// Whether the page of this address can be written to: a futex operation that adds 0 to a word
+/// there, and has nobody to wake.
 pub fn writable(at: usize) -> bool {
     static NOBODY: u32 = 0;
     let word = at & !3;
@@ -99,7 +100,8 @@ pub fn writable(at: usize) -> bool {
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
-/// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written to: all or none.
+/// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written
+/// to: all or none.
 pub fn writable_in_page(at: usize, most: usize) -> usize {
     if writable(at) {
         (PAGE - at % PAGE).min(most)
