@@ -84,7 +84,14 @@ impl Poller {
         self.start()?;
         let fd = duplicate(fd)?;
         // The one question is whether it can be asked about at all.
-        let asked = self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY);
+        let mut asked = self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY);
+        if matches!(asked, Err(Errno::EBADF | Errno::EINVAL)) {
+            // The program has closed all its descriptors, and ours with them: begin anew.
+            self.epoll.store(-1, Release);
+            asked = self
+                .start()
+                .and_then(|()| self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY));
+        }
         if let Err(errno) = asked {
             close(fd);
             return Err(if errno == Errno::EPERM {
@@ -311,10 +318,10 @@ extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: what `start` gave: never freed.
     let poller: &'static Poller = unsafe { &*poller.cast::<Poller>() };
     let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+    let epoll = poller.fd();
     loop {
         // SAFETY: room for as many events as said.
-        let got =
-            unsafe { libc::epoll_wait(poller.fd(), events.as_mut_ptr(), events.len() as i32, -1) };
+        let got = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
         if got < 0 && Errno::last() != Errno::EINTR {
             // Only if the program has closed our descriptor. Those that wait cannot be told.
             return ptr::null_mut();
