@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The static archive: it defines the exported functions and no other global symbol, and can be linked beside another Rust
-# archive (Rust's own archives cannot: each brings the same standard library).
+# The static archive: it defines the exported functions and no other global symbol, can be linked beside another Rust
+# archive (Rust's own archives cannot: each brings the same standard library), and does its work at exit().
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -47,4 +47,44 @@ for cc in gcc clang; do
         done
     done
 done
-echo "beside another Rust archive: ok"
+
+# What the library does at exit() hangs on an entry of .fini_array, to which no symbol refers: it must survive each way of
+# linking. One worker, and that blocked on a pipe: the write behind it is carried out at exit() or never.
+cat >"$work/exit.c" <<'EOF'
+#include <aio2.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct io_setup2_params params = { .bytes = sizeof(params), .workers = 1, .eventfd = -1 };
+    static char byte;
+    static struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+    struct iocb2 iocbs[2];
+    io_context2_t ctx = NULL;
+    int ends[2], fd;
+    if (argc < 2 || pipe(ends) != 0 || (fd = open(argv[1], O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
+        return 1;
+    if (io_setup2(IO_SETUP2_VERSION, &params, &ctx) != 0)
+        return 1;
+    io_prep2_preadv2(&iocbs[0], ends[0], &iov, 1, -1, 0);
+    io_prep2_pwrite(&iocbs[1], fd, "written", 7, 0);
+    if (io_submit2(ctx, iocbs, sizeof(iocbs)) != sizeof(iocbs))
+        return 1;
+    if (argc > 2)
+        _exit(0);
+    exit(0);
+}
+EOF
+for cc in gcc clang; do
+    command -v $cc >/dev/null || continue
+    for how in "" "-Wl,--gc-sections" "-static" "-static -Wl,--gc-sections" "-static-pie"; do
+        # shellcheck disable=SC2086
+        $cc $how -std=c11 -Wall -Wextra -Werror -Iinclude -o "$work/exit" "$work/exit.c" "$archive" -lutil -lrt -lpthread -lm -ldl
+        timeout 20 "$work/exit" "$work/written" || die "linked by $cc $how, it ends with $?"
+        [ "$(cat "$work/written")" = written ] || die "linked by $cc $how, exit() does not carry out what was accepted"
+    done
+done
+# The control: without the work at exit() the file is empty.
+timeout 20 "$work/exit" "$work/written" _exit || die "it ends with $?"
+[ ! -s "$work/written" ] || die "the write was carried out before the end: this shows nothing"

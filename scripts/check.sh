@@ -54,7 +54,7 @@ step_lib() {
 
 step_fmt() {
     cargo fmt --version >/dev/null 2>&1 || skip "there is no cargo fmt (rustup component add rustfmt)"
-    cargo fmt --check
+    cargo fmt --check -- --color never
 }
 
 step_clippy() {
