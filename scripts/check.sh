@@ -22,7 +22,7 @@ steps="
 lib=600
 fmt=60
 clippy=300
-unit=$((300 * long))
+unit=300
 header=300
 exports=30
 elf=30
@@ -32,11 +32,11 @@ man=60
 readme=60
 install=300
 c-tests=$((600 * long))
-loom=$((600 * long))
+loom=600
 valgrind=$((300 * long))
 asan=$((400 * long))
-tsan=$((400 * long))
-fio=$((400 * long))
+tsan=400
+fio=400
 "
 
 skip() {
@@ -139,11 +139,10 @@ step_c-tests() {
     LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh
 }
 
-# The models need loom's own types in place of the standard library's: a build of their own.
+# The models need loom's own types in place of the standard library's: a build of their own. How far each goes is written in it.
 step_loom() {
     local out=$build/check/loom.out status=0
     export RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
-    export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-$((LONG == 0 ? 2 : 3))}
     grep -rq 'fn loom_' src || skip "there are no loom models"
     # One at a time: the models' workers are in a static.
     cargo test --quiet --release --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
