@@ -68,32 +68,44 @@
 #define IOCB_ATTR_TIMING 1
 
 /**
- * Attribute: page cache hit or miss of a buffered read.
+ * Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
+ *
+ * For pread64, preadv and preadv2 of a regular file or a block device that was opened without
+ * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
  */
 #define IOCB_ATTR_CACHE 2
 
 /**
- * Attribute: I/O priority of this request alone.
+ * Attribute: I/O priority of this request alone. struct iocb_ioprio in, no payload out.
+ *
+ * A priority that there is not, or reserved bits that are set: `ret` is -EINVAL. One that the
+ * process may not use: -EPERM.
  */
 #define IOCB_ATTR_IOPRIO 3
 
 /**
- * Attribute: the latest time at which the request may begin.
+ * Attribute: the latest time at which the request may begin. struct iocb_deadline in, no payload
+ * out. A request that has not begun by then is not made: when its turn comes its `res` is
+ * -ETIMEDOUT.
  */
 #define IOCB_ATTR_DEADLINE 4
 
 /**
- * Attribute: begins after all that came before, and before all that comes after.
+ * Attribute: begins after everything submitted before it on this context has completed, and
+ * nothing submitted later begins before it has completed. No payload.
  */
 #define IOCB_ATTR_DRAIN 5
 
 /**
- * Attribute: the next request in the same submit depends on this one.
+ * Attribute: the next request in the same submit begins only after this one has succeeded in full
+ * (`res` >= 0, and for reads and writes every byte asked for); else it and the rest of the chain
+ * get -ECANCELED. No payload.
  */
 #define IOCB_ATTR_LINK 6
 
 /**
- * Attribute: which thread and processor carried the request out.
+ * Attribute: which thread and processor carried the request out. No payload in; struct
+ * iocb_worker out.
  */
 #define IOCB_ATTR_WORKER 7
 
@@ -107,6 +119,36 @@
  * that number; an attribute whose bit is clear gets `ret` = -EOPNOTSUPP.
  */
 #define IO_FEAT2_ATTR_TIMING 2
+
+/**
+ * Feature: IOCB_ATTR_CACHE is handled.
+ */
+#define IO_FEAT2_ATTR_CACHE 4
+
+/**
+ * Feature: IOCB_ATTR_IOPRIO is handled.
+ */
+#define IO_FEAT2_ATTR_IOPRIO 8
+
+/**
+ * Feature: IOCB_ATTR_DEADLINE is handled.
+ */
+#define IO_FEAT2_ATTR_DEADLINE 16
+
+/**
+ * Feature: IOCB_ATTR_DRAIN is handled.
+ */
+#define IO_FEAT2_ATTR_DRAIN 32
+
+/**
+ * Feature: IOCB_ATTR_LINK is handled.
+ */
+#define IO_FEAT2_ATTR_LINK 64
+
+/**
+ * Feature: IOCB_ATTR_WORKER is handled.
+ */
+#define IO_FEAT2_ATTR_WORKER 128
 
 /**
  * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
@@ -315,7 +357,7 @@ struct iocb_attr_ret {
   uint16_t id;
   /**
    * 0: handled, payload valid. -EOPNOTSUPP: not known or not handled here. Other -errno: it
-   * could not be handled; there is no payload.
+   * could not be handled. A payload that follows a `ret` other than 0 is zeros.
    */
   int32_t ret;
   /**
@@ -345,6 +387,68 @@ struct iocb_timing {
   uint64_t end_ns;
 };
 
+/**
+ * Payload of IOCB_ATTR_CACHE's return.
+ */
+struct iocb_cache {
+  /**
+   * 1: the whole request was served without waiting for the device. 0: it was not.
+   */
+  uint32_t hit;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+  /**
+   * Of the bytes asked for, those that were in the page cache before the request began. May be
+   * less than the request read although it was a hit: a hole need not be in the cache.
+   */
+  uint64_t bytes_cached;
+  /**
+   * The bytes that the request asked for, also if the file ends before.
+   */
+  uint64_t bytes_asked;
+};
+
+/**
+ * Payload of IOCB_ATTR_IOPRIO.
+ */
+struct iocb_ioprio {
+  /**
+   * As for ioprio_set(2): the class in bits 13 to 15, the level in the lower ones.
+   */
+  uint32_t ioprio;
+  /**
+   * Zero.
+   */
+  uint32_t reserved;
+};
+
+/**
+ * Payload of IOCB_ATTR_DEADLINE.
+ */
+struct iocb_deadline {
+  /**
+   * CLOCK_MONOTONIC, in nanoseconds.
+   */
+  uint64_t ns;
+};
+
+/**
+ * Payload of IOCB_ATTR_WORKER's return. For a request whose system call was not made (cancelled,
+ * refused) `ret` is -ECANCELED, as it is for IOCB_ATTR_CACHE.
+ */
+struct iocb_worker {
+  /**
+   * The thread (gettid(2)).
+   */
+  uint32_t tid;
+  /**
+   * The processor on which the system call began.
+   */
+  uint32_t cpu;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -369,7 +473,8 @@ extern "C" {
 int io_setup2(uint32_t version, struct io_setup2_params *params, io_context2_t *ctx);
 
 /**
- * Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
+ * Cancels what is queued, interrupts what can be, waits for the rest, wakes waiters with -EINVAL,
+ * and unmaps the ring.
  *
  * Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
  * keeps what it has there now.
@@ -431,11 +536,13 @@ ssize_t io_pgetevents2(io_context2_t ctx,
                        const sigset_t *sigmask);
 
 /**
- * Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
- * through the ring like any other.
+ * Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =
+ * -ECANCELED, through the ring like any other. If there is none, one that runs is interrupted, if
+ * its system call may wait for somebody else (a pipe, a socket, a lock): its event says how it
+ * ended, with what it had done by then, with -EINTR, or, not begun, with -ECANCELED.
  *
  * Returns 0, or
- * -EALREADY: it is running.
+ * -EALREADY: it is running, and cannot be interrupted.
  * -ENOENT: there is none such.
  * -EINVAL: not a live context.
  */
@@ -444,6 +551,9 @@ int io_cancel2(io_context2_t ctx, uint64_t data);
 /**
  * Carries out one request in the calling thread, and writes its event, attribute returns included,
  * to `nbytes` bytes at `event`; returns the event's bytes.
+ *
+ * Every attribute that makes sense there is handled; those about other requests (IOCB_ATTR_DRAIN,
+ * IOCB_ATTR_LINK) are answered with -EOPNOTSUPP.
  *
  * Returns bytes, or
  * -EFAULT: `iocb` or `event` is NULL.
@@ -637,6 +747,43 @@ static inline ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, 
         if (__atomic_compare_exchange_n(&ctx->head, &head, head + bytes, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
             return (ssize_t)bytes;
     }
+}
+
+/*
+ * Looks at the oldest event where it is, in the ring, without copying it: *event points to it, attribute returns
+ * included, until io_ring2_consume() gives its place back. Returns its bytes; 0, if the ring is empty (as with
+ * io_ring2_reap(), io_ring2_overflowed() then says whether to call io_getevents2()); -EIO if the ring is corrupt.
+ *
+ * For a context with ONE consumer: from peek to consume no other thread may take events of this context, neither
+ * with these two nor with io_ring2_reap(), io_getevents2() or io_pgetevents2(). Another could give the place back, and
+ * the library write over what is being looked at.
+ */
+static inline ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
+{
+    const char *data = (const char *)ctx + ctx->header_bytes;
+    /* Relaxed: only the one consumer, who is the caller, moves it. */
+    uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
+    /* Acquire: pairs with the library's release of tail, behind which the record is written. */
+    uint32_t tail = __atomic_load_n(&ctx->tail, __ATOMIC_ACQUIRE);
+    const struct io_event2 *oldest = (const struct io_event2 *)(const void *)(data + (head & (ctx->ring_bytes - 1)));
+    uint32_t used = tail - head;
+
+    if (used == 0)
+        return 0;
+    if (used > ctx->ring_bytes || (head & 7) != 0 || oldest->bytes < sizeof(*oldest) || oldest->bytes > used ||
+        (oldest->bytes & 7) != 0)
+        return -EIO;
+    *event = oldest; /* contiguous also across the end: the area is mapped twice */
+    return (ssize_t)oldest->bytes;
+}
+
+/* Gives the place of the oldest event back, which io_ring2_peek() has said to have that many bytes. */
+static inline void io_ring2_consume(io_context2_t ctx, ssize_t bytes)
+{
+    uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
+
+    /* Release: we are done with the record before the library may write over it. */
+    __atomic_store_n(&ctx->head, head + (uint32_t)bytes, __ATOMIC_RELEASE);
 }
 
 /*

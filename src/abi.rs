@@ -32,17 +32,29 @@ pub const IOCB_ATTR_F_REQUIRED: u32 = 1;
 /// Attribute: when the request was submitted, began and ended. No payload in; struct
 /// iocb_timing out.
 pub const IOCB_ATTR_TIMING: u16 = 1;
-/// Attribute: page cache hit or miss of a buffered read.
+/// Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
+///
+/// For pread64, preadv and preadv2 of a regular file or a block device that was opened without
+/// O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
 pub const IOCB_ATTR_CACHE: u16 = 2;
-/// Attribute: I/O priority of this request alone.
+/// Attribute: I/O priority of this request alone. struct iocb_ioprio in, no payload out.
+///
+/// A priority that there is not, or reserved bits that are set: `ret` is -EINVAL. One that the
+/// process may not use: -EPERM.
 pub const IOCB_ATTR_IOPRIO: u16 = 3;
-/// Attribute: the latest time at which the request may begin.
+/// Attribute: the latest time at which the request may begin. struct iocb_deadline in, no payload
+/// out. A request that has not begun by then is not made: when its turn comes its `res` is
+/// -ETIMEDOUT.
 pub const IOCB_ATTR_DEADLINE: u16 = 4;
-/// Attribute: begins after all that came before, and before all that comes after.
+/// Attribute: begins after everything submitted before it on this context has completed, and
+/// nothing submitted later begins before it has completed. No payload.
 pub const IOCB_ATTR_DRAIN: u16 = 5;
-/// Attribute: the next request in the same submit depends on this one.
+/// Attribute: the next request in the same submit begins only after this one has succeeded in full
+/// (`res` >= 0, and for reads and writes every byte asked for); else it and the rest of the chain
+/// get -ECANCELED. No payload.
 pub const IOCB_ATTR_LINK: u16 = 6;
-/// Attribute: which thread and processor carried the request out.
+/// Attribute: which thread and processor carried the request out. No payload in; struct
+/// iocb_worker out.
 pub const IOCB_ATTR_WORKER: u16 = 7;
 /// The first of the attribute numbers that are never assigned: for tests and private use.
 pub const IOCB_ATTR_PRIVATE: u16 = 0x8000;
@@ -50,6 +62,18 @@ pub const IOCB_ATTR_PRIVATE: u16 = 0x8000;
 /// Feature: IOCB_ATTR_TIMING is handled. Bits 1 to 31 of the features stand for the attribute of
 /// that number; an attribute whose bit is clear gets `ret` = -EOPNOTSUPP.
 pub const IO_FEAT2_ATTR_TIMING: u64 = 0x2;
+/// Feature: IOCB_ATTR_CACHE is handled.
+pub const IO_FEAT2_ATTR_CACHE: u64 = 0x4;
+/// Feature: IOCB_ATTR_IOPRIO is handled.
+pub const IO_FEAT2_ATTR_IOPRIO: u64 = 0x8;
+/// Feature: IOCB_ATTR_DEADLINE is handled.
+pub const IO_FEAT2_ATTR_DEADLINE: u64 = 0x10;
+/// Feature: IOCB_ATTR_DRAIN is handled.
+pub const IO_FEAT2_ATTR_DRAIN: u64 = 0x20;
+/// Feature: IOCB_ATTR_LINK is handled.
+pub const IO_FEAT2_ATTR_LINK: u64 = 0x40;
+/// Feature: IOCB_ATTR_WORKER is handled.
+pub const IO_FEAT2_ATTR_WORKER: u64 = 0x80;
 /// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
 /// holder tries (the memory is sealed against new writers; Linux 5.1 or later).
 pub const IO_FEAT2_RING_SEALED: u64 = 0x1_0000_0000;
@@ -109,7 +133,7 @@ pub struct iocb_attr_ret {
     /// The attribute's id.
     pub id: u16,
     /// 0: handled, payload valid. -EOPNOTSUPP: not known or not handled here. Other -errno: it
-    /// could not be handled; there is no payload.
+    /// could not be handled. A payload that follows a `ret` other than 0 is zeros.
     pub ret: i32,
     /// From the attribute.
     pub cookie: u64,
@@ -128,6 +152,50 @@ pub struct iocb_timing {
     pub start_ns: u64,
     /// When its system call returned.
     pub end_ns: u64,
+}
+
+/// Payload of IOCB_ATTR_CACHE's return.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_cache {
+    /// 1: the whole request was served without waiting for the device. 0: it was not.
+    pub hit: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Of the bytes asked for, those that were in the page cache before the request began. May be
+    /// less than the request read although it was a hit: a hole need not be in the cache.
+    pub bytes_cached: u64,
+    /// The bytes that the request asked for, also if the file ends before.
+    pub bytes_asked: u64,
+}
+
+/// Payload of IOCB_ATTR_IOPRIO.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_ioprio {
+    /// As for ioprio_set(2): the class in bits 13 to 15, the level in the lower ones.
+    pub ioprio: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Payload of IOCB_ATTR_DEADLINE.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_deadline {
+    /// CLOCK_MONOTONIC, in nanoseconds.
+    pub ns: u64,
+}
+
+/// Payload of IOCB_ATTR_WORKER's return. For a request whose system call was not made (cancelled,
+/// refused) `ret` is -ECANCELED, as it is for IOCB_ATTR_CACHE.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_worker {
+    /// The thread (gettid(2)).
+    pub tid: u32,
+    /// The processor on which the system call began.
+    pub cpu: u32,
 }
 
 /// The header of the shared ring. The data area begins `header_bytes` after it.
@@ -216,6 +284,13 @@ const _: () = {
     assert!(offset_of!(iocb_attr_ret, ret) == 4);
     assert!(offset_of!(iocb_attr_ret, cookie) == 8);
     assert!(size_of::<iocb_timing>() == 24);
+    assert!(size_of::<iocb_cache>() == 24);
+    assert!(offset_of!(iocb_cache, bytes_cached) == 8);
+    assert!(offset_of!(iocb_cache, bytes_asked) == 16);
+    assert!(size_of::<iocb_ioprio>() == 8);
+    assert!(size_of::<iocb_deadline>() == 8);
+    assert!(size_of::<iocb_worker>() == 8);
+    assert!(offset_of!(iocb_worker, cpu) == 4);
     assert!(size_of::<io_setup2_params>() == 64);
     assert!(offset_of!(io_setup2_params, ring_bytes) == 8);
     assert!(offset_of!(io_setup2_params, max_requests) == 12);

@@ -152,7 +152,8 @@ unsafe fn write_back(made: &io_setup2_params, params: *mut io_setup2_params, kno
     }
 }
 
-/// Cancels what is queued, waits for what runs, wakes waiters with -EINVAL, and unmaps the ring.
+/// Cancels what is queued, interrupts what can be, waits for the rest, wakes waiters with -EINVAL,
+/// and unmaps the ring.
 ///
 /// Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
 /// keeps what it has there now.
@@ -166,7 +167,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
         let global = global().ok_or(Errno::EINVAL)?;
         find(ctx)?;
         global.registry.remove(ctx as usize, |context| {
-            context.close();
+            Context::close(context);
             global.pool.forget(context);
         })?;
         Ok(0)
@@ -266,7 +267,7 @@ pub unsafe extern "C" fn io_pgetevents2(
         let mask = mask.map(|mask| unsafe { SigSet::from_sigset_t_unchecked(*mask) });
         // SAFETY: the caller has `nbytes` bytes there, until we return.
         let mut out = unsafe { Out::new(events.cast(), nbytes) };
-        context.get_events(min_bytes, &mut out, deadline, mask.as_ref())
+        Context::get_events(&context, min_bytes, &mut out, deadline, mask.as_ref())
     })
 }
 
@@ -294,20 +295,25 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
     }
 }
 
-/// Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
-/// through the ring like any other.
+/// Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =
+/// -ECANCELED, through the ring like any other. If there is none, one that runs is interrupted, if
+/// its system call may wait for somebody else (a pipe, a socket, a lock): its event says how it
+/// ended, with what it had done by then, with -EINTR, or, not begun, with -ECANCELED.
 ///
 /// Returns 0, or
-/// -EALREADY: it is running.
+/// -EALREADY: it is running, and cannot be interrupted.
 /// -ENOENT: there is none such.
 /// -EINVAL: not a live context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_cancel2(ctx: io_context2_t, data: u64) -> c_int {
-    answer(|| find(ctx)?.cancel(data).map(|()| 0)) as c_int
+    answer(|| Context::cancel(&find(ctx)?, data).map(|()| 0)) as c_int
 }
 
 /// Carries out one request in the calling thread, and writes its event, attribute returns included,
 /// to `nbytes` bytes at `event`; returns the event's bytes.
+///
+/// Every attribute that makes sense there is handled; those about other requests (IOCB_ATTR_DRAIN,
+/// IOCB_ATTR_LINK) are answered with -EOPNOTSUPP.
 ///
 /// Returns bytes, or
 /// -EFAULT: `iocb` or `event` is NULL.

@@ -1,29 +1,44 @@
 //! A context: a queue of requests, those that run, and the ring that their events go to.
 //!
-//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, never
-//! across a system call. What has to be done after an action and without the lock (waking,
+//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, and on
+//! the way of a request never across a system call (a caller that has to help for want of threads,
+//! and the end of the process, look at descriptors under it). What has to be done after an action and without the lock (waking,
 //! signalling) is collected in [`After`].
 //!
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
-//! [`Context::take`], and gives each back with [`Context::complete`]; [`crate::pool`] is told with
-//! `offer` that there are some.
+//! `Context::take_if`, and gives each back with `Context::complete`; [`crate::pool`] is told with
+//! `offer` that there are some. There are two: workers make the system call, or hand the request to
+//! the kernel's AIO (`hand_over`), whose reaper gives it back.
 
-use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
+use crate::abi::{
+    IO_FEAT2_RING_SEALED, IOCB_ATTR_IOPRIO, IOCB_ATTR_WORKER, IOCB2_NOP, io_setup2_params, iocb2,
+};
 use crate::attr::{self, SubmitClock};
 use crate::events::Events;
 use crate::exec;
+use crate::habit::{self, Habits, Short};
+#[cfg(not(loom))]
+use crate::kaio;
 #[cfg(not(loom))]
 use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::notify::Notifier;
-use crate::pool::{Habit, Kick, Pool, Worker};
+use crate::order::Order;
+use crate::pool::{Kicks, Look, Pool, Worker};
+#[cfg(not(loom))]
+use crate::process::global;
 use crate::registry::ContextRef;
 use crate::request::{
-    Call, Chunk, Class, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
+    Call, Chunk, Class as Size, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
 };
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
-use crate::sync::{AtomicU32, Lock, Relaxed};
-use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded};
+use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
+use crate::sys::{
+    NEVER, Result, Shield, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded,
+};
+use crate::syscalls::Class;
 use crate::wait::{Waiter, Wakes};
+#[cfg(not(loom))]
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
@@ -35,9 +50,16 @@ const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// How long a waiter that carries requests out itself, for want of threads, sleeps between two
 /// looks at requests that are not ready.
 const HELP_TICK_NS: u64 = 10_000_000;
-/// A caller with less time than this does not carry out its own requests while it waits.
-#[cfg(not(loom))]
-const HELP_AT_LEAST_NS: u64 = 50_000_000;
+/// A caller who comes for events so soon after a submit would only have waited for them.
+const PROMPT_NS: u64 = 20_000;
+/// So many times in a row, and no worker is woken for requests that the caller can see to.
+const PROMPT_IN_A_ROW: u32 = if cfg!(loom) { 1 } else { 2 };
+/// Requests that take less than this together are not worth waking a worker for, which takes
+/// microseconds here and there.
+const WORTH_NS: u64 = 16_000;
+/// For so long a caller goes on with requests that must run one after another, and that nobody else
+/// will do, though it has what it came for: a call for each costs a tenth of what there is to gain.
+const ALONE_NS: u64 = 50_000;
 /// How long the end of the process waits for a context's lock.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
@@ -48,22 +70,41 @@ pub struct Context {
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
-    /// Learned by the pool.
-    pub habit: Habit,
+    pub habits: Habits,
+    /// `State::prompt` is enough: for the pool.
+    serves_itself: AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     state: Lock<State>,
 }
 
 struct State {
-    queue: List,
+    /// What may begin, by its class.
+    queues: [List; 2],
+    /// What may not, yet.
+    order: Order,
     /// What the end of the process leaves undone.
     left: List,
     running: Running,
     /// Accepted, event not yet produced.
     in_flight: u32,
-    /// The pool knows that there is something in the queue.
-    offered: bool,
+    /// It stands in the pool's lines.
+    offered: [bool; 2],
+    /// The pool's watcher looks after it.
+    listed: bool,
+    /// Requests ever taken out of the queue to be carried out, and how many these were when the
+    /// watcher looked the last time.
+    taken: u64,
+    taken_before: u64,
+    /// How often, lately, a caller came for events right after a submit, and carried requests out
+    /// itself.
+    prompt: u32,
+    /// What runs does not come to an end: others begin beside it.
+    stuck: bool,
+    /// Workers that are handing requests over to the kernel.
+    handing_over: u32,
+    /// When requests that are all known to be short were submitted the last time.
+    submitted_ns: u64,
     /// Nothing is accepted any more.
     closed: Option<Closed>,
     /// Threads that wait for requests to end.
@@ -84,6 +125,59 @@ enum Closed {
 }
 
 impl State {
+    fn new(backlog: Backlog) -> State {
+        State {
+            queues: [List::new(), List::new()],
+            order: Order::new(),
+            left: List::new(),
+            running: Running::new(),
+            in_flight: 0,
+            offered: [false; 2],
+            listed: false,
+            taken: 0,
+            taken_before: 0,
+            prompt: 0,
+            stuck: false,
+            handing_over: 0,
+            submitted_ns: 0,
+            closed: None,
+            watchers: 0,
+            at_once: 0,
+            backlog,
+            slabs: Slabs::new(),
+        }
+    }
+
+    fn short(&mut self) -> &mut List {
+        &mut self.queues[Class::Short as usize]
+    }
+
+    /// Takes the first request that is queued and that `wanted` says yes to, whatever its class.
+    fn take_queued(&mut self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
+        self.queues
+            .iter_mut()
+            .find_map(|queue| queue.remove_first(&mut wanted))
+    }
+
+    /// Takes a request that has not begun.
+    fn take_any(&mut self) -> Option<Req> {
+        if let Some(req) = self.take_queued(|_, _| true) {
+            return Some(req);
+        }
+        let mut go = List::new();
+        let held = self.order.held.first()?;
+        let req = self.order.take(held, &mut go);
+        self.spread(&mut go);
+        Some(req)
+    }
+
+    /// Adds requests to the queues of their classes.
+    fn spread(&mut self, requests: &mut List) {
+        while let Some(req) = requests.pop() {
+            self.queues[exec::class(req.call()) as usize].push(req);
+        }
+    }
+
     fn check_open(&self) -> Result<()> {
         match self.closed {
             None => Ok(()),
@@ -100,7 +194,7 @@ struct After {
     published: bool,
     ended: bool,
     queued: bool,
-    kick: Kick,
+    kicks: Kicks,
     /// The eventfd of the request.
     #[cfg(not(loom))]
     tell: Option<FileRef>,
@@ -113,7 +207,7 @@ impl After {
             published: false,
             ended: false,
             queued: false,
-            kick: Kick::None,
+            kicks: Kicks::new(),
             #[cfg(not(loom))]
             tell: None,
         }
@@ -155,20 +249,10 @@ impl Context {
             pool,
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
             limit: or(params.workers, u32::MAX),
-            habit: Habit::new(),
+            habits: Habits::new(),
+            serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            state: Lock::new(State {
-                queue: List::new(),
-                left: List::new(),
-                running: Running::new(),
-                in_flight: 0,
-                offered: false,
-                closed: None,
-                watchers: 0,
-                at_once: 0,
-                backlog,
-                slabs: Slabs::new(),
-            }),
+            state: Lock::new(State::new(backlog)),
         })
     }
 
@@ -208,10 +292,10 @@ impl Context {
         if after.ended {
             futex_wake(&self.ended, i32::MAX);
         }
-        match after.kick {
-            Kick::None if after.queued && self.pool.short_of_threads() => self.pool.retry(),
-            kick => self.pool.perform(kick),
+        if after.queued && after.kicks.is_empty() && self.pool.short_of_threads() {
+            self.pool.retry();
         }
+        after.kicks.perform(self.pool);
     }
 
     // ---- Submitting ----
@@ -238,8 +322,7 @@ impl Context {
                 break;
             };
             done += record.bytes;
-            batch.requests.push(record.build(slot, &scratch));
-            batch.len += 1;
+            batch.push(record.build(slot, &scratch));
         }
         let rejected = batch.enqueue()?;
         if rejected != 0 {
@@ -261,63 +344,234 @@ impl Context {
     // ---- Carrying out ----
 
     /// Tells the pool, unless it knows, that there is something for one more worker to do.
-    fn offer(this: &ContextRef, state: &mut State, after: &mut After) {
-        if !state.offered && !state.queue.is_empty() && state.running.len() < this.limit {
-            state.offered = true;
-            after.kick = this.pool.offer(this.clone());
+    fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
+        let lane = class as usize;
+        if !state.offered[lane]
+            && !state.queues[lane].is_empty()
+            && state.running.len() < this.limit
+            && !Context::leave_to_worker(this, state, class, after)
+        {
+            state.offered[lane] = true;
+            after.kicks.add(this.pool.offer(this.clone(), class));
         }
     }
 
-    /// Takes a request out of the queue, to be carried out and then completed by whoever calls.
-    fn take(&self, state: &mut State) -> Option<Req> {
+    /// Queues requests that may begin.
+    fn release(this: &ContextRef, state: &mut State, mut go: List, after: &mut After) {
+        if go.is_empty() {
+            return;
+        }
+        state.spread(&mut go);
+        Context::offer(this, state, Class::Short, after);
+        Context::offer(this, state, Class::Long, after);
+    }
+
+    /// Whether its caller has been seen to carry its requests out itself.
+    pub fn serves_itself(&self) -> bool {
+        self.serves_itself.load(Relaxed)
+    }
+
+    fn set_prompt(&self, state: &mut State, prompt: u32) {
+        state.prompt = prompt.min(PROMPT_IN_A_ROW);
+        self.serves_itself
+            .store(state.prompt == PROMPT_IN_A_ROW, Relaxed);
+    }
+
+    /// Leaves what was queued to the caller, if it is of the kind that it can do, and the caller
+    /// one who does; the watcher sees to it that nothing stays. False: a worker is wanted.
+    fn leave_to_caller(
+        this: &ContextRef,
+        state: &mut State,
+        batch: &Expected,
+        after: &mut After,
+    ) -> bool {
+        if !batch.all_short {
+            this.set_prompt(state, 0);
+            return false;
+        }
+        state.submitted_ns = monotonic_ns();
+        this.serves_itself()
+            && (batch.all_alone || batch.ns <= WORTH_NS)
+            && Context::list(this, state, after)
+    }
+
+    /// Has the pool's watcher look after the context; false if there is none.
+    fn list(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+        if !state.listed
+            && let Some(kick) = this.pool.list(this.clone())
+        {
+            state.listed = true;
+            after.kicks.add(kick);
+        }
+        state.listed
+    }
+
+    /// What the watcher does for a listed context: should its requests not have moved since the
+    /// last time, the caller is doing something else, and workers are needed. Returns whether it
+    /// stays listed.
+    pub fn look_after(this: &ContextRef, look: Look) -> bool {
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        let moved = state.taken != state.taken_before;
+        state.taken_before = state.taken;
+        let stays = moved && look == Look::Again && state.closed.is_none();
+        if !stays {
+            state.listed = false;
+            if !state.short().is_empty() {
+                this.set_prompt(&mut state, 0);
+                state.stuck = true;
+                Context::offer(this, &mut state, Class::Short, &mut after);
+            }
+        }
+        drop(state);
+        this.finish(after);
+        stays
+    }
+
+    /// Takes the first request out of a queue, if it is `wanted`, to be carried out and then
+    /// completed by whoever calls.
+    fn take_if(
+        &self,
+        state: &mut State,
+        class: Class,
+        wanted: impl FnOnce(&Req) -> bool,
+    ) -> Option<Req> {
         if state.running.len() >= self.limit {
             return None;
         }
-        let req = state.queue.pop()?;
+        let req = state.queues[class as usize].pop_if(wanted)?;
+        state.taken += 1;
         state.running.enter(&req);
         Some(req)
+    }
+
+    /// Takes a request for a worker: not one that would only be in the way of another that runs, or
+    /// of a caller's; then the watcher sees to it that nothing stays.
+    fn take_for_worker(
+        this: &ContextRef,
+        state: &mut State,
+        worker: &Worker,
+        after: &mut After,
+    ) -> Option<Req> {
+        if worker.class() == Class::Long {
+            let req = this.take_if(state, Class::Long, |_| true)?;
+            req.set_worker(worker.slot());
+            return Some(req);
+        }
+        if Context::leave_to_worker(this, state, Class::Short, after) {
+            return None;
+        }
+        // A caller that is asleep does not come.
+        let comes = this.serves_itself() && state.backlog.waiters.is_empty();
+        let others = state.running.len() != 0 || comes;
+        if others
+            && !state.stuck
+            && state.short().first_is(|call| this.habits.alone(call))
+            && Context::list(this, state, after)
+        {
+            return None;
+        }
+        this.take_if(state, Class::Short, |_| true)
+    }
+
+    /// Puts a request that was taken back to where it was, for a worker.
+    fn put_back(this: &ContextRef, req: Req) {
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        this.habits.distrust(req.call());
+        this.set_prompt(&mut state, 0);
+        state.running.leave(&req);
+        state.short().push_front(req);
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(after);
     }
 
     /// Carries requests out, in a worker to which the pool gave this context, until there is
     /// nothing more to do for it or the worker is wanted elsewhere.
     pub fn serve(this: &ContextRef, worker: &mut Worker) {
+        let class = worker.class();
         let mut after = After::new();
         let mut state = this.state.lock();
-        state.offered = false;
-        let mut next = this.take(&mut state);
+        state.offered[class as usize] = false;
+        let mut next = Context::take_for_worker(this, &mut state, worker, &mut after);
         loop {
-            Context::offer(this, &mut state, &mut after);
+            let lonely = state.running.len() == 1;
+            #[cfg(not(loom))]
+            if class == Class::Short
+                && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
+            {
+                (state, after) = Context::hand_over(this, state, after, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut after);
+                continue;
+            }
+            if next.is_some() {
+                Context::offer(this, &mut state, class, &mut after);
+            }
             drop(state);
             this.finish(after);
             let Some(mut req) = next else { return };
-            worker.carry_out(&this.habit, || exec::execute(&mut req));
+            match class {
+                Class::Short => worker.carry_out(&this.habits, &mut req, lonely),
+                Class::Long => worker.carry_out_long(&mut req),
+            }
             after = After::ended(&mut req);
             state = this.state.lock();
-            this.complete(&mut state, req, &mut after);
-            next = if worker.more() {
-                this.take(&mut state)
-            } else {
-                None
-            };
+            Context::complete(this, &mut state, req, &mut after);
+            if worker.was_interrupted() {
+                drop(state);
+                worker.take_interrupt();
+                state = this.state.lock();
+            }
+            // With a limit, one of the other class may have waited for this one.
+            Context::offer(this, &mut state, class.other(), &mut after);
+            next = Context::take_next(this, &mut state, worker, &mut after);
+        }
+    }
+
+    /// Takes another request for a worker, unless that is wanted elsewhere.
+    fn take_next(
+        this: &ContextRef,
+        state: &mut State,
+        worker: &Worker,
+        after: &mut After,
+    ) -> Option<Req> {
+        if worker.more() {
+            Context::take_for_worker(this, state, worker, after)
+        } else {
+            Context::offer(this, state, worker.class(), after);
+            None
         }
     }
 
     /// Publishes the event of a request that was taken.
-    fn complete(&self, state: &mut State, req: Req, after: &mut After) {
+    fn complete(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
         state.running.leave(&req);
-        self.publish(state, req, after);
+        state.stuck = false;
+        Context::publish(this, state, req, after);
     }
 
-    fn publish(&self, state: &mut State, req: Req, after: &mut After) {
-        state.in_flight -= 1;
-        #[cfg(not(loom))]
-        if req.side().is_some_and(|side| side.at_once) {
-            state.at_once -= 1;
+    /// Publishes the event of a request that is on no list any more, and those of what has to be
+    /// cancelled with it.
+    fn publish(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
+        let mut go = List::new();
+        let mut next = Some(req);
+        while let Some(req) = next {
+            state.in_flight -= 1;
+            state.at_once -= u32::from(at_once(&req));
+            next = match req.is_ordered() {
+                true => state.order.ended(&req, &mut go),
+                false => None,
+            };
+            this.ring
+                .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
+            if let Some(req) = &mut next {
+                exec::cancel(req);
+            }
         }
-        self.ring
-            .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
         after.published = true;
-        self.note_end(state, after);
+        this.note_end(state, after);
+        Context::release(this, state, go, after);
     }
 
     /// Tells those who wait for a request to end.
@@ -344,20 +598,105 @@ impl Context {
 
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
     /// of workers. False if there is none.
-    fn carry_out_here(&self, mut wanted: impl FnMut(&Call) -> bool) -> bool {
-        let mut state = self.state.lock();
-        let Some(mut req) = state.queue.remove_first(|_, call| wanted(call)) else {
+    fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        let mut state = this.state.lock();
+        let Some(mut req) = state.take_queued(|_, call| wanted(call)) else {
             return false;
         };
         state.running.enter(&req);
         drop(state);
         shielded(|| exec::execute(&mut req));
         let mut after = After::ended(&mut req);
-        let mut state = self.state.lock();
-        self.complete(&mut state, req, &mut after);
+        let mut state = this.state.lock();
+        Context::complete(this, &mut state, req, &mut after);
         drop(state);
-        self.finish(after);
+        this.finish(after);
         true
+    }
+
+    /// Carries out, in a thread that waits for `need` bytes of events, what it can do as fast as
+    /// any worker, the first of which it has taken. Others may carry out the rest meanwhile.
+    fn carry_out_short<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut req: Req,
+        need: u64,
+        until: u64,
+    ) {
+        let mut now = monotonic_ns();
+        let prompt = if now - state.submitted_ns.min(now) < PROMPT_NS {
+            state.prompt + 1
+        } else {
+            0
+        };
+        this.set_prompt(&mut state, prompt);
+        let rest = if this.habits.alone(req.call()) {
+            now + ALONE_NS
+        } else {
+            0
+        };
+        let mut shield = None;
+        loop {
+            let lonely = state.running.len() == 1;
+            drop(state);
+            let is_file = this.habits.is_file(req.call(), now);
+            if is_file && habit::writes(req.call()) {
+                shield.get_or_insert_with(Shield::new);
+            }
+            if is_file {
+                now = this.habits.carry_out(&mut req, false, lonely, now);
+            }
+            if !is_file || req.res() == -i64::from(libc::EINTR) {
+                // It is a worker's, which nothing interrupts.
+                return Context::put_back(this, req);
+            }
+            if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
+                shield.take_back();
+            }
+            let was_nop = req.call().nr == IOCB2_NOP;
+            let mut after = After::ended(&mut req);
+            state = this.state.lock();
+            Context::complete(this, &mut state, req, &mut after);
+            if until != NEVER && now < until && was_nop {
+                now = monotonic_ns();
+            }
+            let enough = this.ring.available(&state.backlog) >= need && now >= rest || now >= until;
+            let next = if enough {
+                None
+            } else {
+                this.take_short(&mut state)
+            };
+            if next.is_none() && !state.listed {
+                Context::offer(this, &mut state, Class::Short, &mut after);
+            }
+            Context::offer(this, &mut state, Class::Long, &mut after);
+            drop(state);
+            this.finish(after);
+            match next {
+                Some(next) => req = next,
+                None => return,
+            }
+            state = this.state.lock();
+        }
+    }
+
+    /// What is to be expected of a request that a caller can carry out as well as a worker. One that
+    /// asks for something of a worker's has to have one.
+    fn short(&self, req: &Req) -> Option<Short> {
+        let bound = req.bound();
+        if bound.has(IOCB_ATTR_IOPRIO) || bound.has(IOCB_ATTR_WORKER) {
+            return None;
+        }
+        self.habits.short(req.call())
+    }
+
+    /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
+    /// or, if nothing else is under way, one that the kernel would have had done in io_submit().
+    fn take_short(&self, state: &mut State) -> Option<Req> {
+        let nothing_runs = state.running.len() == 0;
+        self.take_if(state, Class::Short, |req| {
+            self.short(req).is_some() || nothing_runs && at_once(req)
+        })
     }
 
     // ---- Reaping ----
@@ -365,7 +704,7 @@ impl Context {
     /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
     /// up. `mask` is the caller's signal mask while it waits.
     pub fn get_events(
-        &self,
+        this: &ContextRef,
         min: usize,
         out: &mut Out,
         deadline: Deadline,
@@ -377,27 +716,27 @@ impl Context {
             mask.is_some_and(|mask| sleep_in_poll(None, 0, mask) == Waited::Interrupted);
         let mut sleeper: Option<Sleeper> = None;
         loop {
-            let enough = match self.reap_ring(out) {
-                Reaped::Empty => out.len() >= min && !self.ring.overflowing(),
+            let enough = match this.ring.reap(out) {
+                Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
                 Reaped::NoRoom => sleeper.is_none() && out.len() != 0,
                 _ => false,
             };
             let nothing = out.len() == 0;
-            if enough && !(nothing && (interrupted || self.pool.short_of_threads())) {
+            if enough && !(nothing && (interrupted || this.pool.short_of_threads())) {
                 return Ok(out.len());
             }
             let mut after = After::new();
-            let mut state = self.state.lock();
+            let mut state = this.state.lock();
             let State {
                 backlog,
                 slabs,
                 closed,
                 ..
             } = &mut *state;
-            let end = match self.ring.collect(backlog, slabs, out) {
+            let end = match this.ring.collect(backlog, slabs, out) {
                 Reaped::NoRoom => Some(Errno::ENOBUFS),
                 Reaped::Corrupt => {
-                    self.ring.reset(backlog);
+                    this.ring.reset(backlog);
                     Some(Errno::EIO)
                 }
                 #[cfg(not(loom))]
@@ -407,16 +746,20 @@ impl Context {
                 _ => None,
             };
             let over = end.is_some() || out.len() >= min || deadline.passed();
-            if over && end.is_none() && out.len() == 0 && self.pool.short_of_threads() {
+            if over && end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
                 // Who asks again and again and never waits has to help, too.
                 drop(state);
-                if self.carry_out_here(exec::is_ready) {
+                if Context::carry_out_here(this, exec::is_ready) {
                     continue;
                 }
                 return Ok(0);
             }
             if !over {
                 let need = (min - out.len()) as u64;
+                if let Some(req) = this.take_short(&mut state) {
+                    Context::carry_out_short(this, state, req, need, deadline.ns());
+                    continue;
+                }
                 let sleeper = match &mut sleeper {
                     Some(sleeper) => sleeper,
                     None => {
@@ -426,17 +769,17 @@ impl Context {
                         continue;
                     }
                 };
-                backlog.waiters.enter(&sleeper.waiter, need);
+                state.backlog.waiters.enter(&sleeper.waiter, need);
                 drop(state);
-                interrupted = self.sleep(sleeper, &deadline, mask) == Waited::Interrupted;
+                interrupted = Context::sleep(this, sleeper, &deadline, mask) == Waited::Interrupted;
                 continue;
             }
             if sleeper.is_some() {
                 // We may have been woken for events that we leave behind: they are for the next.
-                self.ring.wake(backlog, &mut after.wakes);
+                this.ring.wake(&mut state.backlog, &mut after.wakes);
             }
             drop(state);
-            self.finish(after);
+            this.finish(after);
             return match end {
                 Some(errno) if out.len() == 0 => Err(errno),
                 _ => Ok(out.len()),
@@ -444,27 +787,30 @@ impl Context {
         }
     }
 
-    /// Reaps without the lock, as far as it goes.
-    fn reap_ring(&self, out: &mut Out) -> Reaped {
-        self.ring.reap(out)
-    }
-
     /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
     /// the waiter is off the list.
-    fn sleep(&self, sleeper: &Sleeper, deadline: &Deadline, mask: Option<&SigSet>) -> Waited {
+    fn sleep(
+        this: &ContextRef,
+        sleeper: &Sleeper,
+        deadline: &Deadline,
+        mask: Option<&SigSet>,
+    ) -> Waited {
         let waiter = &sleeper.waiter;
         let mut until = deadline.ns();
-        if self.pool.short_of_threads() {
+        if this.pool.short_of_threads() {
             // Perhaps nobody else comes to carry them out.
-            self.pool.retry();
-            while !waiter.woken() && !deadline.passed() && self.carry_out_here(exec::is_ready) {}
+            this.pool.retry();
+            while !waiter.woken()
+                && !deadline.passed()
+                && Context::carry_out_here(this, exec::is_ready)
+            {}
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let waited = match mask {
             Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
             None => waiter.park(until),
         };
-        if !self.state.lock().backlog.waiters.leave(waiter) {
+        if !this.state.lock().backlog.waiters.leave(waiter) {
             while !waiter.woken() {
                 waiter.park(NEVER);
             }
@@ -481,88 +827,129 @@ impl Context {
 
     // ---- Cancelling, ending ----
 
-    /// Takes the oldest queued request with that `data` out.
-    pub fn cancel(&self, data: u64) -> Result<()> {
+    /// Takes a queued request with that `data` out; or interrupts one that runs, if it can be.
+    pub fn cancel(this: &ContextRef, data: u64) -> Result<()> {
         let mut after = After::new();
-        let mut state = self.state.lock();
-        let Some(mut req) = state.queue.remove_first(|queued, _| queued == data) else {
-            let running = state.running.any(|running, _| running == data);
-            return Err(if running {
-                Errno::EALREADY
-            } else {
-                Errno::ENOENT
-            });
+        let mut state = this.state.lock();
+        let mut go = List::new();
+        let mut req = state.take_queued(|queued, _| queued == data);
+        if req.is_none()
+            && let Some(held) = state.order.held.search(|held, _| held == data)
+        {
+            req = Some(state.order.take(held, &mut go));
+        }
+        let Some(mut req) = req else {
+            return this.interrupt(&state, data);
         };
         exec::cancel(&mut req);
-        self.publish(&mut state, req, &mut after);
+        Context::publish(this, &mut state, req, &mut after);
+        Context::release(this, &mut state, go, &mut after);
         drop(state);
-        self.finish(after);
+        this.finish(after);
         Ok(())
+    }
+
+    /// Interrupts a running request with that `data`.
+    fn interrupt(&self, state: &State, data: u64) -> Result<()> {
+        let mut result = Err(Errno::ENOENT);
+        state.running.each_worker(|running, worker| {
+            if running == data {
+                result = match worker {
+                    Some(worker) if self.pool.interrupt(worker) => Ok(()),
+                    _ => Err(Errno::EALREADY),
+                };
+            }
+            result.is_ok()
+        });
+        result
     }
 
     /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
     /// context any more; those who had found it before may still be inside.
-    pub fn close(&self) {
+    pub fn close(this: &ContextRef) {
         let mut after = After::new();
-        let mut state = self.state.lock();
+        let mut state = this.state.lock();
         state.closed = Some(Closed::Destroyed);
         // What io_submit() has accepted is carried out, as with the kernel.
-        while self.ring.ring2().is_some()
-            && let Some(mut req) = state.queue.pop()
-        {
-            exec::cancel(&mut req);
-            self.publish(&mut state, req, &mut after);
+        if this.ring.ring2().is_some() {
+            while let Some(mut req) = state.take_any() {
+                exec::cancel(&mut req);
+                Context::publish(this, &mut state, req, &mut after);
+            }
+            state.running.each_worker(|_, worker| {
+                if let Some(worker) = worker {
+                    this.pool.interrupt(worker);
+                }
+                false
+            });
         }
         state.backlog.waiters.take_all(&mut after.wakes);
         drop(state);
-        self.finish(after);
-        if self.ring.ring2().is_some() {
-            self.wait_until_idle();
+        this.finish(after);
+        if this.ring.ring2().is_some() {
+            Context::wait_until_idle(this);
         }
     }
 
     /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
-    pub fn wait_until_idle(&self) {
-        while self.pool.short_of_threads() && self.carry_out_here(|_| true) {}
-        self.wait_for_end(|state| state.in_flight == 0);
+    pub fn wait_until_idle(this: &ContextRef) {
+        while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
+        this.wait_for_end(|state| state.in_flight == 0);
     }
 
     /// Sees to it, at the end of the process, that what was accepted and is for files is carried
     /// out. What waits for something else would perhaps wait for ever: it ends with the process.
     #[cfg(not(loom))]
-    pub fn drain(&self) {
+    pub fn drain(this: &ContextRef) {
         // exit() may have been called by a signal handler, in a thread that has the lock: then it
         // never comes free.
-        let Some(mut state) = self.state.try_lock_for(EXIT_PATIENCE_NS) else {
+        let Some(mut state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
             return;
         };
         state.closed.get_or_insert(Closed::Exiting);
-        // In one pass: a queue may be long.
-        let mut queue = std::mem::replace(&mut state.queue, List::new());
-        while let Some(req) = queue.pop() {
-            if exec::is_on_file(req.call()) {
-                state.queue.push(req);
-            } else {
-                state.left.push(req);
+        loop {
+            // In one pass: a queue may be long.
+            for lane in 0..state.queues.len() {
+                let mut queue = std::mem::replace(&mut state.queues[lane], List::new());
+                while let Some(req) = queue.pop() {
+                    if exec::is_on_file(req.call()) {
+                        state.queues[lane].push(req);
+                    } else {
+                        state.left.push(req);
+                    }
+                }
+            }
+            drop(state);
+            while Context::carry_out_here(this, |_| true) {}
+            this.wait_for_files();
+            // What was held for these may have been released.
+            state = this.state.lock();
+            if state.queues.iter().all(List::is_empty) {
+                return;
             }
         }
-        drop(state);
-        while self.carry_out_here(|_| true) {}
-        self.wait_for_files();
     }
 
     /// Sees to it that what has been accepted and is for files is carried out, while the context
     /// stays open.
     #[cfg(not(loom))]
-    pub fn flush(&self) {
-        while self.carry_out_here(exec::is_on_file) {}
-        self.wait_for_files();
+    pub fn flush(this: &ContextRef) {
+        while Context::carry_out_here(this, exec::is_on_file) {}
+        this.wait_for_files();
     }
 
     #[cfg(not(loom))]
     fn wait_for_files(&self) {
         self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
     }
+}
+
+/// Whether the kernel would have completed the request in io_submit().
+fn at_once(_req: &Req) -> bool {
+    #[cfg(loom)]
+    return false;
+    #[cfg(not(loom))]
+    _req.side().is_some_and(|side| side.at_once)
 }
 
 /// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the
@@ -629,6 +1016,100 @@ impl Deadline {
     }
 }
 
+#[cfg(loom)]
+impl Context {
+    fn leave_to_worker(_: &ContextRef, _: &mut State, _: Class, _: &mut After) -> bool {
+        false
+    }
+}
+
+/// Requests that the kernel carries out (see [`crate::kaio`]).
+#[cfg(not(loom))]
+impl Context {
+    /// Whether the kernel is to carry out a request that was taken.
+    fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
+        // One alone is done sooner by the worker that has it.
+        (state.running.len() > 1 || !state.short().is_empty())
+            && kaio::takes(req)
+            && self.habits.is_for_kernel(req.call())
+            && global().is_some_and(|global| global.kaio.room() != 0)
+    }
+
+    /// Whether what is queued may be left to a worker that is handing requests like it over, and will
+    /// look again at once; the watcher sees to it that nothing stays, should that one be kept.
+    fn leave_to_worker(
+        this: &ContextRef,
+        state: &mut State,
+        class: Class,
+        after: &mut After,
+    ) -> bool {
+        class == Class::Short
+            && state.handing_over != 0
+            && !state.stuck
+            && state.short().first_is(|call| this.habits.is_slow(call))
+            && Context::list(this, state, after)
+    }
+
+    /// Hands a request that was taken over to the kernel, and those with it that are like it.
+    fn hand_over<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut after: After,
+        worker: &mut Worker,
+        first: Req,
+    ) -> (Guard<'a, State>, After) {
+        let call = *first.call();
+        let mut batch = kaio::Batch::new();
+        batch.push(first);
+        while !batch.is_full()
+            && let Some(req) = this.take_if(&mut state, Class::Short, |req| {
+                req.call().args[0] == call.args[0] && kaio::takes(req)
+            })
+        {
+            batch.push(req);
+        }
+        state.handing_over += 1;
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(after);
+        let refused = match global() {
+            Some(global) if this.habits.is_slow_now(&call) => {
+                worker.hand_over(this, &global.kaio, &mut batch)
+            }
+            _ => true,
+        };
+        let mut state = this.state.lock();
+        state.handing_over -= 1;
+        if refused {
+            this.habits.not_for_kernel(&call);
+        }
+        while let Some(req) = batch.pop() {
+            state.running.leave(&req);
+            state.short().push_front(req);
+        }
+        (state, After::new())
+    }
+
+    /// Publishes the events of requests that the kernel has carried out.
+    pub fn complete_all(this: &ContextRef, mut requests: ArrayVec<Req, { kaio::REAPED }>) {
+        let tells: ArrayVec<FileRef, { kaio::REAPED }> = requests
+            .iter_mut()
+            .filter_map(libaio::request::ended)
+            .collect();
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        for req in requests {
+            Context::complete(this, &mut state, req, &mut after);
+        }
+        // With a limit, others may have waited for these.
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        Context::offer(this, &mut state, Class::Long, &mut after);
+        drop(state);
+        this.finish(after);
+        tells.iter().for_each(libaio::request::tell);
+    }
+}
+
 /// What only contexts of io_setup() need.
 #[cfg(not(loom))]
 impl Context {
@@ -642,20 +1123,10 @@ impl Context {
             pool,
             max_requests: u32::MAX,
             limit: u32::MAX,
-            habit: Habit::new(),
+            habits: Habits::new(),
+            serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            state: Lock::new(State {
-                queue: List::new(),
-                running: Running::new(),
-                in_flight: 0,
-                offered: false,
-                closed: None,
-                watchers: 0,
-                at_once: 0,
-                left: List::new(),
-                backlog: Backlog::new(0),
-                slabs: Slabs::new(),
-            }),
+            state: Lock::new(State::new(Backlog::new(0))),
         })
     }
 
@@ -677,45 +1148,13 @@ impl Context {
         nr.min(ready + state.at_once as usize)
     }
 
-    /// A caller is about to wait for `min` bytes of events. If what it waits for has not been
-    /// begun, and would have been done in its io_submit() by the kernel, it does it itself instead
-    /// of sleeping until another thread has.
-    pub fn help(&self, min: usize, deadline: &Deadline) {
-        if let Deadline::At(ns) = *deadline
-            && ns < monotonic_ns() + HELP_AT_LEAST_NS
-        {
-            return;
-        }
-        loop {
-            let mut state = self.state.lock();
-            let Some(ring) = self.ring.legacy() else {
-                return;
-            };
-            if state.running.len() != 0 || ring.available(&state.backlog) >= min as u64 {
-                return;
-            }
-            let at_once = |req: &Req| req.side().is_some_and(|side| side.at_once);
-            let Some(mut req) = state.queue.pop_if(at_once) else {
-                return;
-            };
-            state.running.enter(&req);
-            drop(state);
-            shielded(|| exec::execute(&mut req));
-            let mut after = After::ended(&mut req);
-            let mut state = self.state.lock();
-            self.complete(&mut state, req, &mut after);
-            drop(state);
-            self.finish(after);
-        }
-    }
-
     /// Publishes a request that was in flight but not running here.
-    pub fn complete_elsewhere(&self, mut req: Req) {
+    pub fn complete_elsewhere(this: &ContextRef, mut req: Req) {
         let mut after = After::ended(&mut req);
-        let mut state = self.state.lock();
-        self.publish(&mut state, req, &mut after);
+        let mut state = this.state.lock();
+        Context::publish(this, &mut state, req, &mut after);
         drop(state);
-        self.finish(after);
+        this.finish(after);
     }
 }
 
@@ -728,9 +1167,37 @@ pub struct Batch<'a> {
     room: usize,
     requests: List,
     len: usize,
+    expected: Expected,
     /// Of the requests, those that the kernel would complete at once.
     #[cfg(not(loom))]
     at_once: u32,
+}
+
+/// What the requests of a submit are expected to be like.
+struct Expected {
+    all_short: bool,
+    all_alone: bool,
+    ns: u64,
+}
+
+impl Expected {
+    fn nothing() -> Expected {
+        Expected {
+            all_short: true,
+            all_alone: true,
+            ns: 0,
+        }
+    }
+
+    fn add(&mut self, short: Option<Short>) {
+        match short {
+            None => self.all_short = false,
+            Some(Short { ns, alone }) => {
+                self.all_alone &= alone;
+                self.ns += u64::from(ns);
+            }
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -738,25 +1205,26 @@ impl<'a> Batch<'a> {
         let mut state = context.state.lock();
         state.check_open()?;
         let room = context.room(&state);
-        let mut small = FreeList::new(Class::Small);
-        small.take_from(&mut state.slabs.of(Class::Small).free, wanted.min(room));
+        let mut small = FreeList::new(Size::Small);
+        small.take_from(&mut state.slabs.of(Size::Small).free, wanted.min(room));
         Ok(Batch {
             context,
             small,
             room,
             requests: List::new(),
             len: 0,
+            expected: Expected::nothing(),
             #[cfg(not(loom))]
             at_once: 0,
         })
     }
 
     /// A place for one more request; None if there is no room, or no memory.
-    pub fn slot(&mut self, class: Class) -> Option<FreeSlot> {
+    pub fn slot(&mut self, class: Size) -> Option<FreeSlot> {
         if self.len == self.room {
             return None;
         }
-        if class == Class::Small
+        if class == Size::Small
             && let Some(slot) = self.small.take()
         {
             return Some(slot);
@@ -775,18 +1243,42 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// One more request, for the queue.
+    fn push(&mut self, req: Req) {
+        self.expected.add(self.context.short(&req));
+        self.requests.push(req);
+        self.len += 1;
+    }
+
+    /// Gives the places back that were not used.
+    fn give_back(&mut self, state: &mut State) {
+        let unused = self.small.len();
+        let free = &mut state.slabs.of(Size::Small).free;
+        free.take_from(&mut self.small, unused);
+    }
+
+    fn hand_over(&mut self, state: &mut State, after: &mut After) {
+        after.queued = true;
+        let mut go = List::new();
+        if self.context.ring.ring2().is_some() {
+            state.order.admit(&mut self.requests, &mut go);
+        } else {
+            go.append(&mut self.requests);
+        }
+        state.spread(&mut go);
+        if !Context::leave_to_caller(self.context, state, &self.expected, after) {
+            Context::offer(self.context, state, Class::Short, after);
+        }
+        Context::offer(self.context, state, Class::Long, after);
+    }
+
     /// Queues what was built, as far as there still is room, and gives back what was not used.
     /// Returns the bytes of the records that were not accepted.
     fn enqueue(mut self) -> Result<usize> {
         let mut after = After::new();
         let mut rejected = 0;
         let mut state = self.context.state.lock();
-        let unused = self.small.len();
-        state
-            .slabs
-            .of(Class::Small)
-            .free
-            .take_from(&mut self.small, unused);
+        self.give_back(&mut state);
         let open = state.check_open();
         let room = if open.is_ok() {
             self.context.room(&state)
@@ -806,9 +1298,7 @@ impl<'a> Batch<'a> {
             self.context
                 .ring
                 .accepted(&mut state.backlog, self.len as u64);
-            state.queue.append(&mut self.requests);
-            after.queued = true;
-            Context::offer(self.context, &mut state, &mut after);
+            self.hand_over(&mut state, &mut after);
         }
         drop(state);
         self.context.finish(after);
@@ -834,9 +1324,8 @@ impl<'a> Batch<'a> {
 
     /// One more request, for the pool.
     pub fn queue(&mut self, req: Req) {
-        self.at_once += u32::from(req.side().is_some_and(|side| side.at_once));
-        self.requests.push(req);
-        self.len += 1;
+        self.at_once += u32::from(at_once(&req));
+        self.push(req);
     }
 
     /// One more request, that somebody else completes.
@@ -848,18 +1337,11 @@ impl<'a> Batch<'a> {
     pub fn enqueue_reserved(mut self) {
         let mut after = After::new();
         let mut state = self.context.state.lock();
-        let unused = self.small.len();
-        state
-            .slabs
-            .of(Class::Small)
-            .free
-            .take_from(&mut self.small, unused);
+        self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
         if !self.requests.is_empty() {
-            state.queue.append(&mut self.requests);
-            after.queued = true;
-            Context::offer(self.context, &mut state, &mut after);
+            self.hand_over(&mut state, &mut after);
         }
         self.context.note_end(&state, &mut after);
         drop(state);

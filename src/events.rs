@@ -63,6 +63,15 @@ impl Events {
         }
     }
 
+    /// Bytes of events that wait to be reaped.
+    pub fn available(&self, backlog: &Backlog) -> u64 {
+        match self {
+            Events::Ring2(ring) => ring.available(backlog),
+            #[cfg(not(loom))]
+            Events::Legacy(ring) => ring.available(backlog),
+        }
+    }
+
     pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
         match self {
             Events::Ring2(ring) => ring.wake(backlog, wakes),

@@ -1,16 +1,30 @@
 //! Carrying a request out: which system calls are made, and making one.
 
-use crate::abi::{IOCB2_NOP, iocb2};
-use crate::attr::{self, Step, SubmitClock};
+use crate::abi::{IOCB_ATTR_LINK, IOCB2_NOP, iocb2};
+use crate::attr::{self, SubmitClock};
+use crate::carrier;
+#[cfg(not(loom))]
+use crate::interrupt;
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs};
 use crate::ring::Out;
-use crate::sys::{Result, poll_now, read_memory};
+use crate::sys::{Result, file_mode, file_type, poll_now, read_memory};
+use crate::syscalls::{self, Class, Files};
 use libc::{ECANCELED, ENOSYS, c_long};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
 /// Whether this system call is carried. The others complete with -ENOSYS and are never made.
-fn carried(nr: u32) -> bool {
+#[inline]
+fn is_carried(call: &Call) -> bool {
+    is_well_trodden(call.nr)
+        || call.nr == IOCB2_NOP
+        || syscalls::class(call.nr, &call.args).is_some()
+}
+
+/// Those that are carried whatever their arguments, and that most requests are: the table need not
+/// be asked.
+#[inline]
+fn is_well_trodden(nr: u32) -> bool {
     matches!(
         c_long::from(nr),
         libc::SYS_pread64
@@ -21,33 +35,59 @@ fn carried(nr: u32) -> bool {
             | libc::SYS_pwritev2
             | libc::SYS_fsync
             | libc::SYS_fdatasync
-            | libc::SYS_sync_file_range
-            | libc::SYS_fallocate
     )
+}
+
+/// How the request is to be carried. One that is not carried takes no time.
+#[inline]
+pub fn class(call: &Call) -> Class {
+    match c_long::from(call.nr) {
+        libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_fsync | libc::SYS_fdatasync => {
+            Class::Short
+        }
+        _ if call.nr == IOCB2_NOP => Class::Short,
+        _ => syscalls::class(call.nr, &call.args).unwrap_or(Class::Short),
+    }
 }
 
 /// Carries the request out in this thread and fills in its event. Changes errno.
 pub fn execute(req: &mut Req) {
+    execute_by(req, make);
+}
+
+/// The same in a worker that can be interrupted meanwhile.
+#[cfg(not(loom))]
+pub fn execute_interruptibly(req: &mut Req) {
+    execute_by(req, make_interruptibly);
+}
+
+fn execute_by(req: &mut Req, make: fn(&Call) -> i64) {
     let call = *req.call();
     #[cfg(not(loom))]
     if req.side().is_some() {
-        return crate::libaio::request::execute(req, || system_call(&call));
+        carrier::settle();
+        return crate::libaio::request::execute(req, || make(&call));
     }
     let not_made = match req.refused() {
-        0 if call.nr != IOCB2_NOP && !carried(call.nr) => -ENOSYS,
+        0 if !is_carried(&call) => -ENOSYS,
         refused => refused,
     };
     if not_made != 0 {
         return skip(req, not_made);
     }
-    attr::tell(req, Step::Begins);
-    let res = if call.nr == IOCB2_NOP {
-        0
-    } else {
-        system_call(&call)
-    };
-    attr::tell(req, Step::Ended);
-    req.set_res(res);
+    if req.bound().is_none() {
+        carrier::settle();
+        return req.set_res(make(&call));
+    }
+    match attr::carry_out(req, &call, make) {
+        Ok(res) => {
+            req.set_res(res);
+            if req.bound().has(IOCB_ATTR_LINK) && !is_full(&call, res) {
+                req.set_short();
+            }
+        }
+        Err(errno) => skip(req, -(errno as i32)),
+    }
 }
 
 /// Fills in the event of a request that is taken out before it has begun.
@@ -56,14 +96,77 @@ pub fn cancel(req: &mut Req) {
 }
 
 fn skip(req: &mut Req, res: i32) {
-    attr::tell(req, Step::Skipped);
+    attr::skip(req);
     req.set_res(i64::from(res));
 }
 
+fn make(call: &Call) -> i64 {
+    match call.nr {
+        IOCB2_NOP => 0,
+        _ => system_call(call),
+    }
+}
+
+#[cfg(not(loom))]
+fn make_interruptibly(call: &Call) -> i64 {
+    match (call.nr, carrier::interrupt_flag()) {
+        (IOCB2_NOP, _) | (_, None) => make(call),
+        #[cfg(aio2_fuzz)]
+        (_, Some(_)) => system_call(call),
+        #[cfg(not(aio2_fuzz))]
+        (_, Some(flag)) => interrupt::system_call(call, flag),
+    }
+}
+
+/// Whether a read or write that returned `res` has moved every byte that it was asked for.
+fn is_full(call: &Call, res: i64) -> bool {
+    let asked = match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_write | libc::SYS_pread64 | libc::SYS_pwrite64 => {
+            call.args[2] as usize
+        }
+        libc::SYS_readv
+        | libc::SYS_writev
+        | libc::SYS_preadv
+        | libc::SYS_pwritev
+        | libc::SYS_preadv2
+        | libc::SYS_pwritev2 => match vectors_bytes(call) {
+            Some(bytes) => bytes,
+            None => return false,
+        },
+        _ => return true,
+    };
+    res >= 0 && res as usize == asked
+}
+
+/// What the buffers of a vector call have room for together; None if they cannot be read.
+fn vectors_bytes(call: &Call) -> Option<usize> {
+    let mut total = 0usize;
+    for i in 0..call.args[2] as usize {
+        let mut vector = [0; size_of::<libc::iovec>()];
+        let at = (call.args[1] as usize).wrapping_add(i * vector.len());
+        read_memory(at, &mut vector).ok()?;
+        let len = usize::from_ne_bytes(std::array::from_fn(|i| vector[8 + i]));
+        total = total.saturating_add(len);
+    }
+    Some(total)
+}
+
+/// Under the fuzzer no call is made: what it makes up would be for real.
+#[cfg(aio2_fuzz)]
+fn system_call(call: &Call) -> i64 {
+    let mixed = call
+        .args
+        .iter()
+        .fold(u64::from(call.nr), |sum, arg| sum.rotate_left(7) ^ arg);
+    // Lengths, and errors.
+    (mixed % 8192) as i64 - 100
+}
+
+#[cfg(not(aio2_fuzz))]
 fn system_call(call: &Call) -> i64 {
     let [a, b, c, d, e, f] = call.args;
-    // SAFETY: the calls that are carried reach memory through their arguments alone, which the
-    // kernel checks, and which are the caller's to keep valid (the contract).
+    // SAFETY: what is carried does to the program what the program may do to itself by the same
+    // call (`syscalls` has the rules), and memory that it names is the caller's to keep valid.
     let res = unsafe { libc::syscall(c_long::from(call.nr), a, b, c, d, e, f) };
     if res == -1 {
         -(Errno::last_raw() as i64)
@@ -81,7 +184,7 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     // SAFETY: the caller's promise.
     let record = unsafe {
         let bytes = (&raw const (*iocb).bytes).read_volatile() as usize;
-        Record::read(iocb.cast(), bytes, &SubmitClock::new(), &mut scratch)
+        Record::read(iocb.cast(), bytes, &SubmitClock::alone(), &mut scratch)
             .map_err(|_| Errno::EINVAL)?
     };
     if !out.fits(record.event_bytes()) {
@@ -100,16 +203,36 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
 /// Whether a request would be done without waiting for somebody else. May say no where the answer
 /// is yes.
 pub fn is_ready(call: &Call) -> bool {
-    let Some(fd) = descriptor(call) else {
-        return true;
-    };
+    match syscalls::class(call.nr, &call.args) {
+        // A no-op, or one that is refused.
+        None | Some(Class::Short) => true,
+        Some(Class::Long) => ends_by_itself(call) || is_ready_now(call),
+    }
+}
+
+/// Whether one that may wait for somebody else has nobody to wait for, because it is about files.
+fn ends_by_itself(call: &Call) -> bool {
+    let fd = |arg: usize| call.args[arg] as RawFd;
+    match syscalls::files(call.nr) {
+        Files::Nothing => false,
+        Files::Changes => true,
+        Files::FirstArg => is_file(fd(0)),
+        Files::TwoArgs => is_file(fd(0)) && is_file(fd(1)),
+        Files::Opens => leads_to_file(call),
+    }
+}
+
+/// Whether a read or a write can be done now, with a pipe, say.
+fn is_ready_now(call: &Call) -> bool {
+    let fd = call.args[0] as RawFd;
     match c_long::from(call.nr) {
-        _ if is_on_file(call) => true,
-        libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
+        libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
         // What a pipe takes in one piece if it takes anything.
-        libc::SYS_pwritev2 => poll_now(fd, libc::POLLOUT) && is_short_write(call),
-        // The others fail at once on what is no file.
-        _ => true,
+        libc::SYS_write => poll_now(fd, libc::POLLOUT) && call.args[2] <= libc::PIPE_BUF as u64,
+        libc::SYS_writev | libc::SYS_pwritev2 => {
+            poll_now(fd, libc::POLLOUT) && is_short_write(call)
+        }
+        _ => false,
     }
 }
 
@@ -130,29 +253,65 @@ fn is_short_write(call: &Call) -> bool {
             <= libc::PIPE_BUF
 }
 
-/// The descriptor that a request works on; None for a request that needs none.
-fn descriptor(call: &Call) -> Option<RawFd> {
-    (call.nr != IOCB2_NOP).then_some(call.args[0] as RawFd)
+/// Whether it reads or writes files, or changes a file system, and so ends, sooner or later, by
+/// itself: the end of the process waits for it.
+pub fn is_on_file(call: &Call) -> bool {
+    let counts = match syscalls::files(call.nr) {
+        Files::Opens => open_flags(call) & (libc::O_CREAT | libc::O_TRUNC) != 0,
+        _ => true,
+    };
+    counts && ends_by_itself(call) && is_carried(call)
 }
 
-/// Whether it works on a regular file or a block device: it ends, sooner or later, by itself.
-pub fn is_on_file(call: &Call) -> bool {
-    let Some(fd) = descriptor(call) else {
-        return false;
+/// A regular file or a block device.
+fn is_file(fd: RawFd) -> bool {
+    matches!(file_type(fd), libc::S_IFREG | libc::S_IFBLK)
+}
+
+/// Whether what is opened is no pipe, terminal or other thing that makes its opener wait. What is
+/// not there does not.
+fn leads_to_file(call: &Call) -> bool {
+    let (at, path) = match c_long::from(call.nr) {
+        libc::SYS_openat | libc::SYS_openat2 => (call.args[0] as RawFd, call.args[1]),
+        _ => (libc::AT_FDCWD, call.args[0]),
     };
-    let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: an empty path and buffers of ours, which are valid as zeros if the calls should fail.
-    let mode = unsafe {
-        match libc::statx(fd, c"".as_ptr(), flags, libc::STATX_TYPE, stat.as_mut_ptr()) {
-            0 => u32::from(stat.assume_init().stx_mode),
-            // A sandbox that does not know the call.
-            _ => {
-                let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-                libc::fstat(fd, stat.as_mut_ptr());
-                stat.assume_init().st_mode
+    match file_mode(at, path, 0) {
+        Ok(mode) => matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP | Errno::EFAULT) => true,
+        Err(_) => false,
+    }
+}
+
+/// O_* of a call that opens.
+fn open_flags(call: &Call) -> libc::c_int {
+    match c_long::from(call.nr) {
+        libc::SYS_openat => call.args[2] as libc::c_int,
+        libc::SYS_openat2 => {
+            let mut flags = [0; 8];
+            match read_memory(call.args[2] as usize, &mut flags) {
+                Ok(()) => u64::from_ne_bytes(flags) as libc::c_int,
+                Err(_) => 0,
             }
         }
-    };
-    matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFBLK)
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => call.args[1] as libc::c_int,
+        // creat
+        _ => libc::O_CREAT | libc::O_TRUNC,
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_carries_what_need_not_be_asked() {
+        let trodden: Vec<u32> = (0..1024).filter(|&nr| is_well_trodden(nr)).collect();
+        assert_eq!(trodden.len(), 8);
+        for nr in trodden {
+            for args in [[0; 6], [u64::MAX; 6]] {
+                assert!(syscalls::class(nr, &args).is_some(), "{nr}");
+            }
+        }
+    }
 }

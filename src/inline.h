@@ -171,6 +171,43 @@ static inline ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, 
 }
 
 /*
+ * Looks at the oldest event where it is, in the ring, without copying it: *event points to it, attribute returns
+ * included, until io_ring2_consume() gives its place back. Returns its bytes; 0, if the ring is empty (as with
+ * io_ring2_reap(), io_ring2_overflowed() then says whether to call io_getevents2()); -EIO if the ring is corrupt.
+ *
+ * For a context with ONE consumer: from peek to consume no other thread may take events of this context, neither
+ * with these two nor with io_ring2_reap(), io_getevents2() or io_pgetevents2(). Another could give the place back, and
+ * the library write over what is being looked at.
+ */
+static inline ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
+{
+    const char *data = (const char *)ctx + ctx->header_bytes;
+    /* Relaxed: only the one consumer, who is the caller, moves it. */
+    uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
+    /* Acquire: pairs with the library's release of tail, behind which the record is written. */
+    uint32_t tail = __atomic_load_n(&ctx->tail, __ATOMIC_ACQUIRE);
+    const struct io_event2 *oldest = (const struct io_event2 *)(const void *)(data + (head & (ctx->ring_bytes - 1)));
+    uint32_t used = tail - head;
+
+    if (used == 0)
+        return 0;
+    if (used > ctx->ring_bytes || (head & 7) != 0 || oldest->bytes < sizeof(*oldest) || oldest->bytes > used ||
+        (oldest->bytes & 7) != 0)
+        return -EIO;
+    *event = oldest; /* contiguous also across the end: the area is mapped twice */
+    return (ssize_t)oldest->bytes;
+}
+
+/* Gives the place of the oldest event back, which io_ring2_peek() has said to have that many bytes. */
+static inline void io_ring2_consume(io_context2_t ctx, ssize_t bytes)
+{
+    uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
+
+    /* Release: we are done with the record before the library may write over it. */
+    __atomic_store_n(&ctx->head, head + (uint32_t)bytes, __ATOMIC_RELEASE);
+}
+
+/*
  * Whether a reaper that found the ring empty has to call io_getevents2(): events wait on the
  * overflow list, or arrived in the ring in between.
  */

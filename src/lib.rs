@@ -21,13 +21,20 @@ pub mod abi;
 mod attr;
 #[cfg(not(loom))]
 pub mod capi;
+mod carrier;
 mod context;
 mod events;
 mod exec;
+mod habit;
 mod hooks;
+#[cfg(not(loom))]
+mod interrupt;
+#[cfg(not(loom))]
+mod kaio;
 #[cfg(not(loom))]
 mod libaio;
 mod notify;
+mod order;
 mod pool;
 #[cfg(not(loom))]
 mod process;
@@ -39,10 +46,7 @@ mod registry;
 mod request;
 mod ring;
 mod sync;
-// What may be carried once running requests can be interrupted: decided and tested for every system
-// call, but exec carries a fixed list for now.
 mod sys;
-#[cfg(test)]
 mod syscalls;
 mod wait;
 

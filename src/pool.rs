@@ -6,29 +6,49 @@
 //! against the processors only as long as it is not known to wait, which is learned in two ways:
 //!
 //! - A request that took long is asked whether it gave up the processor (voluntary context
-//!   switches). The workers of a context whose requests do so ([`Habit`]) do not count.
+//!   switches), and so is now and then one that did not. The workers of a context whose requests do
+//!   so ([`Habits`]) do not count.
 //! - A watcher (an otherwise idle worker, there only while contexts stand in line and nobody may
 //!   come) looks from time to time which workers are still at the request at which they were the
 //!   last time. Those are stuck, and do not count until they move.
 //!
+//! A context whose caller carries its requests out itself, because it waits for them anyway, has no
+//! worker woken for each: it is listed, and the watcher sees to it that nothing stays undone should
+//! the caller not come.
+//!
+//! Requests that may wait for somebody else for as long as it takes ([`Class::Long`]: pipes,
+//! sockets, locks, sleep) have workers of their own, one for each that runs, of which there may be
+//! many; they count for nothing here. So they keep no disk request waiting.
+//!
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
+#[cfg(not(loom))]
+use crate::carrier;
 use crate::context::Context;
+#[cfg(not(loom))]
+use crate::exec;
+use crate::habit::{Habits, LONG_NS};
+#[cfg(not(loom))]
+use crate::interrupt;
+#[cfg(not(loom))]
+use crate::kaio::{Batch, Kaio};
 use crate::registry::ContextRef;
+use crate::request::Req;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
-use crate::sys::{
-    Result, Waited, futex_wait, futex_wake, monotonic_ns, processors, voluntary_switches,
-};
+#[cfg(not(loom))]
+use crate::sync::{SeqCst, fence};
+use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns, processors};
+use crate::syscalls::Class;
 use nix::errno::Errno;
 use std::collections::VecDeque;
 
-/// Most workers of the process. Past it requests wait.
+/// Most workers of the process for requests that end by themselves. Past it requests wait.
 pub const WORKERS_MAX: usize = if cfg!(loom) { 2 } else { 128 };
+/// Most workers for those that may not.
+pub const LONG_WORKERS_MAX: usize = if cfg!(loom) { 0 } else { 2048 };
 /// A worker that had nothing to do for so long ends.
 const IDLE_NS: u64 = 3_000_000_000;
-/// A request that takes longer than this is asked whether it waited.
-const LONG_NS: u64 = 20_000;
 /// How often the watcher looks: at first, and when nothing is stuck for a while.
 const WATCH_NS: u64 = 1_000_000;
 const WATCH_NS_MAX: u64 = 4_000_000;
@@ -37,9 +57,10 @@ const TURN: u32 = 16;
 
 pub struct Pool {
     state: Lock<PoolState>,
-    slots: [Slot; WORKERS_MAX],
-    /// Contexts in line.
-    waiting: AtomicU32,
+    /// First those of the workers for requests that end by themselves.
+    slots: Box<[Slot]>,
+    /// Contexts in each line.
+    waiting: [AtomicU32; 2],
     /// The last attempt to start a thread failed.
     short: AtomicBool,
     processors: u32,
@@ -47,44 +68,87 @@ pub struct Pool {
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
-pub type StartWorker = fn(&'static Pool, u8) -> Result<()>;
+pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
 
-struct PoolState {
+/// What belongs to one class of requests.
+struct Lane {
     line: VecDeque<ContextRef>,
     /// Slots of sleeping workers, the last to have worked at the end.
     idle: Stack,
     /// Slots without a thread.
     free: Stack,
+}
+
+struct PoolState {
+    short: Lane,
+    long: Lane,
+    /// Contexts that the watcher looks after. While there are any, there is a watcher.
+    listed: VecDeque<ContextRef>,
     /// Workers that count against the processors.
     counted: u32,
     watcher: bool,
 }
 
-/// Slot numbers; the first `len` are valid.
-struct Stack {
-    slots: [u8; WORKERS_MAX],
-    len: usize,
-}
-
-impl Stack {
-    fn push(&mut self, slot: u8) {
-        self.slots[self.len] = slot;
-        self.len += 1;
+impl Lane {
+    /// With those slots, all free.
+    fn new(slots: std::ops::Range<usize>) -> Result<Lane> {
+        let mut free = Stack::new(slots.len())?;
+        for slot in slots.rev() {
+            free.push(slot as u16);
+        }
+        Ok(Lane {
+            line: VecDeque::new(),
+            idle: Stack::new(free.0.len())?,
+            free,
+        })
     }
 
-    fn pop(&mut self) -> Option<u8> {
-        self.len = self.len.checked_sub(1)?;
-        Some(self.slots[self.len])
+    /// Takes a slot for a worker that is to come.
+    fn take(&mut self) -> Option<(u16, Kick)> {
+        if let Some(slot) = self.idle.pop() {
+            return Some((slot, Kick::Wake(slot)));
+        }
+        let slot = self.free.pop()?;
+        Some((slot, Kick::Start(slot)))
+    }
+}
+
+impl PoolState {
+    fn lane(&mut self, class: Class) -> &mut Lane {
+        match class {
+            Class::Short => &mut self.short,
+            Class::Long => &mut self.long,
+        }
+    }
+}
+
+/// Slot numbers. There is room for all that it may have to take.
+struct Stack(Vec<u16>);
+
+impl Stack {
+    fn new(most: usize) -> Result<Stack> {
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        Ok(Stack(slots))
+    }
+
+    fn push(&mut self, slot: u16) {
+        self.0.push(slot);
+    }
+
+    fn pop(&mut self) -> Option<u16> {
+        self.0.pop()
     }
 
     /// Takes that one out, wherever it is; false if it is not there.
-    fn remove(&mut self, slot: u8) -> bool {
-        let Some(at) = self.slots[..self.len].iter().position(|&here| here == slot) else {
-            return false;
-        };
-        self.slots.copy_within(at + 1..self.len, at);
-        self.len -= 1;
-        true
+    fn remove(&mut self, slot: u16) -> bool {
+        match self.0.iter().position(|&here| here == slot) {
+            Some(at) => {
+                self.0.remove(at);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -98,6 +162,19 @@ struct Slot {
     seen: AtomicU32,
     /// It counts against the processors.
     counted: AtomicBool,
+    /// The request at which it is has to be interrupted: see [`crate::interrupt`].
+    interrupt: AtomicU32,
+    /// Its thread, and the signal that interrupts it, or 0.
+    tid: AtomicU32,
+    signal: AtomicU32,
+}
+
+fn class_of(slot: u16) -> Class {
+    if usize::from(slot) < WORKERS_MAX {
+        Class::Short
+    } else {
+        Class::Long
+    }
 }
 
 const SLEEP: u32 = 0;
@@ -109,49 +186,90 @@ const WATCH: u32 = 2;
 #[must_use]
 pub enum Kick {
     None,
-    Wake(u8),
-    Start(u8),
+    Wake(u16),
+    Start(u16),
+}
+
+/// Those that come together under one lock: none may get lost, or its worker never comes.
+pub struct Kicks {
+    kicks: [Kick; KICKS_MAX],
+    len: usize,
+}
+
+/// A worker for each class, twice if the lock was released in between, and a watcher.
+const KICKS_MAX: usize = 8;
+
+impl Kicks {
+    pub fn new() -> Kicks {
+        Kicks {
+            kicks: [Kick::None; KICKS_MAX],
+            len: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn add(&mut self, kick: Kick) {
+        if kick != Kick::None {
+            self.kicks[self.len] = kick;
+            self.len += 1;
+        }
+    }
+
+    /// Without any lock.
+    pub fn perform(self, pool: &'static Pool) {
+        for &kick in &self.kicks[..self.len] {
+            pool.perform(kick);
+        }
+    }
 }
 
 impl Pool {
-    pub fn new(start: StartWorker) -> Pool {
-        let mut free = Stack {
-            slots: [0; WORKERS_MAX],
-            len: 0,
-        };
-        (0..WORKERS_MAX)
-            .rev()
-            .for_each(|slot| free.push(slot as u8));
-        let slot = || Slot {
+    pub fn new(start: StartWorker) -> Result<Pool> {
+        let all = WORKERS_MAX + LONG_WORKERS_MAX;
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(all).map_err(|_| Errno::ENOMEM)?;
+        slots.resize_with(all, || Slot {
             order: AtomicU32::new(SLEEP),
             begun: AtomicU32::new(0),
             seen: AtomicU32::new(0),
             counted: AtomicBool::new(false),
-        };
-        Pool {
+            interrupt: AtomicU32::new(0),
+            tid: AtomicU32::new(0),
+            signal: AtomicU32::new(0),
+        });
+        Ok(Pool {
             state: Lock::new(PoolState {
-                line: VecDeque::new(),
-                idle: Stack {
-                    slots: [0; WORKERS_MAX],
-                    len: 0,
-                },
-                free,
+                short: Lane::new(0..WORKERS_MAX)?,
+                long: Lane::new(WORKERS_MAX..all)?,
+                listed: VecDeque::new(),
                 counted: 0,
                 watcher: false,
             }),
-            slots: std::array::from_fn(|_| slot()),
-            waiting: AtomicU32::new(0),
+            slots: slots.into_boxed_slice(),
+            waiting: [AtomicU32::new(0), AtomicU32::new(0)],
             short: AtomicBool::new(false),
             processors: processors(),
             start,
-        }
+        })
     }
 
-    /// Makes room in the line for that many contexts, so that `offer` does not allocate.
+    /// Makes room in the lines for that many contexts, so that `offer` does not allocate.
     pub fn reserve(&self, contexts: usize) -> Result<()> {
         let mut state = self.state.lock();
-        let more = contexts.saturating_sub(state.line.len());
-        state.line.try_reserve(more).map_err(|_| Errno::ENOMEM)
+        let PoolState {
+            short,
+            long,
+            listed,
+            ..
+        } = &mut *state;
+        for list in [&mut short.line, &mut long.line, listed] {
+            let more = contexts.saturating_sub(list.len());
+            list.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(())
     }
 
     /// Whether threads could not be started lately: then those who wait have to help.
@@ -163,55 +281,107 @@ impl Pool {
 
     /// Tries once more to start one.
     pub fn retry(&'static self) {
-        let kick = self.kick(&mut self.state.lock());
-        self.perform(kick);
+        // Those that may wait for ever first: nobody else can carry them out.
+        for class in [Class::Long, Class::Short] {
+            let kick = self.kick(&mut self.state.lock(), class);
+            self.perform(kick);
+        }
     }
 
-    /// Puts a context into the line. Called under its lock.
-    pub fn offer(&self, context: ContextRef) -> Kick {
+    /// Puts a context into a line. Called under its lock.
+    pub fn offer(&self, context: ContextRef, class: Class) -> Kick {
         let mut state = self.state.lock();
-        state.line.push_back(context);
-        self.waiting.store(state.line.len() as u32, Relaxed);
-        self.kick(&mut state)
+        state.lane(class).line.push_back(context);
+        self.note_line(&mut state, class);
+        self.kick(&mut state, class)
     }
 
-    /// Takes a context out of the line, before it goes away.
+    fn note_line(&self, state: &mut PoolState, class: Class) {
+        let waiting = state.lane(class).line.len() as u32;
+        self.waiting[class as usize].store(waiting, Relaxed);
+    }
+
+    /// Has the watcher look after a context, to which its caller will probably see itself. Called
+    /// under its lock. None: there is nobody to watch.
+    pub fn list(&self, context: ContextRef) -> Option<Kick> {
+        let mut state = self.state.lock();
+        let kick = if state.watcher {
+            Kick::None
+        } else {
+            self.order(&mut state, Class::Short, WATCH)?
+        };
+        state.listed.push_back(context);
+        Some(kick)
+    }
+
+    /// Does that, under the lock, if there is a watcher: it will not go before it has seen it.
+    #[cfg(not(loom))]
+    pub fn if_watched<T>(&self, what: impl FnOnce() -> T) -> bool {
+        let state = self.state.lock();
+        if state.watcher {
+            what();
+        }
+        state.watcher
+    }
+
+    /// Takes a context out of the line and the list, before it goes away.
     pub fn forget(&self, context: &ContextRef) {
         let mut state = self.state.lock();
-        let at = state.line.iter().position(|here| here.is(context));
-        let forgotten = at.and_then(|at| state.line.remove(at));
-        self.waiting.store(state.line.len() as u32, Relaxed);
+        let take = |list: &mut VecDeque<ContextRef>| {
+            let at = list.iter().position(|here| here.is(context));
+            at.and_then(|at| list.remove(at))
+        };
+        let forgotten = (
+            take(&mut state.short.line),
+            take(&mut state.long.line),
+            take(&mut state.listed),
+        );
+        for class in [Class::Short, Class::Long] {
+            self.note_line(&mut state, class);
+        }
         drop(state);
         drop(forgotten);
     }
 
-    /// Whether somebody should come for the line's first context, and who.
-    fn kick(&self, state: &mut PoolState) -> Kick {
-        let Some(first) = state.line.front() else {
+    /// How many workers may keep processors busy for that context: a caller who carries requests
+    /// out counts as one. (Two workers beside it cost a sixth of the reads on a zram device with two
+    /// processors, three a fourth.)
+    fn processors_for(&self, context: Option<&ContextRef>) -> u32 {
+        let callers = u32::from(context.is_some_and(|context| context.serves_itself()));
+        self.processors.saturating_sub(callers).max(1)
+    }
+
+    /// Whether somebody should come for a line's first context, and who.
+    fn kick(&self, state: &mut PoolState, class: Class) -> Kick {
+        let Some(first) = state.lane(class).line.front() else {
             return Kick::None;
         };
-        let blocking = first.habit.waits();
-        let order = if blocking || state.counted < self.processors {
+        let waits = class == Class::Long || first.habits.waits();
+        let order = if waits || state.counted < self.processors_for(state.short.line.front()) {
             WORK
         } else if !state.watcher {
             WATCH
         } else {
             return Kick::None;
         };
-        let (slot, kick) = match state.idle.pop() {
-            Some(slot) => (slot, Kick::Wake(slot)),
-            None => match state.free.pop() {
-                Some(slot) => (slot, Kick::Start(slot)),
-                None => return Kick::None,
-            },
-        };
-        match order {
-            WATCH => state.watcher = true,
-            _ => self.count(state, slot, !blocking),
+        self.order(state, class, order).unwrap_or(Kick::None)
+    }
+
+    /// Gives a worker that sleeps, or a new one, that order; None if there is none to be had.
+    fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Kick> {
+        let (slot, kick) = state.lane(class).take()?;
+        match (order, class) {
+            (WATCH, _) => state.watcher = true,
+            (_, Class::Short) => {
+                let waits = state.short.line.front();
+                let waits = waits.is_some_and(|first| first.habits.waits());
+                self.count(state, slot, !waits);
+            }
+            (_, Class::Long) => {}
         }
         // Release: pairs with the acquire in `sleep`.
         self.slots[usize::from(slot)].order.store(order, Release);
-        kick
+        Some(kick)
     }
 
     /// Does what `kick` decided.
@@ -230,11 +400,12 @@ impl Pool {
                     state.watcher = false;
                 }
                 self.count(&mut state, slot, false);
-                state.free.push(slot);
-                let in_line = state.line.len();
+                state.lane(class_of(slot)).free.push(slot);
                 drop(state);
+                self.call_workers_for_listed();
                 if !was_short {
-                    self.call_for_help(in_line);
+                    self.call_for_help(Class::Short);
+                    self.call_for_help(Class::Long);
                 }
             }
         }
@@ -242,34 +413,52 @@ impl Pool {
 
     /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be
     /// threads.
-    fn call_for_help(&self, in_line: usize) {
+    fn call_for_help(&self, class: Class) {
+        let in_line = self.state.lock().lane(class).line.len();
         for _ in 0..in_line {
             let mut state = self.state.lock();
-            let Some(context) = state.line.pop_front() else {
+            let line = &mut state.lane(class).line;
+            let Some(context) = line.pop_front() else {
                 return;
             };
-            state.line.push_back(context.clone());
+            line.push_back(context.clone());
             drop(state);
             context.wake_waiters();
         }
     }
 
-    fn count(&self, state: &mut PoolState, slot: u8, counts: bool) {
+    /// Without a watcher, the list's contexts need workers at once.
+    fn call_workers_for_listed(&'static self) {
+        loop {
+            let mut state = self.state.lock();
+            if state.watcher {
+                return;
+            }
+            let Some(context) = state.listed.pop_front() else {
+                return;
+            };
+            drop(state);
+            Context::look_after(&context, Look::Alone);
+        }
+    }
+
+    fn count(&self, state: &mut PoolState, slot: u16, counts: bool) {
         let before = self.slots[usize::from(slot)].counted.swap(counts, Relaxed);
         state.counted = state.counted + u32::from(counts) - u32::from(before);
     }
 
     /// What the worker is to do next: serve that context; or, with None, end.
-    fn next(&'static self, slot: u8) -> Option<ContextRef> {
+    fn next(&'static self, slot: u16) -> Option<ContextRef> {
+        let class = class_of(slot);
         loop {
             let mut state = self.state.lock();
-            if let Some(context) = state.line.pop_front() {
-                self.waiting.store(state.line.len() as u32, Relaxed);
+            if let Some(context) = state.lane(class).line.pop_front() {
+                self.note_line(&mut state, class);
                 return Some(context);
             }
             self.count(&mut state, slot, false);
             self.slots[usize::from(slot)].order.store(SLEEP, Relaxed);
-            state.idle.push(slot);
+            state.lane(class).idle.push(slot);
             drop(state);
             match self.sleep(slot) {
                 SLEEP => return None,
@@ -280,7 +469,7 @@ impl Pool {
     }
 
     /// Sleeps until there is an order, and returns it; SLEEP if there was none for a long time.
-    fn sleep(&self, slot: u8) -> u32 {
+    fn sleep(&self, slot: u16) -> u32 {
         let word = &self.slots[usize::from(slot)].order;
         let until = monotonic_ns() + IDLE_NS;
         loop {
@@ -291,8 +480,9 @@ impl Pool {
             }
             if futex_wait(word, SLEEP, until) == Waited::TimedOut {
                 let mut state = self.state.lock();
-                if state.idle.remove(slot) {
-                    state.free.push(slot);
+                let lane = state.lane(class_of(slot));
+                if lane.idle.remove(slot) {
+                    lane.free.push(slot);
                     return SLEEP;
                 }
                 // An order is on its way.
@@ -300,34 +490,59 @@ impl Pool {
         }
     }
 
-    /// Looks after the line until it is empty or somebody has to come.
-    fn watch(&'static self, slot: u8) {
+    /// Looks after the line and the list until they are empty or somebody has to come.
+    fn watch(&'static self, slot: u16) {
         let mut tick = WATCH_NS;
         loop {
             let word = &self.slots[usize::from(slot)].order;
             futex_wait(word, WATCH, monotonic_ns() + tick);
+            self.look_after_listed();
+            visit_files();
             let mut state = self.state.lock();
             let stuck = self.count_out_stuck(&mut state);
-            tick = if stuck {
+            tick = if stuck || !state.listed.is_empty() {
                 WATCH_NS
             } else {
                 (tick * 2).min(WATCH_NS_MAX)
             };
-            if state.line.is_empty() {
-                state.watcher = false;
-                return;
+            let Some(first) = state.short.line.front() else {
+                if state.listed.is_empty() && !files_linger() {
+                    state.watcher = false;
+                    return;
+                }
+                continue;
+            };
+            if state.counted >= self.processors_for(Some(first)) {
+                continue;
             }
-            if state.counted < self.processors {
-                // It works now; if the line is still not empty, another watches.
-                state.watcher = false;
-                self.count(&mut state, slot, true);
-                let kick = if state.line.len() > 1 {
-                    self.kick(&mut state)
-                } else {
-                    Kick::None
-                };
+            if !state.listed.is_empty() || files_linger() {
+                let kick = self.kick(&mut state, Class::Short);
                 drop(state);
-                return self.perform(kick);
+                self.perform(kick);
+                continue;
+            }
+            // It works now; if the line is still not empty, another watches.
+            state.watcher = false;
+            self.count(&mut state, slot, true);
+            let kick = if state.short.line.len() > 1 {
+                self.kick(&mut state, Class::Short)
+            } else {
+                Kick::None
+            };
+            drop(state);
+            return self.perform(kick);
+        }
+    }
+
+    /// Looks after each context of the list, and takes those off that want it no more.
+    fn look_after_listed(&'static self) {
+        let listed = self.state.lock().listed.len();
+        for _ in 0..listed {
+            let Some(context) = self.state.lock().listed.pop_front() else {
+                return;
+            };
+            if Context::look_after(&context, Look::Again) {
+                self.state.lock().listed.push_back(context);
             }
         }
     }
@@ -335,42 +550,84 @@ impl Pool {
     /// Takes those workers out of the count that are at the same request as the last time.
     fn count_out_stuck(&self, state: &mut PoolState) -> bool {
         let mut any = false;
-        for (slot, worker) in self.slots.iter().enumerate() {
+        for (slot, worker) in self.slots[..WORKERS_MAX].iter().enumerate() {
             let begun = worker.begun.load(Relaxed);
             if worker.seen.swap(begun, Relaxed) == begun && worker.counted.load(Relaxed) {
-                self.count(state, slot as u8, false);
+                self.count(state, slot as u16, false);
                 any = true;
             }
         }
         any
     }
 
+    /// Interrupts the worker at the request at which it is, if it can be. Called under the lock of
+    /// the request's context, which keeps the worker from going on to another.
+    #[cfg(not(loom))]
+    pub fn interrupt(&self, slot: u16) -> bool {
+        let place = &self.slots[usize::from(slot)];
+        place.interrupt.store(1, Relaxed);
+        // Pairs with the one in `carry_out_long`.
+        fence(SeqCst);
+        match place.signal.load(Relaxed) as libc::c_int {
+            // It has only just begun, with its first request, and will see the flag.
+            0 => true,
+            signal => {
+                let sent = interrupt::send(place.tid.load(Relaxed), signal).is_ok();
+                place.interrupt.store(sent.into(), Relaxed);
+                sent
+            }
+        }
+    }
+
+    #[cfg(loom)]
+    pub fn interrupt(&self, _slot: u16) -> bool {
+        false
+    }
+
     /// A worker's life: what the thread that was started for this slot does.
-    pub fn work(&'static self, slot: u8) {
+    pub fn work(&'static self, slot: u16) {
         let mut worker = Worker {
             pool: self,
             slot,
             turn: 0,
             suspicious: false,
         };
+        worker.begins();
         if worker.place().order.load(Acquire) == WATCH {
             self.watch(slot);
         }
         while let Some(context) = self.next(slot) {
             worker.turn = 0;
-            worker.recount(&context.habit);
+            if worker.class() == Class::Short {
+                worker.recount(&context.habits);
+            }
             Context::serve(&context, &mut worker);
         }
     }
 }
 
+/// The files of libaio's requests are looked after, too.
+fn visit_files() {
+    #[cfg(not(loom))]
+    if let Some(global) = crate::process::global() {
+        global.libaio.files.visit();
+    }
+}
+
+fn files_linger() -> bool {
+    #[cfg(loom)]
+    return false;
+    #[cfg(not(loom))]
+    crate::process::global().is_some_and(|global| global.libaio.files.are_lingering())
+}
+
 /// A worker, while it serves a context.
 pub struct Worker {
     pool: &'static Pool,
-    slot: u8,
+    slot: u16,
     /// Requests that it has carried out in this turn.
     turn: u32,
-    /// The last request took long: the next one is watched.
+    /// The last request took long: the next one is asked whether it waits.
     suspicious: bool,
 }
 
@@ -379,32 +636,98 @@ impl Worker {
         &self.pool.slots[usize::from(self.slot)]
     }
 
-    /// Carries a request of a context with that habit out, and learns from it.
-    pub fn carry_out(&mut self, habit: &Habit, request: impl FnOnce()) {
+    /// What it carries out.
+    pub fn class(&self) -> Class {
+        class_of(self.slot)
+    }
+
+    /// By which it is known to [`Pool::interrupt`].
+    pub fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    fn begins(&self) {
+        #[cfg(not(loom))]
+        if self.class() == Class::Long {
+            let place = self.place();
+            place.signal.store(0, Relaxed);
+            place.tid.store(carrier::tid(), Relaxed);
+            carrier::set_interrupt_flag(&place.interrupt);
+        }
+    }
+
+    /// The request that it had is no longer found. True if it was to be interrupted; then
+    /// `take_interrupt` is to be called before the next one begins. Called under the context's lock.
+    pub fn was_interrupted(&self) -> bool {
+        // Relaxed: set under the same lock.
+        self.place().interrupt.load(Relaxed) != 0 && {
+            self.place().interrupt.store(0, Relaxed);
+            true
+        }
+    }
+
+    /// Takes the signal that was meant for the request before, so that the next one is not
+    /// interrupted by it.
+    pub fn take_interrupt(&self) {
+        #[cfg(not(loom))]
+        interrupt::take_pending();
+    }
+
+    /// Carries out a request that may not end by itself.
+    pub fn carry_out_long(&mut self, req: &mut Req) {
+        #[cfg(not(loom))]
+        {
+            let place = self.place();
+            let before = place.signal.load(Relaxed) as libc::c_int;
+            let signal = interrupt::prepare(before);
+            place.signal.store(signal as u32, Relaxed);
+            // Pairs with the one in `interrupt`: either the signal is seen there, or the flag when
+            // the call is about to be made.
+            fence(SeqCst);
+            exec::execute_interruptibly(req);
+        }
+        #[cfg(loom)]
+        crate::exec::execute(req);
+        self.turn += 1;
+    }
+
+    /// Hands requests of a context over to the kernel (see [`Kaio::submit`]).
+    #[cfg(not(loom))]
+    pub fn hand_over(
+        &mut self,
+        context: &ContextRef,
+        kaio: &'static Kaio,
+        batch: &mut Batch,
+    ) -> bool {
+        // Relaxed: as below.
+        let begun = &self.place().begun;
+        begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.turn += 1;
+        kaio.submit(context, batch)
+    }
+
+    /// Carries a request of a context with these habits out, and learns from it.
+    pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
         // Relaxed: a number that the watcher compares with itself.
         let begun = &self.place().begun;
         begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
-        let before = self.suspicious.then(voluntary_switches);
         let start = monotonic_ns();
-        request();
-        self.suspicious = monotonic_ns() - start > LONG_NS;
-        if !self.suspicious {
-            habit.learn(false);
-        } else if let Some(before) = before {
-            habit.learn(voluntary_switches() > before);
-        }
+        // For what it tells of the file, which is all that is wanted here.
+        habits.is_file(req.call(), start);
+        let end = habits.carry_out(req, self.suspicious, lonely, start);
+        self.suspicious = end - start > LONG_NS;
         self.turn += 1;
-        self.recount(habit);
+        self.recount(habits);
     }
 
     /// Whether it should go on with the same context.
     pub fn more(&self) -> bool {
-        self.turn < TURN || self.pool.waiting.load(Relaxed) == 0
+        self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
     }
 
     /// Counts against the processors, or does not, as the habit says.
-    fn recount(&self, habit: &Habit) {
-        let counts = !habit.waits();
+    fn recount(&self, habits: &Habits) {
+        let counts = !habits.waits();
         if self.place().counted.load(Relaxed) != counts {
             self.pool
                 .count(&mut self.pool.state.lock(), self.slot, counts);
@@ -412,31 +735,11 @@ impl Worker {
     }
 }
 
-/// What a context's requests have lately been seen to do.
-pub struct Habit(AtomicU32);
-
-impl Habit {
-    const MAX: u32 = 16;
-
-    pub fn new() -> Habit {
-        Habit(AtomicU32::new(0))
-    }
-
-    /// They give up the processor to wait, at least one in three of them.
-    pub fn waits(&self) -> bool {
-        self.0.load(Relaxed) >= Self::MAX / 2
-    }
-
-    /// Relaxed, and not one step: a lost lesson does no harm.
-    fn learn(&self, waited: bool) {
-        let score = self.0.load(Relaxed);
-        let learned = if waited {
-            (score + 2).min(Self::MAX)
-        } else {
-            score.saturating_sub(1)
-        };
-        if learned != score {
-            self.0.store(learned, Relaxed);
-        }
-    }
+/// How a listed context is looked after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The watcher comes by, and will again.
+    Again,
+    /// Nobody will again: it needs workers.
+    Alone,
 }

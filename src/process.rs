@@ -6,6 +6,9 @@
 //! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
 //! holds for a child that was made without libc, too.
 
+use crate::carrier;
+use crate::context::Context;
+use crate::kaio::Kaio;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
@@ -19,6 +22,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 pub struct Global {
     pub registry: Registry,
     pub pool: Pool,
+    pub kaio: Kaio,
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
     pid: libc::pid_t,
@@ -44,7 +48,8 @@ pub fn global_or_new() -> Result<&'static Global> {
     let cell = cell_or_new()?;
     let new = Box::into_raw(try_box(Global {
         registry: Registry::new(),
-        pool: Pool::new(start_worker),
+        pool: Pool::new(start_worker)?,
+        kaio: Kaio::new()?,
         libaio: crate::libaio::Shared::new(),
         // SAFETY: no arguments.
         pid: unsafe { libc::getpid() },
@@ -104,7 +109,7 @@ fn cell_or_new() -> Result<&'static Cell> {
     }
 }
 
-fn start_worker(_: &'static Pool, slot: u8) -> Result<()> {
+fn start_worker(_: &'static Pool, slot: u16) -> Result<()> {
     // SAFETY: the argument is a number, not a pointer.
     unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
 }
@@ -114,7 +119,9 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
     // A child does not inherit threads: this is the process whose pool started this one.
     if let Some(global) = global() {
-        global.pool.work(slot.addr() as u8);
+        carrier::worker_begins();
+        global.pool.work(slot.addr() as u16);
+        carrier::worker_ends();
     }
     ptr::null_mut()
 }
@@ -149,7 +156,7 @@ extern "C" fn in_child() {
 /// At a normal end of the process.
 extern "C" fn at_exit() {
     let Some(global) = global() else { return };
-    global.registry.for_each(|context| context.drain());
+    global.registry.for_each(Context::drain);
     global.libaio.stats.report();
 }
 
@@ -167,7 +174,7 @@ extern "C" fn at_process_end(goes_on: libc::c_int) {
         return at_exit();
     }
     if let Some(global) = global() {
-        global.registry.for_each(|context| context.flush());
+        global.registry.for_each(Context::flush);
         global.libaio.stats.report();
     }
 }

@@ -188,10 +188,7 @@ impl Registry {
                 self.unlink(slot);
                 slot.handle.store(handle, Relaxed);
                 found.legacy_ring()?.moved(handle);
-                let bucket = self.bucket(handle);
-                slot.next.store(bucket.load(Relaxed), Relaxed);
-                // Release: pairs with the acquire in `look_up`.
-                bucket.store(ptr::from_ref(slot).cast_mut(), Release);
+                self.link(slot);
                 return Ok(found);
             }
             drop(found);
@@ -244,14 +241,19 @@ impl Registry {
         // SAFETY: free slots hold no context, and nobody looks at what is there before it is LIVE.
         unsafe { (*slot.context.get()).write(context) };
         slot.handle.store(handle, Relaxed);
-        let bucket = self.bucket(handle);
-        slot.next.store(bucket.load(Relaxed), Relaxed);
         // Release: pairs with the acquire in `get`. An addition: lookups that went astray may have
         // counted themselves in and not yet out.
         slot.refs.fetch_add(LIVE, Release);
+        self.link(slot);
+        Ok(())
+    }
+
+    /// Lets a slot be found by its handle. Under the table's lock.
+    fn link(&self, slot: &'static Slot) {
+        let bucket = self.bucket(slot.handle.load(Relaxed));
+        slot.next.store(bucket.load(Relaxed), Relaxed);
         // Release: pairs with the acquire in `look_up`.
         bucket.store(ptr::from_ref(slot).cast_mut(), Release);
-        Ok(())
     }
 
     fn add_chunk(&self, table: &mut Table) -> Result<()> {
@@ -327,7 +329,7 @@ impl Registry {
     }
 
     /// Every context that is live.
-    pub fn for_each(&'static self, mut what: impl FnMut(&Context)) {
+    pub fn for_each(&'static self, mut what: impl FnMut(&ContextRef)) {
         for slot in self.slots() {
             if let Some(context) = slot.get(slot.handle.load(Relaxed)) {
                 what(&context);

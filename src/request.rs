@@ -25,20 +25,28 @@ pub struct Call {
 const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
 const RES_WORD: usize = 2;
 
-/// Words of the largest event: every attribute is an unknown one of 16 bytes, or each known one
-/// once with its payload.
+/// Words of the largest event and what is kept behind it: every attribute is an unknown one of 16
+/// bytes, or each known one once with its payload, and what it was given takes its own room.
 const EVENT_WORDS_MAX: usize =
     EVENT_WORDS + IOCB2_ATTR_BYTES_MAX as usize / 8 + attr::PAYLOAD_WORDS_ALL;
 
-/// The head of a request. The words of its event follow it in memory.
+/// The head of a request. The words of its event follow it in memory, and behind them what its
+/// attributes were given.
 ///
-/// All but `link` is written while the request is built and read-only afterwards, so that a scan of
+/// All but the cells is written while the request is built and read-only afterwards, so that a scan of
 /// a list, under the context's lock, may look at it while a worker carries it out; the event's
 /// words belong to whoever has the [`Req`].
 #[repr(C, align(8))]
 struct Head {
     /// Written and read under the lock of the list that the request is on.
     link: UnsafeCell<Link>,
+    /// Written and read under the context's lock.
+    place: UnsafeCell<Place>,
+    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER. Under the
+    /// context's lock.
+    worker: UnsafeCell<u16>,
+    /// It did not succeed in full, though `res` alone does not say so. The owner's.
+    short: UnsafeCell<bool>,
     data: u64,
     call: Call,
     /// 0, or the negative errno with which the request completes without its call being made.
@@ -58,19 +66,56 @@ struct Link {
     prev: *mut Head,
 }
 
+/// Where a request stands among the others of its context (see [`crate::order`]).
+#[derive(Clone, Copy, Default)]
+pub struct Place {
+    pub epoch: u32,
+    /// The one that it waits for, and the one that waits for it: links of a chain.
+    pub leader: Option<Tie>,
+    pub follower: Option<Tie>,
+}
+
+/// No worker that can be interrupted.
+pub const NO_WORKER: u16 = u16::MAX;
+
+/// What a request is known by, while it is in flight, without owning it. Used under the context's
+/// lock alone.
+#[derive(Clone, Copy)]
+pub struct Tie(NonNull<Head>);
+
+// SAFETY: it is used under the context's lock alone.
+unsafe impl Send for Tie {}
+
+impl Tie {
+    pub fn get(self) -> Place {
+        // SAFETY: the request is in flight (ties are taken back when one of the two ends), and the
+        // lock that guards the cell is held.
+        unsafe { *self.0.as_ref().place.get() }
+    }
+
+    pub fn set(self, place: Place) {
+        // SAFETY: as above.
+        unsafe { *self.0.as_ref().place.get() = place };
+    }
+}
+
 /// How much event a slot has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     Small,
+    Medium,
     Large,
 }
 
-/// A small slot: requests without attributes, or with a few.
-const SMALL_BYTES: usize = 192;
+/// A small slot: requests without attributes, or with one.
+const SMALL_BYTES: usize = 256;
 const SMALL_WORDS: usize = (SMALL_BYTES - size_of::<Head>()) / 8;
+/// A medium slot: requests with each known attribute once.
+const MEDIUM_BYTES: usize = 384;
+const MEDIUM_WORDS: usize = (MEDIUM_BYTES - size_of::<Head>()) / 8;
 const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multiple_of(64);
 
-const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + 3);
+const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + attr::PAYLOAD_WORDS_MAX);
 
 #[cfg(not(loom))]
 use crate::libaio::{abi::EVENT_WORDS as LEGACY_WORDS, request::Side};
@@ -78,9 +123,11 @@ use crate::libaio::{abi::EVENT_WORDS as LEGACY_WORDS, request::Side};
 const _: () = assert!(SMALL_WORDS >= LEGACY_WORDS + size_of::<Side>() / 8);
 
 impl Class {
-    fn of(event_words: usize) -> Class {
-        if event_words <= SMALL_WORDS {
+    fn of(words: usize) -> Class {
+        if words <= SMALL_WORDS {
             Class::Small
+        } else if words <= MEDIUM_WORDS {
+            Class::Medium
         } else {
             Class::Large
         }
@@ -89,6 +136,7 @@ impl Class {
     const fn slot_bytes(self) -> usize {
         match self {
             Class::Small => SMALL_BYTES,
+            Class::Medium => MEDIUM_BYTES,
             Class::Large => LARGE_BYTES,
         }
     }
@@ -118,6 +166,33 @@ impl Req {
         &self.head().call
     }
 
+    /// Drains and links are for it, too: it is one of io_submit2().
+    pub fn is_ordered(&self) -> bool {
+        !self.head().legacy
+    }
+
+    pub fn tie(&self) -> Tie {
+        Tie(self.0)
+    }
+
+    /// Which worker carries it out. Called under the context's lock.
+    pub fn set_worker(&self, worker: u16) {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().worker.get() = worker };
+    }
+
+    /// It has done less than it was asked for.
+    pub fn set_short(&mut self) {
+        // SAFETY: &mut self of the one owner; nobody else looks at it.
+        unsafe { *self.head().short.get() = true };
+    }
+
+    /// Whether it has succeeded in full.
+    pub fn succeeded(&self) -> bool {
+        // SAFETY: the owner's.
+        self.res() >= 0 && !unsafe { *self.head().short.get() }
+    }
+
     pub fn refused(&self) -> i32 {
         self.head().refused
     }
@@ -136,6 +211,20 @@ impl Req {
         // SAFETY: as above, and &mut self of the one owner.
         unsafe {
             std::slice::from_raw_parts_mut(self.event_ptr(), self.head().event_words as usize)
+        }
+    }
+
+    /// The event, and the words that its attributes were given.
+    pub fn event_and_kept(&mut self) -> (&mut [u64], &mut [u64]) {
+        let (event, kept) = (self.head().event_words as usize, self.bound().kept());
+        // SAFETY: `build` wrote both, one behind the other, into a slot that has room for them, and
+        // as many of the second as the attributes bound say; &mut self of the one owner.
+        unsafe {
+            let at = self.event_ptr();
+            (
+                std::slice::from_raw_parts_mut(at, event),
+                std::slice::from_raw_parts_mut(at.add(event), kept),
+            )
         }
     }
 
@@ -163,6 +252,9 @@ impl Req {
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
             }),
+            place: UnsafeCell::new(Place::default()),
+            worker: UnsafeCell::new(NO_WORKER),
+            short: UnsafeCell::new(false),
             data,
             call,
             refused: 0,
@@ -199,6 +291,10 @@ impl Req {
             .then(|| unsafe { &*self.event_ptr().add(LEGACY_WORDS).cast() })
     }
 
+    pub fn res(&self) -> i64 {
+        self.event()[RES_WORD] as i64
+    }
+
     pub fn set_res(&mut self, res: i64) {
         self.event_mut()[RES_WORD] = res as u64;
     }
@@ -224,6 +320,8 @@ pub struct Record {
     call: Call,
     refused: i32,
     event_words: usize,
+    /// Words behind the event: what the attributes were given.
+    kept_words: usize,
     bound: Bound,
 }
 
@@ -260,6 +358,7 @@ impl Record {
             },
             refused: 0,
             event_words: EVENT_WORDS,
+            kept_words: 0,
             bound: Bound::NONE,
         };
         if attrs != 0 {
@@ -279,6 +378,7 @@ impl Record {
         scratch: &mut Scratch,
     ) -> Result<(), Malformed> {
         const HEAD: usize = size_of::<iocb_attr>();
+        let mut kept = Kept::new();
         while left != 0 {
             if left < HEAD {
                 return Err(Malformed);
@@ -293,8 +393,8 @@ impl Record {
             let known = attr::find(attr.id);
             let mut ret = match known {
                 None => -EOPNOTSUPP,
-                Some(handler)
-                    if bytes - HEAD != handler.payload_in() * 8
+                Some(row)
+                    if bytes - HEAD != row.input * 8
                         || attr.flags & !IOCB_ATTR_F_REQUIRED != 0
                         || self.bound.has(attr.id) =>
                 {
@@ -303,34 +403,34 @@ impl Record {
                 Some(_) => 0,
             };
             let mut words = size_of::<iocb_attr_ret>() / 8;
-            if let (0, Some(handler)) = (ret, known) {
-                let mut input = [0; attr::PAYLOAD_WORDS_MAX];
-                let input = &mut input[..handler.payload_in()];
+            if let (0, Some(row)) = (ret, known) {
+                let input = kept.of(attr.id, row.input);
                 for (i, word) in input.iter_mut().enumerate() {
                     // SAFETY: the payload is within the attribute's bytes, which are within `left`.
                     *word = unsafe { ptr::read_volatile(src.add(HEAD).cast::<u64>().add(i)) };
                 }
-                let payload = &mut out[words..][..handler.payload_out()];
+                let payload = &mut out[words..][..row.output];
                 let payload = write_zeros(payload);
-                match handler.submitted(input, payload, clock) {
+                let call = &self.call;
+                let submit = attr::Submit { call, input, clock };
+                match row.handler.submitted(&submit, payload) {
                     Ok(()) => {
-                        self.bound.bind(attr.id, self.event_words + words);
-                        words += handler.payload_out();
+                        let required = attr.flags & IOCB_ATTR_F_REQUIRED != 0;
+                        let at = self.event_words + words;
+                        self.bound.bind(attr.id, at, required);
+                        words += row.output;
                     }
-                    Err(errno) => ret = -(errno as i32),
+                    Err(errno) => {
+                        ret = -(errno as i32);
+                        kept.forget(attr.id);
+                    }
                 }
             }
-            // struct iocb_attr_ret, as two words in memory order.
-            let head = iocb_attr_ret {
-                bytes: (words * 8) as u16,
-                id: attr.id,
-                ret,
-                cookie: attr.cookie,
-            };
-            // SAFETY: `iocb_attr_ret` is two words without padding.
-            let [first, second] = unsafe { std::mem::transmute::<iocb_attr_ret, [u64; 2]>(head) };
-            out[0].write(first);
-            out[1].write(second);
+            // struct iocb_attr_ret in two words, the first field lowest.
+            let ids = (words as u64 * 8) | (u64::from(attr.id) << 16);
+            let head = ids | (u64::from(ret as u32) << 32);
+            out[0].write(head);
+            out[1].write(attr.cookie);
             if ret != 0 && attr.flags & IOCB_ATTR_F_REQUIRED != 0 && self.refused == 0 {
                 self.refused = ret;
             }
@@ -339,11 +439,15 @@ impl Record {
             src = unsafe { src.add(bytes) };
             left -= bytes;
         }
+        for word in kept.words() {
+            scratch.0[self.event_words + self.kept_words] = word;
+            self.kept_words += 1;
+        }
         Ok(())
     }
 
     pub fn class(&self) -> Class {
-        Class::of(self.event_words)
+        Class::of(self.event_words + self.kept_words)
     }
 
     pub fn event_bytes(&self) -> usize {
@@ -358,6 +462,9 @@ impl Record {
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
             }),
+            place: UnsafeCell::new(Place::default()),
+            worker: UnsafeCell::new(NO_WORKER),
+            short: UnsafeCell::new(false),
             data: self.data,
             call: self.call,
             refused: self.refused,
@@ -368,29 +475,54 @@ impl Record {
             bound: self.bound,
         };
         let req = Req(slot.at);
-        // SAFETY: the slot is free, so nobody else looks at it, and has room for the head and an
-        // event of its class, which is the record's (asserted). `read_attrs` wrote the scratch
-        // space from the event's end to `event_words`.
+        let words = self.event_words + self.kept_words;
+        // SAFETY: the slot is free, so nobody else looks at it, and has room for the head, and an
+        // event and what is kept of its class, which is the record's (asserted). `read_attrs` wrote
+        // the scratch space from the event's end to `words`.
         unsafe {
             slot.at.as_ptr().write(head);
             let event = req.event_ptr();
-            event.write(u64_of([self.event_bytes() as u32, 0]));
+            event.write(self.event_bytes() as u64); // and flags: 0
             event.add(1).write(self.data);
             event.add(RES_WORD).write(0);
             let returns = scratch.0[EVENT_WORDS..].as_ptr().cast::<u64>();
-            ptr::copy_nonoverlapping(
-                returns,
-                event.add(EVENT_WORDS),
-                self.event_words - EVENT_WORDS,
-            );
+            ptr::copy_nonoverlapping(returns, event.add(EVENT_WORDS), words - EVENT_WORDS);
         }
         req
     }
 }
 
-fn u64_of(halves: [u32; 2]) -> u64 {
-    // SAFETY: plain numbers of the same size, in memory order.
-    unsafe { std::mem::transmute(halves) }
+/// What the attributes of one record were given, by their numbers.
+struct Kept {
+    words: [[MaybeUninit<u64>; attr::PAYLOAD_WORDS_MAX]; attr::IDS],
+    /// How many words of each. The others were not written.
+    lens: [u8; attr::IDS],
+}
+
+impl Kept {
+    fn new() -> Kept {
+        Kept {
+            words: [[MaybeUninit::uninit(); attr::PAYLOAD_WORDS_MAX]; attr::IDS],
+            lens: [0; attr::IDS],
+        }
+    }
+
+    /// The words of an attribute that is handled, as zeros.
+    fn of(&mut self, id: u16, len: usize) -> &mut [u64] {
+        let id = usize::from(id);
+        self.lens[id] = len as u8;
+        write_zeros(&mut self.words[id][..len])
+    }
+
+    fn forget(&mut self, id: u16) {
+        self.lens[usize::from(id)] = 0;
+    }
+
+    fn words(&self) -> impl Iterator<Item = MaybeUninit<u64>> {
+        let all = self.words.iter().zip(self.lens);
+        all.flat_map(|(words, len)| &words[..usize::from(len)])
+            .copied()
+    }
 }
 
 fn write_zeros(words: &mut [MaybeUninit<u64>]) -> &mut [u64] {
@@ -526,6 +658,7 @@ impl Slab {
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
+            Class::Medium => (8, 512),
             Class::Large => (4, 64),
         };
         wanted.max(self.slots * 3).clamp(first, most)
@@ -568,6 +701,7 @@ impl Drop for Slab {
 /// The memory of a context's requests.
 pub struct Slabs {
     small: Slab,
+    medium: Slab,
     large: Slab,
 }
 
@@ -575,6 +709,7 @@ impl Slabs {
     pub const fn new() -> Slabs {
         Slabs {
             small: Slab::new(Class::Small),
+            medium: Slab::new(Class::Medium),
             large: Slab::new(Class::Large),
         }
     }
@@ -582,6 +717,7 @@ impl Slabs {
     pub fn of(&mut self, class: Class) -> &mut Slab {
         match class {
             Class::Small => &mut self.small,
+            Class::Medium => &mut self.medium,
             Class::Large => &mut self.large,
         }
     }
@@ -660,8 +796,27 @@ impl List {
         Some(Req(at))
     }
 
+    pub fn first(&self) -> Option<Tie> {
+        NonNull::new(self.head).map(Tie)
+    }
+
+    /// Takes out one that is on this list.
+    pub fn remove(&mut self, tie: Tie) -> Req {
+        self.unlink(tie.0.as_ptr());
+        Req(tie.0)
+    }
+
+    /// The first request that `wanted` says yes to.
+    pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Tie> {
+        self.find(wanted).map(Tie)
+    }
+
+    pub fn first_is(&self, wanted: impl FnOnce(&Call) -> bool) -> bool {
+        // SAFETY: as in `find`.
+        unsafe { self.head.as_ref() }.is_some_and(|head| wanted(&head.call))
+    }
+
     /// Takes the first request if it is `wanted`.
-    #[cfg(not(loom))]
     pub fn pop_if(&mut self, wanted: impl FnOnce(&Req) -> bool) -> Option<Req> {
         let first = Req(NonNull::new(self.head)?);
         if !wanted(&first) {
@@ -773,6 +928,23 @@ impl Running {
 
     pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {
         self.list.find(wanted).is_some()
+    }
+
+    /// Tells of each request, until one says that it is enough, which worker carries it out, if that
+    /// one can be interrupted.
+    pub fn each_worker(&self, mut tell: impl FnMut(u64, Option<u16>) -> bool) {
+        let mut at = NonNull::new(self.list.head);
+        while let Some(here) = at {
+            // SAFETY: on the list, whose lock guards the cells, too.
+            let (data, worker, next) = unsafe {
+                let head = here.as_ref();
+                (head.data, *head.worker.get(), (*head.link.get()).next)
+            };
+            if tell(data, (worker != NO_WORKER).then_some(worker)) {
+                break;
+            }
+            at = NonNull::new(next);
+        }
     }
 }
 

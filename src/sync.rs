@@ -20,7 +20,7 @@ mod primitive {
 }
 
 pub use primitive::{AtomicBool, AtomicU32, AtomicU64, Guard, fence};
-pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant.
 pub struct Lock<T>(primitive::RawMutex<T>);

@@ -216,9 +216,7 @@ pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
             ours.add(signal);
         }
     }
-    let none = timespec(0);
-    // SAFETY: a set and a time of ours; it takes what is pending and does not wait.
-    while unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, ours.as_ref(), 0, &none, 8) } > 0 {}
+    take_pending(&ours);
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     result
 }
@@ -233,6 +231,87 @@ fn pending_signals() -> SigSet {
         }
     }
     set
+}
+
+/// Keeps SIGXFSZ from the calling thread while it writes in place of others.
+pub struct Shield {
+    before: SigSet,
+}
+
+impl Shield {
+    /// None: no file can be too large.
+    pub fn new() -> Option<Shield> {
+        let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
+        // SAFETY: a structure of ours, valid as zeros if the call should fail.
+        let limit = unsafe {
+            libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr());
+            limit.assume_init()
+        };
+        if limit.rlim_cur == libc::RLIM_INFINITY {
+            return None;
+        }
+        let mut ours = SigSet::empty();
+        ours.add(Signal::SIGXFSZ);
+        let mut before = SigSet::empty();
+        let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before));
+        Some(Shield { before })
+    }
+
+    /// Takes back the signal that a write which was too large has brought upon this thread.
+    pub fn take_back(&self) {
+        if !self.before.contains(Signal::SIGXFSZ) {
+            let mut ours = SigSet::empty();
+            ours.add(Signal::SIGXFSZ);
+            take_pending(&ours);
+        }
+    }
+}
+
+impl Drop for Shield {
+    fn drop(&mut self) {
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
+
+fn take_pending(signals: &SigSet) {
+    let none = timespec(0);
+    // SAFETY: a set and a time of ours; it takes what is pending and does not wait.
+    while unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, signals.as_ref(), 0, &none, 8) } > 0 {}
+}
+
+/// The type (S_IFMT of the mode) of a descriptor's file; 0 if there is none.
+pub fn file_type(fd: RawFd) -> u32 {
+    let mode = file_mode(fd, c"".as_ptr() as u64, libc::AT_EMPTY_PATH);
+    mode.unwrap_or(0) & libc::S_IFMT
+}
+
+/// Whether a descriptor's reads and writes go past the page cache.
+pub fn is_direct(fd: RawFd) -> bool {
+    // SAFETY: integers.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags != -1 && flags & libc::O_DIRECT != 0
+}
+
+/// The type and mode of a file. `path` is an address that the kernel checks.
+pub fn file_mode(at: RawFd, path: u64, flags: libc::c_int) -> Result<u32> {
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let (with, what) = (flags | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
+    // SAFETY: buffers of ours, which are valid as zeros if the calls should fail; the path is the
+    // program's, and the kernel's to check.
+    unsafe {
+        match libc::syscall(libc::SYS_statx, at, path, with, what, stat.as_mut_ptr()) {
+            0 => Ok(u32::from(stat.assume_init().stx_mode)),
+            _ if Errno::last() != Errno::ENOSYS && Errno::last() != Errno::EPERM => {
+                Err(Errno::last())
+            }
+            // A sandbox that does not know the call.
+            _ => {
+                let mut stat = MaybeUninit::<libc::stat>::zeroed();
+                let ret = libc::syscall(libc::SYS_newfstatat, at, path, stat.as_mut_ptr(), flags);
+                Errno::result(ret).map(|_| stat.assume_init().st_mode)
+            }
+        }
+    }
 }
 
 /// Copies memory of this process that may not be there: then it is an error.
@@ -285,6 +364,17 @@ pub fn voluntary_switches() -> i64 {
     }
 }
 
+/// Whether system calls of this thread go through a filter (seccomp(2)), as far as can be found out.
+#[cfg(not(loom))]
+pub fn has_call_filter() -> bool {
+    let mut status = [0; 4096];
+    let text = std::fs::File::open("/proc/self/status")
+        .and_then(|mut file| std::io::Read::read(&mut file, &mut status))
+        .map_or(&status[..0], |len| &status[..len]);
+    let mut lines = text.split(|&byte| byte == b'\n');
+    !lines.any(|line| line == b"Seccomp:\t0")
+}
+
 /// Processors that this process may run on.
 pub fn processors() -> u32 {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -296,6 +386,18 @@ pub fn processors() -> u32 {
         }
     };
     count.max(1) as u32
+}
+
+/// Blocks all signals but this one (0: none) in the calling thread.
+#[cfg(not(loom))]
+pub fn block_all_but(signal: libc::c_int) {
+    // SAFETY: a set of ours; a number that is no signal's is refused.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(set.as_mut_ptr());
+        libc::sigdelset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
+    }
 }
 
 /// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.

@@ -39,6 +39,15 @@ pub enum Class {
     Long,
 }
 
+impl Class {
+    pub fn other(self) -> Class {
+        match self {
+            Class::Short => Class::Long,
+            Class::Long => Class::Short,
+        }
+    }
+}
+
 /// How the system call is to be carried; None if it is not, with these arguments or with any.
 ///
 /// IOCB2_NOP is no system call: the answer is None.
@@ -635,6 +644,136 @@ const fn by_number(x86_64: bool) -> [Verdict; LIMIT] {
     verdicts
 }
 
+/// What a system call does to files, as far as the end of the process is concerned, which waits for
+/// what was accepted and reads or writes files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Files {
+    /// Nothing; or nothing that outlives the process.
+    Nothing,
+    /// It changes a file system, and ends by itself.
+    Changes,
+    /// It does so if the first argument is a descriptor of a file. With others it may wait.
+    FirstArg,
+    /// It does so if the first two arguments are.
+    TwoArgs,
+    /// It does so if it creates or truncates a file. It may wait if its path leads to no file.
+    Opens,
+}
+
+/// What it does to files.
+pub fn files(nr: u32) -> Files {
+    let files = FILES.get(nr as usize);
+    files.copied().unwrap_or(Files::Nothing)
+}
+
+const ABOUT_FILES: &[(Files, &[&str])] = &[
+    (
+        Files::Changes,
+        &[
+            "fsync",
+            "fdatasync",
+            "sync",
+            "syncfs",
+            "sync_file_range",
+            "msync",
+            "truncate",
+            "ftruncate",
+            "fallocate",
+            "copy_file_range",
+            "rename",
+            "renameat",
+            "renameat2",
+            "mkdir",
+            "mkdirat",
+            "rmdir",
+            "link",
+            "linkat",
+            "unlink",
+            "unlinkat",
+            "symlink",
+            "symlinkat",
+            "mknod",
+            "mknodat",
+            "chmod",
+            "fchmod",
+            "fchmodat",
+            "fchmodat2",
+            "chown",
+            "fchown",
+            "lchown",
+            "fchownat",
+            "utime",
+            "utimes",
+            "futimesat",
+            "utimensat",
+            "setxattr",
+            "lsetxattr",
+            "fsetxattr",
+            "setxattrat",
+            "removexattr",
+            "lremovexattr",
+            "fremovexattr",
+            "removexattrat",
+            "file_setattr",
+        ],
+    ),
+    (
+        Files::FirstArg,
+        &[
+            "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev",
+            "preadv2", "pwritev2", "ioctl",
+        ],
+    ),
+    (Files::TwoArgs, &["sendfile"]),
+    (Files::Opens, &["open", "creat", "openat", "openat2"]),
+];
+
+/// By number, for this architecture.
+static FILES: [Files; LIMIT] = {
+    let mut files = [Files::Nothing; LIMIT];
+    let mut kind = 0;
+    while kind < ABOUT_FILES.len() {
+        let (what, names) = ABOUT_FILES[kind];
+        let mut i = 0;
+        while i < names.len() {
+            if let Some(number) = number_of(names[i]) {
+                files[number] = what;
+            }
+            i += 1;
+        }
+        kind += 1;
+    }
+    files
+};
+
+/// The number of a call of the table on this architecture, if it has one.
+const fn number_of(name: &str) -> Option<usize> {
+    let mut row = 0;
+    while !same(TABLE[row].0, name) {
+        row += 1;
+    }
+    let (_, on_x86_64, on_aarch64, _) = TABLE[row];
+    let number = if cfg!(target_arch = "x86_64") {
+        on_x86_64
+    } else {
+        on_aarch64
+    };
+    if number == NONE {
+        None
+    } else {
+        Some(number as usize)
+    }
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
 fn verdict(nr: u32) -> Verdict {
     match VERDICTS.get(nr as usize) {
         Some(verdict) => *verdict,
@@ -711,6 +850,24 @@ mod tests {
             let unknown = verdicts.iter().filter(|v| **v == Refused(Unknown)).count();
             assert_eq!(known + unknown, LIMIT);
         }
+    }
+
+    /// What the end of the process waits for ends by itself.
+    #[test]
+    fn files_are_carried() {
+        for &(what, names) in ABOUT_FILES {
+            for name in names {
+                let verdict = row(name).3;
+                match what {
+                    Files::Changes => assert_eq!(verdict, Short, "{name}"),
+                    _ => assert!(!matches!(verdict, Refused(_)), "{name}"),
+                }
+            }
+        }
+        assert_eq!(files(nr("unlinkat")), Files::Changes);
+        assert_eq!(files(nr("pread64")), Files::FirstArg);
+        assert_eq!(files(nr("munmap")), Files::Nothing);
+        assert_eq!(files(u32::MAX), Files::Nothing);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Tests of the parts that can be seen without a C caller. What C callers see is in `c-tests/`.
 
-use crate::abi::{IOCB_ATTR_F_REQUIRED, IOCB_ATTR_TIMING, IOCB2_NOP, io_event2, iocb_attr_ret};
+use crate::abi::{
+    IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_F_REQUIRED, IOCB_ATTR_IOPRIO, IOCB_ATTR_TIMING,
+    IOCB_ATTR_WORKER, IOCB2_NOP, io_event2, iocb_attr_ret,
+};
 use crate::attr::SubmitClock;
+use crate::exec;
 use crate::request::{Chunk, Class, List, Malformed, Record, Req, Running, Scratch, Slabs};
-use libc::{EINVAL, EOPNOTSUPP};
+use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 
 /// A generator of the same numbers each time (xorshift64*).
 struct Random(u64);
@@ -150,6 +154,54 @@ fn required_refuses_with_its_own_errno() {
 }
 
 #[test]
+fn input_is_kept_behind_the_event() {
+    let mut slabs = Slabs::new();
+    let mut req = Bytes::request(7)
+        .attr(IOCB_ATTR_DEADLINE, 0, 1, &[u64::MAX - 1])
+        .attr(IOCB_ATTR_CACHE, 0, 2, &[])
+        .attr(IOCB_ATTR_IOPRIO, 0, 3, &[1 << 32])
+        .attr(IOCB_ATTR_WORKER, 0, 4, &[])
+        .attr(IOCB_ATTR_IOPRIO, 0, 5, &[0x4001])
+        .attr(IOCB_ATTR_IOPRIO, 0, 6, &[0x4002])
+        .build(&mut slabs);
+    let expected = [
+        (IOCB_ATTR_DEADLINE, 0, 1, 0),
+        (IOCB_ATTR_CACHE, -EOPNOTSUPP, 2, 0),
+        (IOCB_ATTR_IOPRIO, -EINVAL, 3, 0),
+        (IOCB_ATTR_WORKER, 0, 4, 1),
+        (IOCB_ATTR_IOPRIO, 0, 5, 0),
+        (IOCB_ATTR_IOPRIO, -EINVAL, 6, 0),
+    ];
+    assert_eq!(returns(req.event()), expected);
+    // By their numbers, whatever the order of the request's.
+    assert_eq!(req.event_and_kept().1, [0x4001, u64::MAX - 1]);
+    exec::cancel(&mut req);
+    assert_eq!(req.event()[2] as i64, i64::from(-ECANCELED));
+    assert_eq!(
+        returns(req.event())[3],
+        (IOCB_ATTR_WORKER, -ECANCELED, 4, 1)
+    );
+    slabs.free(req);
+}
+
+#[test]
+fn a_request_with_every_attribute_is_not_large() {
+    let mut slabs = Slabs::new();
+    let bytes = Bytes::request(7)
+        .attr(IOCB_ATTR_DEADLINE, 0, 1, &[1])
+        .attr(IOCB_ATTR_IOPRIO, 0, 2, &[0x4001])
+        .attr(IOCB_ATTR_WORKER, 0, 3, &[])
+        .attr(IOCB_ATTR_TIMING, 0, 4, &[]);
+    assert!(bytes.read(&mut Scratch::new()).unwrap().class() == Class::Medium);
+    let mut req = bytes.build(&mut slabs);
+    exec::execute(&mut req);
+    assert_eq!(req.event()[2] as i64, i64::from(-ETIMEDOUT));
+    slabs.free(req);
+    let one = Bytes::request(7).attr(IOCB_ATTR_TIMING, 0, 4, &[]);
+    assert!(one.read(&mut Scratch::new()).unwrap().class() == Class::Small);
+}
+
+#[test]
 fn largest_request_fits_a_slot() {
     let mut slabs = Slabs::new();
     let mut bytes = Bytes::request(1).attr(IOCB_ATTR_TIMING, 0, 1, &[]);
@@ -188,9 +240,12 @@ fn random_records() {
             bytes.0[word] ^= 1 << random.below(20);
         }
         if bytes.read(&mut Scratch::new()).is_ok() {
-            let req = bytes.build(&mut slabs);
-            let attrs = returns(req.event());
-            assert!(attrs.len() <= 256);
+            let mut req = bytes.build(&mut slabs);
+            let attrs = returns(req.event()).len();
+            assert!(attrs <= 256);
+            // It is a no-op: no attribute can do harm.
+            exec::execute(&mut req);
+            assert_eq!(returns(req.event()).len(), attrs);
             accepted += 1;
             slabs.free(req);
         }

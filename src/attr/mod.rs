@@ -1,48 +1,111 @@
 //! Attributes: what a request may ask beside its system call.
 //!
 //! Each is a module of its own with one type that implements [`Attribute`], and one row of
-//! [`TABLE`]. A request remembers, for each attribute that it carries, where in its event the
-//! return's payload is ([`Bound`]); a request without attributes tests one word.
+//! [`TABLE`]; CONTRIBUTING.md adds one step by step. A request remembers, for each attribute that
+//! it carries, where in its event the return's payload is ([`Bound`]); a request without
+//! attributes tests one word.
+//!
+//! What an attribute was given is kept behind the event, in the order of the attributes' numbers,
+//! until the request has ended.
 
+mod cache;
+mod deadline;
+mod ioprio;
+mod order;
 mod timing;
+mod worker;
 
-use crate::abi::IOCB_ATTR_TIMING;
-use crate::request::Req;
+use crate::abi::{
+    IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_DRAIN, IOCB_ATTR_IOPRIO, IOCB_ATTR_LINK,
+    IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_attr_ret, iocb_cache, iocb_deadline, iocb_ioprio,
+    iocb_timing, iocb_worker,
+};
+use crate::carrier;
+use crate::request::{Call, Req};
 use nix::errno::Errno;
 use std::cell::OnceCell;
 
-/// One attribute's behaviour. Payloads are in words of 8 bytes.
+/// One attribute's behaviour. Payloads are in words of 8 bytes; a return's begins as zeros.
+///
+/// On the way of a request `submitted` is called once; then either `skipped` alone, or `begins`,
+/// perhaps `carry_out`, and `ended`; or, if an attribute stops it on the way, `skipped` after some
+/// of them. After an error of its own an attribute is not asked again.
 pub trait Attribute: Sync {
-    /// Words of payload that the request's attribute has.
-    fn payload_in(&self) -> usize;
-    /// Words of payload that the return has if the attribute is handled.
-    fn payload_out(&self) -> usize;
-    /// The request is being accepted. An error becomes the return's `ret`.
-    fn submitted(&self, input: &[u64], out: &mut [u64], clock: &SubmitClock) -> Result<(), Errno>;
-    /// The system call is about to be made.
-    fn begins(&self, out: &mut [u64]);
+    /// The request is being accepted. An error becomes the return's `ret`, without a payload.
+    fn submitted(&self, _submit: &Submit, _out: &mut [u64]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// The system call is about to be made, in this thread.
+    fn begins(&self, _call: &Call, _answer: &mut Answer) -> Begin {
+        Begin::Goes
+    }
+
+    /// Makes the system call in a way of its own, after [`Begin::GoesMyWay`]: `make` is the plain
+    /// way. With an error, which becomes the return's `ret`, it has not, and has not changed
+    /// anything.
+    fn carry_out(
+        &self,
+        call: &Call,
+        _answer: &mut Answer,
+        make: fn(&Call) -> i64,
+    ) -> Result<i64, Errno> {
+        Ok(make(call))
+    }
+
     /// The system call has returned.
-    fn ended(&self, out: &mut [u64]);
+    fn ended(&self, _answer: &mut Answer) {}
+
     /// The request completes without its system call having been made.
-    fn skipped(&self, out: &mut [u64]);
+    fn skipped(&self, _answer: &mut Answer) {}
 }
 
-/// The attributes that are handled, by their number.
-static TABLE: [Option<&dyn Attribute>; IDS] = {
-    let mut table: [Option<&dyn Attribute>; IDS] = [None; IDS];
-    table[IOCB_ATTR_TIMING as usize] = Some(&timing::Timing);
+/// The attributes that are handled, by their number, with the types of their payloads: what the
+/// request gives, what its event returns. They begin with the last row and end with the first:
+/// TIMING measures the call and nothing else.
+static TABLE: [Option<Row>; IDS] = {
+    let mut table = [const { None }; IDS];
+    table[IOCB_ATTR_TIMING as usize] = row::<(), iocb_timing>(&timing::Timing);
+    table[IOCB_ATTR_CACHE as usize] = row::<(), iocb_cache>(&cache::Cache);
+    table[IOCB_ATTR_IOPRIO as usize] = row::<iocb_ioprio, ()>(&ioprio::Ioprio);
+    table[IOCB_ATTR_DEADLINE as usize] = row::<iocb_deadline, ()>(&deadline::Deadline);
+    table[IOCB_ATTR_DRAIN as usize] = row::<(), ()>(&order::InOrder);
+    table[IOCB_ATTR_LINK as usize] = row::<(), ()>(&order::InOrder);
+    table[IOCB_ATTR_WORKER as usize] = row::<(), iocb_worker>(&worker::Worker);
     table
 };
 
-const IDS: usize = 8;
-/// The most words of payload that one attribute has.
+/// An attribute that is handled.
+pub struct Row {
+    pub handler: &'static dyn Attribute,
+    /// Words of payload that the request's attribute has.
+    pub input: usize,
+    /// Words of payload that the return has if the attribute is handled.
+    pub output: usize,
+}
+
+const fn row<In, Out>(handler: &'static dyn Attribute) -> Option<Row> {
+    const {
+        assert!(size_of::<In>() % 8 == 0 && size_of::<In>() / 8 <= PAYLOAD_WORDS_MAX);
+        assert!(size_of::<Out>() % 8 == 0 && size_of::<Out>() / 8 <= PAYLOAD_WORDS_MAX);
+    }
+    Some(Row {
+        handler,
+        input: size_of::<In>() / 8,
+        output: size_of::<Out>() / 8,
+    })
+}
+
+/// Numbers of attributes that there is room for; 0 is none.
+pub const IDS: usize = 12;
+/// The most words of payload that one attribute has, either way.
 pub const PAYLOAD_WORDS_MAX: usize = 3;
 /// The most words of payload that all returns of one event have.
 pub const PAYLOAD_WORDS_ALL: usize = PAYLOAD_WORDS_MAX * IDS;
 
 /// The attribute with that number, if it is handled.
-pub fn find(id: u16) -> Option<&'static dyn Attribute> {
-    TABLE.get(usize::from(id)).copied().flatten()
+pub fn find(id: u16) -> Option<&'static Row> {
+    TABLE.get(usize::from(id))?.as_ref()
 }
 
 /// The bits of the features word that stand for the attributes handled.
@@ -53,68 +116,232 @@ pub fn features() -> u64 {
         .sum()
 }
 
+/// What an attribute may look at when its request is accepted.
+pub struct Submit<'a> {
+    pub call: &'a Call,
+    pub input: &'a [u64],
+    pub clock: &'a SubmitClock,
+}
+
+/// Whether a request goes on when it begins.
+pub enum Begin {
+    Goes,
+    /// It goes on, and this attribute's `carry_out` makes the system call. One at most may say so.
+    GoesMyWay,
+    /// This attribute is not handled here, which becomes its `ret`. The request goes on without it,
+    /// unless it is required.
+    Without(Errno),
+    /// The system call must not be made. This becomes the event's `res`.
+    Never(Errno),
+}
+
+/// An attribute's place in its request.
+pub struct Answer<'a> {
+    /// What the request gave. It belongs to the attribute from then on.
+    pub input: &'a mut [u64],
+    pub out: &'a mut [u64],
+    /// The return's first word: bytes, id, ret.
+    head: &'a mut u64,
+    required: bool,
+}
+
+const RET: u32 = 32;
+
+impl Answer<'_> {
+    /// It is not handled after all. The payload, for which there is room, is zeros.
+    pub fn fail(&mut self, errno: Errno) {
+        let ret = -(errno as i32);
+        *self.head = *self.head & u64::from(u32::MAX) | u64::from(ret as u32) << RET;
+        self.out.fill(0);
+    }
+
+    /// The same; an error: the request must not go on without it.
+    fn do_without(&mut self, errno: Errno) -> Result<(), Errno> {
+        self.fail(errno);
+        if self.required { Err(errno) } else { Ok(()) }
+    }
+
+    fn has_failed(&self) -> bool {
+        *self.head >> RET != 0
+    }
+}
+
 /// The attributes that a request carries: for each, the place of its return's payload in the
-/// event, in words; 0 for those it does not carry.
+/// event, in words, and whether it is required.
 #[derive(Clone, Copy)]
-pub struct Bound([u16; IDS]);
+pub struct Bound {
+    /// A bit for each that it carries.
+    ids: u16,
+    /// By number, from 1 on.
+    places: [u16; IDS - 1],
+}
+
+const REQUIRED: u16 = 1 << 15;
 
 impl Bound {
-    pub const NONE: Bound = Bound([0; IDS]);
+    pub const NONE: Bound = Bound {
+        ids: 0,
+        places: [0; IDS - 1],
+    };
 
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.ids == 0
+    }
+
+    /// Whether it carries this one, and it is handled.
     pub fn has(&self, id: u16) -> bool {
-        self.0[usize::from(id)] != 0
+        self.ids & 1 << id != 0
     }
 
-    pub fn bind(&mut self, id: u16, payload_at: usize) {
-        self.0[usize::from(id)] = payload_at as u16;
+    pub fn bind(&mut self, id: u16, payload_at: usize, required: bool) {
+        let required = if required { REQUIRED } else { 0 };
+        self.ids |= 1 << id;
+        self.places[usize::from(id) - 1] = payload_at as u16 | required;
     }
 
-    fn is_none(&self) -> bool {
-        u128::from_ne_bytes(bytes_of(self.0)) == 0
+    fn place(&self, id: usize) -> usize {
+        usize::from(self.places[id - 1] & !REQUIRED)
+    }
+
+    fn is_required(&self, id: usize) -> bool {
+        self.places[id - 1] & REQUIRED != 0
+    }
+
+    /// The numbers of those that it carries, from the first to the last.
+    fn rising(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut left = self.ids;
+        std::iter::from_fn(move || {
+            let id = left.trailing_zeros();
+            left &= left.checked_sub(1)?;
+            Some(id as usize)
+        })
+    }
+
+    /// The same from the last to the first.
+    fn falling(&self) -> impl Iterator<Item = usize> + use<> {
+        let mut left = self.ids;
+        std::iter::from_fn(move || {
+            let id = left.checked_ilog2()?;
+            left ^= 1 << id;
+            Some(id as usize)
+        })
+    }
+
+    /// How many words of what the attributes were given are kept.
+    pub fn kept(&self) -> usize {
+        self.kept_before(IDS)
+    }
+
+    fn kept_before(&self, id: usize) -> usize {
+        let handlers = self.rising().take_while(|&here| here < id);
+        handlers
+            .filter_map(|id| Some(TABLE[id].as_ref()?.input))
+            .sum()
     }
 }
 
-fn bytes_of(words: [u16; IDS]) -> [u8; 2 * IDS] {
-    // SAFETY: plain numbers of the same size.
-    unsafe { std::mem::transmute(words) }
-}
-
-/// Where a request is on its way.
-#[derive(Clone, Copy)]
-pub enum Step {
-    Begins,
-    Ended,
-    Skipped,
-}
-
-/// Tells every attribute of the request.
-pub fn tell(req: &mut Req, step: Step) {
+/// Does something with each attribute of a request, in this order.
+fn each(
+    req: &mut Req,
+    ids: impl Iterator<Item = usize>,
+    mut tell: impl FnMut(usize, &dyn Attribute, &mut Answer) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     let bound = req.bound();
-    if bound.is_none() {
-        return;
-    }
-    for (id, &at) in bound.0.iter().enumerate() {
-        let (true, Some(handler)) = (at != 0, TABLE[id]) else {
-            continue;
+    for id in ids {
+        let Some(row) = &TABLE[id] else { continue };
+        let (event, kept) = req.event_and_kept();
+        let at = bound.place(id);
+        let (before, out) = event.split_at_mut(at);
+        let mut answer = Answer {
+            input: &mut kept[bound.kept_before(id)..][..row.input],
+            out: &mut out[..row.output],
+            head: &mut before[at - size_of::<iocb_attr_ret>() / 8],
+            required: bound.is_required(id),
         };
-        let out = &mut req.event_mut()[usize::from(at)..][..handler.payload_out()];
-        match step {
-            Step::Begins => handler.begins(out),
-            Step::Ended => handler.ended(out),
-            Step::Skipped => handler.skipped(out),
+        if !answer.has_failed() {
+            tell(id, row.handler, &mut answer)?;
         }
     }
+    Ok(())
+}
+
+/// Carries a request with attributes out: `make` makes the system call. An error: it must not be
+/// made, and the request is to be skipped.
+pub fn carry_out(req: &mut Req, call: &Call, make: fn(&Call) -> i64) -> Result<i64, Errno> {
+    let bound = req.bound();
+    if !bound.has(IOCB_ATTR_IOPRIO) {
+        carrier::settle();
+    }
+    let mut own_way = None;
+    each(req, bound.falling(), |id, handler, answer| {
+        match handler.begins(call, answer) {
+            Begin::Goes => Ok(()),
+            Begin::GoesMyWay => {
+                own_way = Some(id);
+                Ok(())
+            }
+            Begin::Without(errno) => answer.do_without(errno),
+            Begin::Never(errno) => Err(errno),
+        }
+    })?;
+    let mut made = None;
+    each(
+        req,
+        own_way.into_iter(),
+        |_, handler, answer| match handler.carry_out(call, answer, make) {
+            Ok(res) => {
+                made = Some(res);
+                Ok(())
+            }
+            Err(errno) => answer.do_without(errno),
+        },
+    )?;
+    let res = made.unwrap_or_else(|| make(call));
+    let _ = each(req, bound.rising(), |_, handler, answer| {
+        handler.ended(answer);
+        Ok(())
+    });
+    Ok(res)
+}
+
+/// The request completes without its system call having been made.
+pub fn skip(req: &mut Req) {
+    let bound = req.bound();
+    let _ = each(req, bound.rising(), |_, handler, answer| {
+        handler.skipped(answer);
+        Ok(())
+    });
 }
 
 /// The time of a submit: read once, and only if a request asks.
-pub struct SubmitClock(OnceCell<u64>);
+pub struct SubmitClock {
+    ns: OnceCell<u64>,
+    alone: bool,
+}
 
 impl SubmitClock {
     pub fn new() -> Self {
-        SubmitClock(OnceCell::new())
+        SubmitClock {
+            ns: OnceCell::new(),
+            alone: false,
+        }
+    }
+
+    /// Of io_issue2(): there is no queue, and so no request before this one or after it.
+    pub fn alone() -> Self {
+        SubmitClock {
+            alone: true,
+            ..SubmitClock::new()
+        }
+    }
+
+    /// Whether the request is carried out at once, by its caller.
+    pub fn is_alone(&self) -> bool {
+        self.alone
     }
 
     pub fn ns(&self) -> u64 {
-        *self.0.get_or_init(crate::sys::monotonic_ns)
+        *self.ns.get_or_init(crate::sys::monotonic_ns)
     }
 }

@@ -1,6 +1,7 @@
 //! IOCB_ATTR_TIMING: when a request was submitted, began and ended.
 
-use super::{Attribute, SubmitClock};
+use super::{Answer, Attribute, Begin, Submit};
+use crate::request::Call;
 use crate::sys::monotonic_ns;
 use nix::errno::Errno;
 
@@ -11,31 +12,24 @@ const START: usize = 1;
 const END: usize = 2;
 
 impl Attribute for Timing {
-    fn payload_in(&self) -> usize {
-        0
-    }
-
-    fn payload_out(&self) -> usize {
-        3
-    }
-
-    fn submitted(&self, _input: &[u64], out: &mut [u64], clock: &SubmitClock) -> Result<(), Errno> {
-        out[SUBMIT] = clock.ns();
+    fn submitted(&self, submit: &Submit, out: &mut [u64]) -> Result<(), Errno> {
+        out[SUBMIT] = submit.clock.ns();
         Ok(())
     }
 
-    fn begins(&self, out: &mut [u64]) {
-        out[START] = monotonic_ns();
+    fn begins(&self, _call: &Call, answer: &mut Answer) -> Begin {
+        answer.out[START] = monotonic_ns();
+        Begin::Goes
     }
 
-    fn ended(&self, out: &mut [u64]) {
-        out[END] = monotonic_ns();
+    fn ended(&self, answer: &mut Answer) {
+        answer.out[END] = monotonic_ns();
     }
 
     /// All of its time was waiting: a difference of two of the three is never negative.
-    fn skipped(&self, out: &mut [u64]) {
+    fn skipped(&self, answer: &mut Answer) {
         let now = monotonic_ns();
-        out[START] = now;
-        out[END] = now;
+        answer.out[START] = now;
+        answer.out[END] = now;
     }
 }

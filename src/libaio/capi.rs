@@ -78,9 +78,9 @@ fn destroy(ctx: Handle) -> Result<usize> {
     }
     drop(context);
     global.registry.remove(handle, |context| {
-        context.close();
+        Context::close(context);
         global.libaio.poller.cancel_all(context);
-        context.wait_until_idle();
+        Context::wait_until_idle(context);
         global.pool.forget(context);
     })?;
     global.libaio.files.sweep();
@@ -141,10 +141,7 @@ fn get_events(
         Deadline::Now => min,
         _ => min.max(context.due(nr) * EVENT_BYTES),
     };
-    if !matches!(deadline, Deadline::Now) {
-        context.help(min, &deadline);
-    }
-    Ok(context.get_events(min, &mut out, deadline, mask)? / EVENT_BYTES)
+    Ok(Context::get_events(&context, min, &mut out, deadline, mask)? / EVENT_BYTES)
 }
 
 fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {

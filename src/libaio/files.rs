@@ -7,6 +7,11 @@
 //! duplicate, before its event can be seen: from then on the program's own close() is the last one
 //! again, with all that this means.
 //!
+//! But for one case: while a watcher is there that comes by every millisecond (see [`crate::pool`]),
+//! a regular file or block device has its duplicate for two such visits more, as long as nothing
+//! uses it. To make a new one for each request of a program that has one in flight at a time takes
+//! longer than a read from the page cache.
+//!
 //! One thing needs care: the close of any descriptor drops all of the process's POSIX record locks
 //! on the file. So a duplicate of a file with locks is kept, until the program's own descriptor is
 //! gone too or the locks are.
@@ -52,7 +57,14 @@ pub struct File {
     kind: std::cell::UnsafeCell<Kind>,
     /// How the statistics know it.
     stats: AtomicPtr<super::stats::Path>,
+    /// It has no reference, and is to be closed by the watcher: how often that has been here since.
+    /// Under the shard's lock.
+    lingers: AtomicU32,
 }
+
+const NO: u32 = u32::MAX;
+/// Visits of the watcher, of which the last one closes.
+const VISITS: u32 = 2;
 
 // SAFETY: `kind` is written before the File can be found, and read only by those who have a
 // reference.
@@ -62,6 +74,8 @@ pub struct Files {
     shards: [Lock<Shard>; SHARDS],
     /// All there are, for a forked child.
     all: AtomicPtr<Chunk>,
+    /// Files that linger. Raised under the pool's lock.
+    lingering: AtomicU32,
 }
 
 struct Shard {
@@ -152,6 +166,7 @@ impl Files {
                 })
             }),
             all: AtomicPtr::new(ptr::null_mut()),
+            lingering: AtomicU32::new(0),
         }
     }
 
@@ -170,13 +185,21 @@ impl Files {
             shard.find(number).map(|file| {
                 // Relaxed: the lock orders it.
                 file.refs.fetch_add(1, Relaxed);
+                self.stay(file);
                 FileRef(file)
             })
         };
-        if let Some(found) = found
-            && same_file(number, found.fd())
-        {
-            return Ok(found);
+        if let Some(found) = found {
+            if same_file(number, found.fd()) {
+                return Ok(found);
+            }
+            // It is not found any more, and lives until its last request. Before there is a new
+            // duplicate: should the program have closed this one, the new one gets its number.
+            let mut shard = shard.lock();
+            if found.0.number.load(Relaxed) == number {
+                shard.unlink(found.0);
+                found.0.number.store(-1, Relaxed);
+            }
         }
         self.open(number, shard)
     }
@@ -211,6 +234,7 @@ impl Files {
             locked.unlink(old);
             old.number.store(-1, Relaxed);
             if old.refs.load(Relaxed) == 0 {
+                self.stay(old);
                 kept = old.dup.swap(-1, Relaxed);
                 old.next.store(locked.free, Relaxed);
                 locked.free = ptr::from_ref(old).cast_mut();
@@ -243,6 +267,7 @@ impl Files {
             next: AtomicPtr::new(ptr::null_mut()),
             kind: std::cell::UnsafeCell::new(Kind::default()),
             stats: AtomicPtr::new(ptr::null_mut()),
+            lingers: AtomicU32::new(NO),
         };
         let chunk = Box::leak(try_box(Chunk {
             next: ptr::null_mut(),
@@ -262,6 +287,9 @@ impl Files {
     /// The last reference goes, unless another has come meanwhile.
     fn last_gone(&self, file: &'static File) {
         let number = file.number.load(Relaxed);
+        if number >= 0 && self.linger(file, number) {
+            return;
+        }
         let locks = may_have_locks(file);
         let shard = self.shard(if number < 0 { 0 } else { number });
         let mut locked = shard.lock();
@@ -289,25 +317,101 @@ impl Files {
         locked.free = ptr::from_ref(file).cast_mut();
     }
 
-    /// Closes duplicates that were kept for their locks and whose descriptor the program has
-    /// closed.
+    /// Gives a reference back, if that can be done without closing anything: it is not the last, or
+    /// the watcher will close the duplicate.
+    fn linger(&self, file: &'static File, number: RawFd) -> bool {
+        let _locked = self.shard(number).lock();
+        if file.number.load(Relaxed) != number {
+            return false;
+        }
+        if file.refs.load(Relaxed) == 1 {
+            // SAFETY: whoever calls has a reference.
+            let format = unsafe { (*file.kind.get()).format };
+            let global = crate::process::global();
+            let watched = matches!(format, libc::S_IFREG | libc::S_IFBLK)
+                && global.is_some_and(|global| {
+                    let pool = &global.pool;
+                    pool.if_watched(|| self.lingering.fetch_add(1, Relaxed))
+                });
+            if !watched {
+                return false;
+            }
+            file.lingers.store(0, Relaxed);
+        }
+        // Release: our use of the duplicate is over before it is closed.
+        file.refs.fetch_sub(1, AcqRel);
+        true
+    }
+
+    /// It is in use again, or gone.
+    fn stay(&self, file: &File) {
+        if file.lingers.load(Relaxed) != NO {
+            file.lingers.store(NO, Relaxed);
+            self.lingering.fetch_sub(1, Relaxed);
+        }
+    }
+
+    pub fn are_lingering(&self) -> bool {
+        self.lingering.load(Relaxed) != 0
+    }
+
+    /// A visit of the watcher.
+    pub fn visit(&'static self) {
+        if !self.are_lingering() {
+            return;
+        }
+        for shard in &self.shards {
+            let locked = shard.lock();
+            for file in locked
+                .iter()
+                .filter(|file| file.lingers.load(Relaxed) != NO)
+            {
+                file.lingers.store(file.lingers.load(Relaxed) + 1, Relaxed);
+            }
+            drop(locked);
+            self.close_those(shard, |file| {
+                let visits = file.lingers.load(Relaxed);
+                let over = visits != NO && visits >= VISITS;
+                if over && may_have_locks(file) {
+                    // From now on it is one that is kept for its locks.
+                    self.stay(file);
+                    return false;
+                }
+                over
+            });
+        }
+    }
+
+    /// Closes duplicates that nothing uses, but for those that are kept for their locks and whose
+    /// descriptor the program still has.
     pub fn sweep(&'static self) {
         for shard in &self.shards {
-            loop {
-                let mut locked = shard.lock();
-                let kept = locked.iter().find(|file| {
-                    file.refs.load(Relaxed) == 0
-                        && !same_file(file.number.load(Relaxed), file.dup.load(Relaxed))
-                });
-                let Some(file) = kept else { break };
-                let dup = file.dup.swap(-1, Relaxed);
-                locked.unlink(file);
-                file.number.store(-1, Relaxed);
-                file.next.store(locked.free, Relaxed);
-                locked.free = ptr::from_ref(file).cast_mut();
-                drop(locked);
-                close(dup);
-            }
+            self.close_those(shard, |file| {
+                let (number, dup) = (file.number.load(Relaxed), file.dup.load(Relaxed));
+                !may_have_locks(file) || !same_file(number, dup)
+            });
+        }
+    }
+
+    fn close_those(
+        &'static self,
+        shard: &Lock<Shard>,
+        mut wanted: impl FnMut(&'static File) -> bool,
+    ) {
+        loop {
+            let mut locked = shard.lock();
+            let unused = locked
+                .iter()
+                .find(|file| file.refs.load(Relaxed) == 0 && wanted(file));
+            let Some(file) = unused else { return };
+            self.stay(file);
+            let dup = file.dup.swap(-1, Relaxed);
+            locked.unlink(file);
+            file.number.store(-1, Relaxed);
+            file.next.store(locked.free, Relaxed);
+            locked.free = ptr::from_ref(file).cast_mut();
+            drop(locked);
+            close(dup);
         }
     }
 
@@ -358,14 +462,14 @@ impl Shard {
     }
 }
 
-fn close(fd: RawFd) {
+pub fn close(fd: RawFd) {
     // SAFETY: a descriptor of the library's own.
     unsafe { libc::close(fd) };
 }
 
 /// A duplicate with a high number, out of the way of a program that expects to get low ones; at the
 /// lowest that is free if there is no room up there.
-fn duplicate(number: RawFd) -> Result<RawFd> {
+pub fn duplicate(number: RawFd) -> Result<RawFd> {
     const HIGH: i32 = 192;
     for least in [HIGH, 3] {
         // SAFETY: integers; reports a number that is not open.

@@ -5,7 +5,8 @@
 //! or somebody who cancels) completes it. Each has a descriptor of its own, because epoll knows a
 //! file once for each descriptor.
 
-use super::request::duplicate;
+use super::files::{close, duplicate};
+use crate::context::Context;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::Lock;
@@ -82,7 +83,7 @@ impl Poller {
     /// What can fail, before the request is accepted. -EINVAL: the file is what it is for ever.
     pub fn prepare(&'static self, fd: RawFd, pipe: bool) -> Result<Ticket> {
         self.start()?;
-        let fd = duplicate(fd)?;
+        let fd = duplicate(fd).map_err(|_| Errno::EAGAIN)?;
         // The one question is whether it can be asked about at all.
         let mut asked = self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY);
         if matches!(asked, Err(Errno::EBADF | Errno::EINVAL)) {
@@ -126,7 +127,7 @@ impl Poller {
         if low < 0 {
             return Err(Errno::EAGAIN);
         }
-        let high = duplicate(low);
+        let high = duplicate(low).map_err(|_| Errno::EAGAIN);
         close(low);
         let epoll = high?;
         // Release: pairs with the acquire above and in the thread.
@@ -276,11 +277,6 @@ fn key(place: u32, turn: u32) -> u64 {
     u64::from(turn) << 32 | u64::from(place)
 }
 
-fn close(fd: RawFd) {
-    // SAFETY: a descriptor of the library's own.
-    unsafe { libc::close(fd) };
-}
-
 fn finish(pending: Pending, res: i64) {
     // The file has other descriptors, so that closing this one does not make epoll forget it.
     let _ = pending.poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
@@ -289,7 +285,7 @@ fn finish(pending: Pending, res: i64) {
         context, mut req, ..
     } = pending;
     req.set_res(res);
-    context.complete_elsewhere(req);
+    Context::complete_elsewhere(&context, req);
 }
 
 /// What of these events is there now; errors and hang-ups are always asked for.

@@ -57,6 +57,15 @@ impl Side {
         self.resfd = resfd.into_raw();
     }
 
+    pub fn asks_ioprio(&self) -> bool {
+        self.has_ioprio
+    }
+
+    /// The statistics want to know when it is carried out.
+    pub fn is_counted(&self) -> bool {
+        self.submitted != 0
+    }
+
     pub fn set_ioprio(&mut self, ioprio: u16) {
         self.ioprio = ioprio;
         self.has_ioprio = true;
@@ -99,7 +108,7 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     let Some(side) = req.side().copied() else {
         return;
     };
-    let began = if side.submitted != 0 {
+    let began = if side.is_counted() {
         crate::sys::monotonic_ns()
     } else {
         0
@@ -110,12 +119,18 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
         system_call()
     };
     req.set_res(res);
-    if side.submitted != 0 && side.file != 0 {
+    count(req, began);
+}
+
+/// A request that was `began` then has its result: for the statistics, if there are any.
+pub fn count(req: &Req, began: u64) {
+    let Some(side) = req.side() else { return };
+    if side.is_counted() && side.file != 0 {
         // SAFETY: the request's own, which it keeps: forgotten here, so that it is not given back.
         let file = std::mem::ManuallyDrop::new(unsafe { FileRef::from_raw(side.file) });
         if let Some(global) = crate::process::global() {
             let stats = &global.libaio.stats;
-            stats.count(&file, req.call(), res, side.submitted, began);
+            stats.count(&file, req.call(), req.res(), side.submitted, began);
         }
     }
 }
@@ -182,14 +197,5 @@ pub fn check_ioprio(ioprio: u16) -> Result<()> {
     match Errno::last() {
         errno @ (Errno::EINVAL | Errno::EPERM) if ret == -1 => Err(errno),
         _ => Ok(()),
-    }
-}
-
-/// A descriptor for polling alone.
-pub fn duplicate(fd: RawFd) -> Result<RawFd> {
-    // SAFETY: integers.
-    match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 192) } {
-        -1 => Err(Errno::EAGAIN),
-        dup => Ok(dup),
     }
 }

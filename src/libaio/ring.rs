@@ -220,11 +220,7 @@ impl LegacyRing {
     }
 
     pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
-        if !backlog.waiters.is_empty() {
-            backlog
-                .waiters
-                .take_satisfied(self.available(backlog), wakes);
-        }
+        backlog.wake(|backlog| self.available(backlog), wakes);
     }
 
     /// Copies as many events as there are and fit, under the lock.

@@ -10,9 +10,10 @@ use crate::request::Call;
 use crate::sync::Lock;
 use crate::sys::{monotonic_ns, try_box};
 use libc::c_long;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::{self, Write};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
@@ -109,7 +110,7 @@ pub struct Stats {
 impl Stats {
     pub fn new() -> Stats {
         Stats {
-            wanted: AtomicBool::new(variable(c"AIO2_STATS").is_some()),
+            wanted: AtomicBool::new(wanted().path.is_some()),
             first: AtomicPtr::new(ptr::null_mut()),
             adding: Lock::new(()),
             began: monotonic_ns(),
@@ -287,14 +288,42 @@ fn list(first: *mut Path) -> impl Iterator<Item = &'static Path> {
     })
 }
 
-fn variable(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: a C string; what comes back is one, too, or null. The environment's strings are not
-    // freed.
-    unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value))
-    }
+/// What the environment asks for.
+struct Wanted {
+    /// The file.
+    path: Option<CString>,
+    /// The process that prints to standard error instead.
+    main: Option<libc::pid_t>,
 }
+
+/// As the environment was when the library was loaded: there are programs that make themselves
+/// another one before they begin (nginx), and write over the strings of the first.
+fn wanted() -> &'static Wanted {
+    static WANTED: OnceLock<Wanted> = OnceLock::new();
+    WANTED.get_or_init(|| {
+        let variable = |name: &CStr| {
+            // SAFETY: a C string; what comes back is one, too, or null, and is copied.
+            unsafe {
+                let value = libc::getenv(name.as_ptr());
+                (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value).to_owned())
+            }
+        };
+        Wanted {
+            path: variable(c"AIO2_STATS"),
+            main: variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok()),
+        }
+    })
+}
+
+extern "C" fn at_load() {
+    wanted();
+}
+
+/// For the dynamic linker.
+// SAFETY: the section is one of pointers to such functions.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = at_load;
 
 /// Text to a descriptor, in as few writes as there is room for.
 struct Printer {
@@ -305,11 +334,10 @@ struct Printer {
 
 impl Printer {
     fn open() -> Option<Printer> {
-        let path = variable(c"AIO2_STATS")?;
-        let main = variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok());
+        let path = wanted().path.as_ref()?;
         // SAFETY: no arguments; a C string.
         let fd = unsafe {
-            if main == Some(libc::getpid()) {
+            if wanted().main == Some(libc::getpid()) {
                 2
             } else {
                 let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;

@@ -8,7 +8,7 @@ use super::abi::{
 use super::files::{FileRef, Files, Kind};
 use super::poller::{self, Ticket};
 use super::request::{Side, check_ioprio};
-use super::user::{Reader, plausible, write_u32};
+use super::user::{Reader, plausible};
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
 use crate::registry::ContextRef;
@@ -91,10 +91,13 @@ impl Submit<'_> {
     fn accept(&mut self, batch: &mut Batch, pointer: usize) -> Result<()> {
         // SAFETY: a number.
         let at: usize = unsafe { self.pointers.read(pointer)? };
-        // The kernel writes to it, later, and may say so then.
-        let writable = self
-            .records
-            .is_writable(at + std::mem::offset_of!(Iocb, key));
+        // The kernel writes a 0 to it, later, and may say so then.
+        let key = at + std::mem::offset_of!(Iocb, key);
+        let writable = self.records.is_scratch(key);
+        if writable {
+            // SAFETY: found to be so.
+            unsafe { std::ptr::write_unaligned(key as *mut u32, 0) };
+        }
         // SAFETY: plain numbers.
         let iocb: Iocb = unsafe { self.records.read(at)? };
         if iocb.reserved2 != 0 || iocb.nbytes > i64::MAX as u64 {
@@ -106,7 +109,7 @@ impl Submit<'_> {
         let file = self.file(iocb.fildes)?;
         let kind = file.kind();
         let mut side = Side::new(file, self.now);
-        match self.prepare(&iocb, at, writable, kind, &mut side) {
+        match self.prepare(&iocb, writable, kind, &mut side) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Small) else {
                     side.end();
@@ -119,7 +122,7 @@ impl Submit<'_> {
                     Way::Queue => batch.queue(req),
                     Way::Done(_) => {
                         batch.count();
-                        self.context.complete_elsewhere(req);
+                        Context::complete_elsewhere(self.context, req);
                     }
                     Way::Poll(ticket, events) => {
                         batch.count();
@@ -160,7 +163,6 @@ impl Submit<'_> {
     fn prepare(
         &mut self,
         iocb: &Iocb,
-        at: usize,
         writable: bool,
         kind: Kind,
         side: &mut Side,
@@ -174,9 +176,6 @@ impl Submit<'_> {
         }
         if !writable {
             return Err(Errno::EFAULT);
-        }
-        if iocb.key != 0 {
-            write_u32(at + std::mem::offset_of!(Iocb, key), 0)?;
         }
         match iocb.opcode {
             CMD_PREAD => self.transfer(iocb, kind, side, false, false),

@@ -228,6 +228,14 @@ impl Backlog {
         }
     }
 
+    /// Adds the waiters to whom what is `available` is enough to `wakes`.
+    pub fn wake(&mut self, available: impl FnOnce(&Backlog) -> u64, wakes: &mut Wakes) {
+        if !self.waiters.is_empty() {
+            let bytes = available(self);
+            self.waiters.take_satisfied(bytes, wakes);
+        }
+    }
+
     #[cfg(not(loom))]
     pub fn tail(&self) -> u32 {
         self.tail
@@ -287,7 +295,7 @@ impl Ring {
             let mut bytes = 0;
             let mut valid = used <= self.bytes && head % 8 == 0;
             if valid {
-                bytes = first_half(self.word(head, 0).load(Relaxed));
+                bytes = self.word(head, 0).load(Relaxed) as u32; // io_event2.bytes, the lower half
                 valid = bytes >= EVENT_BYTES && bytes <= used && bytes % 8 == 0;
             }
             if valid && out.fits(bytes as usize) {
@@ -363,16 +371,12 @@ impl Ring {
 
     /// Adds the waiters whose wait is over to `wakes`.
     pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
-        if !backlog.waiters.is_empty() {
-            backlog
-                .waiters
-                .take_satisfied(self.available(backlog), wakes);
-        }
+        backlog.wake(|backlog| self.available(backlog), wakes);
     }
 
     /// Bytes of events that wait to be reaped. All there could ever be if the ring is corrupt: the
     /// waiters must come and see.
-    fn available(&self, backlog: &Backlog) -> u64 {
+    pub fn available(&self, backlog: &Backlog) -> u64 {
         let used = backlog
             .tail
             .wrapping_sub(self.mem.header().head.load(Acquire));
@@ -460,10 +464,4 @@ impl Ring {
         header.head.store(backlog.tail, Release);
         header.tail.store(backlog.tail, Release);
     }
-}
-
-/// The first 32 bits in memory.
-fn first_half(word: u64) -> u32 {
-    let [a, b, c, d, ..] = word.to_ne_bytes();
-    u32::from_ne_bytes([a, b, c, d])
 }

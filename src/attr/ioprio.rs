@@ -1,0 +1,43 @@
+//! IOCB_ATTR_IOPRIO: the I/O priority of this request alone.
+
+use super::{Answer, Attribute, Begin, Submit};
+use crate::carrier;
+use crate::request::Call;
+use nix::errno::Errno;
+
+pub struct Ioprio;
+
+/// In the input's upper half, while the request runs: what the thread has to get back.
+const RESTORE: u64 = 1 << 63;
+const BEFORE: u32 = 32;
+
+impl Attribute for Ioprio {
+    /// The priority has 16 bits; the rest is reserved. What it means is the kernel's to say, when
+    /// it is set.
+    fn submitted(&self, submit: &Submit, _out: &mut [u64]) -> Result<(), Errno> {
+        match u16::try_from(submit.input[0]) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Errno::EINVAL),
+        }
+    }
+
+    fn begins(&self, _call: &Call, answer: &mut Answer) -> Begin {
+        match carrier::lend_ioprio(answer.input[0] as u16) {
+            Ok(None) => {}
+            Ok(Some(before)) => answer.input[0] |= RESTORE | u64::from(before) << BEFORE,
+            Err(errno) => return Begin::Without(errno),
+        }
+        Begin::Goes
+    }
+
+    fn ended(&self, answer: &mut Answer) {
+        if answer.input[0] & RESTORE != 0 {
+            carrier::restore((answer.input[0] >> BEFORE) as u16);
+        }
+    }
+
+    /// It may have begun: another attribute has stopped it then.
+    fn skipped(&self, answer: &mut Answer) {
+        self.ended(answer);
+    }
+}

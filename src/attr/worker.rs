@@ -1,0 +1,21 @@
+//! IOCB_ATTR_WORKER: which thread carried the request out, and on which processor it began.
+
+use super::{Answer, Attribute, Begin};
+use crate::carrier;
+use crate::request::Call;
+use nix::errno::Errno;
+
+pub struct Worker;
+
+impl Attribute for Worker {
+    fn begins(&self, _call: &Call, answer: &mut Answer) -> Begin {
+        // SAFETY: no arguments.
+        let cpu = unsafe { libc::sched_getcpu() };
+        answer.out[0] = u64::from(carrier::tid()) | u64::from(cpu.max(0) as u32) << 32;
+        Begin::Goes
+    }
+
+    fn skipped(&self, answer: &mut Answer) {
+        answer.fail(Errno::ECANCELED);
+    }
+}

@@ -1,0 +1,168 @@
+//! What a thread that carries requests out remembers from one request to the next: its number, and
+//! whose I/O priority it has.
+//!
+//! A worker that a request has given a priority keeps it for the next request that asks for the
+//! same, and gives it back when one comes that asks for none. A thread of the program's (it
+//! carries requests out in io_issue2(), or where there are no workers) gets its own back at once.
+
+use nix::errno::Errno;
+use std::cell::Cell;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Not a worker, or not known to be one.
+const NO_WORKER: u32 = 0;
+
+#[derive(Clone, Copy)]
+struct Carrier {
+    /// The worker's thread number. Of a thread of the program's none is remembered: in a forked
+    /// child it is another.
+    tid: u32,
+    lent: Option<Lent>,
+    /// What interrupts the worker's calls, if they can be.
+    interrupt: Option<&'static AtomicU32>,
+}
+
+/// A request's priority that a worker has.
+#[derive(Clone, Copy)]
+struct Lent {
+    before: u16,
+    now: u16,
+}
+
+thread_local! {
+    // Without a destructor: nothing has to be registered, and so nothing is allocated.
+    static HERE: Cell<Carrier> = const {
+        Cell::new(Carrier {
+            tid: NO_WORKER,
+            lent: None,
+            interrupt: None,
+        })
+    };
+}
+
+/// How many workers have a request's priority. As long as there are none, a request without
+/// attributes looks at this alone. Of the standard library also in a model, where it stays 0.
+static LENDING: AtomicU32 = AtomicU32::new(0);
+
+/// The calling thread is a worker from here on.
+#[cfg(not(loom))]
+pub fn worker_begins() {
+    HERE.set(Carrier {
+        tid: gettid(),
+        lent: None,
+        interrupt: None,
+    });
+}
+
+/// The calling thread, a worker, ends.
+#[cfg(not(loom))]
+pub fn worker_ends() {
+    if HERE.get().lent.is_some() {
+        LENDING.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The calling thread's system calls are interrupted when this is set and it is sent the signal.
+#[cfg(not(loom))]
+pub fn set_interrupt_flag(flag: &'static AtomicU32) {
+    let mut here = HERE.get();
+    here.interrupt = Some(flag);
+    HERE.set(here);
+}
+
+#[cfg(not(loom))]
+pub fn interrupt_flag() -> Option<&'static AtomicU32> {
+    HERE.get().interrupt
+}
+
+/// The calling thread's number.
+pub fn tid() -> u32 {
+    match HERE.get().tid {
+        NO_WORKER => gettid(),
+        tid => tid,
+    }
+}
+
+fn gettid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// A request without a priority of its own is about to be carried out in this thread.
+#[inline]
+pub fn settle() {
+    // Relaxed: what this thread itself has added it sees, and that is all it needs.
+    if LENDING.load(Relaxed) != 0 {
+        give_back();
+    }
+}
+
+#[cold]
+fn give_back() {
+    let mut here = HERE.get();
+    let Some(lent) = here.lent.take() else { return };
+    if lent.now != lent.before {
+        // Should it fail (the process has lost a right), it would fail for every request to come.
+        let _ = set_ioprio(lent.before);
+    }
+    HERE.set(here);
+    LENDING.fetch_sub(1, Relaxed);
+}
+
+/// Gives the calling thread an I/O priority for one request. What comes back is what to
+/// [`restore`] afterwards: nothing in a worker.
+pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
+    let mut here = HERE.get();
+    if here.tid == NO_WORKER {
+        let before = ioprio_now();
+        set_ioprio(ioprio)?;
+        return Ok(Some(before));
+    }
+    let lent = match here.lent {
+        Some(lent) if lent.now == ioprio => return Ok(None),
+        Some(lent) => lent,
+        // Looked up each time it is borrowed anew: somebody may have changed it (ionice).
+        None => {
+            let now = ioprio_now();
+            Lent { before: now, now }
+        }
+    };
+    if lent.now != ioprio {
+        set_ioprio(ioprio)?;
+    }
+    if here.lent.is_none() {
+        LENDING.fetch_add(1, Relaxed);
+    }
+    here.lent = Some(Lent {
+        now: ioprio,
+        ..lent
+    });
+    HERE.set(here);
+    Ok(None)
+}
+
+/// Undoes [`lend_ioprio`].
+pub fn restore(before: u16) {
+    let _ = set_ioprio(before);
+}
+
+const IOPRIO_WHO_PROCESS: i32 = 1;
+const CLASS_SHIFT: u32 = 13;
+
+fn set_ioprio(ioprio: u16) -> Result<(), Errno> {
+    let (who, which) = (IOPRIO_WHO_PROCESS, 0);
+    // SAFETY: integers; 0 is the calling thread.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, who, which, u32::from(ioprio)) };
+    Errno::result(ret).map(drop)
+}
+
+/// The calling thread's priority, so that it can be set again.
+fn ioprio_now() -> u16 {
+    // SAFETY: integers; 0 is the calling thread.
+    let now = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
+    let now = u16::try_from(now).unwrap_or(0);
+    // Older kernels say of a thread that has none that it has "none, level 4", and do not take
+    // that back.
+    if now >> CLASS_SHIFT == 0 { 0 } else { now }
+}

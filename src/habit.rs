@@ -1,0 +1,388 @@
+//! What a context's requests have lately been seen to do, and so who is to carry them out.
+//!
+//! Two things are learned from measured service times. Of a context: whether its requests wait, so
+//! that each wants a worker of its own, or keep a processor busy ([`Habits::waits`]; the pool
+//! counts by it). Of each file, reads and writes apart: whether they are short, so that a caller
+//! who waits for events anyway had better carry them out itself than have another thread woken
+//! ([`Habits::short`]). On a zram device a hand-over costs more than the read: 268,000 4 KiB reads
+//! a second by two workers, 480,000 to 620,000 by the caller and one.
+//!
+//! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. What must be
+//! right is not taken from here, but for one thing: that a caller never gets caught in a request
+//! that does not end. So it carries out nothing but reads and writes at an offset, of what
+//! [`Habits::is_file`] has found to be a regular file or a block device.
+
+use crate::abi::IOCB2_NOP;
+use crate::exec;
+use crate::request::{Call, Req};
+use crate::sys::{file_type, is_direct, monotonic_ns, voluntary_switches};
+use libc::c_long;
+use std::os::fd::RawFd;
+// Not loom's, also in a model: nothing is ordered by them.
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Files that are remembered, reads and writes apart.
+const FILES: usize = 16;
+/// A request that takes longer is not short, if it waited.
+const SHORT_NS: u64 = 50_000;
+/// So many short ones in a row, and the next is taken to be short: a cache that misses one in
+/// twenty rarely gets there.
+const SHORT_IN_A_ROW: u32 = 32;
+/// So many more after one was seen to wait, however shortly: a fast disk is no zram device. And the
+/// most there can be.
+const SHORT_AFTER_WAIT: u32 = 256;
+const SHORT_MAX: u32 = 4096;
+/// A request that takes less is not worth the lock that two threads would have to share for it.
+const TINY_NS: u32 = 2_000;
+/// A request that takes longer than this is asked whether it waited.
+pub const LONG_NS: u64 = 20_000;
+/// So many are asked after one that took long for no known reason: it may have waited, or only have
+/// been kept from running.
+const SUSPECTS: u32 = 8;
+/// A shorter one is asked so often (one in): the question takes two system calls.
+const SAMPLE: u32 = 64;
+/// So many requests that waited in a row, and the file is slow.
+const SLOW: u32 = 32;
+/// Then as many that did not wait as this is above, more or less in a row, and it is no longer.
+const SLOW_MAX: u32 = 36;
+/// Of those that the kernel could carry out by itself a worker carries out one in so many, to see
+/// whether the file is still slow.
+const SLOW_SAMPLE: u32 = 1024;
+/// For so long (about a millisecond: ns >> 20) a descriptor is taken to name what it named.
+const TRUST_SHIFT: u32 = 20;
+
+pub struct Habits {
+    waits: AtomicU32,
+    /// Requests carried out, to pick the samples by.
+    count: AtomicU32,
+    files: [File; FILES],
+}
+
+/// What is known of reads from a file, or of writes to it.
+struct File {
+    /// The key, and how many more short ones there must be: in one word, as one is of no use
+    /// without the other.
+    short: AtomicU64,
+    /// The key; the time at which it was a file, `ns >> TRUST_SHIFT`; and REGULAR and DIRECT.
+    checked: AtomicU64,
+    /// The key, and how many requests have waited in a row.
+    slow: AtomicU64,
+    /// How many more are to be asked whether they wait.
+    suspects: AtomicU32,
+    /// Running mean of the service time.
+    ns: AtomicU32,
+}
+
+/// Bits of [`File::checked`].
+const REGULAR: u64 = 1;
+const DIRECT: u64 = 2;
+
+/// What is to be expected of a request that is known to be short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Short {
+    pub ns: u32,
+    /// See [`Habits::alone`].
+    pub alone: bool,
+}
+
+impl Habits {
+    const WAITS_MAX: u32 = 16;
+
+    pub fn new() -> Habits {
+        Habits {
+            waits: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+            files: std::array::from_fn(|_| File {
+                short: AtomicU64::new(0),
+                checked: AtomicU64::new(0),
+                slow: AtomicU64::new(0),
+                suspects: AtomicU32::new(0),
+                ns: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    /// They give up the processor to wait, at least one in three of them.
+    pub fn waits(&self) -> bool {
+        self.waits.load(Relaxed) >= Self::WAITS_MAX / 2
+    }
+
+    /// Carries a request out and learns from it. `start` is the time now; returns the time
+    /// afterwards, or, of a no-op, which takes none, the same. Of a `suspect` it is found out whether it waits. `lonely`: no other of the
+    /// context's runs beside it.
+    pub fn carry_out(&self, req: &mut Req, suspect: bool, lonely: bool, start: u64) -> u64 {
+        let transfer = Transfer::of(req.call());
+        if req.call().nr == IOCB2_NOP {
+            // There is nothing to learn: two clock reads would be a fifth of it.
+            exec::execute(req);
+            return start;
+        }
+        let count = self.count.load(Relaxed).wrapping_add(1);
+        self.count.store(count, Relaxed);
+        let ask = suspect
+            || count % SAMPLE == 0
+            || transfer.is_some_and(|transfer| !self.file(transfer).is_known(transfer));
+        let before = ask.then(voluntary_switches);
+        exec::execute(req);
+        let end = monotonic_ns();
+        let ns = end - start;
+        let waited = match before {
+            Some(before) => Some(voluntary_switches() > before),
+            None if ns > LONG_NS => None,
+            None => Some(false),
+        };
+        self.learn(req.call(), ns, waited, lonely);
+        end
+    }
+
+    /// A request took so long, and waited meanwhile, as far as is known.
+    fn learn(&self, call: &Call, ns: u64, waited: Option<bool>, lonely: bool) {
+        let transfer = Transfer::of(call);
+        if let Some(transfer) = transfer {
+            self.file(transfer).learn_slow(transfer.key(), waited);
+        }
+        // What a write to a regular file waits for may have been just another one of ours.
+        let crowd = !lonely
+            && transfer
+                .is_some_and(|transfer| self.file(transfer).is_regular_write(transfer.key()));
+        if crowd && (ns > SHORT_NS || waited == Some(true)) {
+            return;
+        }
+        let score = self.waits.load(Relaxed);
+        let learned = match waited {
+            Some(true) => (score + 2).min(Self::WAITS_MAX),
+            Some(false) => score.saturating_sub(1),
+            None => score,
+        };
+        if learned != score {
+            self.waits.store(learned, Relaxed);
+        }
+        if let Some(transfer) = transfer {
+            self.file(transfer).learn(transfer.key(), ns, waited);
+        }
+    }
+
+    /// What is to be expected of this request, if it is known to be short.
+    pub fn short(&self, call: &Call) -> Option<Short> {
+        if call.nr == IOCB2_NOP {
+            return Some(Short { ns: 0, alone: true });
+        }
+        let transfer = Transfer::of(call)?;
+        self.file(transfer).short(transfer)
+    }
+
+    /// Whether a request had better run alone: a write to a regular file that does not wait for a
+    /// device. A second one beside it would wait for the file's lock, that is, use a second
+    /// processor to no purpose. (4 KiB writes to a new file on zram, kernel 6.18: 40,000 a second by
+    /// several, 80,000 one after another.) And whatever is done sooner than handed over. (4 KiB
+    /// reads from the page cache: 340,000 a second with a worker beside the caller, TINY without.)
+    pub fn alone(&self, call: &Call) -> bool {
+        Transfer::of(call).is_some_and(|transfer| self.file(transfer).alone(transfer))
+    }
+
+    /// Whether a request that is known to be short is for a file, still. Asks the kernel, but not
+    /// each time: a descriptor that was closed and given to something else, which then may have the
+    /// caller wait, is noticed after about a millisecond.
+    pub fn is_file(&self, call: &Call, now: u64) -> bool {
+        match Transfer::of(call) {
+            None => call.nr == IOCB2_NOP,
+            Some(transfer) => self.file(transfer).is_file(transfer, now),
+        }
+    }
+
+    /// Requests like this one are not for a caller, for a while.
+    pub fn distrust(&self, call: &Call) {
+        self.learn(call, 0, Some(true), true);
+    }
+
+    /// Whether requests like this one are for a file that was open with O_DIRECT and that has made
+    /// all wait lately.
+    #[cfg(not(loom))]
+    pub fn is_slow(&self, call: &Call) -> bool {
+        Transfer::of(call).is_some_and(|transfer| self.file(transfer).is_slow(transfer.key()))
+    }
+
+    /// The same of the file that the descriptor names now.
+    #[cfg(not(loom))]
+    pub fn is_slow_now(&self, call: &Call) -> bool {
+        Transfer::of(call).is_some_and(|transfer| {
+            let file = self.file(transfer);
+            file.ask(transfer, monotonic_ns()) && file.is_slow(transfer.key())
+        })
+    }
+
+    /// Whether the kernel had better carry such a request out by itself.
+    #[cfg(not(loom))]
+    pub fn is_for_kernel(&self, call: &Call) -> bool {
+        let count = self.count.load(Relaxed).wrapping_add(1);
+        self.count.store(count, Relaxed);
+        count % SLOW_SAMPLE != 0 && self.is_slow(call)
+    }
+
+    /// The kernel does not take requests like this one.
+    #[cfg(not(loom))]
+    pub fn not_for_kernel(&self, call: &Call) {
+        if let Some(transfer) = Transfer::of(call) {
+            self.file(transfer).slow.store(0, Relaxed);
+        }
+    }
+
+    fn file(&self, transfer: Transfer) -> &File {
+        &self.files[transfer.key() as usize % FILES]
+    }
+}
+
+impl File {
+    fn learn(&self, key: u32, ns: u64, waited: Option<bool>) {
+        let word = self.short.load(Relaxed);
+        let mine = (word >> 32) as u32 == key;
+        let left = if mine { word as u32 } else { SHORT_IN_A_ROW };
+        let left = match waited {
+            Some(true) => (left + SHORT_AFTER_WAIT).min(SHORT_MAX),
+            // It may only have been kept from running.
+            _ if ns > SHORT_NS => left,
+            _ => left.saturating_sub(1),
+        };
+        let learned = u64::from(key) << 32 | u64::from(left);
+        if learned != word {
+            // One attempt: another's lesson will do as well.
+            let _ = self.short.compare_exchange(word, learned, Relaxed, Relaxed);
+        }
+        let suspects = match waited {
+            None if ns > SHORT_NS => SUSPECTS,
+            _ => self.suspects.load(Relaxed).saturating_sub(1),
+        };
+        self.suspects.store(suspects, Relaxed);
+        let before = if mine { self.ns.load(Relaxed) } else { 0 };
+        let ns = ns.min(SHORT_NS) as u32;
+        self.ns.store(before - before / 8 + ns / 8, Relaxed);
+    }
+
+    fn learn_slow(&self, key: u32, waited: Option<bool>) {
+        let word = self.slow.load(Relaxed);
+        let before = if (word >> 32) as u32 == key {
+            word as u32
+        } else {
+            0
+        };
+        let count = match waited {
+            Some(true) if before + 1 < SLOW => before + 1,
+            Some(true) => SLOW_MAX,
+            Some(false) if before > SLOW => before - 1,
+            Some(false) => 0,
+            None => before,
+        };
+        let learned = u64::from(key) << 32 | u64::from(count);
+        if learned != word {
+            self.slow.store(learned, Relaxed);
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn is_slow(&self, key: u32) -> bool {
+        let checked = self.checked.load(Relaxed);
+        let slow = self.slow.load(Relaxed);
+        (slow >> 32) as u32 == key
+            && slow as u32 > SLOW
+            && (checked >> 32) as u32 == key
+            && checked & DIRECT != 0
+    }
+
+    /// Of how many more short ones it wants to know.
+    fn left(&self, transfer: Transfer) -> u32 {
+        let word = self.short.load(Relaxed);
+        if (word >> 32) as u32 == transfer.key() {
+            word as u32
+        } else {
+            SHORT_IN_A_ROW
+        }
+    }
+
+    fn is_known(&self, transfer: Transfer) -> bool {
+        self.left(transfer) == 0 && self.suspects.load(Relaxed) == 0
+    }
+
+    /// A write to a regular file: it locks the file.
+    fn is_regular_write(&self, key: u32) -> bool {
+        let checked = self.checked.load(Relaxed);
+        key & 1 != 0 && (checked >> 32) as u32 == key && checked & REGULAR != 0
+    }
+
+    fn alone(&self, transfer: Transfer) -> bool {
+        let left = self.left(transfer);
+        self.is_regular_write(transfer.key()) && left <= SHORT_IN_A_ROW
+            || left == 0 && self.ns.load(Relaxed) < TINY_NS
+    }
+
+    fn short(&self, transfer: Transfer) -> Option<Short> {
+        let left = self.left(transfer);
+        // One after another is the caller's as well as a worker's.
+        let known = left == 0 || left < SHORT_IN_A_ROW && self.is_regular_write(transfer.key());
+        known.then(|| Short {
+            ns: self.ns.load(Relaxed),
+            alone: self.alone(transfer),
+        })
+    }
+
+    fn is_file(&self, transfer: Transfer, now: u64) -> bool {
+        let known = self.checked.load(Relaxed) & !(REGULAR | DIRECT);
+        known == File::as_of(transfer, now) || self.ask(transfer, now)
+    }
+
+    /// What [`File::checked`] has, but for its bits, of a descriptor that is a file now.
+    fn as_of(transfer: Transfer, now: u64) -> u64 {
+        let when = (now >> TRUST_SHIFT) as u32 & (u32::MAX >> 2);
+        u64::from(transfer.key()) << 32 | u64::from(when) << 2
+    }
+
+    /// Asks the kernel.
+    fn ask(&self, transfer: Transfer, now: u64) -> bool {
+        let regular = match file_type(transfer.fd) {
+            libc::S_IFREG => REGULAR,
+            libc::S_IFBLK => 0,
+            _ => {
+                self.short.store(0, Relaxed);
+                return false;
+            }
+        };
+        let direct = if is_direct(transfer.fd) { DIRECT } else { 0 };
+        let known = File::as_of(transfer, now) | regular | direct;
+        self.checked.store(known, Relaxed);
+        true
+    }
+}
+
+/// A read or write at an offset.
+#[derive(Clone, Copy)]
+struct Transfer {
+    fd: RawFd,
+    writes: bool,
+}
+
+impl Transfer {
+    fn of(call: &Call) -> Option<Transfer> {
+        let writes = match c_long::from(call.nr) {
+            libc::SYS_pread64 | libc::SYS_preadv => false,
+            libc::SYS_pwrite64 | libc::SYS_pwritev => true,
+            // Offset -1 is the descriptor's own position.
+            libc::SYS_preadv2 if call.args[3] != u64::MAX => false,
+            libc::SYS_pwritev2 if call.args[3] != u64::MAX => true,
+            _ => return None,
+        };
+        Some(Transfer {
+            fd: call.args[0] as RawFd,
+            writes,
+        })
+    }
+
+    /// Never 0 for a descriptor that can be open.
+    fn key(self) -> u32 {
+        ((self.fd as u32) << 1 | u32::from(self.writes)).wrapping_add(2)
+    }
+}
+
+/// Whether a request writes, and so may bring signals upon the thread that carries it out.
+pub fn writes(call: &Call) -> bool {
+    Transfer::of(call).is_some_and(|transfer| transfer.writes)
+}

@@ -1,0 +1,166 @@
+//! What may begin when: IOCB_ATTR_DRAIN and IOCB_ATTR_LINK.
+//!
+//! A drain divides a context's requests into epochs: those before it, itself, those after it. The
+//! requests of one epoch may run, and all later ones are held, until the last of it has completed. So
+//! a request needs no more than the number of its epoch, and one that nobody drains costs a
+//! comparison.
+//!
+//! Of a chain, all but the first are held as well, each until the one before it has succeeded.
+//! Everything here is done under the context's lock.
+
+use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
+use crate::request::{List, Place, Req, Tie};
+
+pub struct Order {
+    /// Accepted, and may not begin yet; in the order in which they were submitted.
+    pub held: List,
+    /// The epoch whose requests may run.
+    current: u32,
+    /// The epoch of what is submitted now. Free-running.
+    last: u32,
+    /// Requests of the current epoch that have not completed.
+    remaining: u32,
+}
+
+impl Order {
+    pub const fn new() -> Order {
+        Order {
+            held: List::new(),
+            current: 0,
+            last: 0,
+            remaining: 0,
+        }
+    }
+
+    /// Adds the requests of a submit; those that may begin are added to `go`.
+    pub fn admit(&mut self, requests: &mut List, go: &mut List) {
+        let mut leader: Option<Tie> = None;
+        while let Some(req) = requests.pop() {
+            let (drains, links) = (
+                req.bound().has(IOCB_ATTR_DRAIN),
+                req.bound().has(IOCB_ATTR_LINK),
+            );
+            self.last = self.last.wrapping_add(drains.into());
+            let tie = req.tie();
+            tie.set(Place {
+                epoch: self.last,
+                leader,
+                follower: None,
+            });
+            if let Some(leader) = leader {
+                leader.set(Place {
+                    follower: Some(tie),
+                    ..leader.get()
+                });
+            }
+            if self.remaining == 0 && self.held.is_empty() {
+                self.current = self.last;
+            }
+            let is_current = self.last == self.current;
+            self.remaining += u32::from(is_current);
+            if is_current && leader.is_none() {
+                go.push(req);
+            } else {
+                self.held.push(req);
+            }
+            self.last = self.last.wrapping_add(drains.into());
+            leader = links.then_some(tie);
+        }
+    }
+
+    /// A request has completed, and its event is about to be published. What may begin now is added
+    /// to `go`. What comes back has to be cancelled: the rest of its chain, of which this takes the
+    /// next.
+    pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
+        let Place {
+            epoch,
+            leader,
+            follower,
+        } = req.tie().get();
+        if let Some(leader) = leader {
+            // It was taken out while it was held.
+            leader.set(Place {
+                follower: None,
+                ..leader.get()
+            });
+        }
+        if epoch == self.current {
+            self.remaining -= 1;
+        }
+        let mut to_cancel = None;
+        if let Some(follower) = follower {
+            let place = follower.get();
+            follower.set(Place {
+                leader: None,
+                ..place
+            });
+            if !req.succeeded() {
+                to_cancel = Some(self.take(follower, go));
+            } else if place.epoch == self.current {
+                go.push(self.held.remove(follower));
+            }
+        }
+        if self.remaining == 0 && to_cancel.is_none() {
+            self.advance(go);
+        }
+        to_cancel
+    }
+
+    /// Takes out a request that is held; what may begin without it is added to `go`.
+    pub fn take(&mut self, tie: Tie, go: &mut List) -> Req {
+        let req = self.held.remove(tie);
+        let epoch = tie.get().epoch;
+        if req.bound().has(IOCB_ATTR_DRAIN) && epoch != self.current {
+            self.join(epoch, go);
+        }
+        req
+    }
+
+    /// A drain that has not begun is gone: what was submitted after it belongs to the epoch before
+    /// it, and so on.
+    fn join(&mut self, drain: u32, go: &mut List) {
+        self.last = self.last.wrapping_sub(2);
+        let mut held = std::mem::replace(&mut self.held, List::new());
+        while let Some(req) = held.pop() {
+            let place = req.tie().get();
+            // Free-running: what is later is ahead by less than half of the numbers.
+            if (place.epoch.wrapping_sub(drain) as i32) < 0 {
+                self.held.push(req);
+                continue;
+            }
+            let epoch = place.epoch.wrapping_sub(2);
+            req.tie().set(Place { epoch, ..place });
+            let is_current = epoch == self.current;
+            self.remaining += u32::from(is_current);
+            if is_current && place.leader.is_none() {
+                go.push(req);
+            } else {
+                self.held.push(req);
+            }
+        }
+    }
+
+    /// The current epoch is over: the next one begins.
+    fn advance(&mut self, go: &mut List) {
+        let Some(first) = self.held.first() else {
+            return;
+        };
+        self.current = first.get().epoch;
+        let mut waiting = List::new();
+        while self
+            .held
+            .first()
+            .is_some_and(|first| first.get().epoch == self.current)
+        {
+            let Some(req) = self.held.pop() else { break };
+            self.remaining += 1;
+            if req.tie().get().leader.is_none() {
+                go.push(req);
+            } else {
+                waiting.push(req);
+            }
+        }
+        waiting.append(&mut self.held);
+        self.held = waiting;
+    }
+}
