@@ -40,7 +40,7 @@ static void *other(void *arg)
             CHECK_EQ(events[i].res, BLOCK);
             CHECK_PATTERN(bufs[events[i].data], BLOCK, events[i].data * BLOCK, 3);
         }
-        other_reads += DEPTH;
+        __atomic_fetch_add(&other_reads, DEPTH, __ATOMIC_RELAXED);
     }
     CHECK_RING_DRAINED(ctx, other_reads);
     CHECK_EQ(io_destroy2(ctx), 0);

@@ -28,7 +28,7 @@ static void running_and_queued(void)
     static char block[BLOCK];
     int fd = temp_file(QUEUED * BLOCK, 0);
     struct iocb2 iocb;
-    struct hold hold;
+    struct hard_hold hold;
     pthread_t thread;
     int64_t released_at;
     int descriptors;
@@ -37,8 +37,8 @@ static void running_and_queued(void)
     memset(block, 'x', sizeof(block));
     descriptors = count_descriptors();
     ctx = setup2(0, 0, 1);
-    hold_submit(ctx, &hold, 1);
-    hold_wait_running(1);
+    hard_hold_submit(ctx, &hold, 1);
+    hard_hold_wait_running(1);
     for (int i = 0; i < QUEUED; i++) {
         io_prep2_pwrite(&iocb, fd, block, BLOCK, (int64_t)i * BLOCK);
         submit_one(ctx, &iocb);
@@ -55,14 +55,14 @@ static void running_and_queued(void)
     sleep_ms(100);
     CHECK_EQ(__atomic_load_n(&destroyed_at, __ATOMIC_ACQUIRE), 0);
     released_at = now_ns();
-    hold_release(&hold);
+    hard_hold_release(&hold);
     thread_join(thread);
     CHECK_EQ(destroy_result, 0);
     CHECK_CMP(destroyed_at, >=, released_at);
     CHECK_CMP(destroyed_at - released_at, <, 5 * NSEC_PER_SEC);
     /* The read ended before io_destroy2 returned, and no write was made. */
-    CHECK_EQ(hold.byte, 'x');
-    hold_close(&hold);
+    CHECK_EQ(hold.page[0], 'x');
+    hard_hold_close(&hold);
     CHECK_EQ(count_descriptors(), descriptors);
     found = calloc(QUEUED, BLOCK);
     CHECK(found != NULL);

@@ -44,13 +44,13 @@ static void *destroy(void *arg)
 static void round_of(int round)
 {
     pthread_t threads[WAITERS];
-    struct hold hold;
+    struct hard_hold hold;
     bool holding = round % 3 == 0;
     int64_t began;
 
     ctx = setup2(4096, 0, 1);
     if (holding)
-        hold_submit(ctx, &hold, 0);
+        hard_hold_submit(ctx, &hold, 0);
     waiting = 0;
     for (uintptr_t i = 0; i < WAITERS; i++)
         threads[i] = thread_start(waiter, (void *)i);
@@ -62,7 +62,7 @@ static void round_of(int round)
         sleep_ms(20);
     /* Were it still queued, it would be cancelled, and its event could come before the -EINVAL. */
     if (holding)
-        hold_wait_running(1);
+        hard_hold_wait_running(1);
     began = now_ns();
     if (!holding) {
         CHECK_EQ(CALL(io_destroy2(ctx)), 0);
@@ -74,9 +74,9 @@ static void round_of(int round)
 
         for (int i = 0; i < WAITERS; i++)
             thread_join(threads[i]);
-        hold_release(&hold);
+        hard_hold_release(&hold);
         thread_join(destroyer);
-        hold_close(&hold);
+        hard_hold_close(&hold);
     }
     CHECK_CMP(now_ns() - began, <, 5 * NSEC_PER_SEC);
     CHECK_EQ(CALL(io_destroy2(ctx)), -EINVAL);

@@ -138,15 +138,15 @@ static const struct row rows[] = {
 int main(void)
 {
     uint64_t space[16];
-    struct hold hold;
+    struct hard_hold hold;
     int bad = 0;
 
     iocb = (struct iocb2 *)(void *)space;
     ctx = setup2(0, 0, 0);
     full = setup2(0, 1, 1);
     waiting = setup2(0, 0, 0);
-    hold_submit(full, &hold, 1);
-    hold_wait_running(1);
+    hard_hold_submit(full, &hold, 1);
+    hard_hold_wait_running(1);
     io_prep2_nop(iocb);
     iocb->data = 42;
     submit_one(waiting, iocb);
@@ -170,10 +170,10 @@ int main(void)
     CHECK_EQ(full->submitted, 1);
     get_one(waiting, &room.event);
     CHECK_EQ(room.event.data, 42);
-    hold_release(&hold);
+    hard_hold_release(&hold);
     get_one(full, &room.event);
     CHECK_EQ(room.event.res, 1);
-    hold_close(&hold);
+    hard_hold_close(&hold);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     CHECK_EQ(CALL(io_destroy2(full)), 0);
     CHECK_EQ(CALL(io_destroy2(waiting)), 0);

@@ -41,10 +41,10 @@ int main(void)
     }
 
     hold_submit(ctx, &hold, 1);
+    hold_wait_running(1);
     io_prep2_nop(&iocb);
     iocb.data = 2;
     submit_one(ctx, &iocb);
-    hold_wait_running(1);
     CHECK_EQ(CALL(io_cancel2(ctx, 2)), 0);
     get_one(ctx, &room.event);
     CHECK_EQ(room.event.res, -ECANCELED);

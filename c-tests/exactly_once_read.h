@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* For exactly_once_read.c and long_exactly_once_read.c, which define TOTAL. */
-#include "test.h"
-#include "stress.h"
+#define EVENTS_AT_ONCE 16
+#define WAIT_MS 20
+#include "exactly_once.h"
 
-#define SUBMITTERS 8
-#define REAPERS 8
 #define SLOTS 64 /* reads in flight, per submitter */
 #define BATCH 16
 #define BLOCK 512
@@ -18,14 +17,9 @@ struct slot {
     uint32_t busy;
 };
 
-static io_context2_t ctx;
 static int fd;
 static unsigned char *contents;
-static struct seen seen;
 static struct slot slots[SUBMITTERS * SLOTS];
-static uint64_t next_number;
-static uint64_t through_ring;
-static uint64_t by_call;
 static uint64_t bytes_read;
 
 static void *submitter(void *arg)
@@ -78,48 +72,9 @@ static void take(const struct io_event2 *events, size_t got, uint64_t *counter)
     __atomic_fetch_add(counter, got / sizeof(*events), __ATOMIC_RELAXED);
 }
 
-static void *user_space_reaper(void *arg)
-{
-    struct io_event2 events[16];
-
-    (void)arg;
-    while (seen_count(&seen) < TOTAL) {
-        ssize_t got = io_ring2_reap(ctx, events, sizeof(events));
-
-        if (got > 0) {
-            take(events, (size_t)got, &through_ring);
-        } else if (got == 0 && io_ring2_overflowed(ctx)) {
-            got = io_getevents2(ctx, 0, events, sizeof(events), NULL);
-            CHECK_CMP(got, >=, 0);
-            take(events, (size_t)got, &by_call);
-        } else {
-            CHECK_EQ(got, 0);
-            usleep(50);
-        }
-    }
-    return NULL;
-}
-
-static void *calling_reaper(void *arg)
-{
-    size_t min_bytes = (uintptr_t)arg * sizeof(struct io_event2);
-    struct io_event2 events[16];
-
-    while (seen_count(&seen) < TOTAL) {
-        struct timespec timeout = timespec_ns(20 * NSEC_PER_MSEC);
-        ssize_t got = io_getevents2(ctx, min_bytes, events, sizeof(events), &timeout);
-
-        CHECK_CMP(got, >=, 0);
-        take(events, (size_t)got, &by_call);
-    }
-    return NULL;
-}
-
 int main(void)
 {
-    pthread_t threads[SUBMITTERS + REAPERS];
     int64_t began;
-    int n = 0;
 
     CHECK_EQ(TOTAL % BATCH, 0);
     fd = temp_file(BLOCKS * BLOCK, 0);
@@ -130,24 +85,9 @@ int main(void)
     seen_init(&seen, TOTAL);
     ctx = setup2(4096, 0, 0);
     began = now_ns();
-    for (uintptr_t i = 0; i < REAPERS / 2; i++) {
-        threads[n++] = thread_start(user_space_reaper, NULL);
-        threads[n++] = thread_start(calling_reaper, (void *)(1 + i * 5));
-    }
-    for (uintptr_t i = 0; i < SUBMITTERS; i++)
-        threads[n++] = thread_start(submitter, (void *)i);
-    for (int i = 0; i < n; i++)
-        thread_join(threads[i]);
-    seen_check_all(&seen);
-    CHECK_EQ(seen_count(&seen), TOTAL);
-    CHECK_EQ(through_ring + by_call, TOTAL);
+    run_all(submitter);
     CHECK_EQ(bytes_read, (uint64_t)TOTAL * BLOCK);
-    CHECK_RING_DRAINED(ctx, TOTAL);
-    CHECK_CMP(through_ring, >, 0);
-    CHECK_CMP(by_call, >, 0);
-    printf("%" PRIu64 " reads in %.1f s; %" PRIu64 " taken out of the ring without a call, %" PRIu64
-           " by io_getevents2; %" PRIu64 " overflowed\n",
-           (uint64_t)TOTAL, (double)(now_ns() - began) / 1e9, through_ring, by_call, ring_overflowed(ctx));
+    report("reads", began);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     return 0;
 }

@@ -54,6 +54,7 @@ int main(void)
     struct timespec timeout;
     struct iocb2 iocb;
     struct io_event2 event;
+    const struct io_event2 *oldest = NULL;
     io_context2_t ctx = NULL;
     sigset_t mask;
     int seen;
@@ -71,6 +72,9 @@ int main(void)
         return 10;
     if (io_ring2_reap(ctx, &event, sizeof(event)) != 0 || io_ring2_overflowed(ctx))
         return 11;
+    if (io_ring2_peek(ctx, &oldest) != 0 || oldest != NULL)
+        return 11;
+    io_ring2_consume(ctx, 0);
     io_prep2_nop(&iocb);
     iocb.data = 6;
     if (io_submit2(ctx, &iocb, sizeof(iocb)) != (ssize_t)sizeof(iocb))

@@ -88,11 +88,11 @@ static void submit_counted(io_context2_t ctx, const struct iocb2 *iocbs, size_t 
         most_wakes = (uint64_t)wakes_here;
 }
 
-static void part(const char *what)
+static void part(const char *what, uint64_t most)
 {
     printf("%s: %" PRIu64 " submits, %" PRIu64 " with a wake-up, %" PRIu64 " at most in one\n", what, submits,
            submits_with_wake, most_wakes);
-    CHECK_CMP(most_wakes, <=, 1);
+    CHECK_CMP(most_wakes, <=, most);
     submits = 0;
     submits_with_wake = 0;
     most_wakes = 0;
@@ -121,21 +121,23 @@ int main(void)
     if (wakes_anywhere == 0)
         SKIP("the library's futex calls do not come through syscall()");
     CHECK_CMP(submits_with_wake, >=, 50);
-    part("one request, workers asleep");
+    part("one request, workers asleep", 1);
 
     for (int i = 0; i < 100; i++) {
         sleep_ms(3);
         submit_counted(ctx, iocbs, sizeof(iocbs));
         (void)get_events(ctx, 256, events, sizeof(events));
     }
-    part("256 requests, workers asleep");
+    part("256 requests, workers asleep", 1);
 
     for (int i = 0; i < 5000; i++) {
         submit_counted(ctx, iocbs, 4 * sizeof(iocbs[0]));
         if (i % 100 == 99)
             (void)get_events(ctx, 400, events, sizeof(events));
     }
-    part("4 requests, workers busy");
+    /* A lock that a worker waits for is one, too: a submit takes three. */
+    CHECK_CMP(submits_with_wake, <, 2500);
+    part("4 requests, workers busy", 3);
     CHECK_RING_DRAINED(ctx, ring_submitted(ctx));
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     return 0;

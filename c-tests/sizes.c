@@ -42,6 +42,24 @@ FIELD(struct iocb_timing, submit_ns, 0, uint64_t);
 FIELD(struct iocb_timing, start_ns, 8, uint64_t);
 FIELD(struct iocb_timing, end_ns, 16, uint64_t);
 
+/* Payloads of attributes. */
+SIZE(struct iocb_cache, 24);
+FIELD(struct iocb_cache, hit, 0, uint32_t);
+FIELD(struct iocb_cache, reserved, 4, uint32_t);
+FIELD(struct iocb_cache, bytes_cached, 8, uint64_t);
+FIELD(struct iocb_cache, bytes_asked, 16, uint64_t);
+
+_Static_assert(sizeof(struct iocb_ioprio) == 8, "struct iocb_ioprio: size");
+FIELD(struct iocb_ioprio, ioprio, 0, uint32_t);
+FIELD(struct iocb_ioprio, reserved, 4, uint32_t);
+
+SIZE(struct iocb_deadline, 8);
+FIELD(struct iocb_deadline, ns, 0, uint64_t);
+
+_Static_assert(sizeof(struct iocb_worker) == 8, "struct iocb_worker: size");
+FIELD(struct iocb_worker, tid, 0, uint32_t);
+FIELD(struct iocb_worker, cpu, 4, uint32_t);
+
 /* The ring's structure may grow within its header; what it has so far may not move. */
 _Static_assert(_Alignof(struct io_ring2) == 8, "struct io_ring2: alignment");
 _Static_assert(sizeof(struct io_ring2) >= 132, "struct io_ring2: size");
@@ -84,6 +102,13 @@ _Static_assert(IOCB_ATTR_DEADLINE == 4, "IOCB_ATTR_DEADLINE");
 _Static_assert(IOCB_ATTR_DRAIN == 5, "IOCB_ATTR_DRAIN");
 _Static_assert(IOCB_ATTR_LINK == 6, "IOCB_ATTR_LINK");
 _Static_assert(IOCB_ATTR_WORKER == 7, "IOCB_ATTR_WORKER");
+_Static_assert(IO_FEAT2_ATTR_TIMING == 1 << IOCB_ATTR_TIMING, "IO_FEAT2_ATTR_TIMING");
+_Static_assert(IO_FEAT2_ATTR_CACHE == 1 << IOCB_ATTR_CACHE, "IO_FEAT2_ATTR_CACHE");
+_Static_assert(IO_FEAT2_ATTR_IOPRIO == 1 << IOCB_ATTR_IOPRIO, "IO_FEAT2_ATTR_IOPRIO");
+_Static_assert(IO_FEAT2_ATTR_DEADLINE == 1 << IOCB_ATTR_DEADLINE, "IO_FEAT2_ATTR_DEADLINE");
+_Static_assert(IO_FEAT2_ATTR_DRAIN == 1 << IOCB_ATTR_DRAIN, "IO_FEAT2_ATTR_DRAIN");
+_Static_assert(IO_FEAT2_ATTR_LINK == 1 << IOCB_ATTR_LINK, "IO_FEAT2_ATTR_LINK");
+_Static_assert(IO_FEAT2_ATTR_WORKER == 1 << IOCB_ATTR_WORKER, "IO_FEAT2_ATTR_WORKER");
 _Static_assert(IOCB_ATTR_PRIVATE == 0x8000, "IOCB_ATTR_PRIVATE");
 
 /* The prototypes: a pointer of the contract's type takes the function. */

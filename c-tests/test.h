@@ -33,6 +33,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -507,6 +509,55 @@ static TEST_UNUSED void hold_close(struct hold *hold)
     close(hold->pipe[1]);
 }
 
+/*
+ * One that nothing interrupts: a read of one byte from a file into memory that is not there until hard_hold_release(), by
+ * userfaultfd(2).
+ */
+struct hard_hold {
+    int uffd;
+    int fd;
+    char *page;
+    struct iocb2 iocb;
+};
+
+static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *hold, uint64_t data)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+    hold->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    if (hold->uffd < 0 || ioctl(hold->uffd, UFFDIO_API, &api) != 0)
+        SKIP("needs userfaultfd for faults in the kernel, and so root");
+    hold->page = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(hold->page != MAP_FAILED);
+    range.range.start = (uintptr_t)hold->page;
+    range.range.len = page;
+    CHECK_EQ(ioctl(hold->uffd, UFFDIO_REGISTER, &range), 0);
+    hold->fd = memfd_create("hard_hold", MFD_CLOEXEC);
+    CHECK_EQ(pwrite(hold->fd, "x", 1, 0), 1);
+    io_prep2_pread(&hold->iocb, hold->fd, hold->page, 1, 0);
+    hold->iocb.data = data;
+    submit_one(ctx, &hold->iocb);
+}
+
+static TEST_UNUSED void hard_hold_release(struct hard_hold *hold)
+{
+    struct uffdio_zeropage zero = { 0 };
+
+    zero.range.start = (uintptr_t)hold->page;
+    zero.range.len = (size_t)sysconf(_SC_PAGESIZE);
+    CHECK_EQ(ioctl(hold->uffd, UFFDIO_ZEROPAGE, &zero), 0);
+}
+
+/* Only after its event has arrived. */
+static TEST_UNUSED void hard_hold_close(struct hard_hold *hold)
+{
+    munmap(hold->page, (size_t)sysconf(_SC_PAGESIZE));
+    close(hold->uffd);
+    close(hold->fd);
+}
+
 /* ---- Worker threads, as /proc shows them ------------------------------------------------------ */
 
 /* Reads a small file of /proc/self/task/TID; false if the thread is gone. */
@@ -582,6 +633,13 @@ static TEST_UNUSED void hold_wait_running(int n)
     if (access("/proc/self/syscall", R_OK) != 0)
         SKIP("this kernel does not show /proc/self/syscall");
     CHECK_WITHIN_MS(10000, count_workers_in(SYS_preadv2) >= n);
+}
+
+static TEST_UNUSED void hard_hold_wait_running(int n)
+{
+    if (access("/proc/self/syscall", R_OK) != 0)
+        SKIP("this kernel does not show /proc/self/syscall");
+    CHECK_WITHIN_MS(10000, count_workers_in(SYS_pread64) >= n);
 }
 
 /* The state letter of a thread: S asleep, R running; 0 if it is gone. */

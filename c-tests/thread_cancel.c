@@ -67,6 +67,8 @@ static void *caller(void *arg)
     io_prep2_preadv2(&iocb, hold.pipe[0], &hold.iov, 1, -1, 0);
     iocb.data = 1;
     ENABLED(io_submit2(mine, &iocb, 64), 64);
+    /* The one worker is in that read before the next request is there: it would take a short request first. */
+    hold_wait_running(1);
     io_prep2_nop(&iocb);
     iocb.data = 2;
     ENABLED(io_submit2(mine, &iocb, 64), 64);

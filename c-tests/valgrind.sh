@@ -3,7 +3,7 @@
 # Under valgrind the library reads and writes only memory that is there, and leaks nothing: a choice of the other tests.
 
 set -u
-tests="attr_pack attr_big_event cancel cancel_race cancel_wakes counters eventfd_overflow issue submit_copied
+tests="attr_pack attr_all attr_big_event cancel cancel_race cancel_wakes counters eventfd_overflow issue submit_copied
 submit_malformed submit_max_requests workers_grow"
 
 if ! command -v valgrind >/dev/null; then

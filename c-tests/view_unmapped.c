@@ -5,39 +5,11 @@
  * at the old address afterwards is the program's: io_destroy2 leaves it alone.
  */
 /* time limit: 60 s */
-#include "test.h"
-#include "stress.h"
-
-#define EVENTS 20000
+#include "view.h"
 
 enum how { WHOLE, HEADER, DATA, PROTECT_NONE, PROTECT_READ, REPLACED, HOWS };
 
-static io_context2_t ctx;
-static struct seen seen;
 static int fd;
-
-static void *submitter(void *arg)
-{
-    (void)arg;
-    submit_nops(ctx, 0, EVENTS);
-    return NULL;
-}
-
-static void *reaper(void *arg)
-{
-    struct io_event2 events[16];
-
-    (void)arg;
-    while (seen_count(&seen) < EVENTS) {
-        struct timespec timeout = timespec_ns(20 * NSEC_PER_MSEC);
-        ssize_t got = io_getevents2(ctx, sizeof(events[0]), events, sizeof(events), &timeout);
-
-        CHECK_CMP(got, >=, 0);
-        for (size_t i = 0; i < (size_t)got / sizeof(events[0]); i++)
-            seen_mark(&seen, events[i].data);
-    }
-    return NULL;
-}
 
 static void take_away(enum how how, size_t header_bytes, size_t view_bytes)
 {

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A thousand reads of empty pipes in flight, on the same context and on another, keep no disk read waiting: as many of these complete
+ * as without. The end of their contexts interrupts all of them.
+ */
+/* time limit: 60 s */
+#include "test.h"
+#include "stress.h"
+
+enum { BLOCKED = 500, READS = 2000, BYTES = 4096 };
+
+static int fd;
+static char buf[BYTES];
+
+static int compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* The median time of a read, in ns. */
+static int64_t read_some(io_context2_t ctx)
+{
+    static int64_t times[READS];
+
+    for (int i = 0; i < READS; i++) {
+        union event_room room;
+        struct iocb2 iocb;
+        int64_t began = now_ns();
+
+        io_prep2_pread(&iocb, fd, buf, BYTES, (int64_t)(i % 256) * BYTES);
+        submit_one(ctx, &iocb);
+        get_one(ctx, &room.event);
+        CHECK_EQ(room.event.res, BYTES);
+        times[i] = now_ns() - began;
+    }
+    qsort(times, READS, sizeof(times[0]), compare);
+    return times[READS / 2];
+}
+
+static char bytes[2 * BLOCKED];
+
+static void block(io_context2_t ctx, int pipe_end, char *to)
+{
+    for (int i = 0; i < BLOCKED; i++) {
+        struct iocb2 iocb;
+
+        io_prep2_syscall(&iocb, SYS_read, (uint64_t)pipe_end, (uintptr_t)&to[i], 1, 0, 0, 0);
+        submit_one(ctx, &iocb);
+    }
+}
+
+int main(void)
+{
+    io_context2_t ctx = setup2(0, 0, 0), other = setup2(0, 0, 0);
+    int ends[2];
+
+    fd = temp_pattern_file(256 * BYTES, 1, 0);
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    (void)read_some(ctx);
+    int64_t free_ns = read_some(ctx);
+
+    block(ctx, ends[0], bytes);
+    block(other, ends[0], bytes + BLOCKED);
+    CHECK_WITHIN_MS(20000, count_workers_in(SYS_read) >= 2 * BLOCKED);
+    int64_t blocked_ns = read_some(ctx);
+    printf("a read took %.1f us, %.1f us with %d others blocked: %.2f times as long\n", (double)free_ns / 1e3, (double)blocked_ns / 1e3,
+           2 * BLOCKED, (double)blocked_ns / (double)free_ns);
+    CHECK_CMP(blocked_ns, <, 20 * free_ns + 1000000);
+
+    int64_t began = now_ns();
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    CHECK_EQ(CALL(io_destroy2(other)), 0);
+    CHECK_CMP(now_ns() - began, <, 10 * NSEC_PER_SEC);
+    /* None of them is left to take it. */
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    sleep_ms(20);
+    CHECK_EQ(read(ends[0], buf, 1), 1);
+    return 0;
+}

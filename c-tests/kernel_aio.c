@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the kernel's AIO carries out for a worker (O_DIRECT on a device that waits): the data is right, every request has one
+ * event, errors are those of pread and pwrite, and destroy, exit, fork, a limit of workers and a descriptor that names
+ * something else afterwards are what they always are. The thread for it goes when it has nothing to do. Where the kernel's AIO
+ * cannot be had (its limit reached, a seccomp filter) nothing of it is used, and nothing is missed.
+ */
+/* time limit: 120 s */
+/* needs: root */
+#include "test.h"
+#include "stress.h"
+#include "device.h"
+#include <linux/aio_abi.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+
+#define DEVICE_BYTES (8 * 1024 * 1024)
+#define BLOCK 512
+#define MANY 1000
+
+static int device;
+
+static int count_reapers(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    char comm[64];
+    int count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL)
+        count += entry->d_name[0] != '.' && read_task_file(entry->d_name, "comm", comm, sizeof(comm)) && strcmp(comm, "aio2-reaper\n") == 0;
+    closedir(dir);
+    return count;
+}
+
+static unsigned char *direct_memory(size_t n)
+{
+    void *memory;
+
+    CHECK_EQ(posix_memalign(&memory, 4096, n), 0);
+    memset(memory, 0x33, n);
+    return memory;
+}
+
+static void submit_reads(io_context2_t ctx, unsigned char *memory, size_t n, size_t at)
+{
+    static struct iocb2 iocbs[MANY];
+
+    for (size_t i = 0; i < n; i++) {
+        io_prep2_pread(&iocbs[i], device, memory + (at + i) * BLOCK, BLOCK, (int64_t)((at + i) * BLOCK));
+        iocbs[i].data = at + i;
+    }
+    submit_all(ctx, iocbs, n * sizeof(iocbs[0]));
+}
+
+static void get_all(io_context2_t ctx, size_t n, int64_t res)
+{
+    struct io_event2 events[32];
+
+    while (n != 0) {
+        size_t some = n < 32 ? n : 32;
+
+        get_events(ctx, some, events, sizeof(events[0]) * some);
+        for (size_t i = 0; i < some; i++)
+            CHECK_EQ(events[i].res, res);
+        n -= some;
+    }
+}
+
+/* Requests go to the kernel from now on. */
+static void warm_up(io_context2_t ctx)
+{
+    unsigned char *memory = direct_memory(32 * BLOCK);
+
+    for (int tries = 0; count_reapers() == 0; tries++) {
+        CHECK_CMP(tries, <, 1000);
+        for (int i = 0; i < 10; i++) {
+            submit_reads(ctx, memory, 32, 0);
+            get_all(ctx, 32, BLOCK);
+        }
+    }
+    CHECK_EQ(count_reapers(), 1);
+    free(memory);
+}
+
+static void errors(io_context2_t ctx)
+{
+    unsigned char *memory = direct_memory(64 * BLOCK);
+    int ends[2];
+
+    for (int i = 0; i < 20; i++) {
+        struct {
+            void *buf;
+            size_t n;
+            int64_t offset, res;
+        } odd[] = {
+            { memory + 1, BLOCK, 0, 0 },
+            { memory, BLOCK, 1, 0 },
+            { memory, BLOCK - 1, 0, 0 },
+            { (void *)8192, BLOCK, 0, 0 },
+            { memory, BLOCK, DEVICE_BYTES, 0 },
+            { memory, 4 * BLOCK, DEVICE_BYTES - BLOCK, 0 },
+            { memory, BLOCK, -1, 0 },
+            { memory, BLOCK, INT64_MAX - BLOCK, 0 },
+            { memory, SIZE_MAX, 0, 0 },
+        };
+        enum { N = sizeof(odd) / sizeof(odd[0]) };
+        struct iocb2 iocbs[N];
+        struct io_event2 event;
+
+        for (uint64_t j = 0; j < N; j++) {
+            ssize_t res = pread(device, odd[j].buf, odd[j].n, odd[j].offset);
+
+            odd[j].res = res < 0 ? -errno : res;
+            io_prep2_pread(&iocbs[j], device, odd[j].buf, odd[j].n, odd[j].offset);
+            iocbs[j].data = 100 + j;
+        }
+        CHECK_EQ(odd[2].res, -EINVAL);
+        CHECK_EQ(odd[3].res, -EFAULT);
+        submit_reads(ctx, memory, 32, 0);
+        submit_all(ctx, iocbs, sizeof(iocbs));
+        for (size_t left = 32 + N; left != 0; left--) {
+            get_events(ctx, 1, &event, sizeof(event));
+            CHECK_EQ(event.res, event.data < 100 ? BLOCK : odd[event.data - 100].res);
+        }
+    }
+
+    /* The number names a pipe now, which pread() does not read: a kernel AIO read would. */
+    const int kept = fcntl(device, F_DUPFD_CLOEXEC, 3);
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_EQ(write(ends[1], memory, 4096), 4096);
+    submit_reads(ctx, memory, 32, 0);
+    get_all(ctx, 32, BLOCK);
+    CHECK_EQ(dup3(ends[0], device, O_CLOEXEC), device);
+    submit_reads(ctx, memory, 32, 0);
+    get_all(ctx, 32, -ESPIPE);
+    CHECK_EQ(dup3(kept, device, O_CLOEXEC), device);
+    close(kept);
+    close(ends[0]);
+    close(ends[1]);
+    free(memory);
+}
+
+/* Contexts go while their requests are with the kernel; more are in flight than it takes. */
+static void destroyed(void)
+{
+    unsigned char *memory = direct_memory(MANY * BLOCK);
+
+    for (int i = 0; i < 20; i++) {
+        io_context2_t ctx = setup2(65536, 0, 0), other = setup2(65536, 0, 2);
+
+        submit_reads(ctx, memory, MANY, 0);
+        submit_reads(other, memory, 100, 0);
+        CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+        get_all(other, 100, BLOCK);
+        CHECK_RING_DRAINED(other, 100);
+        CHECK_EQ(CALL(io_destroy2(other)), 0);
+    }
+    free(memory);
+}
+
+static void children(io_context2_t ctx)
+{
+    unsigned char *memory = direct_memory(MANY * BLOCK);
+
+    for (int i = 0; i < 10; i++) {
+        submit_reads(ctx, memory, 200, 0);
+        pid_t child = fork();
+        if (child == 0) {
+            /* A context of its own, and what is in flight there at its end. */
+            io_context2_t own = setup2(65536, 0, 0);
+
+            submit_reads(own, memory, 500, 0);
+            get_all(own, 100, BLOCK);
+            exit(0);
+        }
+        wait_child(child);
+        get_all(ctx, 200, BLOCK);
+    }
+    free(memory);
+}
+
+/* The same where the kernel's AIO cannot be had. */
+static void without(void)
+{
+    io_context2_t ctx = setup2(65536, 0, 0);
+
+    device_random_io(ctx, device, DEVICE_BYTES, BLOCK, 32, 100, false, 3);
+    CHECK_EQ(count_reapers(), 0);
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+}
+
+static void without_limit(void)
+{
+    aio_context_t kernel = 0;
+
+    /* All that the system has left: it comes back when this process ends. */
+    for (unsigned n = 65536; n != 0;) {
+        if (syscall(SYS_io_setup, n, &kernel) == 0)
+            kernel = 0;
+        else
+            n /= 2;
+    }
+    without();
+}
+
+static void without_leave(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+
+    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    without();
+}
+
+static void in_child(void (*what)(void))
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        what();
+        exit(0);
+    }
+    wait_child(child);
+}
+
+int main(void)
+{
+    device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
+    in_child(without_leave);
+
+    io_context2_t ctx = setup2(65536, 0, 0), bounded = setup2(65536, 0, 2);
+
+    CHECK_EQ(ftruncate(device, 0), -1);
+    warm_up(ctx);
+    CHECK_CMP(pwrite(device, direct_memory(DEVICE_BYTES), DEVICE_BYTES, 0), ==, DEVICE_BYTES);
+    errors(ctx);
+    destroyed();
+    children(ctx);
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+
+    /* The rest checks what was read and written, on a device of zeros. */
+    close(device);
+    device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
+    ctx = setup2(65536, 0, 0);
+    warm_up(ctx);
+    device_random_io(ctx, device, DEVICE_BYTES, BLOCK, 32, 300, false, 1);
+    CHECK_RING_DRAINED(ctx, ring_submitted(ctx));
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    close(device);
+    device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
+    device_random_io(bounded, device, DEVICE_BYTES, BLOCK, MANY, 10, true, 2);
+    CHECK_RING_DRAINED(bounded, ring_submitted(bounded));
+    CHECK_EQ(CALL(io_destroy2(bounded)), 0);
+
+    CHECK_EQ(count_reapers(), 1);
+    CHECK_WITHIN_MS(8000, count_reapers() == 0);
+
+    close(device);
+    device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
+    in_child(without_limit);
+    return 0;
+}
