@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Copies a directory tree: copytree FROM TO. TO must not exist.
+ *
+ * Every system call that touches a file system is a request: directories are read, files opened, copied, given their owner,
+ * mode and times, and synced, many at a time, while this one thread does nothing but say what comes next. Each file or
+ * directory is a job, and each job a row of steps: a step submits one request, and its event leads to the next.
+ *
+ * Not kept: hard links (they become files), extended attributes, holes. Sockets are left out.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <aio2.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define JOBS_MAX 64 /* entries of directories at once; the directories that they are in are open besides */
+#define CHUNK (1 << 20)
+#define LIST_BYTES (32 << 10)
+
+#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
+#define N(number) ((uint64_t)(int64_t)(number))
+
+enum step {
+    STAT, OPEN_SOURCE, OPEN_COPY, COPY, READ, WRITE, READ_LINK, MAKE_LINK, MAKE_NODE, MAKE_DIR, OPEN_DIR, LIST,
+    OWNER, MODE, TIMES, SYNC, CLOSE_SOURCE, CLOSE_COPY,
+};
+
+/* As getdents64(2) gives them. */
+struct entry {
+    uint64_t ino;
+    int64_t off;
+    unsigned short bytes;
+    unsigned char type;
+    char name[];
+};
+
+struct job {
+    struct job *parent;
+    struct job *next;    /* among those that wait for their turn */
+    enum step step;
+    int source, copy;    /* descriptors, -1 for none */
+    const char *from, *to; /* paths, relative to the parent's descriptors */
+    size_t children;     /* a directory's, that are not done */
+    size_t have;         /* bytes in `buffer` that are to be written */
+    int64_t in, out;     /* positions */
+    struct statx stat;
+    struct timespec times[2];
+    char *buffer;        /* a directory's entries, a link's target, a file's bytes */
+    char name[];
+};
+
+static io_context2_t ctx;
+static struct job *waiting; /* the last come first: deep rather than wide, so that few directories are open */
+static size_t active;       /* jobs that have begun, directories whose children are worked on not counted */
+static size_t in_flight;
+static struct iocb2 batch[256];
+static size_t batched;
+static unsigned long files, failures;
+
+static void *allocate(size_t bytes)
+{
+    void *memory = calloc(1, bytes);
+
+    if (memory == NULL) {
+        perror("copytree");
+        exit(2);
+    }
+    return memory;
+}
+
+static void flush(void)
+{
+    size_t bytes = batched * sizeof(batch[0]);
+
+    if (bytes != 0 && io_submit2(ctx, batch, bytes) != (ssize_t)bytes) {
+        fprintf(stderr, "copytree: cannot submit\n");
+        exit(2);
+    }
+    batched = 0;
+}
+
+static void request(struct job *job, enum step step, uint32_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+                    uint64_t a4, uint64_t a5)
+{
+    if (batched == sizeof(batch) / sizeof(batch[0]))
+        flush();
+    job->step = step;
+    io_prep2_syscall(&batch[batched], nr, a0, a1, a2, a3, a4, a5);
+    batch[batched++].data = P(job);
+    in_flight++;
+}
+
+static int source_dir(const struct job *job)
+{
+    return job->parent != NULL ? job->parent->source : AT_FDCWD;
+}
+
+static int copy_dir(const struct job *job)
+{
+    return job->parent != NULL ? job->parent->copy : AT_FDCWD;
+}
+
+static void begin(struct job *job)
+{
+    active++;
+    request(job, STAT, SYS_statx, N(source_dir(job)), P(job->from), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, P(&job->stat), 0);
+}
+
+static void add(struct job *parent, const char *name)
+{
+    size_t bytes = strlen(name) + 1;
+    struct job *job = allocate(sizeof(*job) + bytes);
+
+    memcpy(job->name, name, bytes);
+    job->parent = parent;
+    job->from = job->to = job->name;
+    job->source = job->copy = -1;
+    job->next = waiting;
+    waiting = job;
+    parent->children++;
+}
+
+/* The owner, which not everybody may give away, comes first: it takes bits off the mode. */
+static void keep_owner(struct job *job)
+{
+    if (job->copy >= 0)
+        request(job, OWNER, SYS_fchown, N(job->copy), job->stat.stx_uid, job->stat.stx_gid, 0, 0, 0);
+    else
+        request(job, OWNER, SYS_fchownat, N(copy_dir(job)), P(job->to), job->stat.stx_uid, job->stat.stx_gid, AT_SYMLINK_NOFOLLOW, 0);
+}
+
+static void keep_times(struct job *job)
+{
+    job->times[0].tv_sec = job->stat.stx_atime.tv_sec;
+    job->times[0].tv_nsec = job->stat.stx_atime.tv_nsec;
+    job->times[1].tv_sec = job->stat.stx_mtime.tv_sec;
+    job->times[1].tv_nsec = job->stat.stx_mtime.tv_nsec;
+    if (job->copy >= 0)
+        request(job, TIMES, SYS_utimensat, N(job->copy), 0, P(job->times), 0, 0, 0);
+    else
+        request(job, TIMES, SYS_utimensat, N(copy_dir(job)), P(job->to), P(job->times), AT_SYMLINK_NOFOLLOW, 0, 0);
+}
+
+static void finish(struct job *job)
+{
+    struct job *parent = job->parent;
+
+    if (job->source >= 0) {
+        request(job, CLOSE_SOURCE, SYS_close, N(job->source), 0, 0, 0, 0, 0);
+        return;
+    }
+    if (job->copy >= 0) {
+        request(job, CLOSE_COPY, SYS_close, N(job->copy), 0, 0, 0, 0, 0);
+        return;
+    }
+    active--;
+    free(job->buffer);
+    free(job);
+    /* The last of a directory's entries: now its times can be set, which making entries has changed. */
+    if (parent != NULL && --parent->children == 0) {
+        active++;
+        keep_owner(parent);
+    }
+}
+
+static void fail(struct job *job, const char *what, int64_t res)
+{
+    fprintf(stderr, "copytree: %s: %s: %s\n", job->from, what, strerror((int)-res));
+    failures++;
+    finish(job);
+}
+
+/* What comes after STAT. */
+static void by_type(struct job *job)
+{
+    files++;
+    switch (job->stat.stx_mode & S_IFMT) {
+    case S_IFDIR:
+        request(job, OPEN_SOURCE, SYS_openat, N(source_dir(job)), P(job->from),
+                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
+        break;
+    case S_IFREG:
+        request(job, OPEN_SOURCE, SYS_openat, N(source_dir(job)), P(job->from), O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
+        break;
+    case S_IFLNK:
+        job->buffer = allocate(PATH_MAX);
+        request(job, READ_LINK, SYS_readlinkat, N(source_dir(job)), P(job->from), P(job->buffer), PATH_MAX - 1, 0, 0);
+        break;
+    case S_IFSOCK:
+        fprintf(stderr, "copytree: %s: a socket, left out\n", job->from);
+        finish(job);
+        break;
+    default:
+        request(job, MAKE_NODE, SYS_mknodat, N(copy_dir(job)), P(job->to), job->stat.stx_mode,
+                (uint64_t)makedev(job->stat.stx_rdev_major, job->stat.stx_rdev_minor), 0, 0);
+    }
+}
+
+static void copy_more(struct job *job)
+{
+    request(job, COPY, SYS_copy_file_range, N(job->source), P(&job->in), N(job->copy), P(&job->out), CHUNK, 0);
+}
+
+static void list(struct job *job)
+{
+    request(job, LIST, SYS_getdents64, N(job->source), P(job->buffer), LIST_BYTES, 0, 0, 0);
+}
+
+static void add_entries(struct job *job, int64_t bytes)
+{
+    for (int64_t at = 0; at < bytes;) {
+        const struct entry *entry = (const struct entry *)(const void *)(job->buffer + at);
+
+        if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0)
+            add(job, entry->name);
+        at += entry->bytes;
+    }
+}
+
+/* A request of the job has ended with `res`: what comes next. */
+static void go_on(struct job *job, int64_t res)
+{
+    switch (job->step) {
+    case STAT:
+        if (res < 0)
+            fail(job, "statx", res);
+        else
+            by_type(job);
+        break;
+    case OPEN_SOURCE:
+        if (res < 0) {
+            fail(job, "open", res);
+            break;
+        }
+        job->source = (int)res;
+        if (S_ISDIR(job->stat.stx_mode))
+            request(job, MAKE_DIR, SYS_mkdirat, N(copy_dir(job)), P(job->to), 0700, 0, 0, 0);
+        else
+            request(job, OPEN_COPY, SYS_openat, N(copy_dir(job)), P(job->to), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600, 0, 0);
+        break;
+    case OPEN_COPY:
+        if (res < 0) {
+            fail(job, "create", res);
+            break;
+        }
+        job->copy = (int)res;
+        copy_more(job);
+        break;
+    case COPY:
+        if (res > 0) {
+            copy_more(job);
+        } else if (res == 0 && job->in >= (int64_t)job->stat.stx_size) {
+            keep_owner(job);
+        } else if (res == 0 || res == -EXDEV || res == -EINVAL || res == -EOPNOTSUPP || res == -ENOSYS) {
+            /* Not between these files, or, as /proc does, only seemingly: by hand. */
+            job->buffer = allocate(CHUNK);
+            request(job, READ, SYS_pread64, N(job->source), P(job->buffer), CHUNK, N(job->in), 0, 0);
+        } else {
+            fail(job, "copy_file_range", res);
+        }
+        break;
+    case READ:
+        if (res < 0) {
+            fail(job, "read", res);
+        } else if (res == 0) {
+            keep_owner(job);
+        } else {
+            job->in += res;
+            job->have = (size_t)res;
+            request(job, WRITE, SYS_pwrite64, N(job->copy), P(job->buffer), job->have, N(job->out), 0, 0);
+        }
+        break;
+    case WRITE:
+        if (res <= 0) {
+            fail(job, "write", res);
+            break;
+        }
+        job->out += res;
+        job->have -= (size_t)res;
+        if (job->have != 0) {
+            memmove(job->buffer, job->buffer + res, job->have);
+            request(job, WRITE, SYS_pwrite64, N(job->copy), P(job->buffer), job->have, N(job->out), 0, 0);
+        } else {
+            request(job, READ, SYS_pread64, N(job->source), P(job->buffer), CHUNK, N(job->in), 0, 0);
+        }
+        break;
+    case READ_LINK:
+        if (res < 0)
+            fail(job, "readlink", res);
+        else
+            request(job, MAKE_LINK, SYS_symlinkat, P(job->buffer), N(copy_dir(job)), P(job->to), 0, 0, 0);
+        break;
+    case MAKE_LINK:
+    case MAKE_NODE:
+        if (res < 0)
+            fail(job, "create", res);
+        else
+            keep_owner(job);
+        break;
+    case MAKE_DIR:
+        if (res < 0)
+            fail(job, "mkdir", res);
+        else
+            request(job, OPEN_DIR, SYS_openat, N(copy_dir(job)), P(job->to), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+        break;
+    case OPEN_DIR:
+        if (res < 0) {
+            fail(job, "open", res);
+            break;
+        }
+        job->copy = (int)res;
+        job->buffer = allocate(LIST_BYTES);
+        job->children = 1; /* itself, until it has been read */
+        list(job);
+        break;
+    case LIST:
+        if (res > 0) {
+            add_entries(job, res);
+            list(job);
+            break;
+        }
+        if (res < 0) {
+            fprintf(stderr, "copytree: %s: %s\n", job->from, strerror((int)-res));
+            failures++;
+        }
+        if (--job->children == 0)
+            keep_owner(job);
+        else
+            active--; /* its entries come first */
+        break;
+    case OWNER:
+        if (res < 0 && res != -EPERM) {
+            fail(job, "chown", res);
+        } else if (S_ISLNK(job->stat.stx_mode)) {
+            keep_times(job); /* a link has no mode of its own */
+        } else if (job->copy >= 0) {
+            request(job, MODE, SYS_fchmod, N(job->copy), job->stat.stx_mode & 07777, 0, 0, 0, 0);
+        } else {
+            request(job, MODE, SYS_fchmodat, N(copy_dir(job)), P(job->to), job->stat.stx_mode & 07777, 0, 0, 0);
+        }
+        break;
+    case MODE:
+        if (res < 0)
+            fail(job, "chmod", res);
+        else
+            keep_times(job);
+        break;
+    case TIMES:
+        if (res < 0)
+            fail(job, "utimensat", res);
+        else if (job->copy >= 0)
+            request(job, SYNC, SYS_fsync, N(job->copy), 0, 0, 0, 0, 0);
+        else
+            finish(job);
+        break;
+    case SYNC:
+        if (res < 0)
+            fail(job, "fsync", res);
+        else
+            finish(job);
+        break;
+    case CLOSE_SOURCE:
+        job->source = -1;
+        finish(job);
+        break;
+    case CLOSE_COPY:
+        job->copy = -1;
+        if (res < 0)
+            failures++;
+        finish(job);
+        break;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static struct io_event2 events[256];
+    struct job *top;
+    int ret;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: copytree FROM TO\n");
+        return 2;
+    }
+    ret = io_setup2(IO_SETUP2_VERSION, NULL, &ctx);
+    if (ret < 0) {
+        fprintf(stderr, "copytree: io_setup2: %s\n", strerror(-ret));
+        return 2;
+    }
+    top = allocate(sizeof(*top));
+    top->from = argv[1];
+    top->to = argv[2];
+    top->source = top->copy = -1;
+    begin(top);
+    while (in_flight != 0) {
+        ssize_t bytes;
+
+        flush();
+        bytes = io_getevents2(ctx, sizeof(events[0]), events, sizeof(events), NULL);
+        if (bytes < 0) {
+            fprintf(stderr, "copytree: io_getevents2: %s\n", strerror((int)-bytes));
+            return 2;
+        }
+        /* No request has attributes: all events have one size. */
+        for (size_t i = 0; i < (size_t)bytes / sizeof(events[0]); i++) {
+            in_flight--;
+            go_on((struct job *)(uintptr_t)events[i].data, events[i].res);
+        }
+        while (waiting != NULL && active < JOBS_MAX) {
+            struct job *job = waiting;
+
+            waiting = job->next;
+            begin(job);
+        }
+    }
+    io_destroy2(ctx);
+    printf("%lu files and directories, %lu failures\n", files, failures);
+    return failures != 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Prints what is added to files and what comes out of pipes, of all of them at once, each line with the name of where it is from:
+ * follow [-n BYTES] PATH... ("-" is the standard input); with -n it ends when it has printed so many bytes.
+ *
+ * One thread, and one request for each path: it opens (a FIFO: when somebody writes to it), reads (a pipe: when there is
+ * something), or sleeps, at the end of a file. None of them holds up another.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <aio2.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
+#define N(number) ((uint64_t)(int64_t)(number))
+
+enum step { OPEN, READ, SLEEP };
+
+struct source {
+    const char *name;
+    enum step step;
+    int fd;
+    int is_file;    /* at its end there may be more later */
+    size_t have;    /* bytes of a line that has not ended */
+    char line[4096];
+};
+
+static const struct timespec nap = { 0, 50 * 1000 * 1000 };
+static io_context2_t ctx;
+static long long printed;
+
+static void request(struct source *source, enum step step, uint32_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+{
+    struct iocb2 iocb;
+
+    source->step = step;
+    io_prep2_syscall(&iocb, nr, a0, a1, a2, a3, 0, 0);
+    iocb.data = P(source);
+    if (io_submit2(ctx, &iocb, sizeof(iocb)) != (ssize_t)sizeof(iocb)) {
+        fprintf(stderr, "follow: cannot submit\n");
+        exit(2);
+    }
+}
+
+static void read_more(struct source *source)
+{
+    request(source, READ, SYS_read, N(source->fd), P(source->line + source->have), sizeof(source->line) - source->have, 0);
+}
+
+static void print(struct source *source, size_t bytes)
+{
+    printf("%s: %.*s\n", source->name, (int)bytes, source->line);
+    fflush(stdout);
+}
+
+/* Prints the lines that have ended, and keeps what follows them. */
+static void print_lines(struct source *source, size_t got)
+{
+    char *end;
+
+    printed += (long long)got;
+    source->have += got;
+    while ((end = memchr(source->line, '\n', source->have)) != NULL) {
+        size_t bytes = (size_t)(end - source->line);
+
+        print(source, bytes);
+        source->have -= bytes + 1;
+        memmove(source->line, end + 1, source->have);
+    }
+    if (source->have == sizeof(source->line)) { /* a line longer than that is cut */
+        print(source, source->have);
+        source->have = 0;
+    }
+}
+
+/* Returns 0 when there is nothing more to come from it. */
+static int go_on(struct source *source, int64_t res)
+{
+    struct iocb2 iocb;
+    struct io_event2 event;
+
+    if (source->step == SLEEP) {
+        read_more(source);
+        return 1;
+    }
+    if (res < 0) {
+        fprintf(stderr, "follow: %s: %s\n", source->name, strerror((int)-res));
+        return 0;
+    }
+    if (source->step == OPEN) {
+        source->fd = (int)res;
+        /* A question that is answered at once need not be asked from afar: a pipe has no position. */
+        io_prep2_syscall(&iocb, SYS_lseek, N(source->fd), 0, SEEK_CUR, 0, 0, 0);
+        source->is_file = io_issue2(&iocb, &event, sizeof(event)) > 0 && event.res >= 0;
+        read_more(source);
+        return 1;
+    }
+    if (res > 0) {
+        print_lines(source, (size_t)res);
+        read_more(source);
+        return 1;
+    }
+    if (source->is_file) {
+        request(source, SLEEP, SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, P(&nap), 0);
+        return 1;
+    }
+    if (source->have != 0)
+        print(source, source->have);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    long long most = -1;
+    int first = 1;
+    int left = 0;
+    int ret;
+
+    if (argc > 2 && strcmp(argv[1], "-n") == 0) {
+        most = atoll(argv[2]);
+        first = 3;
+    }
+    if (first >= argc) {
+        fprintf(stderr, "usage: follow [-n BYTES] PATH...\n");
+        return 2;
+    }
+    ret = io_setup2(IO_SETUP2_VERSION, NULL, &ctx);
+    if (ret < 0) {
+        fprintf(stderr, "follow: io_setup2: %s\n", strerror(-ret));
+        return 2;
+    }
+    for (int i = first; i < argc; i++) {
+        struct source *source = calloc(1, sizeof(*source));
+
+        if (source == NULL)
+            return 2;
+        source->name = argv[i];
+        left++;
+        if (strcmp(argv[i], "-") == 0) {
+            source->step = OPEN;
+            left -= !go_on(source, STDIN_FILENO);
+        } else {
+            request(source, OPEN, SYS_openat, N(AT_FDCWD), P(argv[i]), O_RDONLY | O_CLOEXEC, 0);
+        }
+    }
+    while (left > 0 && (most < 0 || printed < most)) {
+        struct io_event2 event;
+
+        if (io_getevents2(ctx, sizeof(event), &event, sizeof(event), NULL) != (ssize_t)sizeof(event))
+            return 2;
+        left -= !go_on((struct source *)(uintptr_t)event.data, event.res);
+    }
+    /* Not io_destroy2(): reads from pipes may be waiting still, and end with the process. */
+    return 0;
+}

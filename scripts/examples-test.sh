@@ -1,0 +1,120 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# The programs in examples/ compile without a warning and do what they say. (The README's, first.c, has a test of its own.)
+
+set -eu
+. "$(dirname "$0")/common.sh"
+
+# Not in /tmp, which may be in memory: the page cache is what one of them is about.
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/aio2-examples.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+bin=$work/bin
+mkdir "$bin"
+passed=0
+
+compile() { # COMPILER
+    local source
+    for source in examples/*.c; do
+        "$1" -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -o "$bin/$(basename "$source" .c)" "$source" \
+            -L"$build/lib" -laio2 -Wl,-rpath,"$build/lib"
+    done
+}
+
+done_with() {
+    echo "ok   $1"
+    passed=$((passed + 1))
+}
+
+# ---- copytree: what it makes is the same -----------------------------------------------------------
+
+test_copytree() {
+    local from=$work/from to=$work/to
+    rm -rf "$from" "$to"
+    mkdir -p "$from/deep/er/and/deeper" "$from/many" "$from/empty"
+    cp -a src c-tests include "$from"
+    for ((i = 0; i < 300; i++)); do
+        echo "$i" >"$from/many/$i"
+    done
+    : >"$from/nothing"
+    head -c 5000000 /dev/urandom >"$from/large"
+    cp "$from/large" "$from/deep/er/and/deeper/a name with
+two lines"
+    truncate -s 3M "$from/hole"
+    ln -s nowhere "$from/dangling"
+    ln -s large "$from/link"
+    chmod 4711 "$from/large"
+    chmod 640 "$from/nothing"
+    touch -h -d '2001-02-03 04:05:06.789' "$from/dangling" "$from/nothing" "$from/deep/er" "$from/deep"
+    chmod 500 "$from/empty"
+    "$bin/copytree" "$from" "$to" >"$work/out" || die "copytree: $(cat "$work/out")"
+    diff -r --no-dereference "$from" "$to" || die "copytree: the copy differs"
+    # Type, mode, owner, size and time of everything, the top included; a directory's size is its own affair.
+    attributes() {
+        (cd "$1" && find . -printf '%p %y %m %U %G %T@ %l\n' | sort && find . -type f -printf '%p %s\n' | sort)
+    }
+    diff <(attributes "$from") <(attributes "$to") || die "copytree: attributes differ"
+    if "$bin/copytree" "$from" "$to" >"$work/out" 2>&1; then
+        die "copytree: it copies over what is there"
+    fi
+    grep -q 'mkdir: File exists' "$work/out" || die "copytree: over what is there it says: $(cat "$work/out")"
+    done_with copytree
+}
+
+# ---- follow: pipes and files at once ---------------------------------------------------------------
+
+test_follow() {
+    local dir=$work/follow
+    rm -rf "$dir"
+    mkdir "$dir"
+    mkfifo "$dir/one" "$dir/two"
+    echo 'was there' >"$dir/file"
+    # 10 bytes, and 4 + 6 + 5 + 6 of what comes.
+    timeout 30 "$bin/follow" -n 31 "$dir/one" "$dir/two" "$dir/file" - < <(sleep 0.2; echo std) >"$dir/out" &
+    local follow=$!
+    (sleep 0.1; echo first >"$dir/two") &
+    (sleep 0.3; printf 'la' >>"$dir/file"; sleep 0.2; echo te >>"$dir/file") &
+    (sleep 0.4; echo other >"$dir/one") &
+    wait $follow || die "follow ends with an error, or not at all: $(cat "$dir/out")"
+    wait
+    sed "s|^$dir/||" "$dir/out" | sort >"$dir/sorted"
+    printf '%s\n' '-: std' 'file: late' 'file: was there' 'one: other' 'two: first' | diff - "$dir/sorted" ||
+        die "follow prints something else"
+    done_with follow
+}
+
+# ---- cachemap: what was put into the cache is in the map -------------------------------------------
+
+test_cachemap() {
+    local file=$work/mapped
+    head -c 655360 /dev/urandom >"$file"
+    sync "$file"
+    "$bin/cachemap" "$file" >"$work/out"
+    diff - "$work/out" <<'MAP' || die "cachemap: a file that was just written"
+           0 ##########
+655360 of 655360 bytes are in the page cache
+MAP
+    dd if="$file" iflag=nocache count=0 status=none
+    if ! "$bin/cachemap" "$file" | grep -q '^0 of 655360'; then
+        echo "the page cache cannot be dropped here: the rest of the map is not tested"
+        return
+    fi
+    # Its own reads it has dropped again, then; a write comes into the cache without its neighbours.
+    dd if=/dev/urandom of="$file" bs=64k seek=3 count=2 conv=notrunc status=none
+    dd if=/dev/urandom of="$file" bs=4k seek=130 count=1 conv=notrunc status=none
+    "$bin/cachemap" "$file" >"$work/out"
+    diff - "$work/out" <<'MAP' || die "cachemap: a file of which a part is there"
+           0 ...##...+.
+135168 of 655360 bytes are in the page cache
+MAP
+    done_with cachemap
+}
+
+for cc in gcc clang; do
+    command -v $cc >/dev/null || continue
+    compile $cc
+done
+test_copytree
+test_follow
+test_cachemap
+echo "$passed passed, 0 failed, $((3 - passed)) skipped"
