@@ -15,14 +15,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
+#include "must.h"
 
 static int how;
 static void close_all(void)

@@ -14,14 +14,7 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
+#include "must.h"
 
 static long number_in(const char *path)
 {

@@ -16,14 +16,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
+#include "must.h"
 
 enum { N = 48, SIZE = 32768 };
 static const char *dir;
@@ -117,6 +110,9 @@ int main(int argc, char **argv)
     for (int round = 0; round < 4; round++)
         for (int way = 0; way < 5; way++)
             for (int direct = 0; direct < 2; direct++) {
+                /* The library's threads keep the process for some seconds more. */
+                if (way == 2 && round > 0)
+                    continue;
                 int status = 0;
                 pid_t child = fork();
 

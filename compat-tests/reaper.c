@@ -16,19 +16,12 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "must.h"
 
 struct ring {
     unsigned id, nr, head, tail, magic, compat, incompat, header_length;
     struct io_event events[];
 };
-
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 enum { DEPTH = 96, BLOCKS = 1024, SIZE = 512, TOTAL = 60000 };
 

@@ -18,16 +18,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "must.h"
 
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
-
-enum { FILES = 8, BLOCK = 4096, BLOCKS = 4096, DEPTH = 32 };
+enum { FILES = 8, BLOCK = 4096, BLOCKS = 1024, DEPTH = 32 };
 
 struct block {
     uint32_t file;
@@ -233,6 +226,8 @@ int main(int argc, char **argv)
 
     MUST(argc >= 2);
     dir = argv[1];
+    const char *is_long = getenv("LONG");
+    double seconds = is_long != NULL && strcmp(is_long, "0") != 0 ? 6 : 1.2;
     for (int round = 0; round < 6; round++) {
         direct = round % 2 == 1;
         stop = false;
@@ -250,7 +245,7 @@ int main(int argc, char **argv)
             MUST(pthread_create(&thread[i], NULL, submitter, &s[i]) == 0);
         MUST(pthread_create(&thread[4], NULL, swapper, s) == 0);
         MUST(pthread_create(&thread[5], NULL, churner, NULL) == 0);
-        double end = now() + 2.5;
+        double end = now() + seconds;
         while (now() < end)
             usleep(50000);
         stop = true;

@@ -72,6 +72,10 @@ for on in ext4 zram; do
     add qemu-bench-$on 120 qemu.sh bench $on
 done
 add stress-ng 120 stress-ng.sh
+add sysbench 120 others.sh sysbench
+add stressapptest 60 others.sh stressapptest
+add mariadb 180 others.sh mariadb
+add lvm 60 others.sh lvm
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
 add run-transparent 60 aio2-run.sh transparent

@@ -8,7 +8,7 @@ need stress-ng
 on_ours run
 devices
 cd "$temp" || exit 1
-in_background "${via[@]}" stress-ng --aiol 4 --aiol-requests 64 --verify --timeout 15 --metrics-brief --temp-path "$temp" >out 2>&1 </dev/null
+in_background "${via[@]}" stress-ng --aiol 4 --aiol-requests 64 --verify --timeout 6 --metrics-brief --temp-path "$temp" >out 2>&1 </dev/null
 cat out
 [ "$status" = 0 ] || fail "exit status $status"
 grep -q 'successful run completed' out || fail "no successful run"

@@ -11,14 +11,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#define MUST(x)                                                                                                        \
-    do {                                                                                                               \
-        if (!(x)) {                                                                                                    \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #x, errno);                                \
-            _exit(1);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
+#include "must.h"
 
 enum { SUBMITTERS = 3, REAPERS = 4, EACH = 20000 };
 static io_context_t ctx;
