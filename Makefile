@@ -6,7 +6,7 @@
 #   make            the library, in build/lib
 #   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
 #   make header     writes include/aio2.h anew from src/
-#   make fio-engine, check-long, bench, hooks-lib, deps, clean
+#   make fio-engine, check-long, bench, bench-quick, hooks-lib, deps, clean
 #
 # The work is done by scripts/; this file says what depends on what.
 
@@ -28,7 +28,7 @@ install uninstall: export PKGCONFIGDIR := $(PKGCONFIGDIR)
 install uninstall: export MANDIR := $(MANDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-long bench deps clean
+.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-long bench bench-quick deps clean
 
 all: lib
 
@@ -63,11 +63,20 @@ demo: deps
 check: deps
 	+@scripts/check.sh
 
+check-long: export LONG := 1
 check-long: deps
-	+@LONG=1 scripts/check.sh
+	+@scripts/check.sh
 
-bench: lib
-	+@if [ -x benches/run.sh ]; then benches/run.sh; else echo "there are no benchmarks yet"; fi
+# The library's own, then the drop-in beside the kernel's AIO: on a machine that has nothing else to do.
+bench-quick: deps
+	+@$(MAKE) lib fio-engine
+	@benches/run.sh --quick
+
+bench: deps
+	+@$(MAKE) lib fio-engine
+	+@[ ! -x benches/run.sh ] || benches/run.sh
+	@COMPATDIR=build/lib/aio2 compat-tests/benches/fdb.sh
+	@compat-tests/benches/dropin.sh
 
 clean:
 	@rm -rf build target

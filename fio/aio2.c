@@ -2,7 +2,7 @@
  *
  * aio2: an external fio engine that does its I/O through libaio2.
  *
- *     fio --ioengine=external:PATH/aio2-engine.so [--userspace_reap=1] [--timing=1] ...
+ *     fio --ioengine=external:PATH/aio2-engine.so [--userspace_reap=1] [--timing=1] [--submit_latency=1] ...
  *
  * Reads, writes, fsync, fdatasync and sync_file_range are asynchronous. A trim is not a system call that
  * libaio2 carries (it is an ioctl): it is done on the spot, as by fio's libaio engine.
@@ -43,6 +43,7 @@ struct aio2_options {
     unsigned int userspace_reap;
     unsigned int eventfd;
     unsigned int timing;
+    unsigned int submit_latency;
 };
 
 static struct fio_option options[] = {
@@ -108,6 +109,16 @@ static struct fio_option options[] = {
         .group = FIO_OPT_G_INVALID,
     },
     {
+        .name = "submit_latency",
+        .lname = "Time in io_submit2",
+        .type = FIO_OPT_BOOL,
+        .off1 = offsetof(struct aio2_options, submit_latency),
+        .help = "Print at the end how long the calls of io_submit2 took",
+        .def = "0",
+        .category = FIO_OPT_C_ENGINE,
+        .group = FIO_OPT_G_INVALID,
+    },
+    {
         .name = NULL,
     },
 };
@@ -151,6 +162,7 @@ struct aio2_data {
     uint64_t stalled_since;
     unsigned int untimed;
     struct timing *timing; /* of reads and writes, and of syncs; NULL: not asked for */
+    struct hist *submit;   /* NULL: not asked for */
 };
 
 /* fio finds it by name. */
@@ -274,9 +286,12 @@ static int fio_aio2_commit(struct thread_data *td)
     struct aio2_data *ad = td->io_ops_data;
 
     while (ad->queued) {
+        const uint64_t began = ad->submit ? now_ns() : 0;
         ssize_t bytes = io_submit2(ad->ctx, (const struct iocb2 *)(const void *)ad->records,
                                    ad->queued * ad->record_bytes);
 
+        if (ad->submit)
+            hist_add(ad->submit, now_ns() - began);
         if (bytes == -EAGAIN)
             return 0;
         if (bytes < 0)
@@ -550,8 +565,9 @@ static void __attribute__((format(printf, 2, 3))) add(struct text *text, const c
 
 static void add_hist(struct text *text, const char *name, const struct hist *hist)
 {
-    add(text, "    %-8s (usec): mean=%.2f, p50=%.2f, p99=%.2f, max=%.2f\n", name, hist_mean(hist) / 1000,
-        (double)hist_percentile(hist, 50) / 1000, (double)hist_percentile(hist, 99) / 1000, (double)hist->max / 1000);
+    add(text, "    %-8s (usec): mean=%.2f, p50=%.2f, p99=%.2f, p99.9=%.2f, max=%.2f\n", name, hist_mean(hist) / 1000,
+        (double)hist_percentile(hist, 50) / 1000, (double)hist_percentile(hist, 99) / 1000,
+        (double)hist_percentile(hist, 99.9) / 1000, (double)hist->max / 1000);
 }
 
 static void add_timing(struct text *text, const char *job, const char *what, const struct timing *timing)
@@ -609,6 +625,10 @@ static void report(struct thread_data *td, const struct aio2_data *ad)
         add_timing(&text, job, "read/write", &ad->timing[0]);
         add_timing(&text, job, "sync", &ad->timing[1]);
     }
+    if (ad->submit) {
+        add(&text, "  aio2 io_submit2: %s: calls=%llu\n", job, (unsigned long long)ad->submit->count);
+        add_hist(&text, "submit", ad->submit);
+    }
     if (ad->untimed)
         add(&text, "  aio2: %s: %u requests came back without their times\n", job, ad->untimed);
     print(td, &text);
@@ -633,6 +653,7 @@ static void fio_aio2_cleanup(struct thread_data *td)
     }
     if (ad->eventfd >= 0)
         close(ad->eventfd);
+    free(ad->submit);
     free(ad->timing);
     free(ad->done);
     free(ad->events);
@@ -675,7 +696,9 @@ static int fio_aio2_init(struct thread_data *td)
     ad->done = calloc((size_t)ad->done_mask + 1, sizeof(*ad->done));
     if (o->timing)
         ad->timing = calloc(2, sizeof(*ad->timing));
-    if (!ad->records || !ad->queued_io_us || !ad->events || !ad->done || (o->timing && !ad->timing)) {
+    if (o->submit_latency)
+        ad->submit = calloc(1, sizeof(*ad->submit));
+    if (!ad->records || !ad->queued_io_us || !ad->events || !ad->done || (o->timing && !ad->timing) || (o->submit_latency && !ad->submit)) {
         td_verror(td, ENOMEM, "aio2 init");
         return 1;
     }

@@ -343,7 +343,7 @@ fi
 
 # The mean, p50, p99 and max of a row of the report, in ns.
 times() {
-    sed -n "s/^ *$1 *(usec): mean=\([0-9.]*\), p50=\([0-9.]*\), p99=\([0-9.]*\), max=\([0-9.]*\)\$/\1 \2 \3 \4/p" "$temp/out" |
+    sed -n "s/^ *$1 *(usec): mean=\([0-9.]*\), p50=\([0-9.]*\), p99=\([0-9.]*\), p99.9=[0-9.]*, max=\([0-9.]*\)\$/\1 \2 \3 \4/p" "$temp/out" |
         awk 'NR == 1 { printf "%d %d %d %d\n", $1 * 1000, $2 * 1000, $3 * 1000, $4 * 1000 }'
 }
 

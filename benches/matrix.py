@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""The matrix of run.sh: devices x patterns x depths x engines, by fio. See there."""
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+
+BATCH = 16
+DEPTHS = [1, 8, 32, 128]
+PATTERNS = {
+    "randread": ["--rw=randread"],
+    "randwrite": ["--rw=randwrite"],
+    "read": ["--rw=read"],
+    "fsync": ["--rw=randwrite", "--fdatasync=8"],
+}
+# name: target, fio's options. Cold: what is in the page cache is dropped before each run, and no block is read twice.
+DEVICES = {
+    "zram": ("zram", ["--direct=1"]),
+    "loop": ("loop", ["--direct=1"]),
+    "direct": ("file", ["--direct=1"]),
+    "cold": ("file", ["--direct=0", "--invalidate=1"]),
+    "hot": ("file", ["--direct=0", "--invalidate=0", "--norandommap"]),
+}
+QUICK = [
+    ("zram", "randread", 1),
+    ("zram", "randread", 32),
+    ("zram", "randread", 128),
+    ("zram", "randwrite", 32),
+    ("loop", "randread", 32),
+    ("loop", "randread", 128),
+    ("direct", "randread", 32),
+    ("direct", "randread", 128),
+    ("cold", "randread", 128),
+]
+
+
+def engines(root):
+    """name: (options, directory of libraries, whether it is ours)"""
+    ours = ["--ioengine=external:" + os.path.join(root, "build/fio/aio2-engine.so"), "--submit_latency=1"]
+    lib = os.path.join(root, "build/lib")
+    return {
+        "aio2": (ours, lib, True),
+        "aio2 ring": (ours + ["--userspace_reap=1"], lib, True),
+        "drop-in": (["--ioengine=libaio"], os.path.join(lib, "aio2"), True),
+        "libaio": (["--ioengine=libaio"], None, False),
+        "io_uring": (["--ioengine=io_uring"], None, False),
+        "io_uring registered": (["--ioengine=io_uring", "--fixedbufs", "--registerfiles"], None, False),
+        "posixaio": (["--ioengine=posixaio"], None, False),
+        "psync": (["--ioengine=psync"], None, False),
+        # What threads can reach: not a peer, as it is no single job.
+        "psync, depth threads": (["--ioengine=psync", "--group_reporting"], None, True),
+    }
+
+
+def measure(engine, cell, target, seconds):
+    """One run: IOPS, p50 and p99, CPU time of an I/O, and p99.9 of io_submit2, or None, all in microseconds. None if this engine cannot."""
+    device, pattern, depth = cell
+    options, libraries, _ = engine
+    batch = min(depth, BATCH)
+    environment = dict(os.environ)
+    if libraries:
+        environment["LD_LIBRARY_PATH"] = libraries
+    command = ["fio", "--name=job", "--filename=" + target, "--size=512M", "--bs=4k", "--time_based", "--thread"]
+    command += ["--runtime=%g" % seconds, "--ramp_time=0.2", "--output-format=json", "--randrepeat=0"]
+    if "--group_reporting" in options:
+        if depth == 1:
+            return None
+        command.append("--numjobs=%d" % depth)
+        depth = 1
+    command += ["--iodepth=%d" % depth, "--iodepth_batch_submit=%d" % batch, "--iodepth_batch_complete_min=1"]
+    command += ["--iodepth_batch_complete_max=%d" % batch] + DEVICES[device][1] + PATTERNS[pattern] + options
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Two clock reads for a batch: it does not cost what it measures.
+    submit = re.search(r"submit +\(usec\):.* p99\.9=([0-9.]+)", done.stderr)
+    try:
+        job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
+    except (ValueError, KeyError, IndexError):
+        return None
+    side = job["read"] if "read" in pattern else job["write"]
+    if done.returncode != 0 or job["error"] != 0 or not side["iops"]:
+        return None
+    percentiles = side["clat_ns"]["percentile"]
+    cpu = (job["usr_cpu"] + job["sys_cpu"]) / 100 * 1e6 / side["iops"]
+    return side["iops"], percentiles["50.000000"] / 1e3, percentiles["99.000000"] / 1e3, cpu, float(submit[1]) if submit else None
+
+
+def run_cell(cell, target, all_engines, rounds, seconds):
+    results = {name: [] for name in all_engines}
+    if cell[0] != "cold":
+        # The first one is not to be the one that finds caches empty: of the file behind a loop device, for example.
+        subprocess.run(["fio", "--name=warm", "--filename=" + target, "--size=512M", "--rw=read", "--bs=1M", "--invalidate=0"]
+                       + DEVICES[cell[0]][1], stdout=subprocess.DEVNULL, check=True)
+    for _ in range(rounds):
+        for name, engine in all_engines.items():
+            # An engine that makes one request at a time is a peer at each depth; the others need not be asked twice.
+            if results[name] is not None:
+                result = measure(engine, cell, target, seconds)
+                results[name] = None if result is None else results[name] + [result]
+    return {name: result for name, result in results.items() if result}
+
+
+def summarize(cell, results, all_engines):
+    """Rows for the table, and ours by the best peer's, round by round."""
+    peers = [name for name in results if not all_engines[name][2]]
+    medians = {name: [None if runs[0][i] is None else statistics.median(run[i] for run in runs) for i in range(5)]
+               for name, runs in results.items()}
+    best = max(peers, key=lambda name: medians[name][0]) if peers else None
+    rows = []
+    for name, (iops, p50, p99, cpu, submit) in medians.items():
+        ratios = [mine[0] / other[0] for mine, other in zip(results[name], results[best])] if best else []
+        rows.append({
+            "device": cell[0], "pattern": cell[1], "depth": cell[2], "engine": name,
+            "iops": round(iops), "p50_us": round(p50, 1), "p99_us": round(p99, 1), "cpu_us": round(cpu, 2),
+            "submit_p999_us": "" if submit is None else round(submit, 1),
+            "best_peer": best or "", "ratio": round(statistics.median(ratios), 3) if ratios else "",
+            "ratio_min": round(min(ratios), 3) if ratios else "", "ratio_max": round(max(ratios), 3) if ratios else "",
+        })
+    return rows
+
+
+def picture(path, rows):
+    """A bar for each engine of each cell."""
+    cells = []
+    for row in rows:
+        cell = (row["device"], row["pattern"], row["depth"])
+        if cell not in cells:
+            cells.append(cell)
+    names = list(dict.fromkeys(row["engine"] for row in rows))
+    colours = ["#b2182b", "#ef8a62", "#fddbc7", "#2166ac", "#67a9cf", "#053061", "#999999", "#4d4d4d"]
+    width, left, line = 860, 190, 11
+    height = 60 + sum(18 + line * len([r for r in rows if (r["device"], r["pattern"], r["depth"]) == c]) for c in cells)
+    svg = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="10">'
+           % (width, height), '<rect width="100%" height="100%" fill="white"/>',
+           '<text x="8" y="18" font-size="13">I/O operations per second beside the best of each cell (longer is better)</text>']
+    for i, name in enumerate(names):
+        svg.append('<rect x="%d" y="28" width="9" height="9" fill="%s"/><text x="%d" y="36">%s</text>'
+                   % (8 + i * 105, colours[i % len(colours)], 20 + i * 105, name))
+    y = 52
+    for cell in cells:
+        these = [r for r in rows if (r["device"], r["pattern"], r["depth"]) == cell]
+        most = max(r["iops"] for r in these)
+        svg.append('<text x="8" y="%d">%s</text>' % (y + 10, "%s, %s, depth %d" % cell))
+        for row in these:
+            length = (width - left - 90) * row["iops"] / most
+            colour = colours[names.index(row["engine"]) % len(colours)]
+            svg.append('<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>' % (left, y + 2, length, line - 2, colour))
+            svg.append('<text x="%.1f" y="%d" font-size="8">%d</text>' % (left + length + 4, y + 9, row["iops"]))
+            y += line
+        y += 18
+    svg.append("</svg>")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(svg) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--target", action="append", default=[])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("cells", nargs="*", help="DEVICE/PATTERN/DEPTH, or a beginning of that")
+    arguments = parser.parse_args()
+    targets = dict(target.split("=", 1) for target in arguments.target)
+    cells = QUICK if arguments.quick else [(d, p, n) for d in DEVICES for p in PATTERNS for n in DEPTHS]
+    if arguments.cells:
+        cells = [c for c in cells if any(("%s/%s/%d" % c).startswith(wanted) for wanted in arguments.cells)]
+    rounds = arguments.rounds or (2 if arguments.quick else 5)
+    seconds = arguments.seconds or 1
+    all_engines = engines(arguments.root)
+    rows = []
+    print("%d rounds of %g s; the ratio is to the best peer, which is marked" % (rounds, seconds))
+    for cell in cells:
+        target = targets.get(DEVICES[cell[0]][0])
+        if target is None:
+            continue
+        some = summarize(cell, run_cell(cell, target, all_engines, rounds, seconds), all_engines)
+        rows += some
+        print("\n%s, %s, depth %d" % cell)
+        print("  %-22s %9s %9s %9s %8s %13s   %s" % ("", "IOPS", "p50 us", "p99 us", "CPU us", "submit p99.9", "ratio (range)"))
+        for row in some:
+            ratio = "%.2f (%.2f to %.2f)" % (row["ratio"], row["ratio_min"], row["ratio_max"]) if row["ratio"] != "" else ""
+            print("%s %-22s %9d %9.1f %9.1f %8.2f %13s   %s" % ("*" if row["engine"] == row["best_peer"] else " ", row["engine"],
+                  row["iops"], row["p50_us"], row["p99_us"], row["cpu_us"], row["submit_p999_us"], ratio))
+        sys.stdout.flush()
+    if rows:
+        with open(os.path.join(arguments.out, "matrix.csv"), "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        picture(os.path.join(arguments.out, "matrix.svg"), rows)
+
+
+main()

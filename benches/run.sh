@@ -1,0 +1,81 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# run.sh [--quick] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
+# for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
+#
+# First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, 4 KiB, one job, in batches of 16, the engines of a cell in turn, several rounds (matrix.py). In
+# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of the README alone.
+
+set -u
+export LC_ALL=C
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/.." && pwd)
+. "$root/fio/devices.sh"
+CC=${CC:-cc}
+out=$root/build/bench
+arguments=()
+quick=0
+while [ $# -gt 0 ]; do
+    case $1 in
+    --out)
+        out=$2
+        shift
+        ;;
+    --quick)
+        quick=1
+        arguments+=("$1")
+        ;;
+    *) arguments+=("$1") ;;
+    esac
+    shift
+done
+
+command -v fio >/dev/null && command -v python3 >/dev/null || { echo "run.sh: needs fio and python3: make deps" >&2; exit 1; }
+[ -e "$root/build/fio/aio2-engine.so" ] || { echo "run.sh: make lib fio-engine" >&2; exit 1; }
+mkdir -p "$out"
+TMPDIR=${DIR:-${TMPDIR:-/var/tmp}} devices_begin
+
+program() { # NAME: builds it
+    "$CC" -std=gnu11 -O2 -D_GNU_SOURCE -Wall -Wextra -I"$root/include" -o "$temp/$1" "$here/$1.c" \
+        -L"$root/build/lib" -laio2 -lpthread -Wl,-rpath,"$root/build/lib" || exit 1
+}
+
+run() { # NAME [ARGUMENT...]
+    in_background "$temp/$1" "${@:2}"
+    [ "$status" = 0 ] || exit 1
+}
+
+# What was never written is read without being there. Half of it can be compressed.
+fill() { # FILE
+    in_background fio --name=fill --filename="$1" --size=512M --rw=write --bs=1M --ioengine=psync --buffer_compress_percentage=50 \
+        --end_fsync=1 --output=/dev/null
+    [ "$status" = 0 ] || exit 1
+}
+
+program micro
+run micro
+
+# On whatever file system $DIR is on.
+files=("file=$temp/file")
+if loop 1024; then files=("loop=$device" "${files[@]}"); else echo "no loop device: its cells are left out"; fi
+if zram 1024; then files=("zram=$device" "${files[@]}"); else echo "no zram device: its cells are left out"; fi
+targets=()
+for target in "${files[@]}"; do
+    fill "${target#*=}"
+    targets+=(--target "$target")
+done
+
+if [ "$quick" = 0 ]; then
+    program scaling
+    program fairness
+    echo
+    run scaling "${files[0]#*=}"
+    for target in "${files[@]}"; do
+        printf '\n%s: ' "${target%%=*}"
+        run fairness "${target#*=}"
+    done
+    echo
+fi
+in_background python3 "$here/matrix.py" --root "$root" --out "$out" "${targets[@]}" ${arguments[@]+"${arguments[@]}"}
+exit "$status"
