@@ -30,12 +30,14 @@ archive=120
 compat=$((900 * long))
 man=60
 readme=60
+examples=120
 install=300
 c-tests=$((600 * long))
 loom=600
 valgrind=$((300 * long))
 asan=$((400 * long))
 tsan=400
+fuzz=300
 fio=400
 "
 
@@ -111,11 +113,8 @@ step_elf() {
 # Programs and test suites of others, with the library in libaio's place.
 step_compat() {
     [ -x compat-tests/run.sh ] || skip "there are no tests of compatibility"
-    # The rest of them compares times, too, and wants a machine that has nothing else to do.
-    local tests=('symbols*' header 'harness*')
-    [ "$LONG" = 0 ] || tests=()
     LIBDIR=$build/lib COMPATDIR=$build/lib/aio2 RUN=$root/bin/aio2-run BUILD=$build/compat-tests \
-        compat-tests/run.sh ${tests[@]+"${tests[@]}"}
+        compat-tests/run.sh
 }
 
 step_archive() {
@@ -128,6 +127,10 @@ step_man() {
 
 step_readme() {
     scripts/readme-test.sh
+}
+
+step_examples() {
+    scripts/examples-test.sh
 }
 
 step_install() {
@@ -161,6 +164,10 @@ step_asan() {
 
 step_tsan() {
     scripts/sanitizers.sh thread
+}
+
+step_fuzz() {
+    scripts/fuzz.sh
 }
 
 step_fio() {

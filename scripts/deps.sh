@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Installs what building, the demo and the checks need and the machine lacks: Debian's packages with apt-get, and
-# Rust, if it is missing or too old. Does nothing, and asks no network, if all is there.
+# Rust, if it is missing or too old. LONG=1 adds what only long checks need. Does nothing, and asks no network, if all is there.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -12,6 +12,7 @@ needed="
 gcc=gcc
 g++=g++
 clang=clang
+libclang-rt-dev=-
 binutils=objcopy
 libc6-dev=/usr/include/stdio.h
 make=make
@@ -24,6 +25,9 @@ libaio-dev=/usr/include/libaio.h
 libaio1=-
 qemu-utils=qemu-img
 stress-ng=stress-ng
+stressapptest=stressapptest
+sysbench=sysbench
+python3=python3
 e2fsprogs=mkfs.ext4
 util-linux=flock
 mount=losetup
@@ -32,6 +36,11 @@ procps=ps
 strace=strace
 man-db=man
 groff-base=groff
+"
+# What is big is installed for the long checks only.
+[ "${LONG:-0}" = 0 ] || needed="$needed
+mariadb-server-core=mariadbd
+mariadb-client-core=mariadb
 "
 
 as_root() {
@@ -65,6 +74,12 @@ if [ ${#missing[@]} -gt 0 ]; then
         die "these are missing, and there is no apt-get to install them with (the names are Debian's): ${missing[*]}"
     echo "installing ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    # Before Debian 12 its files were in a package that clang brings.
+    if [ -z "$(apt-cache madison libclang-rt-dev)" ]; then
+        for i in "${!missing[@]}"; do
+            [ "${missing[i]}" != libclang-rt-dev ] || unset "missing[i]"
+        done
+    fi
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${missing[@]}" >/dev/null
 fi
 

@@ -26,6 +26,8 @@ $1/share/man/man3/io_getevents2.3 644
 $1/share/man/man3/io_issue2.3 -> io_submit2.3
 $1/share/man/man3/io_pgetevents2.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_reap.3 -> io_getevents2.3
+$1/share/man/man3/io_ring2_peek.3 -> io_getevents2.3
+$1/share/man/man3/io_ring2_consume.3 -> io_getevents2.3
 $1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
 $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644

@@ -9,9 +9,9 @@ set -u
 command -v valgrind >/dev/null || { echo "there is no valgrind"; exit 77; }
 
 # Those that go through most of the library; not the long ones, under a tool that runs one thread at a time.
-tests="attr_big_event attr_pack attr_timing call_data cancel counters destroy_inflight destroyed_handle issue overflow_large_event ring_twice
+tests="attr_big_event attr_pack attr_timing call_data cancel_race counters destroy_race destroyed_handle issue overflow_large_event ring_twice
 submit_malformed"
-[ "${LONG:-0}" = 0 ] || tests+=" overflow_both cancel_race workers_grow"
+[ "${LONG:-0}" = 0 ] || tests+=" overflow_both workers_grow"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
