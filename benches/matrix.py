@@ -6,11 +6,14 @@ import csv
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
 
 BATCH = 16
+# MiB, of each target: more than is read in one run.
+SIZE = 1000
 DEPTHS = [1, 8, 32, 128]
 PATTERNS = {
     "randread": ["--rw=randread"],
@@ -57,24 +60,47 @@ def engines(root):
     }
 
 
-def measure(engine, cell, target, seconds):
-    """One run: IOPS, p50 and p99, CPU time of an I/O, and p99.9 of io_submit2, or None, all in microseconds. None if this engine cannot."""
+RAMP = 0.2
+
+
+def fio(command, environment):
+    """Runs it; what it prints, and the CPU time of all its threads, the kernel's for it included, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def overhead(target):
+    """CPU time of a fio that does next to nothing."""
+    command = ["fio", "--name=job", "--filename=" + target, "--size=4k", "--bs=4k", "--rw=read", "--thread", "--output-format=json"]
+    return statistics.median(fio(command, None)[1] for _ in range(3))
+
+
+def measure(engine, cell, target, seconds, base):
+    """One run: IOPS, p50 and p99 (from before an I/O is submitted), CPU time of an I/O, and p99.9 of io_submit2, or None, all in
+    microseconds. None if this engine cannot."""
     device, pattern, depth = cell
     options, libraries, _ = engine
     batch = min(depth, BATCH)
     environment = dict(os.environ)
     if libraries:
         environment["LD_LIBRARY_PATH"] = libraries
-    command = ["fio", "--name=job", "--filename=" + target, "--size=512M", "--bs=4k", "--time_based", "--thread"]
-    command += ["--runtime=%g" % seconds, "--ramp_time=0.2", "--output-format=json", "--randrepeat=0"]
+    command = ["fio", "--name=job", "--filename=" + target, "--bs=4k", "--time_based", "--thread"]
+    command += ["--runtime=%g" % seconds, "--ramp_time=%g" % RAMP, "--output-format=json", "--randrepeat=0"]
+    command += ["--lat_percentiles=1", "--clat_percentiles=0"]
     if "--group_reporting" in options:
         if depth == 1:
             return None
-        command.append("--numjobs=%d" % depth)
+        # Each its own part, so that nobody finds in the page cache what another has read.
+        part = "%dk" % (SIZE * 1024 // depth // 4 * 4)
+        command += ["--numjobs=%d" % depth, "--size=" + part, "--offset_increment=" + part]
         depth = 1
+    else:
+        command.append("--size=%dM" % SIZE)
     command += ["--iodepth=%d" % depth, "--iodepth_batch_submit=%d" % batch, "--iodepth_batch_complete_min=1"]
     command += ["--iodepth_batch_complete_max=%d" % batch] + DEVICES[device][1] + PATTERNS[pattern] + options
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done, cpu = fio(command, environment)
     # Two clock reads for a batch: it does not cost what it measures.
     submit = re.search(r"submit +\(usec\):.* p99\.9=([0-9.]+)", done.stderr)
     try:
@@ -84,8 +110,8 @@ def measure(engine, cell, target, seconds):
     side = job["read"] if "read" in pattern else job["write"]
     if done.returncode != 0 or job["error"] != 0 or not side["iops"]:
         return None
-    percentiles = side["clat_ns"]["percentile"]
-    cpu = (job["usr_cpu"] + job["sys_cpu"]) / 100 * 1e6 / side["iops"]
+    percentiles = side["lat_ns"]["percentile"]
+    cpu = (cpu - base) / (side["iops"] * (seconds + RAMP)) * 1e6
     return side["iops"], percentiles["50.000000"] / 1e3, percentiles["99.000000"] / 1e3, cpu, float(submit[1]) if submit else None
 
 
@@ -93,13 +119,14 @@ def run_cell(cell, target, all_engines, rounds, seconds):
     results = {name: [] for name in all_engines}
     if cell[0] != "cold":
         # The first one is not to be the one that finds caches empty: of the file behind a loop device, for example.
-        subprocess.run(["fio", "--name=warm", "--filename=" + target, "--size=512M", "--rw=read", "--bs=1M", "--invalidate=0"]
+        subprocess.run(["fio", "--name=warm", "--filename=" + target, "--size=%dM" % SIZE, "--rw=read", "--bs=1M", "--invalidate=0"]
                        + DEVICES[cell[0]][1], stdout=subprocess.DEVNULL, check=True)
+    base = overhead(target)
     for _ in range(rounds):
         for name, engine in all_engines.items():
             # An engine that makes one request at a time is a peer at each depth; the others need not be asked twice.
             if results[name] is not None:
-                result = measure(engine, cell, target, seconds)
+                result = measure(engine, cell, target, seconds, base)
                 results[name] = None if result is None else results[name] + [result]
     return {name: result for name, result in results.items() if result}
 

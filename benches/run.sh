@@ -48,7 +48,7 @@ run() { # NAME [ARGUMENT...]
 
 # What was never written is read without being there. Half of it can be compressed.
 fill() { # FILE
-    in_background fio --name=fill --filename="$1" --size=512M --rw=write --bs=1M --ioengine=psync --buffer_compress_percentage=50 \
+    in_background fio --name=fill --filename="$1" --size=1000M --rw=write --bs=1M --ioengine=psync --buffer_compress_percentage=50 \
         --end_fsync=1 --output=/dev/null
     [ "$status" = 0 ] || exit 1
 }

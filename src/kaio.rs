@@ -22,7 +22,7 @@ use crate::process::global;
 use crate::registry::ContextRef;
 use crate::request::{Call, Req};
 use crate::sync::{AtomicU32, Lock, Relaxed};
-use crate::sys::{Result, has_call_filter, monotonic_ns, spawn_detached};
+use crate::sys::{Result, has_call_filter, let_waker_go_on, monotonic_ns, spawn_detached};
 use arrayvec::ArrayVec;
 use libc::c_long;
 use nix::errno::Errno;
@@ -32,7 +32,7 @@ use std::ptr;
 const EVENTS: usize = 256;
 /// Most that are handed over by one call: the device has nothing to do before it ends. (4 KiB writes
 /// into a sparse file on virtio: 68,000 a second by 16, 73,000 by 8 or 4, 68,000 by 1.)
-pub const BATCH: usize = 8;
+pub const BATCH: usize = 4;
 /// Most that are taken by one call.
 pub const REAPED: usize = 64;
 /// The thread that takes what has been done ends when nothing has been for so long.
@@ -309,6 +309,7 @@ extern "C" fn reaper_main(kernel: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
     if let Some(global) = global() {
+        let_waker_go_on();
         global.kaio.reap(kernel.addr() as u64);
     }
     ptr::null_mut()

@@ -720,6 +720,11 @@ impl Worker {
         self.recount(habits);
     }
 
+    /// Whether the last request took long.
+    pub fn is_suspicious(&self) -> bool {
+        self.suspicious
+    }
+
     /// Whether it should go on with the same context.
     pub fn more(&self) -> bool {
         self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0

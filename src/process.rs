@@ -12,7 +12,7 @@ use crate::kaio::Kaio;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
-use crate::sys::{ErrnoGuard, Result, spawn_detached, try_box};
+use crate::sys::{ErrnoGuard, Result, let_waker_go_on, spawn_detached, try_box};
 use nix::errno::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
@@ -119,6 +119,7 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
     // A child does not inherit threads: this is the process whose pool started this one.
     if let Some(global) = global() {
+        let_waker_go_on();
         carrier::worker_begins();
         global.pool.work(slot.addr() as u16);
         carrier::worker_ends();

@@ -365,14 +365,12 @@ pub fn voluntary_switches() -> i64 {
 }
 
 /// Whether system calls of this thread go through a filter (seccomp(2)), as far as can be found out.
+/// Asked by a call that a thread has made anyway to get its name; not of /proc, because a descriptor
+/// that comes and goes would be in the way of a program that counts on the lowest one.
 #[cfg(not(loom))]
 pub fn has_call_filter() -> bool {
-    let mut status = [0; 4096];
-    let text = std::fs::File::open("/proc/self/status")
-        .and_then(|mut file| std::io::Read::read(&mut file, &mut status))
-        .map_or(&status[..0], |len| &status[..len]);
-    let mut lines = text.split(|&byte| byte == b'\n');
-    !lines.any(|line| line == b"Seccomp:\t0")
+    // SAFETY: integers.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
 }
 
 /// Processors that this process may run on.
@@ -402,6 +400,24 @@ pub fn block_all_but(signal: libc::c_int) {
 
 /// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.
 const STACK_BYTES: usize = 128 << 10;
+
+/// From here on the calling thread, when it is woken, does not take the processor from its waker:
+/// SCHED_BATCH, if the program's own policy is the ordinary one. (16 cold reads a submit: p99.9 of
+/// io_submit2() 160 us without, 18 us with it.) Not behind a system call filter: one that does not
+/// know the call may end the process.
+#[cfg(not(loom))]
+pub fn let_waker_go_on() {
+    if has_call_filter() {
+        return;
+    }
+    // SAFETY: integers, and a structure of ours for which zeros are valid: no priority.
+    unsafe {
+        let param: libc::sched_param = std::mem::zeroed();
+        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param);
+        }
+    }
+}
 
 /// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which
 /// reports failure.

@@ -84,7 +84,12 @@ int main(int argc, char **argv)
         void *buf;
 
         MUST(posix_memalign(&buf, 4096, SIZE) == 0);
-        memset(buf, 'a' + i % 26, SIZE);
+        /* As pages of a database: half of it can be compressed. (zram does not store what is one byte all over.) */
+        for (size_t at = 0; at < SIZE / 2; at += sizeof(seed)) {
+            seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
+            memcpy((char *)buf + at, &seed, sizeof(seed));
+        }
+        memset((char *)buf + SIZE / 2, 'a' + i % 26, SIZE / 2);
         cb[i].u.c.buf = buf;
         free_list[free_n++] = &cb[i];
     }

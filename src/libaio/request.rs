@@ -57,6 +57,10 @@ impl Side {
         self.resfd = resfd.into_raw();
     }
 
+    pub fn has_eventfd(&self) -> bool {
+        self.resfd != 0
+    }
+
     pub fn asks_ioprio(&self) -> bool {
         self.has_ioprio
     }
