@@ -83,21 +83,23 @@ def measure(engine, cell, target, seconds, base):
     device, pattern, depth = cell
     options, libraries, _ = engine
     batch = min(depth, BATCH)
+    size = "%dM" % SIZE
     environment = dict(os.environ)
     if libraries:
         environment["LD_LIBRARY_PATH"] = libraries
     command = ["fio", "--name=job", "--filename=" + target, "--bs=4k", "--time_based", "--thread"]
-    command += ["--runtime=%g" % seconds, "--ramp_time=%g" % RAMP, "--output-format=json", "--randrepeat=0"]
+    command += ["--runtime=%dms" % (seconds * 1000), "--ramp_time=%dms" % (RAMP * 1000), "--output-format=json", "--randrepeat=0"]
     command += ["--lat_percentiles=1", "--clat_percentiles=0"]
     if "--group_reporting" in options:
         if depth == 1:
             return None
-        # Each its own part, so that nobody finds in the page cache what another has read.
-        part = "%dk" % (SIZE * 1024 // depth // 4 * 4)
-        command += ["--numjobs=%d" % depth, "--size=" + part, "--offset_increment=" + part]
+        command.append("--numjobs=%d" % depth)
+        if device == "cold":
+            # Each its own part, so that nobody finds in the page cache what another has read.
+            size = "%dk" % (SIZE * 1024 // depth // 4 * 4)
+            command.append("--offset_increment=" + size)
         depth = 1
-    else:
-        command.append("--size=%dM" % SIZE)
+    command.append("--size=" + size)
     command += ["--iodepth=%d" % depth, "--iodepth_batch_submit=%d" % batch, "--iodepth_batch_complete_min=1"]
     command += ["--iodepth_batch_complete_max=%d" % batch] + DEVICES[device][1] + PATTERNS[pattern] + options
     done, cpu = fio(command, environment)

@@ -63,6 +63,9 @@ const ALONE_NS: u64 = 50_000;
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
 const FEW: usize = if cfg!(loom) { 2 } else { 8 };
+/// Reads that will wait for a device, and that it is told of at once, beside the first.
+#[cfg(not(loom))]
+const READS: usize = 8;
 /// Longer ones are not worth that their events come later for it.
 const FEW_NS: u32 = 8_000;
 /// How long the end of the process waits for a context's lock.
@@ -513,6 +516,14 @@ impl Context {
                 && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
             {
                 (state, after) = Context::hand_over(this, state, after, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut after);
+                continue;
+            }
+            #[cfg(not(loom))]
+            if class == Class::Short
+                && let Some(req) = next.take_if(|req| this.is_for_read_ahead(&state, req))
+            {
+                (state, after) = Context::read_ahead(this, state, after, worker, req);
                 next = Context::take_next(this, &mut state, worker, &mut after);
                 continue;
             }
@@ -1152,6 +1163,60 @@ impl Context {
             state.short().push_front(req);
         }
         (state, After::new())
+    }
+
+    /// Whether there are more reads like this one, which was taken and will wait for a device.
+    fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
+        let likely =
+            |call: &Call| self.habits.is_slow_buffered(call) && exec::ahead(call).is_some();
+        req.bound().is_none() && likely(req.call()) && state.queues[0].first_is(likely)
+    }
+
+    /// Carries out several reads through the page cache that will wait for a device: it is told of all of
+    /// them before the first is waited for. So it has as much to do with fewer threads, and when the
+    /// first is done, the others often are.
+    fn read_ahead<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut after: After,
+        worker: &mut Worker,
+        first: Req,
+    ) -> (Guard<'a, State>, After) {
+        let mut few = ArrayVec::<Req, READS>::new();
+        // Most are left to others.
+        let mut share = state.in_flight.saturating_sub(state.running.len()) / 2;
+        while share != 0
+            && !few.is_full()
+            && let Some(req) = this.take_if(&mut state, Class::Short, |req| {
+                req.bound().is_none()
+                    && this.habits.is_slow_buffered(req.call())
+                    && exec::ahead(req.call()).is_some()
+            })
+        {
+            few.push(req);
+            share -= 1;
+        }
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(after);
+        for req in &few {
+            exec::read_ahead(req.call());
+        }
+        let mut req = first;
+        worker.carry_out(&this.habits, &mut req, false);
+        let mut rest = few.into_iter();
+        loop {
+            let mut after = After::ended(&mut req);
+            let mut state = this.state.lock();
+            Context::complete(this, &mut state, req, &mut after);
+            req = match rest.next() {
+                Some(next) => next,
+                None => return (state, after),
+            };
+            drop(state);
+            this.finish(after);
+            worker.carry_out_prepared(&mut req);
+        }
     }
 
     /// Publishes the events of requests that the kernel has carried out.

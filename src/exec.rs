@@ -138,6 +138,45 @@ fn is_full(call: &Call, res: i64) -> bool {
     res >= 0 && res as usize == asked
 }
 
+/// What of a file a plain read is going to read: the descriptor, the offset and the bytes; None for
+/// what is not such a read, and for a long one, which keeps a device busy by itself.
+#[cfg(not(loom))]
+pub fn ahead(call: &Call) -> Option<(u64, u64, u64)> {
+    const MOST: u64 = 64 << 10;
+    let [fd, memory, count, offset, _, flags] = call.args;
+    let bytes = match c_long::from(call.nr) {
+        libc::SYS_pread64 => count,
+        // One buffer is common, and asked for cheaply.
+        libc::SYS_preadv | libc::SYS_preadv2 if count == 1 => {
+            if c_long::from(call.nr) == libc::SYS_preadv2 && flags != 0 {
+                return None;
+            }
+            let mut len = [0; 8];
+            read_memory((memory as usize).wrapping_add(8), &mut len).ok()?;
+            u64::from_ne_bytes(len)
+        }
+        _ => return None,
+    };
+    (bytes <= MOST).then_some((fd, offset, bytes))
+}
+
+/// Has the kernel begin to read what the request is going to read. A hint, whose failure is none.
+#[cfg(not(loom))]
+pub fn read_ahead(call: &Call) {
+    if let Some((fd, offset, bytes)) = ahead(call) {
+        // SAFETY: integers.
+        unsafe {
+            libc::syscall(
+                libc::SYS_fadvise64,
+                fd,
+                offset,
+                bytes,
+                libc::POSIX_FADV_WILLNEED,
+            )
+        };
+    }
+}
+
 /// What the buffers of a vector call have room for together; None if they cannot be read.
 fn vectors_bytes(call: &Call) -> Option<usize> {
     let mut total = 0usize;

@@ -202,6 +202,14 @@ impl Habits {
         Transfer::of(call).is_some_and(|transfer| self.file(transfer).is_slow(transfer.key()))
     }
 
+    /// Whether requests like this one go through the page cache and have all waited lately.
+    #[cfg(not(loom))]
+    pub fn is_slow_buffered(&self, call: &Call) -> bool {
+        Transfer::of(call).is_some_and(|transfer| {
+            !transfer.writes && self.file(transfer).is_slow_buffered(transfer.key())
+        })
+    }
+
     /// The same of the file that the descriptor names now.
     #[cfg(not(loom))]
     pub fn is_slow_now(&self, call: &Call) -> bool {
@@ -286,12 +294,23 @@ impl File {
 
     #[cfg(not(loom))]
     fn is_slow(&self, key: u32) -> bool {
+        self.is_slow_and(key, DIRECT)
+    }
+
+    #[cfg(not(loom))]
+    fn is_slow_buffered(&self, key: u32) -> bool {
+        self.is_slow_and(key, 0)
+    }
+
+    /// Slow, and past the page cache (DIRECT) or not (0).
+    #[cfg(not(loom))]
+    fn is_slow_and(&self, key: u32, direct: u64) -> bool {
         let checked = self.checked.load(Relaxed);
         let slow = self.slow.load(Relaxed);
         (slow >> 32) as u32 == key
             && slow as u32 > SLOW
             && (checked >> 32) as u32 == key
-            && checked & DIRECT != 0
+            && checked & DIRECT == direct
     }
 
     /// Of how many more short ones it wants to know.

@@ -699,24 +699,34 @@ impl Worker {
         kaio: &'static Kaio,
         batch: &mut Batch,
     ) -> bool {
-        // Relaxed: as below.
+        self.begin();
+        kaio.submit(context, batch)
+    }
+
+    /// Carries out a request for which the device has been told to get ready: how long it takes says
+    /// nothing of the next.
+    #[cfg(not(loom))]
+    pub fn carry_out_prepared(&mut self, req: &mut Req) {
+        self.begin();
+        exec::execute(req);
+    }
+
+    /// Something that the watcher would see if it did not come to an end.
+    fn begin(&mut self) {
+        // Relaxed: a number that the watcher compares with itself.
         let begun = &self.place().begun;
         begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.turn += 1;
-        kaio.submit(context, batch)
     }
 
     /// Carries a request of a context with these habits out, and learns from it.
     pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
-        // Relaxed: a number that the watcher compares with itself.
-        let begun = &self.place().begun;
-        begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.begin();
         let start = monotonic_ns();
         // For what it tells of the file, which is all that is wanted here.
         habits.is_file(req.call(), start);
         let end = habits.carry_out(req, self.suspicious, lonely, start);
         self.suspicious = end - start > LONG_NS;
-        self.turn += 1;
         self.recount(habits);
     }
 
