@@ -2,7 +2,8 @@
 /*
  * What libaio2's own calls cost, by no-ops: a round trip (submit, then getevents), submit alone, and reaping alone (with the call, and
  * in user space), at 1 and 32 a call; and with two threads, each on a context of its own and both on one. In nanoseconds for each
- * request: the median of several rounds.
+ * request: the median of several rounds. Then what IOCB_ATTR_TIMING adds to a round trip, in readings of the clock, whose cost is
+ * measured beside it: it makes three.
  */
 #include "bench.h"
 
@@ -53,6 +54,55 @@ static double two_threads(io_context2_t *contexts, int batch)
     return (ones[0].ns + ones[1].ns) / 2;
 }
 
+/* The cost of a round trip, whose requests have IOCB_ATTR_TIMING or no attribute. */
+static double with_attribute(io_context2_t ctx, int batch, int timing)
+{
+    enum { RECORD = sizeof(struct iocb2) + sizeof(struct iocb_attr), EVENT = 64 };
+    static _Alignas(64) unsigned char records[BATCH_MAX * RECORD], events[BATCH_MAX * EVENT];
+    size_t bytes = 0;
+
+    for (int i = 0; i < batch; i++) {
+        struct iocb2 *iocb = (struct iocb2 *)(void *)(records + bytes);
+
+        io_prep2_nop(iocb);
+        if (timing)
+            iocb2_add_attr(iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0);
+        bytes += iocb->bytes;
+    }
+    size_t event = sizeof(struct io_event2) + (timing ? sizeof(struct iocb_attr_ret) + sizeof(struct iocb_timing) : 0);
+    double began = now_ns();
+    for (int done = 0; done < REQUESTS; done += batch) {
+        must("io_submit2", io_submit2(ctx, (struct iocb2 *)(void *)records, bytes));
+        must("io_getevents2", io_getevents2(ctx, (size_t)batch * event, (struct io_event2 *)(void *)events, (size_t)batch * event, NULL));
+    }
+    return (now_ns() - began) / REQUESTS;
+}
+
+static double clock_ns(void)
+{
+    double began = now_ns(), last = began;
+
+    for (int i = 0; i < REQUESTS; i++)
+        last = now_ns();
+    return (last - began) / REQUESTS;
+}
+
+static void timing(io_context2_t ctx)
+{
+    for (int batch = 1; batch <= BATCH_MAX; batch *= BATCH_MAX) {
+        double without[ROUNDS], with[ROUNDS], adds[ROUNDS], clock[ROUNDS];
+
+        for (int round = 0; round < ROUNDS; round++) {
+            without[round] = with_attribute(ctx, batch, 0);
+            with[round] = with_attribute(ctx, batch, 1);
+            clock[round] = clock_ns();
+            adds[round] = (with[round] - without[round]) / clock[round];
+        }
+        printf("batch %d: with TIMING %.0f ns instead of %.0f ns: %.1f readings of the clock, which takes %.0f ns\n", batch, median(with, ROUNDS),
+               median(without, ROUNDS), median(adds, ROUNDS), median(clock, ROUNDS));
+    }
+}
+
 int main(void)
 {
     static struct one one;
@@ -100,6 +150,7 @@ int main(void)
         printf("%-7d %8.0f ns %6.0f ns %6.0f ns %9.0f ns %15.0f ns %13.0f ns\n", batch, median(trip, ROUNDS), median(submit, ROUNDS), median(reap, ROUNDS),
                median(user, ROUNDS), median(apart, ROUNDS), median(shared, ROUNDS));
     }
+    timing(contexts[0]);
     for (int i = 0; i < 2; i++)
         must("io_destroy2", io_destroy2(contexts[i]));
     return 0;

@@ -336,6 +336,7 @@ impl Context {
             done += record.bytes;
             batch.push(record.build(slot, &scratch));
         }
+        batch.expected.submitted_ns = clock.if_read();
         let rejected = batch.enqueue()?;
         if rejected != 0 {
             stopped = Errno::EAGAIN;
@@ -401,7 +402,7 @@ impl Context {
             this.set_prompt(state, 0);
             return false;
         }
-        state.submitted_ns = monotonic_ns();
+        state.submitted_ns = batch.submitted_ns.unwrap_or_else(monotonic_ns);
         // With those that are queued already, as if they were like these.
         let queued = u64::from(state.in_flight.saturating_sub(state.running.len()));
         let ns = batch.ns / batch.len.max(1) * queued;
@@ -1308,6 +1309,8 @@ struct Expected {
     all_alone: bool,
     len: u64,
     ns: u64,
+    /// When they were submitted, if one of them has asked.
+    submitted_ns: Option<u64>,
 }
 
 impl Expected {
@@ -1317,6 +1320,7 @@ impl Expected {
             all_alone: true,
             len: 0,
             ns: 0,
+            submitted_ns: None,
         }
     }
 

@@ -341,6 +341,11 @@ impl SubmitClock {
         self.alone
     }
 
+    /// The time, if it has been read.
+    pub fn if_read(&self) -> Option<u64> {
+        self.ns.get().copied()
+    }
+
     pub fn ns(&self) -> u64 {
         *self.ns.get_or_init(crate::sys::monotonic_ns)
     }
