@@ -160,8 +160,8 @@ def picture(path, rows):
         if cell not in cells:
             cells.append(cell)
     names = list(dict.fromkeys(row["engine"] for row in rows))
-    colours = ["#b2182b", "#ef8a62", "#fddbc7", "#2166ac", "#67a9cf", "#053061", "#999999", "#4d4d4d"]
-    width, left, line = 860, 190, 11
+    colours = ["#b2182b", "#ef8a62", "#fddbc7", "#2166ac", "#67a9cf", "#053061", "#999999", "#4d4d4d", "#c7c7c7"]
+    width, left, line = 1000, 190, 11
     height = 60 + sum(18 + line * len([r for r in rows if (r["device"], r["pattern"], r["depth"]) == c]) for c in cells)
     svg = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="10">'
            % (width, height), '<rect width="100%" height="100%" fill="white"/>',
