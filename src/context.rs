@@ -356,12 +356,19 @@ impl Context {
 
     // ---- Carrying out ----
 
+    /// Whether as many of the class run as another context can bear.
+    fn has_its_share(&self, state: &State, class: Class) -> bool {
+        class == Class::Short && !state.stuck && state.running.short() >= self.habits.share()
+    }
+
     /// Tells the pool, unless it knows, that there is something for one more worker to do.
     fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
         let lane = class as usize;
         if !state.offered[lane]
             && !state.queues[lane].is_empty()
             && state.running.len() < this.limit
+            // Should what runs not come to an end, the watcher has others begin beside it.
+            && !(this.has_its_share(state, class) && Context::list(this, state, after))
             && !Context::leave_to_worker(this, state, class, after)
         {
             state.offered[lane] = true;
@@ -452,7 +459,7 @@ impl Context {
         class: Class,
         wanted: impl FnOnce(&Req) -> bool,
     ) -> Option<Req> {
-        if state.running.len() >= self.limit {
+        if state.running.len() >= self.limit || self.has_its_share(state, class) {
             return None;
         }
         let req = state.queues[class as usize].pop_if(wanted)?;
@@ -707,7 +714,7 @@ impl Context {
         loop {
             let lonely = state.running.len() == 1;
             drop(state);
-            let is_file = this.habits.is_file(req.call(), now);
+            let is_file = this.habits.is_file(req.call(), lonely, now);
             if is_file && habit::writes(req.call()) {
                 shield.get_or_insert_with(Shield::new);
             }

@@ -33,6 +33,7 @@ mod interrupt;
 mod kaio;
 #[cfg(not(loom))]
 mod libaio;
+mod neighbours;
 mod notify;
 mod order;
 mod pool;

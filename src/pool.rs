@@ -724,7 +724,7 @@ impl Worker {
         self.begin();
         let start = monotonic_ns();
         // For what it tells of the file, which is all that is wanted here.
-        habits.is_file(req.call(), start);
+        habits.is_file(req.call(), lonely, start);
         let end = habits.carry_out(req, self.suspicious, lonely, start);
         self.suspicious = end - start > LONG_NS;
         self.recount(habits);

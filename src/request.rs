@@ -8,6 +8,8 @@ use crate::abi::{
     IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb_attr_ret, iocb2,
 };
 use crate::attr::{self, Bound};
+use crate::exec;
+use crate::syscalls;
 use libc::{EINVAL, EOPNOTSUPP};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::UnsafeCell;
@@ -902,6 +904,8 @@ impl List {
 pub struct Running {
     list: List,
     len: u32,
+    /// Of which may wait for somebody else.
+    long: u32,
 }
 
 impl Running {
@@ -909,6 +913,7 @@ impl Running {
         Running {
             list: List::new(),
             len: 0,
+            long: 0,
         }
     }
 
@@ -916,14 +921,21 @@ impl Running {
         self.len
     }
 
+    /// Those that end by themselves.
+    pub fn short(&self) -> u32 {
+        self.len - self.long
+    }
+
     pub fn enter(&mut self, req: &Req) {
         self.list.link(req.0.as_ptr());
         self.len += 1;
+        self.long += u32::from(exec::class(req.call()) == syscalls::Class::Long);
     }
 
     pub fn leave(&mut self, req: &Req) {
         self.list.unlink(req.0.as_ptr());
         self.len -= 1;
+        self.long -= u32::from(exec::class(req.call()) == syscalls::Class::Long);
     }
 
     pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {

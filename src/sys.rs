@@ -281,8 +281,21 @@ fn take_pending(signals: &SigSet) {
 
 /// The type (S_IFMT of the mode) of a descriptor's file; 0 if there is none.
 pub fn file_type(fd: RawFd) -> u32 {
-    let mode = file_mode(fd, c"".as_ptr() as u64, libc::AT_EMPTY_PATH);
-    mode.unwrap_or(0) & libc::S_IFMT
+    type_and_device(fd).0
+}
+
+/// The same, and the number of the block device that it is or is on.
+pub fn type_and_device(fd: RawFd) -> (u32, u64) {
+    let Ok(file) = look_at(fd, c"".as_ptr() as u64, libc::AT_EMPTY_PATH) else {
+        return (0, 0);
+    };
+    let format = file.mode & libc::S_IFMT;
+    let device = if format == libc::S_IFBLK {
+        file.is
+    } else {
+        file.is_on
+    };
+    (format, device)
 }
 
 /// Whether a descriptor's reads and writes go past the page cache.
@@ -294,13 +307,31 @@ pub fn is_direct(fd: RawFd) -> bool {
 
 /// The type and mode of a file. `path` is an address that the kernel checks.
 pub fn file_mode(at: RawFd, path: u64, flags: libc::c_int) -> Result<u32> {
+    look_at(at, path, flags).map(|file| file.mode)
+}
+
+struct Looks {
+    mode: u32,
+    /// Devices.
+    is: u64,
+    is_on: u64,
+}
+
+fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
     let (with, what) = (flags | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
     // SAFETY: buffers of ours, which are valid as zeros if the calls should fail; the path is the
     // program's, and the kernel's to check.
     unsafe {
         match libc::syscall(libc::SYS_statx, at, path, with, what, stat.as_mut_ptr()) {
-            0 => Ok(u32::from(stat.assume_init().stx_mode)),
+            0 => {
+                let stat = stat.assume_init();
+                Ok(Looks {
+                    mode: stat.stx_mode.into(),
+                    is: libc::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+                    is_on: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                })
+            }
             _ if Errno::last() != Errno::ENOSYS && Errno::last() != Errno::EPERM => {
                 Err(Errno::last())
             }
@@ -308,7 +339,13 @@ pub fn file_mode(at: RawFd, path: u64, flags: libc::c_int) -> Result<u32> {
             _ => {
                 let mut stat = MaybeUninit::<libc::stat>::zeroed();
                 let ret = libc::syscall(libc::SYS_newfstatat, at, path, stat.as_mut_ptr(), flags);
-                Errno::result(ret).map(|_| stat.assume_init().st_mode)
+                Errno::result(ret)?;
+                let stat = stat.assume_init();
+                Ok(Looks {
+                    mode: stat.st_mode,
+                    is: stat.st_rdev,
+                    is_on: stat.st_dev,
+                })
             }
         }
     }
