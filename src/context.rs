@@ -364,16 +364,19 @@ impl Context {
     /// Tells the pool, unless it knows, that there is something for one more worker to do.
     fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
         let lane = class as usize;
-        if !state.offered[lane]
-            && !state.queues[lane].is_empty()
-            && state.running.len() < this.limit
-            // Should what runs not come to an end, the watcher has others begin beside it.
-            && !(this.has_its_share(state, class) && Context::list(this, state, after))
-            && !Context::leave_to_worker(this, state, class, after)
+        if state.offered[lane]
+            || state.queues[lane].is_empty()
+            || state.running.len() >= this.limit
+            || Context::leave_to_worker(this, state, class, after)
         {
-            state.offered[lane] = true;
-            after.kicks.add(this.pool.offer(this.clone(), class));
+            return;
         }
+        // Should what runs not come to an end, the watcher has others begin beside it.
+        if this.has_its_share(state, class) && Context::list(this, state, after) {
+            return;
+        }
+        state.offered[lane] = true;
+        after.kicks.add(this.pool.offer(this.clone(), class));
     }
 
     /// Queues requests that may begin.
