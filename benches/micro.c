@@ -6,6 +6,7 @@
  * measured beside it: it makes three.
  */
 #include "bench.h"
+#include <unistd.h>
 
 enum { ROUNDS = 7, REQUESTS = 1 << 17, BATCH_MAX = 32, RING = 4 << 20 };
 
@@ -54,17 +55,20 @@ static double two_threads(io_context2_t *contexts, int batch)
     return (ones[0].ns + ones[1].ns) / 2;
 }
 
-/* The cost of a round trip, whose requests have IOCB_ATTR_TIMING or no attribute. */
-static double with_attribute(io_context2_t ctx, int batch, int timing)
+/* The cost of a round trip, whose requests (no-ops, or reads of 512 bytes from the page cache) have IOCB_ATTR_TIMING or no attribute. */
+static double with_attribute(io_context2_t ctx, int fd, int batch, int timing)
 {
-    enum { RECORD = sizeof(struct iocb2) + sizeof(struct iocb_attr), EVENT = 64 };
-    static _Alignas(64) unsigned char records[BATCH_MAX * RECORD], events[BATCH_MAX * EVENT];
+    enum { RECORD = sizeof(struct iocb2) + sizeof(struct iocb_attr), EVENT = 64, BYTES = 512 };
+    static _Alignas(64) unsigned char records[BATCH_MAX * RECORD], events[BATCH_MAX * EVENT], buffer[BYTES];
     size_t bytes = 0;
 
     for (int i = 0; i < batch; i++) {
         struct iocb2 *iocb = (struct iocb2 *)(void *)(records + bytes);
 
-        io_prep2_nop(iocb);
+        if (fd < 0)
+            io_prep2_nop(iocb);
+        else
+            io_prep2_pread(iocb, fd, buffer, BYTES, 0);
         if (timing)
             iocb2_add_attr(iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0);
         bytes += iocb->bytes;
@@ -89,18 +93,29 @@ static double clock_ns(void)
 
 static void timing(io_context2_t ctx)
 {
-    for (int batch = 1; batch <= BATCH_MAX; batch *= BATCH_MAX) {
-        double without[ROUNDS], with[ROUNDS], adds[ROUNDS], clock[ROUNDS];
+    FILE *file = tmpfile();
+    char bytes[512] = { 0 };
 
-        for (int round = 0; round < ROUNDS; round++) {
-            without[round] = with_attribute(ctx, batch, 0);
-            with[round] = with_attribute(ctx, batch, 1);
-            clock[round] = clock_ns();
-            adds[round] = (with[round] - without[round]) / clock[round];
+    checked("tmpfile", file == NULL ? -1 : 0);
+    checked("write", (int)write(fileno(file), bytes, sizeof(bytes)));
+    for (int reads = 0; reads < 2; reads++) {
+        const int fd = reads ? fileno(file) : -1;
+
+        for (int batch = 1; batch <= BATCH_MAX; batch *= BATCH_MAX) {
+            double without[ROUNDS], with[ROUNDS], adds[ROUNDS], clock[ROUNDS];
+
+            for (int round = 0; round < ROUNDS; round++) {
+                without[round] = with_attribute(ctx, fd, batch, 0);
+                with[round] = with_attribute(ctx, fd, batch, 1);
+                clock[round] = clock_ns();
+                adds[round] = (with[round] - without[round]) / clock[round];
+            }
+            printf("%s, batch %d: with TIMING %.0f ns instead of %.0f ns: %.1f readings of the clock, which takes %.0f ns\n",
+                   reads ? "read" : "no-op", batch, median(with, ROUNDS), median(without, ROUNDS), median(adds, ROUNDS),
+                   median(clock, ROUNDS));
         }
-        printf("batch %d: with TIMING %.0f ns instead of %.0f ns: %.1f readings of the clock, which takes %.0f ns\n", batch, median(with, ROUNDS),
-               median(without, ROUNDS), median(adds, ROUNDS), median(clock, ROUNDS));
     }
+    fclose(file);
 }
 
 int main(void)

@@ -13,6 +13,7 @@
 //! [`Habits::is_file`] has found to be a regular file or a block device.
 
 use crate::abi::IOCB2_NOP;
+use crate::attr::timing;
 use crate::exec;
 use crate::neighbours;
 use crate::request::{Call, Req};
@@ -155,7 +156,7 @@ impl Habits {
             || transfer.is_some_and(|transfer| !self.file(transfer).is_known(transfer));
         let before = ask.then(voluntary_switches);
         exec::execute(req);
-        let end = monotonic_ns();
+        let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
         let ns = end - start;
         let waited = match before {
             Some(before) => Some(voluntary_switches() > before),

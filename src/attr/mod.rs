@@ -12,7 +12,7 @@ mod cache;
 mod deadline;
 mod ioprio;
 mod order;
-mod timing;
+pub mod timing;
 mod worker;
 
 use crate::abi::{
@@ -198,6 +198,11 @@ impl Bound {
         let required = if required { REQUIRED } else { 0 };
         self.ids |= 1 << id;
         self.places[usize::from(id) - 1] = payload_at as u16 | required;
+    }
+
+    /// Where in the event the return's payload of this one is, in words, if it is handled.
+    pub fn payload_at(&self, id: u16) -> Option<usize> {
+        self.has(id).then(|| self.place(id.into()))
     }
 
     fn place(&self, id: usize) -> usize {

@@ -1,7 +1,8 @@
 //! IOCB_ATTR_TIMING: when a request was submitted, began and ended.
 
 use super::{Answer, Attribute, Begin, Submit};
-use crate::request::Call;
+use crate::abi::IOCB_ATTR_TIMING;
+use crate::request::{Call, Req};
 use crate::sys::monotonic_ns;
 use nix::errno::Errno;
 
@@ -10,6 +11,13 @@ pub struct Timing;
 const SUBMIT: usize = 0;
 const START: usize = 1;
 const END: usize = 2;
+
+/// When a request ended, which has been carried out just now, if the attribute has asked: then nobody
+/// else need read the clock.
+pub fn ended_at(req: &Req) -> Option<u64> {
+    let at = req.bound().payload_at(IOCB_ATTR_TIMING)?;
+    Some(req.event()[at + END])
+}
 
 impl Attribute for Timing {
     fn submitted(&self, submit: &Submit, out: &mut [u64]) -> Result<(), Errno> {
