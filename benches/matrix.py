@@ -186,6 +186,15 @@ def picture(path, rows):
         file.write("\n".join(svg) + "\n")
 
 
+def save(directory, rows):
+    """After each cell: the whole matrix takes more than an hour, and may be interrupted."""
+    with open(os.path.join(directory, "matrix.csv"), "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    picture(os.path.join(directory, "matrix.svg"), rows)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True)
@@ -218,12 +227,7 @@ def main():
             print("%s %-22s %9d %9.1f %9.1f %8.2f %13s   %s" % ("*" if row["engine"] == row["best_peer"] else " ", row["engine"],
                   row["iops"], row["p50_us"], row["p99_us"], row["cpu_us"], row["submit_p999_us"], ratio))
         sys.stdout.flush()
-    if rows:
-        with open(os.path.join(arguments.out, "matrix.csv"), "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        picture(os.path.join(arguments.out, "matrix.svg"), rows)
+        save(arguments.out, rows)
 
 
 main()
