@@ -77,6 +77,12 @@ int main(void)
     CHECK(iocb2_add_attr(&request.iocb, IOCB_ATTR_WORKER, 0, 0, NULL, 0) != NULL);
     before = so_far();
     CHECK_EQ(io_issue2(&request.iocb, &room.event, sizeof(room)), 24 + 40 + 24);
+    CHECK_EQ(so_far() - before, 2);
+    /* One that makes a system call. */
+    io_prep2_syscall(&request.iocb, SYS_fsync, (uint64_t)-1, 0, 0, 0, 0, 0);
+    CHECK(iocb2_add_attr(&request.iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0) != NULL);
+    before = so_far();
+    CHECK_EQ(io_issue2(&request.iocb, &room.event, sizeof(room)), 24 + 40);
     CHECK_EQ(so_far() - before, 3);
 
     /* In the worker, which has readings of its own: for the watcher, and when it falls asleep, a few for all of them. */

@@ -1,7 +1,7 @@
 //! IOCB_ATTR_TIMING: when a request was submitted, began and ended.
 
 use super::{Answer, Attribute, Begin, Submit};
-use crate::abi::IOCB_ATTR_TIMING;
+use crate::abi::{IOCB_ATTR_TIMING, IOCB2_NOP};
 use crate::request::{Call, Req};
 use crate::sys::monotonic_ns;
 use nix::errno::Errno;
@@ -25,13 +25,20 @@ impl Attribute for Timing {
         Ok(())
     }
 
-    fn begins(&self, _call: &Call, answer: &mut Answer) -> Begin {
-        answer.out[START] = monotonic_ns();
+    fn begins(&self, call: &Call, answer: &mut Answer) -> Begin {
+        let now = monotonic_ns();
+        answer.out[START] = now;
+        if call.nr == IOCB2_NOP {
+            // It takes no time.
+            answer.out[END] = now;
+        }
         Begin::Goes
     }
 
     fn ended(&self, answer: &mut Answer) {
-        answer.out[END] = monotonic_ns();
+        if answer.out[END] == 0 {
+            answer.out[END] = monotonic_ns();
+        }
     }
 
     /// All of its time was waiting: a difference of two of the three is never negative.
