@@ -2,8 +2,8 @@
 //!
 //! One lock guards all of it but the ring's reaping side. It is held for a few instructions, and on
 //! the way of a request never across a system call (a caller that has to help for want of threads,
-//! and the end of the process, look at descriptors under it). What has to be done after an action and without the lock (waking,
-//! signalling) is collected in [`After`].
+//! and the end of the process, look at descriptors under it). What has to be done after an action
+//! and without the lock (waking, signalling) is collected in [`After`].
 //!
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
 //! `Context::take_if`, and gives each back with `Context::complete`; [`crate::pool`] is told with
@@ -63,11 +63,11 @@ const ALONE_NS: u64 = 50_000;
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
 const FEW: usize = if cfg!(loom) { 2 } else { 8 };
+/// Longer ones are not worth that their events come later for it.
+const FEW_NS: u32 = 8_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
-/// Longer ones are not worth that their events come later for it.
-const FEW_NS: u32 = 8_000;
 /// How long the end of the process waits for a context's lock.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
@@ -158,6 +158,17 @@ impl State {
 
     fn short(&mut self) -> &mut List {
         &mut self.queues[Class::Short as usize]
+    }
+
+    /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
+    fn waiting(&self) -> u32 {
+        self.in_flight.saturating_sub(self.running.len())
+    }
+
+    /// Puts a request that was taken back to where it was, at the front of its queue.
+    fn untake(&mut self, req: Req) {
+        self.running.leave(&req);
+        self.short().push_front(req);
     }
 
     /// Takes the first request that is queued and that `wanted` says yes to, whatever its class.
@@ -414,8 +425,7 @@ impl Context {
         }
         state.submitted_ns = batch.submitted_ns.unwrap_or_else(monotonic_ns);
         // With those that are queued already, as if they were like these.
-        let queued = u64::from(state.in_flight.saturating_sub(state.running.len()));
-        let ns = batch.ns / batch.len.max(1) * queued;
+        let ns = batch.ns / batch.len.max(1) * u64::from(state.waiting());
         this.serves_itself()
             && (batch.all_alone || ns <= WORTH_NS)
             && Context::list(this, state, after)
@@ -471,6 +481,26 @@ impl Context {
         Some(req)
     }
 
+    /// Takes short requests, as many as there is room for and not more than `most`, as long as they
+    /// are `wanted` and for the same file as this call.
+    fn take_more<const N: usize>(
+        &self,
+        state: &mut State,
+        first: &Call,
+        taken: &mut ArrayVec<Req, N>,
+        most: u32,
+        wanted: impl Fn(&Req) -> bool,
+    ) {
+        let fd = first.args[0];
+        for _ in 0..most.min(taken.remaining_capacity() as u32) {
+            let like = |req: &Req| req.call().args[0] == fd && wanted(req);
+            let Some(req) = self.take_if(state, Class::Short, like) else {
+                return;
+            };
+            taken.push(req);
+        }
+    }
+
     /// Takes a request for a worker: not one that would only be in the way of another that runs, or
     /// of a caller's; then the watcher sees to it that nothing stays.
     fn take_for_worker(
@@ -506,8 +536,7 @@ impl Context {
         let mut state = this.state.lock();
         this.habits.distrust(req.call());
         this.set_prompt(&mut state, 0);
-        state.running.leave(&req);
-        state.short().push_front(req);
+        state.untake(req);
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
         this.finish(after);
@@ -564,8 +593,7 @@ impl Context {
             while few.len() > done {
                 // The one before took long: others may be sooner with these.
                 if let Some(req) = few.pop() {
-                    state.running.leave(&req);
-                    state.short().push_front(req);
+                    state.untake(req);
                 }
             }
             for req in few {
@@ -593,18 +621,10 @@ impl Context {
         if !state.backlog.waiters.is_empty() || !is_one_of_few(&few[0]) {
             return;
         }
-        let fd = few[0].call().args[0];
-        // Most are left to others.
-        let mut share = state.in_flight.saturating_sub(state.running.len()) / 2;
-        while share != 0
-            && !few.is_full()
-            && let Some(req) = self.take_if(state, Class::Short, |req| {
-                req.call().args[0] == fd && is_one_of_few(req)
-            })
-        {
-            few.push(req);
-            share -= 1;
-        }
+        // Half are left to others.
+        let most = state.waiting() / 2;
+        let first = *few[0].call();
+        self.take_more(state, &first, few, most, is_one_of_few);
     }
 
     /// Takes another request for a worker, unless that is wanted elsewhere.
@@ -1147,13 +1167,7 @@ impl Context {
         let call = *first.call();
         let mut batch = kaio::Batch::new();
         batch.push(first);
-        while !batch.is_full()
-            && let Some(req) = this.take_if(&mut state, Class::Short, |req| {
-                req.call().args[0] == call.args[0] && kaio::takes(req)
-            })
-        {
-            batch.push(req);
-        }
+        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::takes);
         state.handing_over += 1;
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
@@ -1170,64 +1184,9 @@ impl Context {
             this.habits.not_for_kernel(&call);
         }
         while let Some(req) = batch.pop() {
-            state.running.leave(&req);
-            state.short().push_front(req);
+            state.untake(req);
         }
         (state, After::new())
-    }
-
-    /// Whether there are more reads like this one, which was taken and will wait for a device.
-    fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
-        let likely =
-            |call: &Call| self.habits.is_slow_buffered(call) && exec::ahead(call).is_some();
-        req.bound().is_none() && likely(req.call()) && state.queues[0].first_is(likely)
-    }
-
-    /// Carries out several reads through the page cache that will wait for a device: it is told of all of
-    /// them before the first is waited for. So it has as much to do with fewer threads, and when the
-    /// first is done, the others often are.
-    fn read_ahead<'a>(
-        this: &'a ContextRef,
-        mut state: Guard<'a, State>,
-        mut after: After,
-        worker: &mut Worker,
-        first: Req,
-    ) -> (Guard<'a, State>, After) {
-        let mut few = ArrayVec::<Req, READS>::new();
-        // Most are left to others.
-        let mut share = state.in_flight.saturating_sub(state.running.len()) / 2;
-        while share != 0
-            && !few.is_full()
-            && let Some(req) = this.take_if(&mut state, Class::Short, |req| {
-                req.bound().is_none()
-                    && this.habits.is_slow_buffered(req.call())
-                    && exec::ahead(req.call()).is_some()
-            })
-        {
-            few.push(req);
-            share -= 1;
-        }
-        Context::offer(this, &mut state, Class::Short, &mut after);
-        drop(state);
-        this.finish(after);
-        for req in &few {
-            exec::read_ahead(req.call());
-        }
-        let mut req = first;
-        worker.carry_out(&this.habits, &mut req, false);
-        let mut rest = few.into_iter();
-        loop {
-            let mut after = After::ended(&mut req);
-            let mut state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
-            req = match rest.next() {
-                Some(next) => next,
-                None => return (state, after),
-            };
-            drop(state);
-            this.finish(after);
-            worker.carry_out_prepared(&mut req);
-        }
     }
 
     /// Publishes the events of requests that the kernel has carried out.
@@ -1247,6 +1206,61 @@ impl Context {
         drop(state);
         this.finish(after);
         tells.iter().for_each(libaio::request::tell);
+    }
+}
+
+/// Reads through the page cache that wait for a device.
+#[cfg(not(loom))]
+impl Context {
+    /// Whether such a read is likely to wait, and its device can be told of it.
+    fn is_worth_telling(&self, call: &Call) -> bool {
+        exec::can_be_told_of(call) && self.habits.is_slow_buffered(call)
+    }
+
+    /// Whether there are more reads like this one, which was taken.
+    fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
+        let worth_it = |call: &Call| self.is_worth_telling(call);
+        req.bound().is_none()
+            && worth_it(req.call())
+            && state.queues[Class::Short as usize].first_is(worth_it)
+    }
+
+    /// Carries out several: the device is told of all of them before the first is waited for. So it
+    /// has as much to do with fewer threads, and when the first is done, the others often are.
+    fn read_ahead<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut after: After,
+        worker: &mut Worker,
+        first: Req,
+    ) -> (Guard<'a, State>, After) {
+        let mut rest = ArrayVec::<Req, READS>::new();
+        // Half are left to others.
+        let most = state.waiting() / 2;
+        this.take_more(&mut state, first.call(), &mut rest, most, |req| {
+            req.bound().is_none() && this.is_worth_telling(req.call())
+        });
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(after);
+        for req in &rest {
+            exec::read_ahead(req.call());
+        }
+        let mut rest = rest.into_iter();
+        let mut req = first;
+        worker.carry_out(&this.habits, &mut req, false);
+        loop {
+            let mut after = After::ended(&mut req);
+            let mut state = this.state.lock();
+            Context::complete(this, &mut state, req, &mut after);
+            req = match rest.next() {
+                Some(next) => next,
+                None => return (state, after),
+            };
+            drop(state);
+            this.finish(after);
+            worker.carry_out_prepared(&mut req);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::carrier;
 use crate::interrupt;
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs};
 use crate::ring::Out;
-use crate::sys::{Result, file_mode, file_type, poll_now, read_memory};
+use crate::sys::{Result, file_mode, file_type, poll_now, read_memory, vectors_bytes};
 use crate::syscalls::{self, Class, Files};
 use libc::{ECANCELED, ENOSYS, c_long};
 use nix::errno::Errno;
@@ -121,73 +121,43 @@ fn make_interruptibly(call: &Call) -> i64 {
 /// Whether a read or write that returned `res` has moved every byte that it was asked for.
 fn is_full(call: &Call, res: i64) -> bool {
     let asked = match c_long::from(call.nr) {
-        libc::SYS_read | libc::SYS_write | libc::SYS_pread64 | libc::SYS_pwrite64 => {
-            call.args[2] as usize
-        }
+        libc::SYS_read | libc::SYS_write | libc::SYS_pread64 | libc::SYS_pwrite64 => call.args[2],
         libc::SYS_readv
         | libc::SYS_writev
         | libc::SYS_preadv
         | libc::SYS_pwritev
         | libc::SYS_preadv2
-        | libc::SYS_pwritev2 => match vectors_bytes(call) {
-            Some(bytes) => bytes,
-            None => return false,
+        | libc::SYS_pwritev2 => match vectors_bytes(call.args[1], call.args[2]) {
+            Ok(bytes) => bytes,
+            Err(_) => return false,
         },
         _ => return true,
     };
-    res >= 0 && res as usize == asked
+    res >= 0 && res as u64 == asked
 }
 
-/// What of a file a plain read is going to read: the descriptor, the offset and the bytes; None for
-/// what is not such a read, and for a long one, which keeps a device busy by itself.
+/// Whether it is a read that a device can be told of beforehand: where it is and how long, the call
+/// itself says; and a long one keeps a device busy by itself.
 #[cfg(not(loom))]
-pub fn ahead(call: &Call) -> Option<(u64, u64, u64)> {
+pub fn can_be_told_of(call: &Call) -> bool {
     const MOST: u64 = 64 << 10;
-    let [fd, memory, count, offset, _, flags] = call.args;
-    let bytes = match c_long::from(call.nr) {
-        libc::SYS_pread64 => count,
-        // One buffer is common, and asked for cheaply.
-        libc::SYS_preadv | libc::SYS_preadv2 if count == 1 => {
-            if c_long::from(call.nr) == libc::SYS_preadv2 && flags != 0 {
-                return None;
-            }
-            let mut len = [0; 8];
-            read_memory((memory as usize).wrapping_add(8), &mut len).ok()?;
-            u64::from_ne_bytes(len)
-        }
-        _ => return None,
-    };
-    (bytes <= MOST).then_some((fd, offset, bytes))
+    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST
 }
 
-/// Has the kernel begin to read what the request is going to read. A hint, whose failure is none.
+/// Has the kernel begin to read what such a request is going to read. A hint, whose failure is none.
 #[cfg(not(loom))]
 pub fn read_ahead(call: &Call) {
-    if let Some((fd, offset, bytes)) = ahead(call) {
-        // SAFETY: integers.
-        unsafe {
-            libc::syscall(
-                libc::SYS_fadvise64,
-                fd,
-                offset,
-                bytes,
-                libc::POSIX_FADV_WILLNEED,
-            )
-        };
-    }
-}
-
-/// What the buffers of a vector call have room for together; None if they cannot be read.
-fn vectors_bytes(call: &Call) -> Option<usize> {
-    let mut total = 0usize;
-    for i in 0..call.args[2] as usize {
-        let mut vector = [0; size_of::<libc::iovec>()];
-        let at = (call.args[1] as usize).wrapping_add(i * vector.len());
-        read_memory(at, &mut vector).ok()?;
-        let len = usize::from_ne_bytes(std::array::from_fn(|i| vector[8 + i]));
-        total = total.saturating_add(len);
-    }
-    Some(total)
+    let [fd, _, bytes, offset, ..] = call.args;
+    // SAFETY: integers.
+    unsafe {
+        libc::syscall(
+            libc::SYS_fadvise64,
+            fd,
+            offset,
+            bytes,
+            libc::POSIX_FADV_WILLNEED,
+        )
+    };
 }
 
 /// Under the fuzzer no call is made: what it makes up would be for real.
@@ -275,21 +245,13 @@ fn is_ready_now(call: &Call) -> bool {
     }
 }
 
-/// Whether the buffers of a vector write have no more than PIPE_BUF bytes together.
+/// Whether the buffers of a vector write, few of them, have no more than PIPE_BUF bytes together.
 fn is_short_write(call: &Call) -> bool {
-    const PARTS: usize = 8;
-    let parts = call.args[2] as usize;
-    let mut iov = [0; PARTS * size_of::<libc::iovec>()];
-    let Some(iov) = iov.get_mut(..parts.saturating_mul(size_of::<libc::iovec>())) else {
-        return false;
-    };
+    const PARTS: u64 = 8;
+    let [_, vectors, count, ..] = call.args;
     // The write itself will say so if they are not there.
-    read_memory(call.args[1] as usize, iov).is_err()
-        || iov
-            .chunks_exact(size_of::<libc::iovec>())
-            .map(|part| usize::from_ne_bytes(std::array::from_fn(|i| part[8 + i])))
-            .fold(0, usize::saturating_add)
-            <= libc::PIPE_BUF
+    count <= PARTS
+        && vectors_bytes(vectors, count).map_or(true, |bytes| bytes <= libc::PIPE_BUF as u64)
 }
 
 /// Whether it reads or writes files, or changes a file system, and so ends, sooner or later, by

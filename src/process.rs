@@ -57,6 +57,9 @@ pub fn global_or_new() -> Result<&'static Global> {
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
         Ok(_) => {
+            // Leak checkers do not look into the cell, a mapping, but here. Release: as in
+            // `before_fork`.
+            FORKING.store(new, Release);
             announce();
             // SAFETY: never freed from here on.
             Ok(unsafe { &*new })

@@ -369,6 +369,32 @@ pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
     }
 }
 
+/// The bytes of all buffers that an array of iovecs names. An error if it cannot be read, or has more
+/// of them than a system call takes.
+pub fn vectors_bytes(at: u64, count: u64) -> Result<u64> {
+    const SIZE: usize = size_of::<libc::iovec>();
+    const PARTS: usize = 16;
+    const MOST: u64 = 1024;
+    if count > MOST {
+        return Err(Errno::EINVAL);
+    }
+    let mut left = count as usize;
+    let mut at = at as usize;
+    let mut sum = 0u64;
+    while left != 0 {
+        let mut parts = [0; PARTS * SIZE];
+        let parts = &mut parts[..left.min(PARTS) * SIZE];
+        read_memory(at, parts)?;
+        for part in parts.chunks_exact(SIZE) {
+            let len = u64::from_ne_bytes(std::array::from_fn(|i| part[8 + i]));
+            sum = sum.saturating_add(len);
+        }
+        at = at.wrapping_add(parts.len());
+        left -= left.min(PARTS);
+    }
+    Ok(sum)
+}
+
 /// A duplicate that is no standard descriptor.
 pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
     let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;

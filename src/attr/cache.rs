@@ -13,8 +13,8 @@
 use super::{Answer, Attribute, Begin, Submit};
 use crate::request::Call;
 use crate::ring::page_bytes;
-use crate::sys::read_memory;
-use libc::{c_long, iovec};
+use crate::sys::vectors_bytes;
+use libc::c_long;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -138,7 +138,7 @@ impl Read {
             asked: if plain {
                 count
             } else {
-                bytes_of(memory, count)?
+                vectors_bytes(memory, count)?
             },
         })
     }
@@ -161,31 +161,6 @@ impl Read {
         let ret = unsafe { libc::syscall(nr, fd, vectors, count, self.at, 0u64, flags) };
         Errno::result(ret).map(|got| got as u64)
     }
-}
-
-/// The bytes of all vectors.
-fn bytes_of(at: u64, count: u64) -> Result<u64, Errno> {
-    const SIZE: usize = size_of::<iovec>();
-    const PARTS: usize = 16;
-    const MOST: u64 = 1024;
-    if count > MOST {
-        return Err(Errno::EINVAL);
-    }
-    let mut left = count as usize;
-    let mut at = at as usize;
-    let mut sum = 0u64;
-    while left != 0 {
-        let mut parts = [0; PARTS * SIZE];
-        let parts = &mut parts[..left.min(PARTS) * SIZE];
-        read_memory(at, parts)?;
-        for part in parts.chunks_exact(SIZE) {
-            let len = u64::from_ne_bytes(std::array::from_fn(|i| part[8 + i]));
-            sum = sum.saturating_add(len);
-        }
-        at = at.wrapping_add(parts.len());
-        left -= left.min(PARTS);
-    }
-    Ok(sum)
 }
 
 /// A file that the page cache is for.
