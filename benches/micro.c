@@ -165,7 +165,7 @@ int main(void)
         printf("%-7d %8.0f ns %6.0f ns %6.0f ns %9.0f ns %15.0f ns %13.0f ns\n", batch, median(trip, ROUNDS), median(submit, ROUNDS), median(reap, ROUNDS),
                median(user, ROUNDS), median(apart, ROUNDS), median(shared, ROUNDS));
     }
-    timing(contexts[0]);
+    timing(setup(0, 0, 0));
     for (int i = 0; i < 2; i++)
         must("io_destroy2", io_destroy2(contexts[i]));
     return 0;

@@ -4,10 +4,8 @@
 //! The event is laid out at submit, attribute returns included: completing a request fills in
 //! numbers, and neither allocates nor fails.
 
-use crate::abi::{
-    IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb_attr_ret, iocb2,
-};
-use crate::attr::{self, Bound};
+use crate::abi::{IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb2};
+use crate::attr::{self, Answers, Bound};
 use crate::exec;
 use crate::syscalls;
 use libc::{EINVAL, EOPNOTSUPP};
@@ -24,7 +22,7 @@ pub struct Call {
 }
 
 /// Words of an event without attribute returns.
-const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
+pub const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
 const RES_WORD: usize = 2;
 
 /// Words of the largest event and what is kept behind it: every attribute is an unknown one of 16
@@ -54,6 +52,8 @@ struct Head {
     /// 0, or the negative errno with which the request completes without its call being made.
     refused: i32,
     event_words: u32,
+    /// Words behind the event: what its attributes were given.
+    kept_words: u32,
     /// Bytes of the record that it was made of.
     record_bytes: u32,
     class: Class,
@@ -199,8 +199,8 @@ impl Req {
         self.head().refused
     }
 
-    pub fn bound(&self) -> Bound {
-        self.head().bound
+    pub fn bound(&self) -> &Bound {
+        &self.head().bound
     }
 
     pub fn event(&self) -> &[u64] {
@@ -216,17 +216,18 @@ impl Req {
         }
     }
 
-    /// The event, and the words that its attributes were given.
-    pub fn event_and_kept(&mut self) -> (&mut [u64], &mut [u64]) {
-        let (event, kept) = (self.head().event_words as usize, self.bound().kept());
-        // SAFETY: `build` wrote both, one behind the other, into a slot that has room for them, and
-        // as many of the second as the attributes bound say; &mut self of the one owner.
+    pub fn answers(&mut self) -> Answers<'_> {
+        let head = self.head();
+        let (event, kept) = (head.event_words as usize, head.kept_words as usize);
+        // SAFETY: `build` wrote both, one behind the other, into a slot that has room for them;
+        // &mut self of the one owner.
         unsafe {
             let at = self.event_ptr();
-            (
-                std::slice::from_raw_parts_mut(at, event),
-                std::slice::from_raw_parts_mut(at.add(event), kept),
-            )
+            Answers {
+                bound: &head.bound,
+                event: std::slice::from_raw_parts_mut(at, event),
+                kept: std::slice::from_raw_parts_mut(at.add(event), kept),
+            }
         }
     }
 
@@ -261,6 +262,7 @@ impl Req {
             call,
             refused: 0,
             event_words: LEGACY_WORDS as u32,
+            kept_words: 0,
             record_bytes: 0,
             class: slot.class,
             legacy: true,
@@ -320,6 +322,11 @@ pub struct Record {
     pub bytes: usize,
     data: u64,
     call: Call,
+    attrs: Attrs,
+}
+
+/// What has become of a record's attributes.
+struct Attrs {
     refused: i32,
     event_words: usize,
     /// Words behind the event: what the attributes were given.
@@ -335,6 +342,7 @@ impl Record {
     ///
     /// # Safety
     /// `src` is aligned to 8 and `avail` bytes behind it are readable.
+    #[inline(always)]
     pub unsafe fn read(
         src: *const u8,
         avail: usize,
@@ -347,113 +355,41 @@ impl Record {
         // SAFETY: 64 readable, aligned bytes. Volatile: read once, as they are now.
         let iocb = unsafe { ptr::read_volatile(src.cast::<iocb2>()) };
         let bytes = iocb.bytes as usize;
-        let attrs = bytes.wrapping_sub(size_of::<iocb2>());
-        if attrs > IOCB2_ATTR_BYTES_MAX as usize || bytes > avail || bytes % 8 != 0 {
+        let attr_bytes = bytes.wrapping_sub(size_of::<iocb2>());
+        if attr_bytes > IOCB2_ATTR_BYTES_MAX as usize || bytes > avail || bytes % 8 != 0 {
             return Err(Malformed);
         }
-        let mut record = Record {
+        let call = Call {
+            nr: iocb.nr,
+            args: iocb.args,
+        };
+        let attrs = match attr_bytes {
+            0 => Attrs::NONE,
+            // SAFETY: the record's `bytes` are within `avail`.
+            _ => unsafe {
+                Attrs::read(
+                    src.add(size_of::<iocb2>()),
+                    attr_bytes,
+                    &call,
+                    clock,
+                    scratch,
+                )?
+            },
+        };
+        Ok(Record {
             bytes,
             data: iocb.data,
-            call: Call {
-                nr: iocb.nr,
-                args: iocb.args,
-            },
-            refused: 0,
-            event_words: EVENT_WORDS,
-            kept_words: 0,
-            bound: Bound::NONE,
-        };
-        if attrs != 0 {
-            // SAFETY: the record's `bytes` are within `avail`.
-            unsafe { record.read_attrs(src.add(size_of::<iocb2>()), attrs, clock, scratch)? };
-        }
-        Ok(record)
-    }
-
-    /// # Safety
-    /// As for [`Record::read`], for the `left` bytes of attributes at `src`.
-    unsafe fn read_attrs(
-        &mut self,
-        mut src: *const u8,
-        mut left: usize,
-        clock: &attr::SubmitClock,
-        scratch: &mut Scratch,
-    ) -> Result<(), Malformed> {
-        const HEAD: usize = size_of::<iocb_attr>();
-        let mut kept = Kept::new();
-        while left != 0 {
-            if left < HEAD {
-                return Err(Malformed);
-            }
-            // SAFETY: HEAD readable bytes, aligned to 8 (every size so far was a multiple of it).
-            let attr = unsafe { ptr::read_volatile(src.cast::<iocb_attr>()) };
-            let bytes = usize::from(attr.bytes);
-            if bytes < HEAD || bytes % 8 != 0 || bytes > left {
-                return Err(Malformed);
-            }
-            let out = &mut scratch.0[self.event_words..];
-            let known = attr::find(attr.id);
-            let mut ret = match known {
-                None => -EOPNOTSUPP,
-                Some(row)
-                    if bytes - HEAD != row.input * 8
-                        || attr.flags & !IOCB_ATTR_F_REQUIRED != 0
-                        || self.bound.has(attr.id) =>
-                {
-                    -EINVAL
-                }
-                Some(_) => 0,
-            };
-            let mut words = size_of::<iocb_attr_ret>() / 8;
-            if let (0, Some(row)) = (ret, known) {
-                let input = kept.of(attr.id, row.input);
-                for (i, word) in input.iter_mut().enumerate() {
-                    // SAFETY: the payload is within the attribute's bytes, which are within `left`.
-                    *word = unsafe { ptr::read_volatile(src.add(HEAD).cast::<u64>().add(i)) };
-                }
-                let payload = &mut out[words..][..row.output];
-                let payload = write_zeros(payload);
-                let call = &self.call;
-                let submit = attr::Submit { call, input, clock };
-                match row.handler.submitted(&submit, payload) {
-                    Ok(()) => {
-                        let required = attr.flags & IOCB_ATTR_F_REQUIRED != 0;
-                        let at = self.event_words + words;
-                        self.bound.bind(attr.id, at, required);
-                        words += row.output;
-                    }
-                    Err(errno) => {
-                        ret = -(errno as i32);
-                        kept.forget(attr.id);
-                    }
-                }
-            }
-            // struct iocb_attr_ret in two words, the first field lowest.
-            let ids = (words as u64 * 8) | (u64::from(attr.id) << 16);
-            let head = ids | (u64::from(ret as u32) << 32);
-            out[0].write(head);
-            out[1].write(attr.cookie);
-            if ret != 0 && attr.flags & IOCB_ATTR_F_REQUIRED != 0 && self.refused == 0 {
-                self.refused = ret;
-            }
-            self.event_words += words;
-            // SAFETY: `bytes` are within `left`.
-            src = unsafe { src.add(bytes) };
-            left -= bytes;
-        }
-        for word in kept.words() {
-            scratch.0[self.event_words + self.kept_words] = word;
-            self.kept_words += 1;
-        }
-        Ok(())
+            call,
+            attrs,
+        })
     }
 
     pub fn class(&self) -> Class {
-        Class::of(self.event_words + self.kept_words)
+        Class::of(self.attrs.event_words + self.attrs.kept_words)
     }
 
     pub fn event_bytes(&self) -> usize {
-        self.event_words * 8
+        self.attrs.event_words * 8
     }
 
     /// Makes the request in a slot of its class.
@@ -469,17 +405,18 @@ impl Record {
             short: UnsafeCell::new(false),
             data: self.data,
             call: self.call,
-            refused: self.refused,
-            event_words: self.event_words as u32,
+            refused: self.attrs.refused,
+            event_words: self.attrs.event_words as u32,
+            kept_words: self.attrs.kept_words as u32,
             record_bytes: self.bytes as u32,
             class: slot.class,
             legacy: false,
-            bound: self.bound,
+            bound: self.attrs.bound,
         };
         let req = Req(slot.at);
-        let words = self.event_words + self.kept_words;
+        let words = self.attrs.event_words + self.attrs.kept_words;
         // SAFETY: the slot is free, so nobody else looks at it, and has room for the head, and an
-        // event and what is kept of its class, which is the record's (asserted). `read_attrs` wrote
+        // event and what is kept of its class, which is the record's (asserted). `Attrs::read` wrote
         // the scratch space from the event's end to `words`.
         unsafe {
             slot.at.as_ptr().write(head);
@@ -494,45 +431,96 @@ impl Record {
     }
 }
 
-/// What the attributes of one record were given, by their numbers.
-struct Kept {
-    words: [[MaybeUninit<u64>; attr::PAYLOAD_WORDS_MAX]; attr::IDS],
-    /// How many words of each. The others were not written.
-    lens: [u8; attr::IDS],
-}
+impl Attrs {
+    const NONE: Attrs = Attrs {
+        refused: 0,
+        event_words: EVENT_WORDS,
+        kept_words: 0,
+        bound: Bound::NONE,
+    };
 
-impl Kept {
-    fn new() -> Kept {
-        Kept {
-            words: [[MaybeUninit::uninit(); attr::PAYLOAD_WORDS_MAX]; attr::IDS],
-            lens: [0; attr::IDS],
+    /// # Safety
+    /// As for [`Record::read`], for the `left` bytes of attributes at `src`.
+    unsafe fn read(
+        mut src: *const u8,
+        mut left: usize,
+        call: &Call,
+        clock: &attr::SubmitClock,
+        scratch: &mut Scratch,
+    ) -> Result<Attrs, Malformed> {
+        const HEAD: usize = size_of::<iocb_attr>();
+        let mut attrs = Attrs::NONE;
+        let mut kept: Kept = [[MaybeUninit::uninit(); attr::PAYLOAD_WORDS_MAX]; attr::IDS];
+        while left != 0 {
+            if left < HEAD {
+                return Err(Malformed);
+            }
+            // SAFETY: HEAD readable bytes, aligned to 8 (every size so far was a multiple of it).
+            let attr = unsafe { ptr::read_volatile(src.cast::<iocb_attr>()) };
+            let bytes = usize::from(attr.bytes);
+            if bytes < HEAD || bytes % 8 != 0 || bytes > left {
+                return Err(Malformed);
+            }
+            let out = &mut scratch.0[attrs.event_words..];
+            let known = attr::find(attr.id);
+            let mut ret = match known {
+                None => -EOPNOTSUPP,
+                Some(row)
+                    if bytes - HEAD != row.input * 8
+                        || attr.flags & !IOCB_ATTR_F_REQUIRED != 0
+                        || attrs.bound.has(attr.id) =>
+                {
+                    -EINVAL
+                }
+                Some(_) => 0,
+            };
+            let mut words = attr::RET_WORDS;
+            if let (0, Some(row)) = (ret, known) {
+                let input = zeros(&mut kept[usize::from(attr.id)], row.input);
+                for (i, word) in input.iter_mut().enumerate() {
+                    // SAFETY: the payload is within the attribute's bytes, which are within `left`.
+                    *word = unsafe { ptr::read_volatile(src.add(HEAD).cast::<u64>().add(i)) };
+                }
+                let room = out[words..].first_chunk_mut();
+                let payload = zeros(room.expect("scratch space for every payload"), row.output);
+                let submit = attr::Submit { call, input, clock };
+                match row.handler.submitted(&submit, payload) {
+                    Ok(()) => {
+                        let required = attr.flags & IOCB_ATTR_F_REQUIRED != 0;
+                        attrs.bound.bind(attr.id, required);
+                        words += row.output;
+                    }
+                    Err(errno) => ret = -(errno as i32),
+                }
+            }
+            out[0].write(attr::head(words, attr.id, ret));
+            out[1].write(attr.cookie);
+            if ret != 0 && attr.flags & IOCB_ATTR_F_REQUIRED != 0 && attrs.refused == 0 {
+                attrs.refused = ret;
+            }
+            attrs.event_words += words;
+            // SAFETY: `bytes` are within `left`.
+            src = unsafe { src.add(bytes) };
+            left -= bytes;
         }
-    }
-
-    /// The words of an attribute that is handled, as zeros.
-    fn of(&mut self, id: u16, len: usize) -> &mut [u64] {
-        let id = usize::from(id);
-        self.lens[id] = len as u8;
-        write_zeros(&mut self.words[id][..len])
-    }
-
-    fn forget(&mut self, id: u16) {
-        self.lens[usize::from(id)] = 0;
-    }
-
-    fn words(&self) -> impl Iterator<Item = MaybeUninit<u64>> {
-        let all = self.words.iter().zip(self.lens);
-        all.flat_map(|(words, len)| &words[..usize::from(len)])
-            .copied()
+        for (id, row) in attrs.bound.rows() {
+            let to = &mut scratch.0[attrs.event_words + attrs.kept_words..];
+            to[..row.input].copy_from_slice(&kept[id][..row.input]);
+            attrs.kept_words += row.input;
+        }
+        Ok(attrs)
     }
 }
 
-fn write_zeros(words: &mut [MaybeUninit<u64>]) -> &mut [u64] {
-    for word in words.iter_mut() {
-        word.write(0);
-    }
+/// What the attributes of one record were given, by their numbers.
+type Kept = [[MaybeUninit<u64>; attr::PAYLOAD_WORDS_MAX]; attr::IDS];
+
+/// Makes them zeros, and gives the first `len`. (All of them: that is two instructions, and a call of
+/// memset() for `len` is 10 ns.)
+fn zeros(words: &mut [MaybeUninit<u64>; attr::PAYLOAD_WORDS_MAX], len: usize) -> &mut [u64] {
+    *words = [MaybeUninit::new(0); attr::PAYLOAD_WORDS_MAX];
     // SAFETY: all were written just now; MaybeUninit<u64> has the layout of u64.
-    unsafe { &mut *(ptr::from_mut(words) as *mut [u64]) }
+    unsafe { &mut *(ptr::from_mut(&mut words[..len]) as *mut [u64]) }
 }
 
 /// A request's place that is not in use.

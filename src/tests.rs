@@ -174,7 +174,7 @@ fn input_is_kept_behind_the_event() {
     ];
     assert_eq!(returns(req.event()), expected);
     // By their numbers, whatever the order of the request's.
-    assert_eq!(req.event_and_kept().1, [0x4001, u64::MAX - 1]);
+    assert_eq!(req.answers().kept, [0x4001, u64::MAX - 1]);
     exec::cancel(&mut req);
     assert_eq!(req.event()[2] as i64, i64::from(-ECANCELED));
     assert_eq!(

@@ -1,9 +1,8 @@
 //! Attributes: what a request may ask beside its system call.
 //!
 //! Each is a module of its own with one type that implements [`Attribute`], and one row of
-//! [`TABLE`]; CONTRIBUTING.md adds one step by step. A request remembers, for each attribute that
-//! it carries, where in its event the return's payload is ([`Bound`]); a request without
-//! attributes tests one word.
+//! [`TABLE`]; CONTRIBUTING.md adds one step by step. A request remembers which it carries
+//! ([`Bound`]); one without attributes tests one word.
 //!
 //! What an attribute was given is kept behind the event, in the order of the attributes' numbers,
 //! until the request has ended.
@@ -21,7 +20,7 @@ use crate::abi::{
     iocb_timing, iocb_worker,
 };
 use crate::carrier;
-use crate::request::{Call, Req};
+use crate::request::{Call, EVENT_WORDS, Req};
 use nix::errno::Errno;
 use std::cell::OnceCell;
 
@@ -145,7 +144,16 @@ pub struct Answer<'a> {
     required: bool,
 }
 
+/// Where in the return's first word they are; the bytes are lowest.
+const ID: u32 = 16;
 const RET: u32 = 32;
+/// A return without a payload.
+pub const RET_WORDS: usize = size_of::<iocb_attr_ret>() / 8;
+
+/// A return's first word.
+pub fn head(words: usize, id: u16, ret: i32) -> u64 {
+    (words as u64 * 8) | (u64::from(id) << ID) | (u64::from(ret as u32) << RET)
+}
 
 impl Answer<'_> {
     /// It is not handled after all. The payload, for which there is room, is zeros.
@@ -160,28 +168,19 @@ impl Answer<'_> {
         self.fail(errno);
         if self.required { Err(errno) } else { Ok(()) }
     }
-
-    fn has_failed(&self) -> bool {
-        *self.head >> RET != 0
-    }
 }
 
-/// The attributes that a request carries: for each, the place of its return's payload in the
-/// event, in words, and whether it is required.
+/// The attributes that a request carries, and that are handled: a bit for each, by number.
 #[derive(Clone, Copy)]
 pub struct Bound {
-    /// A bit for each that it carries.
     ids: u16,
-    /// By number, from 1 on.
-    places: [u16; IDS - 1],
+    required: u16,
 }
-
-const REQUIRED: u16 = 1 << 15;
 
 impl Bound {
     pub const NONE: Bound = Bound {
         ids: 0,
-        places: [0; IDS - 1],
+        required: 0,
     };
 
     #[inline]
@@ -189,28 +188,13 @@ impl Bound {
         self.ids == 0
     }
 
-    /// Whether it carries this one, and it is handled.
     pub fn has(&self, id: u16) -> bool {
         self.ids & 1 << id != 0
     }
 
-    pub fn bind(&mut self, id: u16, payload_at: usize, required: bool) {
-        let required = if required { REQUIRED } else { 0 };
+    pub fn bind(&mut self, id: u16, required: bool) {
         self.ids |= 1 << id;
-        self.places[usize::from(id) - 1] = payload_at as u16 | required;
-    }
-
-    /// Where in the event the return's payload of this one is, in words, if it is handled.
-    pub fn payload_at(&self, id: u16) -> Option<usize> {
-        self.has(id).then(|| self.place(id.into()))
-    }
-
-    fn place(&self, id: usize) -> usize {
-        usize::from(self.places[id - 1] & !REQUIRED)
-    }
-
-    fn is_required(&self, id: usize) -> bool {
-        self.places[id - 1] & REQUIRED != 0
+        self.required |= u16::from(required) << id;
     }
 
     /// The numbers of those that it carries, from the first to the last.
@@ -233,53 +217,79 @@ impl Bound {
         })
     }
 
-    /// How many words of what the attributes were given are kept.
-    pub fn kept(&self) -> usize {
-        self.kept_before(IDS)
+    /// Those that it carries, from the first to the last.
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
+        self.rising()
+            .filter_map(|id| Some((id, TABLE[id].as_ref()?)))
     }
 
+    /// How many words of what the attributes before this one were given are kept.
     fn kept_before(&self, id: usize) -> usize {
-        let handlers = self.rising().take_while(|&here| here < id);
-        handlers
-            .filter_map(|id| Some(TABLE[id].as_ref()?.input))
-            .sum()
+        let before = self.rows().take_while(|&(here, _)| here < id);
+        before.map(|(_, row)| row.input).sum()
     }
 }
 
-/// Does something with each attribute of a request, in this order.
-fn each(
-    req: &mut Req,
-    ids: impl Iterator<Item = usize>,
-    mut tell: impl FnMut(usize, &dyn Attribute, &mut Answer) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let bound = req.bound();
-    for id in ids {
-        let Some(row) = &TABLE[id] else { continue };
-        let (event, kept) = req.event_and_kept();
-        let at = bound.place(id);
-        let (before, out) = event.split_at_mut(at);
-        let mut answer = Answer {
-            input: &mut kept[bound.kept_before(id)..][..row.input],
-            out: &mut out[..row.output],
-            head: &mut before[at - size_of::<iocb_attr_ret>() / 8],
-            required: bound.is_required(id),
-        };
-        if !answer.has_failed() {
+/// Where in an event the payload of this attribute's return is, in words, as long as it has not
+/// failed. Searched for rather than remembered: most requests have one attribute, and it is the
+/// first.
+pub fn payload_at(event: &[u64], id: u16) -> Option<usize> {
+    let mut at = EVENT_WORDS;
+    loop {
+        let head = *event.get(at)?;
+        if head >> RET == 0 && (head >> ID) as u16 == id {
+            return Some(at + RET_WORDS);
+        }
+        at += usize::from(head as u16) / 8;
+    }
+}
+
+/// The attributes of one request, with its event, and the words that they were given.
+pub struct Answers<'a> {
+    pub bound: &'a Bound,
+    pub event: &'a mut [u64],
+    pub kept: &'a mut [u64],
+}
+
+impl Answers<'_> {
+    /// Does something with each of these, in this order.
+    fn each(
+        &mut self,
+        ids: impl Iterator<Item = usize>,
+        mut tell: impl FnMut(usize, &dyn Attribute, &mut Answer) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        for id in ids {
+            let Some(row) = &TABLE[id] else { continue };
+            let Some(at) = payload_at(self.event, id as u16) else {
+                continue;
+            };
+            let (before, out) = self.event.split_at_mut(at);
+            let kept_at = match row.input {
+                0 => 0,
+                _ => self.bound.kept_before(id),
+            };
+            let mut answer = Answer {
+                input: &mut self.kept[kept_at..][..row.input],
+                out: &mut out[..row.output],
+                head: &mut before[at - RET_WORDS],
+                required: self.bound.required & 1 << id != 0,
+            };
             tell(id, row.handler, &mut answer)?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Carries a request with attributes out: `make` makes the system call. An error: it must not be
 /// made, and the request is to be skipped.
 pub fn carry_out(req: &mut Req, call: &Call, make: fn(&Call) -> i64) -> Result<i64, Errno> {
-    let bound = req.bound();
+    let mut answers = req.answers();
+    let bound = answers.bound;
     if !bound.has(IOCB_ATTR_IOPRIO) {
         carrier::settle();
     }
     let mut own_way = None;
-    each(req, bound.falling(), |id, handler, answer| {
+    answers.each(bound.falling(), |id, handler, answer| {
         match handler.begins(call, answer) {
             Begin::Goes => Ok(()),
             Begin::GoesMyWay => {
@@ -291,19 +301,17 @@ pub fn carry_out(req: &mut Req, call: &Call, make: fn(&Call) -> i64) -> Result<i
         }
     })?;
     let mut made = None;
-    each(
-        req,
-        own_way.into_iter(),
-        |_, handler, answer| match handler.carry_out(call, answer, make) {
+    answers.each(own_way.into_iter(), |_, handler, answer| {
+        match handler.carry_out(call, answer, make) {
             Ok(res) => {
                 made = Some(res);
                 Ok(())
             }
             Err(errno) => answer.do_without(errno),
-        },
-    )?;
+        }
+    })?;
     let res = made.unwrap_or_else(|| make(call));
-    let _ = each(req, bound.rising(), |_, handler, answer| {
+    let _ = answers.each(bound.rising(), |_, handler, answer| {
         handler.ended(answer);
         Ok(())
     });
@@ -312,8 +320,8 @@ pub fn carry_out(req: &mut Req, call: &Call, make: fn(&Call) -> i64) -> Result<i
 
 /// The request completes without its system call having been made.
 pub fn skip(req: &mut Req) {
-    let bound = req.bound();
-    let _ = each(req, bound.rising(), |_, handler, answer| {
+    let mut answers = req.answers();
+    let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
         handler.skipped(answer);
         Ok(())
     });

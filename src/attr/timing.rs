@@ -1,6 +1,6 @@
 //! IOCB_ATTR_TIMING: when a request was submitted, began and ended.
 
-use super::{Answer, Attribute, Begin, Submit};
+use super::{Answer, Attribute, Begin, Submit, payload_at};
 use crate::abi::{IOCB_ATTR_TIMING, IOCB2_NOP};
 use crate::request::{Call, Req};
 use crate::sys::monotonic_ns;
@@ -15,7 +15,10 @@ const END: usize = 2;
 /// When a request ended, which has been carried out just now, if the attribute has asked: then nobody
 /// else need read the clock.
 pub fn ended_at(req: &Req) -> Option<u64> {
-    let at = req.bound().payload_at(IOCB_ATTR_TIMING)?;
+    if !req.bound().has(IOCB_ATTR_TIMING) {
+        return None;
+    }
+    let at = payload_at(req.event(), IOCB_ATTR_TIMING)?;
     Some(req.event()[at + END])
 }
 
