@@ -18,6 +18,8 @@ fn main() {
     println!("cargo:rerun-if-env-changed=AIO2_UPDATE_HEADER");
     header(&root);
 
+    // Of cargo's own libaio2.so, which the sanitizers run with; the one that is installed is linked by
+    // scripts/build-lib.sh, which says why, in the same way.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libaio2.so.0");
     // Worker threads run the library's code: it must never be unmapped.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes, are the real
-# library's, and nothing else is in these nodes. (GNU ld also puts the nodes' own names into the table, as absolute
-# objects that nothing refers to, and records which node follows which, which nothing reads; lld does neither.)
+# symbols.sh libaio2|libaio1: the names and versions of libaio's ten functions, and the version nodes and their order,
+# are the real library's, and nothing else is in these nodes. The nodes' own names, absolute objects, are in the table
+# too.
 . "$(dirname "$0")/common.sh" || exit 1
 need readelf $CC
 
@@ -22,12 +22,12 @@ fi
 
 # type, binding, visibility, name@version or name@@version, of what is defined and belongs to a LIBAIO_ node.
 table() {
-    readelf --dyn-syms -W "$1" | awk '$7 != "UND" && $7 != "ABS" && $8 ~ /LIBAIO_/ { print $4, $5, $6, $8 }' | sort
+    readelf --dyn-syms -W "$1" | awk '$7 != "UND" && $8 ~ /LIBAIO_/ { print $4, $5, $6, $7 == "ABS", $8 }' | sort
 }
 nodes() {
     readelf -V -W "$1" | awk '
         /^Version definition/ { on = 1 } /^Version needs/ { on = 0 }
-        on && /Name: LIBAIO_/ { print $NF }' | sort
+        on && /(Name|Parent [0-9]+): LIBAIO_/ { print $(NF - 1), $NF }' | sort
 }
 
 table "$real" >"$BUILD/symbols.real"

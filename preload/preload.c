@@ -6,6 +6,8 @@
  *   libaio2; every other call goes to the kernel as it is.
  * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
  *   accepted is carried out first.
+ * - A program that closes descriptors which are not its own, but libaio2's: the kernel's AIO has none. To the program they
+ *   are not there.
  *
  * These are functions of libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
  */
@@ -13,6 +15,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,6 +38,8 @@ int io_pgetevents(void *ctx, long min_nr, long nr, void *events, void *timeout, 
  * for this variable and sets it, rather than export a function that is nobody else's business.
  */
 void (*aio2_at_process_end)(int goes_on);
+/* The same: the lowest of libaio2's own descriptors that is not below `from`; -1: none. */
+int (*aio2_next_own)(int from);
 
 static void process_ends(int goes_on)
 {
@@ -84,6 +90,71 @@ static long kernel(long nr, long a, long b, long c, long d, long e, long f)
 #endif
     return with_errno(ret);
 }
+
+/* ---- Descriptors ------------------------------------------------------------------------------- */
+
+static int next_own(unsigned int from)
+{
+    return aio2_next_own != NULL && from <= INT_MAX ? aio2_next_own((int)from) : -1;
+}
+
+static int is_own(long fd)
+{
+    return fd >= 0 && fd <= INT_MAX && next_own((unsigned int)fd) == (int)fd;
+}
+
+/* close_range(2), but for libaio2's own. */
+static int close_pieces(unsigned int first, unsigned int last, unsigned int flags)
+{
+    int own;
+
+    while ((own = next_own(first)) >= 0 && (unsigned int)own <= last) {
+        if ((unsigned int)own > first) {
+            long ret = kernel(SYS_close_range, first, own - 1, flags, 0, 0, 0);
+
+            if (ret != 0)
+                return (int)ret;
+            flags &= ~CLOSE_RANGE_UNSHARE;
+        }
+        first = (unsigned int)own + 1;
+        if ((unsigned int)own == last)
+            /* Nothing is left, but perhaps an error to tell, or a table to unshare. */
+            first = last = ~0U;
+    }
+    return (int)kernel(SYS_close_range, first, last, flags, 0, 0, 0);
+}
+
+/* Found beforehand: a signal handler may close, and dlsym() is not for it. */
+static int (*libc_close)(int fd);
+
+__attribute__((constructor)) static void find_close(void)
+{
+    libc_close = (int (*)(int))(uintptr_t)dlsym(RTLD_NEXT, "close");
+}
+
+int close(int fd)
+{
+    if (is_own(fd))
+        return (int)with_errno(-EBADF);
+    return libc_close != NULL ? libc_close(fd) : (int)kernel(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+int close_range(unsigned int first, unsigned int last, int flags)
+{
+    return close_pieces(first, last, (unsigned int)flags);
+}
+
+void closefrom(int lowest)
+{
+    unsigned int first = lowest < 0 ? 0 : (unsigned int)lowest;
+
+    /* Where a kernel or a filter does not know the call. */
+    if (close_pieces(first, ~0U, 0) != 0)
+        for (long fd = first, most = sysconf(_SC_OPEN_MAX); fd < most; fd++)
+            close((int)fd);
+}
+
+/* ---- System calls ------------------------------------------------------------------------------ */
 
 /* The mask of io_pgetevents(2), which may be at a bad address: the kernel is asked, which has a context of ours for none. */
 static long pgetevents(long a, long b, long c, long d, long e, const struct kernel_sigset *arg)
@@ -140,6 +211,12 @@ long syscall(long nr, ...)
         errno = before;
         break;
 #endif
+    case SYS_close:
+        if (is_own(a))
+            return with_errno(-EBADF);
+        return kernel(nr, a, b, c, d, e, f);
+    case SYS_close_range:
+        return close_pieces((unsigned int)a, (unsigned int)b, (unsigned int)c);
     case SYS_exit_group:
         process_ends(0);
         return kernel(nr, a, b, c, d, e, f);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# build-lib.sh lib|hooks-lib: builds the library with cargo and puts it, with its links and the archive, into
+# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links and the archive, into
 # build/lib, or with the test hooks into build/hooks-lib.
 
 set -eu
@@ -30,30 +30,39 @@ cargo build --quiet --release --locked --target-dir "$target" ${options[@]+"${op
 # Rust archive in the same program. So: one object with everything the exported functions need, in which only they
 # are global. The groups must go, because a linker that saw the same group in another archive would discard
 # ours, and with it sections to which the symbols, no longer global, are bound. No --gc-sections here: with -r, ld 2.40
-# writes a truncated .eh_frame, and the program's own link can do it.
-archive() {
-    local object=$out.tmp/aio2.o name undefined=()
-    for name in $(exported_names); do
-        undefined+=(-u "$name")
-    done
+# writes a truncated .eh_frame, and what links the object can do it.
+#
+# The shared library is made of the same object, by GNU ld: cargo's, by rustc's lld, lacks of libaio's symbol table the
+# names of the version nodes and which node follows which.
+link() {
+    local object=$out.tmp/aio2.o undefined=()
     rm -rf "$out.tmp"
     mkdir "$out.tmp"
-    exported_names >"$out.tmp/names"
-    ld -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
+    sed -n 's/^T //p' exports.txt >"$out.tmp/names"
+    mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
+    ld.bfd -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
     objcopy --keep-global-symbols="$out.tmp/names" "$object"
+    # nodelete: worker threads run the library's code, which must never be unmapped.
+    "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
+        -Wl,-soname,"$soname",--version-script=src/libaio/versions.map \
+        -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
+    exported_names >"$out.tmp/archive-names"
+    objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"
     # D: no times and owners, so that the same source gives the same archive.
     ar rcsD "$out.tmp/libaio2.a" "$object"
+    # A program that runs with the old one keeps it: replaced, not written over.
     mv "$out.tmp/libaio2.a" "$out/libaio2.a"
+    mv "$out.tmp/libaio2.so" "$out/libaio2.so.$version"
     rm -rf "$out.tmp"
 }
 
 mkdir -p "$out"
-real=$out/libaio2.so.$version
-if ! cmp -s "$target/release/libaio2.so" "$real"; then
-    # A program that runs with the old one keeps it: replaced, not written over.
-    cp "$target/release/libaio2.so" "$real.tmp"
-    mv "$real.tmp" "$real"
-fi
+for input in "$target/release/libaio2.a" exports.txt src/libaio/versions.map scripts/build-lib.sh; do
+    if [ ! "$out/libaio2.so.$version" -nt "$input" ]; then
+        link
+        break
+    fi
+done
 ln -sfn "libaio2.so.$version" "$out/$soname"
 ln -sfn "$soname" "$out/libaio2.so"
 # For programs that look for libaio: in a directory of its own, so that nobody finds it who has not asked for it.
@@ -64,12 +73,4 @@ if [ "$1" = lib ] && { [ preload/preload.c -nt "$out/libaio2-preload.so" ] || [ 
     "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -Wall -Wextra -Werror -o "$out/libaio2-preload.so.tmp" preload/preload.c \
         -L"$out" -laio2 -Wl,-rpath,'$ORIGIN',-z,nodelete,-z,now
     mv "$out/libaio2-preload.so.tmp" "$out/libaio2-preload.so"
-fi
-if [ "$1" = lib ]; then
-    for input in "$target/release/libaio2.a" exports.txt scripts/build-lib.sh; do
-        if [ ! "$out/libaio2.a" -nt "$input" ]; then
-            archive
-            break
-        fi
-    done
 fi

@@ -26,9 +26,9 @@ build=$root/build
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 soname=libaio2.so.0
 
-# The names of exports.txt, without type. Those with a version are in the shared library alone.
+# The functions of exports.txt. Those with a version are in the shared library alone.
 exported_names() {
-    sed -n 's/^[A-Z] \([^@]*\)$/\1/p' exports.txt
+    sed -n 's/^T \([^@]*\)$/\1/p' exports.txt
 }
 
 die() {

@@ -9,11 +9,13 @@
 use crate::carrier;
 use crate::context::Context;
 use crate::kaio::Kaio;
+use crate::libaio::own;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::sys::{ErrnoGuard, Result, let_waker_go_on, spawn_detached, try_box};
 use nix::errno::Errno;
+use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::AtomicPtr;
@@ -183,15 +185,19 @@ extern "C" fn at_process_end(goes_on: libc::c_int) {
     }
 }
 
-/// Tells that object, if it is there, of the function: it has a variable for it.
+/// Tells that object, if it is there, of the functions that are for it: it has a variable for each.
 fn announce() {
-    // SAFETY: a C string; the variable, if there is one of that name, is a pointer to a function.
-    unsafe {
-        let variable = libc::dlsym(libc::RTLD_DEFAULT, c"aio2_at_process_end".as_ptr());
-        if let Some(variable) = variable.cast::<AtomicPtr<libc::c_void>>().as_ref() {
-            variable.store(at_process_end as *mut libc::c_void, Release);
+    let tell = |variable: &CStr, function: *mut libc::c_void| {
+        // SAFETY: a C string; the variable, if there is one of that name, is a pointer to a function.
+        unsafe {
+            let variable = libc::dlsym(libc::RTLD_DEFAULT, variable.as_ptr());
+            if let Some(variable) = variable.cast::<AtomicPtr<libc::c_void>>().as_ref() {
+                variable.store(function, Release);
+            }
         }
-    }
+    };
+    tell(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
+    tell(c"aio2_next_own", own::next as *mut libc::c_void);
 }
 
 /// Run by exit() after all that the program has registered with atexit().

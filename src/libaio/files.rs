@@ -16,6 +16,7 @@
 //! on the file. So a duplicate of a file with locks is kept, until the program's own descriptor is
 //! gone too or the locks are.
 
+use super::own::{close, duplicate};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
 use crate::sys::{Result, try_box};
 use nix::errno::Errno;
@@ -460,29 +461,6 @@ impl Shard {
             }
         }
     }
-}
-
-pub fn close(fd: RawFd) {
-    // SAFETY: a descriptor of the library's own.
-    unsafe { libc::close(fd) };
-}
-
-/// A duplicate with a high number, out of the way of a program that expects to get low ones; at the
-/// lowest that is free if there is no room up there.
-pub fn duplicate(number: RawFd) -> Result<RawFd> {
-    const HIGH: i32 = 192;
-    for least in [HIGH, 3] {
-        // SAFETY: integers; reports a number that is not open.
-        let dup = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
-        if dup >= 0 {
-            return Ok(dup);
-        }
-        match Errno::last() {
-            Errno::EINVAL | Errno::EMFILE => {}
-            errno => return Err(errno),
-        }
-    }
-    Err(Errno::EMFILE)
 }
 
 /// Linux 6.10: whether two descriptors are of the same open file.

@@ -5,7 +5,7 @@
 //! or somebody who cancels) completes it. Each has a descriptor of its own, because epoll knows a
 //! file once for each descriptor.
 
-use super::files::{close, duplicate};
+use super::own::{close, duplicate};
 use crate::context::Context;
 use crate::registry::ContextRef;
 use crate::request::Req;
