@@ -419,15 +419,18 @@ impl Context {
         batch: &Expected,
         after: &mut After,
     ) -> bool {
-        if !batch.all_short {
+        let lone = batch.all_brief && state.in_flight == 1;
+        if !batch.all_short && !lone {
             this.set_prompt(state, 0);
             return false;
         }
         state.submitted_ns = batch.submitted_ns.unwrap_or_else(monotonic_ns);
         // With those that are queued already, as if they were like these.
         let ns = batch.ns / batch.len.max(1) * u64::from(state.waiting());
+        // Who sleeps does not come.
         this.serves_itself()
-            && (batch.all_alone || ns <= WORTH_NS)
+            && state.backlog.waiters.is_empty()
+            && (lone || batch.all_alone || ns <= WORTH_NS)
             && Context::list(this, state, after)
     }
 
@@ -762,7 +765,7 @@ impl Context {
             let next = if enough {
                 None
             } else {
-                this.take_short(&mut state)
+                this.take_short(&mut state, until)
             };
             if next.is_none() && !state.listed {
                 Context::offer(this, &mut state, Class::Short, &mut after);
@@ -778,22 +781,27 @@ impl Context {
         }
     }
 
-    /// What is to be expected of a request that a caller can carry out as well as a worker. One that
-    /// asks for something of a worker's has to have one.
+    /// What is to be expected of a request that a caller can carry out as well as a worker.
     fn short(&self, req: &Req) -> Option<Short> {
-        let bound = req.bound();
-        if bound.has(IOCB_ATTR_IOPRIO) || bound.has(IOCB_ATTR_WORKER) {
+        if wants_worker(req) {
             return None;
         }
         self.habits.short(req.call())
     }
 
+    /// Whether a request is one that a caller can carry out who waits for nothing else.
+    fn is_brief(&self, req: &Req) -> bool {
+        !wants_worker(req) && self.habits.is_brief(req.call())
+    }
+
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
-    /// or, if nothing else is under way, one that the kernel would have had done in io_submit().
-    fn take_short(&self, state: &mut State) -> Option<Req> {
+    /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
+    /// if it waits for nothing else, whether there is a timeout included, one that is brief.
+    fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         let nothing_runs = state.running.len() == 0;
+        let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            self.short(req).is_some() || nothing_runs && at_once(req)
+            self.short(req).is_some() || nothing_runs && at_once(req) || lone && self.is_brief(req)
         })
     }
 
@@ -854,8 +862,17 @@ impl Context {
             }
             if !over {
                 let need = (min - out.len()) as u64;
-                if let Some(req) = this.take_short(&mut state) {
-                    Context::carry_out_short(this, state, req, need, deadline.ns());
+                let until = deadline.ns();
+                if let Some(req) = this.take_short(&mut state, until) {
+                    Context::carry_out_short(this, state, req, need, until);
+                    continue;
+                }
+                if this.serves_itself() && !state.short().is_empty() {
+                    // It was left to us, and is not for us after all.
+                    this.set_prompt(&mut state, 0);
+                    Context::offer(this, &mut state, Class::Short, &mut after);
+                    drop(state);
+                    this.finish(after);
                     continue;
                 }
                 let sleeper = match &mut sleeper {
@@ -1048,6 +1065,12 @@ fn has_no_eventfd(_req: &Req) -> bool {
     return true;
     #[cfg(not(loom))]
     _req.side().is_none_or(|side| !side.has_eventfd())
+}
+
+/// Whether it asks for something of a worker's.
+fn wants_worker(req: &Req) -> bool {
+    let bound = req.bound();
+    bound.has(IOCB_ATTR_IOPRIO) || bound.has(IOCB_ATTR_WORKER)
 }
 
 /// Whether the kernel would have completed the request in io_submit().
@@ -1331,6 +1354,7 @@ pub struct Batch<'a> {
 struct Expected {
     all_short: bool,
     all_alone: bool,
+    all_brief: bool,
     len: u64,
     ns: u64,
     /// When they were submitted, if one of them has asked.
@@ -1342,14 +1366,16 @@ impl Expected {
         Expected {
             all_short: true,
             all_alone: true,
+            all_brief: true,
             len: 0,
             ns: 0,
             submitted_ns: None,
         }
     }
 
-    fn add(&mut self, short: Option<Short>) {
+    fn add(&mut self, short: Option<Short>, brief: bool) {
         self.len += 1;
+        self.all_brief &= brief;
         match short {
             None => self.all_short = false,
             Some(Short { ns, alone }) => {
@@ -1405,7 +1431,8 @@ impl<'a> Batch<'a> {
 
     /// One more request, for the queue.
     fn push(&mut self, req: Req) {
-        self.expected.add(self.context.short(&req));
+        let brief = self.len == 0 && self.context.is_brief(&req);
+        self.expected.add(self.context.short(&req), brief);
         self.requests.push(req);
         self.len += 1;
     }

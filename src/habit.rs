@@ -9,8 +9,8 @@
 //!
 //! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. What must be
 //! right is not taken from here, but for one thing: that a caller never gets caught in a request
-//! that does not end. So it carries out nothing but reads and writes at an offset, of what
-//! [`Habits::is_file`] has found to be a regular file or a block device.
+//! that does not end. So it carries out nothing but reads and writes at an offset, and syncs, of
+//! what [`Habits::is_file`] has found to be a regular file or a block device.
 
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
@@ -51,6 +51,13 @@ const SLOW_MAX: u32 = 36;
 /// Of those that the kernel could carry out by itself a worker carries out one in so many, to see
 /// whether the file is still slow.
 const SLOW_SAMPLE: u32 = 1024;
+/// A request that takes less is brief, though it may wait: a caller that waits for it alone may as
+/// well do so in the system call. (4 KiB reads of a loop device one at a time, as part of what psync
+/// does: 0.78 by a worker, 1.0 by the caller.)
+const BRIEF_NS: u64 = 200_000;
+/// So many brief ones, and the next is taken to be brief; and so many more after each that was not.
+const BRIEF: u32 = 32;
+const BRIEF_AFTER_LONG: u32 = 8;
 /// Requests that a context may have in a device that another uses for one at a time. (The p99 of these
 /// beside 256 reads in flight: 8 times what it is alone on a loop device, 2.5 times with this; 6 and
 /// 3 on virtio. With 8 it is no better.)
@@ -76,6 +83,8 @@ struct File {
     checked: AtomicU64,
     /// The key, and how many requests have waited in a row.
     slow: AtomicU64,
+    /// The key, and how many requests were brief.
+    brief: AtomicU64,
     /// How many more are to be asked whether they wait.
     suspects: AtomicU32,
     /// Running mean of the service time.
@@ -107,6 +116,7 @@ impl Habits {
                 short: AtomicU64::new(0),
                 checked: AtomicU64::new(0),
                 slow: AtomicU64::new(0),
+                brief: AtomicU64::new(0),
                 suspects: AtomicU32::new(0),
                 ns: AtomicU32::new(0),
             }),
@@ -129,8 +139,8 @@ impl Habits {
     }
 
     /// Asks the kernel what the descriptor names, and tells the neighbours.
-    fn ask(&self, transfer: Transfer, lonely: bool, now: u64) -> bool {
-        let device = self.file(transfer).ask(transfer, now);
+    fn ask(&self, used: Use, lonely: bool, now: u64) -> bool {
+        let device = self.file(used).ask(used, now);
         if let Some(device) = device {
             // Contexts do not move.
             let who = std::ptr::from_ref(self).addr() >> 6;
@@ -145,7 +155,7 @@ impl Habits {
     /// afterwards, or, of a no-op, which takes none, the same. Of a `suspect` it is found out
     /// whether it waits. `lonely`: no other of the context's runs beside it.
     pub fn carry_out(&self, req: &mut Req, suspect: bool, lonely: bool, start: u64) -> u64 {
-        let transfer = Transfer::of(req.call());
+        let used = Use::of(req.call());
         if req.call().nr == IOCB2_NOP {
             // There is nothing to learn: two clock reads would be a fifth of it.
             exec::execute(req);
@@ -153,7 +163,7 @@ impl Habits {
         }
         let ask = suspect
             || is_sample(start, SAMPLE)
-            || transfer.is_some_and(|transfer| !self.file(transfer).is_known(transfer));
+            || used.is_some_and(|used| !self.file(used).is_known(used));
         let before = ask.then(voluntary_switches);
         exec::execute(req);
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
@@ -169,14 +179,13 @@ impl Habits {
 
     /// A request took so long, and waited meanwhile, as far as is known.
     fn learn(&self, call: &Call, ns: u64, waited: Option<bool>, lonely: bool) {
-        let transfer = Transfer::of(call);
-        if let Some(transfer) = transfer {
-            self.file(transfer).learn_slow(transfer.key(), waited);
+        let used = Use::of(call);
+        if let Some(used) = used {
+            self.file(used).learn_slow(used.key(), waited);
+            self.file(used).learn_brief(used.key(), ns);
         }
         // What a write to a regular file waits for may have been just another one of ours.
-        let crowd = !lonely
-            && transfer
-                .is_some_and(|transfer| self.file(transfer).is_regular_write(transfer.key()));
+        let crowd = !lonely && used.is_some_and(|used| self.file(used).is_regular_write(used));
         if crowd && (ns > SHORT_NS || waited == Some(true)) {
             return;
         }
@@ -189,8 +198,8 @@ impl Habits {
         if learned != score {
             self.waits.store(learned, Relaxed);
         }
-        if let Some(transfer) = transfer {
-            self.file(transfer).learn(transfer.key(), ns, waited);
+        if let Some(used) = used {
+            self.file(used).learn(used.key(), ns, waited);
         }
     }
 
@@ -199,8 +208,13 @@ impl Habits {
         if call.nr == IOCB2_NOP {
             return Some(Short { ns: 0, alone: true });
         }
-        let transfer = Transfer::of(call)?;
-        self.file(transfer).short(transfer)
+        let used = Use::of(call)?;
+        self.file(used).short(used)
+    }
+
+    /// Whether requests like this one may wait, but have lately all been over soon.
+    pub fn is_brief(&self, call: &Call) -> bool {
+        Use::of(call).is_some_and(|used| self.file(used).is_brief(used))
     }
 
     /// Whether a request had better run alone: a write to a regular file that does not wait for a
@@ -210,18 +224,16 @@ impl Habits {
     /// whatever is done sooner than handed over. (4 KiB reads from the page cache: 840,000 to
     /// 930,000 a second by the caller alone, 740,000 to 830,000 with a worker beside it.)
     pub fn alone(&self, call: &Call) -> bool {
-        Transfer::of(call).is_some_and(|transfer| self.file(transfer).alone(transfer))
+        Use::of(call).is_some_and(|used| self.file(used).alone(used))
     }
 
     /// Whether a request that is known to be short is for a file, still. Asks the kernel, but not
     /// each time: a descriptor that was closed and given to something else, which then may have the
     /// caller wait, is noticed after about a millisecond. `lonely`: as with `carry_out`.
     pub fn is_file(&self, call: &Call, lonely: bool, now: u64) -> bool {
-        match Transfer::of(call) {
+        match Use::of(call) {
             None => call.nr == IOCB2_NOP,
-            Some(transfer) => {
-                self.file(transfer).was_file(transfer, now) || self.ask(transfer, lonely, now)
-            }
+            Some(used) => self.file(used).was_file(used, now) || self.ask(used, lonely, now),
         }
     }
 
@@ -234,22 +246,21 @@ impl Habits {
     /// all wait lately.
     #[cfg(not(loom))]
     pub fn is_slow(&self, call: &Call) -> bool {
-        Transfer::of(call).is_some_and(|transfer| self.file(transfer).is_slow(transfer.key()))
+        Use::of(call).is_some_and(|used| self.file(used).is_slow(used))
     }
 
     /// Whether requests like this one go through the page cache and have all waited lately.
     #[cfg(not(loom))]
     pub fn is_slow_buffered(&self, call: &Call) -> bool {
-        Transfer::of(call).is_some_and(|transfer| {
-            !transfer.writes && self.file(transfer).is_slow_buffered(transfer.key())
-        })
+        Use::of(call)
+            .is_some_and(|used| used.kind == Kind::Read && self.file(used).is_slow_and(used, 0))
     }
 
     /// The same of the file that the descriptor names now.
     #[cfg(not(loom))]
     pub fn is_slow_now(&self, call: &Call) -> bool {
-        Transfer::of(call).is_some_and(|transfer| {
-            self.ask(transfer, false, monotonic_ns()) && self.file(transfer).is_slow(transfer.key())
+        Use::of(call).is_some_and(|used| {
+            self.ask(used, false, monotonic_ns()) && self.file(used).is_slow(used)
         })
     }
 
@@ -264,13 +275,13 @@ impl Habits {
     /// The kernel does not take requests like this one.
     #[cfg(not(loom))]
     pub fn not_for_kernel(&self, call: &Call) {
-        if let Some(transfer) = Transfer::of(call) {
-            self.file(transfer).slow.store(0, Relaxed);
+        if let Some(used) = Use::of(call) {
+            self.file(used).slow.store(0, Relaxed);
         }
     }
 
-    fn file(&self, transfer: Transfer) -> &File {
-        &self.files[transfer.key() as usize % FILES]
+    fn file(&self, used: Use) -> &File {
+        &self.files[used.key() as usize % FILES]
     }
 }
 
@@ -327,77 +338,103 @@ impl File {
     }
 
     #[cfg(not(loom))]
-    fn is_slow(&self, key: u32) -> bool {
-        self.is_slow_and(key, DIRECT)
-    }
-
-    #[cfg(not(loom))]
-    fn is_slow_buffered(&self, key: u32) -> bool {
-        self.is_slow_and(key, 0)
+    fn is_slow(&self, used: Use) -> bool {
+        used.kind != Kind::Sync && self.is_slow_and(used, DIRECT)
     }
 
     /// Slow, and past the page cache (DIRECT) or not (0).
     #[cfg(not(loom))]
-    fn is_slow_and(&self, key: u32, direct: u64) -> bool {
+    fn is_slow_and(&self, used: Use, direct: u64) -> bool {
         let checked = self.checked.load(Relaxed);
         let slow = self.slow.load(Relaxed);
-        (slow >> 32) as u32 == key
+        (slow >> 32) as u32 == used.key()
             && slow as u32 > SLOW
-            && (checked >> 32) as u32 == key
+            && (checked >> 32) as u32 == used.key()
             && checked & DIRECT == direct
     }
 
     /// Of how many more short ones it wants to know.
-    fn left(&self, transfer: Transfer) -> u32 {
+    fn left(&self, used: Use) -> u32 {
         let word = self.short.load(Relaxed);
-        if (word >> 32) as u32 == transfer.key() {
+        if (word >> 32) as u32 == used.key() {
             word as u32
         } else {
             SHORT_IN_A_ROW
         }
     }
 
-    fn is_known(&self, transfer: Transfer) -> bool {
-        self.left(transfer) == 0 && self.suspects.load(Relaxed) == 0
+    fn is_known(&self, used: Use) -> bool {
+        self.left(used) == 0 && self.suspects.load(Relaxed) == 0
     }
 
     /// A write to a regular file: it locks the file.
-    fn is_regular_write(&self, key: u32) -> bool {
-        let checked = self.checked.load(Relaxed);
-        key & 1 != 0 && (checked >> 32) as u32 == key && checked & REGULAR != 0
+    fn is_regular_write(&self, used: Use) -> bool {
+        used.kind == Kind::Write && self.was(used, REGULAR)
     }
 
-    fn alone(&self, transfer: Transfer) -> bool {
-        let left = self.left(transfer);
-        self.is_regular_write(transfer.key()) && left <= SHORT_IN_A_ROW
+    /// A sync of it takes as long as the last one did: nothing piles up in the page cache.
+    fn is_even(&self, used: Use) -> bool {
+        used.kind != Kind::Sync || self.was(used, DIRECT)
+    }
+
+    /// Whether it had this bit when the kernel was asked last.
+    fn was(&self, used: Use, bit: u64) -> bool {
+        let checked = self.checked.load(Relaxed);
+        (checked >> 32) as u32 == used.key() && checked & bit != 0
+    }
+
+    fn alone(&self, used: Use) -> bool {
+        let left = self.left(used);
+        self.is_regular_write(used) && left <= SHORT_IN_A_ROW
             || left == 0 && self.ns.load(Relaxed) < TINY_NS
     }
 
-    fn short(&self, transfer: Transfer) -> Option<Short> {
-        let left = self.left(transfer);
+    fn short(&self, used: Use) -> Option<Short> {
+        let left = self.left(used);
         // One after another is the caller's as well as a worker's.
-        let known = left == 0 || left < SHORT_IN_A_ROW && self.is_regular_write(transfer.key());
-        known.then(|| Short {
+        let known = left == 0 || left < SHORT_IN_A_ROW && self.is_regular_write(used);
+        (known && self.is_even(used)).then(|| Short {
             ns: self.ns.load(Relaxed),
-            alone: self.alone(transfer),
+            alone: self.alone(used),
         })
     }
 
+    fn is_brief(&self, used: Use) -> bool {
+        self.brief.load(Relaxed) == File::brief(used.key(), BRIEF) && self.is_even(used)
+    }
+
+    fn learn_brief(&self, key: u32, ns: u64) {
+        let word = self.brief.load(Relaxed);
+        let count = match (word >> 32) as u32 == key {
+            true if ns > BRIEF_NS => (word as u32).saturating_sub(BRIEF_AFTER_LONG),
+            true => (word as u32 + 1).min(BRIEF),
+            false => 0,
+        };
+        let learned = File::brief(key, count);
+        if learned != word {
+            self.brief.store(learned, Relaxed);
+        }
+    }
+
+    fn brief(key: u32, count: u32) -> u64 {
+        u64::from(key) << 32 | u64::from(count)
+    }
+
     /// Whether it was a file a moment ago.
-    fn was_file(&self, transfer: Transfer, now: u64) -> bool {
+    fn was_file(&self, used: Use, now: u64) -> bool {
         let known = self.checked.load(Relaxed) & !((1 << BITS) - 1);
-        known == File::as_of(transfer, now)
+        known == File::as_of(used, now)
     }
 
     /// What [`File::checked`] has, but for its bits, of a descriptor that is a file now.
-    fn as_of(transfer: Transfer, now: u64) -> u64 {
+    fn as_of(used: Use, now: u64) -> u64 {
         let when = (now >> TRUST_SHIFT) as u32 & (u32::MAX >> BITS);
-        u64::from(transfer.key()) << 32 | u64::from(when) << BITS
+        u64::from(used.key()) << 32 | u64::from(when) << BITS
     }
 
     /// Asks the kernel, which device it is on; None if it is no file.
-    fn ask(&self, transfer: Transfer, now: u64) -> Option<u64> {
-        let (format, device) = type_and_device(transfer.fd);
+    fn ask(&self, used: Use, now: u64) -> Option<u64> {
+        let (format, device) = type_and_device(used.fd);
         let regular = match format {
             libc::S_IFREG => REGULAR,
             libc::S_IFBLK => 0,
@@ -406,39 +443,52 @@ impl File {
                 return None;
             }
         };
-        let direct = if is_direct(transfer.fd) { DIRECT } else { 0 };
-        let known = File::as_of(transfer, now) | regular | direct;
+        let direct = if is_direct(used.fd) { DIRECT } else { 0 };
+        let known = File::as_of(used, now) | regular | direct;
         self.checked.store(known, Relaxed);
         Some(device)
     }
 }
 
-/// A read or write at an offset.
-#[derive(Clone, Copy)]
-struct Transfer {
-    fd: RawFd,
-    writes: bool,
+/// What requests do that are alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// At an offset, both.
+    Read,
+    Write,
+    /// fsync and fdatasync.
+    Sync,
 }
 
-impl Transfer {
-    fn of(call: &Call) -> Option<Transfer> {
-        let writes = match c_long::from(call.nr) {
-            libc::SYS_pread64 | libc::SYS_preadv => false,
-            libc::SYS_pwrite64 | libc::SYS_pwritev => true,
+/// What is known of a file is known of these apart.
+#[derive(Clone, Copy)]
+struct Use {
+    fd: RawFd,
+    kind: Kind,
+}
+
+impl Use {
+    fn of(call: &Call) -> Option<Use> {
+        let kind = match c_long::from(call.nr) {
+            libc::SYS_pread64 | libc::SYS_preadv => Kind::Read,
+            libc::SYS_pwrite64 | libc::SYS_pwritev => Kind::Write,
             // Offset -1 is the descriptor's own position.
-            libc::SYS_preadv2 if call.args[3] != u64::MAX => false,
-            libc::SYS_pwritev2 if call.args[3] != u64::MAX => true,
+            libc::SYS_preadv2 if call.args[3] != u64::MAX => Kind::Read,
+            libc::SYS_pwritev2 if call.args[3] != u64::MAX => Kind::Write,
+            libc::SYS_fsync | libc::SYS_fdatasync => Kind::Sync,
             _ => return None,
         };
-        Some(Transfer {
+        Some(Use {
             fd: call.args[0] as RawFd,
-            writes,
+            kind,
         })
     }
 
     /// Never 0 for a descriptor that can be open.
     fn key(self) -> u32 {
-        ((self.fd as u32) << 1 | u32::from(self.writes)).wrapping_add(2)
+        (self.fd as u32)
+            .wrapping_mul(3)
+            .wrapping_add(self.kind as u32 + 1)
     }
 }
 
@@ -450,5 +500,5 @@ fn is_sample(now: u64, period: u32) -> bool {
 
 /// Whether a request writes, and so may bring signals upon the thread that carries it out.
 pub fn writes(call: &Call) -> bool {
-    Transfer::of(call).is_some_and(|transfer| transfer.writes)
+    Use::of(call).is_some_and(|used| used.kind == Kind::Write)
 }
