@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A caller of io_getevents2() that waits for one request alone may carry it out though it waits for a device, if such have been
+ * over soon. Not if there is a timeout, which it would have to keep, nor if something else is in flight, which it would be late
+ * for. Who has made the call the kernel tells: it counts the reads of each thread.
+ */
+/* needs: root */
+#include "test.h"
+#include "stress.h"
+#include "device.h"
+#include <sys/syscall.h>
+
+#define DEVICE_BYTES (8 * 1024 * 1024)
+#define BLOCK 512
+#define READS 400
+
+static int device;
+static unsigned char *memory;
+
+/* Reads that this thread has made, this one of the file that tells it included. */
+static long own_reads(void)
+{
+    char text[512], path[64];
+    const char *at;
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%ld/io", syscall(SYS_gettid));
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        SKIP("this kernel does not count a thread's reads");
+    n = read(fd, text, sizeof(text) - 1);
+    CHECK(n > 0);
+    close(fd);
+    text[n] = 0;
+    at = strstr(text, "syscr: ");
+    CHECK(at != NULL);
+    return atol(at + strlen("syscr: "));
+}
+
+/* Reads blocks one at a time; returns how many of them this thread has read itself. */
+static long read_all(io_context2_t ctx, struct timespec *timeout)
+{
+    long before = own_reads();
+
+    for (size_t i = 0; i < READS; i++) {
+        struct io_event2 event;
+        struct iocb2 iocb;
+
+        memset(memory, 0x55, BLOCK);
+        io_prep2_pread(&iocb, device, memory, BLOCK, (int64_t)(i * BLOCK));
+        iocb.data = i;
+        submit_one(ctx, &iocb);
+        CHECK_EQ(CALL(io_getevents2(ctx, sizeof(event), &event, sizeof(event), timeout)), (long long)sizeof(event));
+        CHECK_EQ(event.data, i);
+        CHECK_EQ(event.res, BLOCK);
+        CHECK_PATTERN(memory, BLOCK, i * BLOCK, 4);
+    }
+    return own_reads() - before - 1;
+}
+
+int main(void)
+{
+    io_context2_t ctx = setup2(0, 0, 0);
+    struct timespec timeout = { 20, 0 };
+    struct io_event2 event;
+    struct iocb2 iocb;
+    unsigned char byte;
+    int ends[2];
+    int file;
+
+    file = temp_pattern_file(DEVICE_BYTES, 4, 0);
+    device = loop_open(file, O_DIRECT);
+    CHECK_EQ(posix_memalign((void **)&memory, 4096, BLOCK), 0);
+
+    if (read_all(ctx, NULL) < READS / 4)
+        SKIP("the device takes too long");
+    CHECK_CMP(read_all(ctx, &timeout), <, READS / 20);
+
+    /* A request that does not end. */
+    CHECK_EQ(pipe(ends), 0);
+    io_prep2_syscall(&iocb, SYS_read, ends[0], (uint64_t)(uintptr_t)&byte, 1, 0, 0, 0);
+    submit_one(ctx, &iocb);
+    CHECK_CMP(read_all(ctx, NULL), <, READS / 20);
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    get_events(ctx, 1, &event, sizeof(event));
+    CHECK_EQ(event.res, 1);
+
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    return 0;
+}
