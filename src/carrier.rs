@@ -84,6 +84,11 @@ pub fn tid() -> u32 {
     }
 }
 
+/// Tells the calling thread from others, nearly always: for hints.
+pub fn thread() -> u32 {
+    HERE.with(|here| (std::ptr::from_ref(here).addr() >> 3) as u32)
+}
+
 fn gettid() -> u32 {
     // SAFETY: no arguments.
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }

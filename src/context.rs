@@ -14,6 +14,7 @@ use crate::abi::{
     IO_FEAT2_RING_SEALED, IOCB_ATTR_IOPRIO, IOCB_ATTR_WORKER, IOCB2_NOP, io_setup2_params, iocb2,
 };
 use crate::attr::{self, SubmitClock};
+use crate::carrier;
 use crate::events::Events;
 use crate::exec;
 use crate::habit::{self, Habits, Short};
@@ -113,6 +114,8 @@ struct State {
     handing_over: u32,
     /// When requests that are all known to be short were submitted the last time.
     submitted_ns: u64,
+    /// By which thread.
+    submitter: u32,
     /// Nothing is accepted any more.
     closed: Option<Closed>,
     /// Threads that wait for requests to end.
@@ -148,6 +151,7 @@ impl State {
             stuck: false,
             handing_over: 0,
             submitted_ns: 0,
+            submitter: 0,
             closed: None,
             watchers: 0,
             at_once: 0,
@@ -163,6 +167,11 @@ impl State {
     /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
     fn waiting(&self) -> u32 {
         self.in_flight.saturating_sub(self.running.len())
+    }
+
+    /// Whether it is soon after the last submit.
+    fn is_soon(&self, now: u64) -> bool {
+        now - self.submitted_ns.min(now) < PROMPT_NS
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.
@@ -425,6 +434,7 @@ impl Context {
             return false;
         }
         state.submitted_ns = batch.submitted_ns.unwrap_or_else(monotonic_ns);
+        state.submitter = carrier::thread();
         // With those that are queued already, as if they were like these.
         let ns = batch.ns / batch.len.max(1) * u64::from(state.waiting());
         // Who sleeps does not come.
@@ -725,7 +735,7 @@ impl Context {
         until: u64,
     ) {
         let mut now = monotonic_ns();
-        let prompt = if now - state.submitted_ns.min(now) < PROMPT_NS {
+        let prompt = if state.is_soon(now) {
             state.prompt + 1
         } else {
             0
@@ -878,6 +888,11 @@ impl Context {
                 let sleeper = match &mut sleeper {
                     Some(sleeper) => sleeper,
                     None => {
+                        if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
+                            // A worker was quicker, by a hair: the next may be left to us.
+                            let prompt = state.prompt + 1;
+                            this.set_prompt(&mut state, prompt);
+                        }
                         // Not under the lock: it may make a system call. So look again afterwards.
                         drop(state);
                         sleeper = Some(Sleeper::new(mask.is_some())?);
