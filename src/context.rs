@@ -533,7 +533,7 @@ impl Context {
         }
         // A caller that is asleep does not come.
         let comes = this.serves_itself() && state.backlog.waiters.is_empty();
-        let others = state.running.len() != 0 || comes;
+        let others = state.running.transfers() != 0 || comes;
         if others
             && !state.stuck
             && state.short().first_is(|call| this.habits.alone(call))
@@ -588,7 +588,7 @@ impl Context {
             let mut few = ArrayVec::<Req, FEW>::new();
             few.push(req);
             this.take_few(&mut state, &mut few);
-            let lonely = state.running.len() as usize == few.len();
+            let lonely = state.running.transfers() as usize == few.len();
             Context::offer(this, &mut state, class, &mut after);
             drop(state);
             this.finish(after);
@@ -752,7 +752,7 @@ impl Context {
         };
         let mut shield = None;
         loop {
-            let lonely = state.running.len() == 1;
+            let lonely = state.running.transfers() == 1;
             drop(state);
             let is_file = this.habits.is_file(req.call(), lonely, now);
             if is_file && habit::writes(req.call()) {
@@ -1177,7 +1177,7 @@ impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
         // One alone is done sooner by the worker that has it.
-        (state.running.len() > 1 || !state.short().is_empty())
+        (state.running.transfers() > 1 || !state.short().is_empty())
             && kaio::takes(req)
             && self.habits.is_for_kernel(req.call())
             && global().is_some_and(|global| global.kaio.room() != 0)

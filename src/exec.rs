@@ -50,6 +50,14 @@ pub fn class(call: &Call) -> Class {
     }
 }
 
+/// Whether it waits for what others have written.
+pub fn is_sync(call: &Call) -> bool {
+    matches!(
+        c_long::from(call.nr),
+        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range
+    )
+}
+
 /// Carries the request out in this thread and fills in its event. Changes errno.
 pub fn execute(req: &mut Req) {
     execute_by(req, make);

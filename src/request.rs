@@ -894,6 +894,8 @@ pub struct Running {
     len: u32,
     /// Of which may wait for somebody else.
     long: u32,
+    /// And of which are syncs.
+    syncs: u32,
 }
 
 impl Running {
@@ -902,6 +904,7 @@ impl Running {
             list: List::new(),
             len: 0,
             long: 0,
+            syncs: 0,
         }
     }
 
@@ -914,16 +917,28 @@ impl Running {
         self.len - self.long
     }
 
+    /// Those that may have a file's lock for a while: not those that wait for somebody else, or for
+    /// what was written.
+    pub fn transfers(&self) -> u32 {
+        self.short() - self.syncs
+    }
+
     pub fn enter(&mut self, req: &Req) {
         self.list.link(req.0.as_ptr());
         self.len += 1;
-        self.long += u32::from(exec::class(req.call()) == syscalls::Class::Long);
+        match exec::class(req.call()) {
+            syscalls::Class::Long => self.long += 1,
+            syscalls::Class::Short => self.syncs += u32::from(exec::is_sync(req.call())),
+        }
     }
 
     pub fn leave(&mut self, req: &Req) {
         self.list.unlink(req.0.as_ptr());
         self.len -= 1;
-        self.long -= u32::from(exec::class(req.call()) == syscalls::Class::Long);
+        match exec::class(req.call()) {
+            syscalls::Class::Long => self.long -= 1,
+            syscalls::Class::Short => self.syncs -= u32::from(exec::is_sync(req.call())),
+        }
     }
 
     pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {
