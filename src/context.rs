@@ -42,6 +42,7 @@ use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
@@ -85,7 +86,21 @@ pub struct Context {
     serves_itself: AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
-    state: Lock<State>,
+    state: Apart<Lock<State>>,
+}
+
+/// In cache lines of its own. What is changed under the lock would else take the line of what others
+/// read without it, and which that is would change with every field that is added. (4 KiB reads of
+/// zram by the caller and a worker: 677,000 a second, 688,000 so.)
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 struct State {
@@ -203,7 +218,7 @@ impl State {
     /// Adds requests to the queues of their classes.
     fn spread(&mut self, requests: &mut List) {
         while let Some(req) = requests.pop() {
-            self.queues[exec::class(req.call()) as usize].push(req);
+            self.queues[req.manner().class() as usize].push(req);
         }
     }
 
@@ -285,7 +300,7 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            state: Lock::new(State::new(backlog)),
+            state: Apart(Lock::new(State::new(backlog))),
         })
     }
 
@@ -1322,7 +1337,7 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            state: Lock::new(State::new(Backlog::new(0))),
+            state: Apart(Lock::new(State::new(Backlog::new(0)))),
         })
     }
 

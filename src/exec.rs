@@ -38,24 +38,40 @@ fn is_well_trodden(nr: u32) -> bool {
     )
 }
 
-/// How the request is to be carried. One that is not carried takes no time.
-#[inline]
-pub fn class(call: &Call) -> Class {
-    match c_long::from(call.nr) {
-        libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_fsync | libc::SYS_fdatasync => {
-            Class::Short
-        }
-        _ if call.nr == IOCB2_NOP => Class::Short,
-        _ => syscalls::class(call.nr, &call.args).unwrap_or(Class::Short),
-    }
+/// What a request does while it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It ends by itself, and may have a file's lock for a while.
+    Transfer,
+    /// It waits for what others have written.
+    Sync,
+    /// It may wait for somebody else.
+    Long,
 }
 
-/// Whether it waits for what others have written.
-pub fn is_sync(call: &Call) -> bool {
-    matches!(
-        c_long::from(call.nr),
-        libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range
-    )
+impl Manner {
+    /// One that is not carried takes no time.
+    #[inline]
+    pub fn of(call: &Call) -> Manner {
+        match c_long::from(call.nr) {
+            libc::SYS_pread64 | libc::SYS_pwrite64 => Manner::Transfer,
+            libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => Manner::Sync,
+            _ if call.nr == IOCB2_NOP => Manner::Transfer,
+            _ => match syscalls::class(call.nr, &call.args) {
+                Some(Class::Long) => Manner::Long,
+                _ => Manner::Transfer,
+            },
+        }
+    }
+
+    /// Who is to carry it out.
+    #[inline]
+    pub fn class(self) -> Class {
+        match self {
+            Manner::Transfer | Manner::Sync => Class::Short,
+            Manner::Long => Class::Long,
+        }
+    }
 }
 
 /// Carries the request out in this thread and fills in its event. Changes errno.

@@ -6,8 +6,7 @@
 
 use crate::abi::{IOCB_ATTR_F_REQUIRED, IOCB2_ATTR_BYTES_MAX, io_event2, iocb_attr, iocb2};
 use crate::attr::{self, Answers, Bound};
-use crate::exec;
-use crate::syscalls;
+use crate::exec::Manner;
 use libc::{EINVAL, EOPNOTSUPP};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::UnsafeCell;
@@ -57,6 +56,7 @@ struct Head {
     /// Bytes of the record that it was made of.
     record_bytes: u32,
     class: Class,
+    manner: Manner,
     /// It has a `Side` behind its event.
     legacy: bool,
     bound: Bound,
@@ -199,6 +199,10 @@ impl Req {
         self.head().refused
     }
 
+    pub fn manner(&self) -> Manner {
+        self.head().manner
+    }
+
     pub fn bound(&self) -> &Bound {
         &self.head().bound
     }
@@ -265,6 +269,7 @@ impl Req {
             kept_words: 0,
             record_bytes: 0,
             class: slot.class,
+            manner: Manner::of(&call),
             legacy: true,
             bound: Bound::NONE,
         };
@@ -410,6 +415,7 @@ impl Record {
             kept_words: self.attrs.kept_words as u32,
             record_bytes: self.bytes as u32,
             class: slot.class,
+            manner: Manner::of(&self.call),
             legacy: false,
             bound: self.attrs.bound,
         };
@@ -891,54 +897,40 @@ impl List {
 /// The requests that are being carried out. It does not own them: whoever carries one out does.
 pub struct Running {
     list: List,
-    len: u32,
-    /// Of which may wait for somebody else.
-    long: u32,
-    /// And of which are syncs.
-    syncs: u32,
+    /// By their manner.
+    counts: [u32; 3],
 }
 
 impl Running {
     pub const fn new() -> Running {
         Running {
             list: List::new(),
-            len: 0,
-            long: 0,
-            syncs: 0,
+            counts: [0; 3],
         }
     }
 
     pub fn len(&self) -> u32 {
-        self.len
+        self.counts.iter().sum()
     }
 
     /// Those that end by themselves.
     pub fn short(&self) -> u32 {
-        self.len - self.long
+        self.transfers() + self.counts[Manner::Sync as usize]
     }
 
-    /// Those that may have a file's lock for a while: not those that wait for somebody else, or for
-    /// what was written.
+    /// Those that may have a file's lock for a while.
     pub fn transfers(&self) -> u32 {
-        self.short() - self.syncs
+        self.counts[Manner::Transfer as usize]
     }
 
     pub fn enter(&mut self, req: &Req) {
         self.list.link(req.0.as_ptr());
-        self.len += 1;
-        match exec::class(req.call()) {
-            syscalls::Class::Long => self.long += 1,
-            syscalls::Class::Short => self.syncs += u32::from(exec::is_sync(req.call())),
-        }
+        self.counts[req.manner() as usize] += 1;
     }
 
     pub fn leave(&mut self, req: &Req) {
         self.list.unlink(req.0.as_ptr());
-        self.len -= 1;
-        match exec::class(req.call()) {
-            syscalls::Class::Long => self.long -= 1,
-            syscalls::Class::Short => self.syncs -= u32::from(exec::is_sync(req.call())),
-        }
+        self.counts[req.manner() as usize] -= 1;
     }
 
     pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {
@@ -965,6 +957,6 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        debug_assert!(self.len == 0);
+        debug_assert!(self.len() == 0);
     }
 }
