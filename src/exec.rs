@@ -75,17 +75,18 @@ impl Manner {
 }
 
 /// Carries the request out in this thread and fills in its event. Changes errno.
-pub fn execute(req: &mut Req) {
-    execute_by(req, make);
+/// `now` is the time, if the clock has been read just now.
+pub fn execute(req: &mut Req, now: Option<u64>) {
+    execute_by(req, make, now);
 }
 
 /// The same in a worker that can be interrupted meanwhile.
 #[cfg(not(loom))]
 pub fn execute_interruptibly(req: &mut Req) {
-    execute_by(req, make_interruptibly);
+    execute_by(req, make_interruptibly, None);
 }
 
-fn execute_by(req: &mut Req, make: fn(&Call) -> i64) {
+fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     let call = *req.call();
     #[cfg(not(loom))]
     if req.side().is_some() {
@@ -103,7 +104,7 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64) {
         carrier::settle();
         return req.set_res(make(&call));
     }
-    match attr::carry_out(req, &call, make) {
+    match attr::carry_out(req, &call, make, now) {
         Ok(res) => {
             req.set_res(res);
             if req.bound().has(IOCB_ATTR_LINK) && !is_full(&call, res) {
@@ -228,7 +229,7 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     slab.add(Chunk::new(record.class(), 1).ok_or(Errno::ENOMEM)?);
     let slot = slab.free.take().ok_or(Errno::ENOMEM)?;
     let mut req = record.build(slot, &scratch);
-    execute(&mut req);
+    execute(&mut req, None);
     out.push(req.event());
     Ok(out.len())
 }

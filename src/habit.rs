@@ -96,6 +96,27 @@ const REGULAR: u64 = 1;
 const DIRECT: u64 = 2;
 const BITS: u32 = 2;
 
+/// When the clock was read the last time.
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub ns: u64,
+    /// Nothing that takes time has been done since.
+    fresh: bool,
+}
+
+impl Now {
+    pub fn read() -> Now {
+        Now {
+            ns: monotonic_ns(),
+            fresh: true,
+        }
+    }
+
+    pub fn ages(&mut self) {
+        self.fresh = false;
+    }
+}
+
 /// What is to be expected of a request that is known to be short.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Short {
@@ -151,21 +172,22 @@ impl Habits {
         device.is_some()
     }
 
-    /// Carries a request out and learns from it. `start` is the time now; returns the time
-    /// afterwards, or, of a no-op, which takes none, the same. Of a `suspect` it is found out
-    /// whether it waits. `lonely`: no other of the context's runs beside it.
-    pub fn carry_out(&self, req: &mut Req, suspect: bool, lonely: bool, start: u64) -> u64 {
+    /// Carries a request out and learns from it. `now` becomes the time afterwards, or, of a no-op,
+    /// which takes none, stays. Of a `suspect` it is found out whether it waits. `lonely`: no other
+    /// of the context's runs beside it.
+    pub fn carry_out(&self, req: &mut Req, suspect: bool, lonely: bool, now: &mut Now) {
         let used = Use::of(req.call());
+        let start = now.ns;
         if req.call().nr == IOCB2_NOP {
             // There is nothing to learn: two clock reads would be a fifth of it.
-            exec::execute(req);
-            return start;
+            exec::execute(req, now.fresh.then_some(start));
+            return now.ages();
         }
         let ask = suspect
             || is_sample(start, SAMPLE)
             || used.is_some_and(|used| !self.file(used).is_known(used));
         let before = ask.then(voluntary_switches);
-        exec::execute(req);
+        exec::execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
         let ns = end - start;
         let waited = match before {
@@ -174,7 +196,10 @@ impl Habits {
             None => Some(false),
         };
         self.learn(req.call(), ns, waited, lonely);
-        end
+        *now = Now {
+            ns: end,
+            fresh: false,
+        };
     }
 
     /// A request took so long, and waited meanwhile, as far as is known.
@@ -230,10 +255,14 @@ impl Habits {
     /// Whether a request that is known to be short is for a file, still. Asks the kernel, but not
     /// each time: a descriptor that was closed and given to something else, which then may have the
     /// caller wait, is noticed after about a millisecond. `lonely`: as with `carry_out`.
-    pub fn is_file(&self, call: &Call, lonely: bool, now: u64) -> bool {
+    pub fn is_file(&self, call: &Call, lonely: bool, now: &mut Now) -> bool {
         match Use::of(call) {
             None => call.nr == IOCB2_NOP,
-            Some(used) => self.file(used).was_file(used, now) || self.ask(used, lonely, now),
+            Some(used) if self.file(used).was_file(used, now.ns) => true,
+            Some(used) => {
+                now.ages();
+                self.ask(used, lonely, now.ns)
+            }
         }
     }
 

@@ -28,7 +28,7 @@ use crate::carrier;
 use crate::context::Context;
 #[cfg(not(loom))]
 use crate::exec;
-use crate::habit::{Habits, LONG_NS};
+use crate::habit::{Habits, LONG_NS, Now};
 #[cfg(not(loom))]
 use crate::interrupt;
 #[cfg(not(loom))]
@@ -687,7 +687,7 @@ impl Worker {
             exec::execute_interruptibly(req);
         }
         #[cfg(loom)]
-        crate::exec::execute(req);
+        crate::exec::execute(req, None);
         self.turn += 1;
     }
 
@@ -708,7 +708,7 @@ impl Worker {
     #[cfg(not(loom))]
     pub fn carry_out_prepared(&mut self, req: &mut Req) {
         self.begin();
-        exec::execute(req);
+        exec::execute(req, None);
     }
 
     /// Something that the watcher would see if it did not come to an end.
@@ -722,11 +722,12 @@ impl Worker {
     /// Carries a request of a context with these habits out, and learns from it.
     pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
         self.begin();
-        let start = monotonic_ns();
+        let mut now = Now::read();
+        let start = now.ns;
         // For what it tells of the file, which is all that is wanted here.
-        habits.is_file(req.call(), lonely, start);
-        let end = habits.carry_out(req, self.suspicious, lonely, start);
-        self.suspicious = end - start > LONG_NS;
+        habits.is_file(req.call(), lonely, &mut now);
+        habits.carry_out(req, self.suspicious, lonely, &mut now);
+        self.suspicious = now.ns - start > LONG_NS;
         self.recount(habits);
     }
 

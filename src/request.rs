@@ -231,6 +231,7 @@ impl Req {
                 bound: &head.bound,
                 event: std::slice::from_raw_parts_mut(at, event),
                 kept: std::slice::from_raw_parts_mut(at.add(event), kept),
+                now: None,
             }
         }
     }

@@ -194,7 +194,7 @@ fn a_request_with_every_attribute_is_not_large() {
         .attr(IOCB_ATTR_TIMING, 0, 4, &[]);
     assert!(bytes.read(&mut Scratch::new()).unwrap().class() == Class::Medium);
     let mut req = bytes.build(&mut slabs);
-    exec::execute(&mut req);
+    exec::execute(&mut req, None);
     assert_eq!(req.event()[2] as i64, i64::from(-ETIMEDOUT));
     slabs.free(req);
     let one = Bytes::request(7).attr(IOCB_ATTR_TIMING, 0, 4, &[]);
@@ -244,7 +244,7 @@ fn random_records() {
             let attrs = returns(req.event()).len();
             assert!(attrs <= 256);
             // It is a no-op: no attribute can do harm.
-            exec::execute(&mut req);
+            exec::execute(&mut req, None);
             assert_eq!(returns(req.event()).len(), attrs);
             accepted += 1;
             slabs.free(req);

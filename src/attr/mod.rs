@@ -139,6 +139,8 @@ pub struct Answer<'a> {
     /// What the request gave. It belongs to the attribute from then on.
     pub input: &'a mut [u64],
     pub out: &'a mut [u64],
+    /// The time now, if it is known.
+    pub now: Option<u64>,
     /// The return's first word: bytes, id, ret.
     head: &'a mut u64,
     required: bool,
@@ -249,6 +251,8 @@ pub struct Answers<'a> {
     pub bound: &'a Bound,
     pub event: &'a mut [u64],
     pub kept: &'a mut [u64],
+    /// The time now, if it is known.
+    pub now: Option<u64>,
 }
 
 impl Answers<'_> {
@@ -271,6 +275,7 @@ impl Answers<'_> {
             let mut answer = Answer {
                 input: &mut self.kept[kept_at..][..row.input],
                 out: &mut out[..row.output],
+                now: self.now,
                 head: &mut before[at - RET_WORDS],
                 required: self.bound.required & 1 << id != 0,
             };
@@ -281,10 +286,17 @@ impl Answers<'_> {
 }
 
 /// Carries a request with attributes out: `make` makes the system call. An error: it must not be
-/// made, and the request is to be skipped.
-pub fn carry_out(req: &mut Req, call: &Call, make: fn(&Call) -> i64) -> Result<i64, Errno> {
+/// made, and the request is to be skipped. `now` is the time, if it is known.
+pub fn carry_out(
+    req: &mut Req,
+    call: &Call,
+    make: fn(&Call) -> i64,
+    now: Option<u64>,
+) -> Result<i64, Errno> {
     let mut answers = req.answers();
     let bound = answers.bound;
+    // What one attribute does first takes time that another sees.
+    answers.now = now.filter(|_| bound.ids.is_power_of_two());
     if !bound.has(IOCB_ATTR_IOPRIO) {
         carrier::settle();
     }
