@@ -20,6 +20,13 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static void drain(int eventfd)
+{
+    uint64_t count;
+
+    CHECK_EQ(read(eventfd, &count, sizeof(count)), sizeof(count));
+}
+
 /* The median time of a read, in ns; with an eventfd, of a write. */
 static int64_t transfer_some(io_context2_t ctx, int eventfd)
 {
@@ -37,10 +44,9 @@ static int64_t transfer_some(io_context2_t ctx, int eventfd)
         submit_one(ctx, &iocb);
         if (eventfd >= 0) {
             struct pollfd poll_fd = { .fd = eventfd, .events = POLLIN };
-            uint64_t count;
 
             CHECK_EQ(poll(&poll_fd, 1, 20000), 1);
-            CHECK_EQ(read(eventfd, &count, sizeof(count)), sizeof(count));
+            drain(eventfd);
         }
         get_one(ctx, &room.event);
         CHECK_EQ(room.event.res, BYTES);
@@ -60,14 +66,6 @@ static void block(io_context2_t ctx, int pipe_end, char *to)
         io_prep2_syscall(&iocb, SYS_read, (uint64_t)pipe_end, (uintptr_t)&to[i], 1, 0, 0, 0);
         submit_one(ctx, &iocb);
     }
-}
-
-/* The events of reads have been counted, too. */
-static void drain(int eventfd)
-{
-    uint64_t count;
-
-    CHECK_EQ(read(eventfd, &count, sizeof(count)), sizeof(count));
 }
 
 static void compare_times(const char *what, int64_t free_ns, int64_t blocked_ns)
@@ -92,6 +90,7 @@ int main(void)
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
     (void)transfer_some(ctx, -1);
     int64_t free_read = transfer_some(ctx, -1);
+    /* The events of reads have been counted, too. */
     drain(params.eventfd);
     (void)transfer_some(ctx, params.eventfd);
     int64_t free_write = transfer_some(ctx, params.eventfd);

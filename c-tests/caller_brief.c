@@ -20,19 +20,12 @@ static unsigned char *memory;
 /* Reads that this thread has made, this one of the file that tells it included. */
 static long own_reads(void)
 {
-    char text[512], path[64];
+    char text[512], tid[32];
     const char *at;
-    ssize_t n;
-    int fd;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%ld/io", syscall(SYS_gettid));
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    snprintf(tid, sizeof(tid), "%ld", syscall(SYS_gettid));
+    if (!read_task_file(tid, "io", text, sizeof(text)))
         SKIP("this kernel does not count a thread's reads");
-    n = read(fd, text, sizeof(text) - 1);
-    CHECK(n > 0);
-    close(fd);
-    text[n] = 0;
     at = strstr(text, "syscr: ");
     CHECK(at != NULL);
     return atol(at + strlen("syscr: "));

@@ -76,19 +76,51 @@ pub struct Habits {
 
 /// What is known of reads from a file, or of writes to it.
 struct File {
-    /// The key, and how many more short ones there must be: in one word, as one is of no use
-    /// without the other.
-    short: AtomicU64,
+    /// How many more short ones there must be.
+    short: Known,
     /// The key; the time at which it was a file, `ns >> TRUST_SHIFT`; and bits.
     checked: AtomicU64,
-    /// The key, and how many requests have waited in a row.
-    slow: AtomicU64,
-    /// The key, and how many requests were brief.
-    brief: AtomicU64,
+    /// How many requests have waited in a row.
+    slow: Known,
+    /// How many requests were brief.
+    brief: Known,
     /// How many more are to be asked whether they wait.
     suspects: AtomicU32,
     /// Running mean of the service time.
     ns: AtomicU32,
+}
+
+/// A number that is known of one key, in one word with it, as one is of no use without the other.
+struct Known(AtomicU64);
+
+impl Known {
+    fn nothing() -> Known {
+        Known(AtomicU64::new(0))
+    }
+
+    fn of(&self, used: Use) -> Option<u32> {
+        Known::part(self.0.load(Relaxed), used)
+    }
+
+    fn part(word: u64, used: Use) -> Option<u32> {
+        ((word >> 32) as u32 == used.key()).then_some(word as u32)
+    }
+
+    /// Nothing is written if it stays as it is: two threads that carry out requests of one file
+    /// would take the line from each other for each.
+    fn learn(&self, used: Use, next: impl FnOnce(Option<u32>) -> u32) {
+        let word = self.0.load(Relaxed);
+        let number = next(Known::part(word, used));
+        let learned = u64::from(used.key()) << 32 | u64::from(number);
+        if learned != word {
+            // One attempt: another's lesson will do as well.
+            let _ = self.0.compare_exchange(word, learned, Relaxed, Relaxed);
+        }
+    }
+
+    fn forget(&self) {
+        self.0.store(0, Relaxed);
+    }
 }
 
 /// Bits of [`File::checked`].
@@ -134,10 +166,10 @@ impl Habits {
             count: AtomicU32::new(0),
             shares: AtomicBool::new(false),
             files: std::array::from_fn(|_| File {
-                short: AtomicU64::new(0),
+                short: Known::nothing(),
                 checked: AtomicU64::new(0),
-                slow: AtomicU64::new(0),
-                brief: AtomicU64::new(0),
+                slow: Known::nothing(),
+                brief: Known::nothing(),
                 suspects: AtomicU32::new(0),
                 ns: AtomicU32::new(0),
             }),
@@ -195,19 +227,16 @@ impl Habits {
             None if ns > LONG_NS => None,
             None => Some(false),
         };
-        self.learn(req.call(), ns, waited, lonely);
-        *now = Now {
-            ns: end,
-            fresh: false,
-        };
+        self.learn(used, ns, waited, lonely);
+        now.ns = end;
+        now.ages();
     }
 
     /// A request took so long, and waited meanwhile, as far as is known.
-    fn learn(&self, call: &Call, ns: u64, waited: Option<bool>, lonely: bool) {
-        let used = Use::of(call);
+    fn learn(&self, used: Option<Use>, ns: u64, waited: Option<bool>, lonely: bool) {
         if let Some(used) = used {
-            self.file(used).learn_slow(used.key(), waited);
-            self.file(used).learn_brief(used.key(), ns);
+            self.file(used).learn_slow(used, waited);
+            self.file(used).learn_brief(used, ns);
         }
         // What a write to a regular file waits for may have been just another one of ours.
         let crowd = !lonely && used.is_some_and(|used| self.file(used).is_regular_write(used));
@@ -224,7 +253,7 @@ impl Habits {
             self.waits.store(learned, Relaxed);
         }
         if let Some(used) = used {
-            self.file(used).learn(used.key(), ns, waited);
+            self.file(used).learn(used, ns, waited);
         }
     }
 
@@ -268,7 +297,7 @@ impl Habits {
 
     /// Requests like this one are not for a caller, for a while.
     pub fn distrust(&self, call: &Call) {
-        self.learn(call, 0, Some(true), true);
+        self.learn(Use::of(call), 0, Some(true), true);
     }
 
     /// Whether requests like this one are for a file that was open with O_DIRECT and that has made
@@ -305,7 +334,7 @@ impl Habits {
     #[cfg(not(loom))]
     pub fn not_for_kernel(&self, call: &Call) {
         if let Some(used) = Use::of(call) {
-            self.file(used).slow.store(0, Relaxed);
+            self.file(used).slow.forget();
         }
     }
 
@@ -315,21 +344,17 @@ impl Habits {
 }
 
 impl File {
-    fn learn(&self, key: u32, ns: u64, waited: Option<bool>) {
-        let word = self.short.load(Relaxed);
-        let mine = (word >> 32) as u32 == key;
-        let left = if mine { word as u32 } else { SHORT_IN_A_ROW };
-        let left = match waited {
-            Some(true) => (left + SHORT_AFTER_WAIT).min(SHORT_MAX),
-            // It may only have been kept from running.
-            _ if ns > SHORT_NS => left,
-            _ => left.saturating_sub(1),
-        };
-        let learned = u64::from(key) << 32 | u64::from(left);
-        if learned != word {
-            // One attempt: another's lesson will do as well.
-            let _ = self.short.compare_exchange(word, learned, Relaxed, Relaxed);
-        }
+    fn learn(&self, used: Use, ns: u64, waited: Option<bool>) {
+        let mine = self.short.of(used).is_some();
+        self.short.learn(used, |left| {
+            let left = left.unwrap_or(SHORT_IN_A_ROW);
+            match waited {
+                Some(true) => (left + SHORT_AFTER_WAIT).min(SHORT_MAX),
+                // It may only have been kept from running.
+                _ if ns > SHORT_NS => left,
+                _ => left.saturating_sub(1),
+            }
+        });
         let suspects = match waited {
             None if ns > SHORT_NS => SUSPECTS,
             _ => self.suspects.load(Relaxed).saturating_sub(1),
@@ -339,31 +364,23 @@ impl File {
         }
         let before = if mine { self.ns.load(Relaxed) } else { 0 };
         let ns = ns.min(SHORT_NS) as u32;
-        // Of what is as expected, nothing is written: two threads that carry out requests of one
-        // file would take the line from each other for each.
+        // Of what is as expected, nothing is written, as in `Known::learn`.
         if ns.abs_diff(before) > before / 4 {
             self.ns.store(before - before / 8 + ns / 8, Relaxed);
         }
     }
 
-    fn learn_slow(&self, key: u32, waited: Option<bool>) {
-        let word = self.slow.load(Relaxed);
-        let before = if (word >> 32) as u32 == key {
-            word as u32
-        } else {
-            0
-        };
-        let count = match waited {
-            Some(true) if before + 1 < SLOW => before + 1,
-            Some(true) => SLOW_MAX,
-            Some(false) if before > SLOW => before - 1,
-            Some(false) => 0,
-            None => before,
-        };
-        let learned = u64::from(key) << 32 | u64::from(count);
-        if learned != word {
-            self.slow.store(learned, Relaxed);
-        }
+    fn learn_slow(&self, used: Use, waited: Option<bool>) {
+        self.slow.learn(used, |before| {
+            let before = before.unwrap_or(0);
+            match waited {
+                Some(true) if before + 1 < SLOW => before + 1,
+                Some(true) => SLOW_MAX,
+                Some(false) if before > SLOW => before - 1,
+                Some(false) => 0,
+                None => before,
+            }
+        });
     }
 
     #[cfg(not(loom))]
@@ -375,21 +392,14 @@ impl File {
     #[cfg(not(loom))]
     fn is_slow_and(&self, used: Use, direct: u64) -> bool {
         let checked = self.checked.load(Relaxed);
-        let slow = self.slow.load(Relaxed);
-        (slow >> 32) as u32 == used.key()
-            && slow as u32 > SLOW
+        self.slow.of(used).is_some_and(|count| count > SLOW)
             && (checked >> 32) as u32 == used.key()
             && checked & DIRECT == direct
     }
 
     /// Of how many more short ones it wants to know.
     fn left(&self, used: Use) -> u32 {
-        let word = self.short.load(Relaxed);
-        if (word >> 32) as u32 == used.key() {
-            word as u32
-        } else {
-            SHORT_IN_A_ROW
-        }
+        self.short.of(used).unwrap_or(SHORT_IN_A_ROW)
     }
 
     fn is_known(&self, used: Use) -> bool {
@@ -429,24 +439,15 @@ impl File {
     }
 
     fn is_brief(&self, used: Use) -> bool {
-        self.brief.load(Relaxed) == File::brief(used.key(), BRIEF) && self.is_even(used)
+        self.brief.of(used) == Some(BRIEF) && self.is_even(used)
     }
 
-    fn learn_brief(&self, key: u32, ns: u64) {
-        let word = self.brief.load(Relaxed);
-        let count = match (word >> 32) as u32 == key {
-            true if ns > BRIEF_NS => (word as u32).saturating_sub(BRIEF_AFTER_LONG),
-            true => (word as u32 + 1).min(BRIEF),
-            false => 0,
-        };
-        let learned = File::brief(key, count);
-        if learned != word {
-            self.brief.store(learned, Relaxed);
-        }
-    }
-
-    fn brief(key: u32, count: u32) -> u64 {
-        u64::from(key) << 32 | u64::from(count)
+    fn learn_brief(&self, used: Use, ns: u64) {
+        self.brief.learn(used, |before| match before {
+            Some(count) if ns > BRIEF_NS => count.saturating_sub(BRIEF_AFTER_LONG),
+            Some(count) => (count + 1).min(BRIEF),
+            None => 0,
+        });
     }
 
     /// Whether it was a file a moment ago.
@@ -468,7 +469,7 @@ impl File {
             libc::S_IFREG => REGULAR,
             libc::S_IFBLK => 0,
             _ => {
-                self.short.store(0, Relaxed);
+                self.short.forget();
                 return None;
             }
         };

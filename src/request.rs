@@ -62,6 +62,31 @@ struct Head {
     bound: Bound,
 }
 
+impl Head {
+    #[inline]
+    fn new(class: Class, data: u64, call: Call, attrs: &Attrs) -> Head {
+        Head {
+            link: UnsafeCell::new(Link {
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+            }),
+            place: UnsafeCell::new(Place::default()),
+            worker: UnsafeCell::new(NO_WORKER),
+            short: UnsafeCell::new(false),
+            data,
+            call,
+            refused: attrs.refused,
+            event_words: attrs.event_words as u32,
+            kept_words: attrs.kept_words as u32,
+            record_bytes: 0,
+            class,
+            manner: Manner::of(&call),
+            legacy: false,
+            bound: attrs.bound,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Link {
     next: *mut Head,
@@ -255,24 +280,13 @@ impl Req {
         side: Side,
     ) -> Req {
         assert!(slot.class == Class::Small);
+        let attrs = Attrs {
+            event_words: LEGACY_WORDS,
+            ..Attrs::NONE
+        };
         let head = Head {
-            link: UnsafeCell::new(Link {
-                next: ptr::null_mut(),
-                prev: ptr::null_mut(),
-            }),
-            place: UnsafeCell::new(Place::default()),
-            worker: UnsafeCell::new(NO_WORKER),
-            short: UnsafeCell::new(false),
-            data,
-            call,
-            refused: 0,
-            event_words: LEGACY_WORDS as u32,
-            kept_words: 0,
-            record_bytes: 0,
-            class: slot.class,
-            manner: Manner::of(&call),
             legacy: true,
-            bound: Bound::NONE,
+            ..Head::new(slot.class, data, call, &attrs)
         };
         let req = Req(slot.at);
         // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the
@@ -402,23 +416,8 @@ impl Record {
     pub fn build(&self, slot: FreeSlot, scratch: &Scratch) -> Req {
         assert!(slot.class == self.class());
         let head = Head {
-            link: UnsafeCell::new(Link {
-                next: ptr::null_mut(),
-                prev: ptr::null_mut(),
-            }),
-            place: UnsafeCell::new(Place::default()),
-            worker: UnsafeCell::new(NO_WORKER),
-            short: UnsafeCell::new(false),
-            data: self.data,
-            call: self.call,
-            refused: self.attrs.refused,
-            event_words: self.attrs.event_words as u32,
-            kept_words: self.attrs.kept_words as u32,
             record_bytes: self.bytes as u32,
-            class: slot.class,
-            manner: Manner::of(&self.call),
-            legacy: false,
-            bound: self.attrs.bound,
+            ..Head::new(slot.class, self.data, self.call, &self.attrs)
         };
         let req = Req(slot.at);
         let words = self.attrs.event_words + self.attrs.kept_words;

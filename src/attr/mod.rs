@@ -235,7 +235,7 @@ impl Bound {
 /// Where in an event the payload of this attribute's return is, in words, as long as it has not
 /// failed. Searched for rather than remembered: most requests have one attribute, and it is the
 /// first.
-pub fn payload_at(event: &[u64], id: u16) -> Option<usize> {
+fn payload_at(event: &[u64], id: u16) -> Option<usize> {
     let mut at = EVENT_WORDS;
     loop {
         let head = *event.get(at)?;
