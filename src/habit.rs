@@ -78,8 +78,8 @@ pub struct Habits {
 struct File {
     /// How many more short ones there must be.
     short: Known,
-    /// The key; the time at which it was a file, `ns >> TRUST_SHIFT`; and bits.
-    checked: AtomicU64,
+    /// When it was a file ([`File::tick`]), and below that bits.
+    checked: Known,
     /// How many requests have waited in a row.
     slow: Known,
     /// How many requests were brief.
@@ -106,12 +106,19 @@ impl Known {
         ((word >> 32) as u32 == used.key()).then_some(word as u32)
     }
 
+    fn word(used: Use, number: u32) -> u64 {
+        u64::from(used.key()) << 32 | u64::from(number)
+    }
+
+    fn set(&self, used: Use, number: u32) {
+        self.0.store(Known::word(used, number), Relaxed);
+    }
+
     /// Nothing is written if it stays as it is: two threads that carry out requests of one file
     /// would take the line from each other for each.
     fn learn(&self, used: Use, next: impl FnOnce(Option<u32>) -> u32) {
         let word = self.0.load(Relaxed);
-        let number = next(Known::part(word, used));
-        let learned = u64::from(used.key()) << 32 | u64::from(number);
+        let learned = Known::word(used, next(Known::part(word, used)));
         if learned != word {
             // One attempt: another's lesson will do as well.
             let _ = self.0.compare_exchange(word, learned, Relaxed, Relaxed);
@@ -124,8 +131,8 @@ impl Known {
 }
 
 /// Bits of [`File::checked`].
-const REGULAR: u64 = 1;
-const DIRECT: u64 = 2;
+const REGULAR: u32 = 1;
+const DIRECT: u32 = 2;
 const BITS: u32 = 2;
 
 /// When the clock was read the last time.
@@ -167,7 +174,7 @@ impl Habits {
             shares: AtomicBool::new(false),
             files: std::array::from_fn(|_| File {
                 short: Known::nothing(),
-                checked: AtomicU64::new(0),
+                checked: Known::nothing(),
                 slow: Known::nothing(),
                 brief: Known::nothing(),
                 suspects: AtomicU32::new(0),
@@ -390,11 +397,10 @@ impl File {
 
     /// Slow, and past the page cache (DIRECT) or not (0).
     #[cfg(not(loom))]
-    fn is_slow_and(&self, used: Use, direct: u64) -> bool {
-        let checked = self.checked.load(Relaxed);
+    fn is_slow_and(&self, used: Use, direct: u32) -> bool {
+        let is = |checked: u32| checked & DIRECT == direct;
         self.slow.of(used).is_some_and(|count| count > SLOW)
-            && (checked >> 32) as u32 == used.key()
-            && checked & DIRECT == direct
+            && self.checked.of(used).is_some_and(is)
     }
 
     /// Of how many more short ones it wants to know.
@@ -417,9 +423,9 @@ impl File {
     }
 
     /// Whether it had this bit when the kernel was asked last.
-    fn was(&self, used: Use, bit: u64) -> bool {
-        let checked = self.checked.load(Relaxed);
-        (checked >> 32) as u32 == used.key() && checked & bit != 0
+    fn was(&self, used: Use, bit: u32) -> bool {
+        let has = |checked: u32| checked & bit != 0;
+        self.checked.of(used).is_some_and(has)
     }
 
     fn alone(&self, used: Use) -> bool {
@@ -452,14 +458,13 @@ impl File {
 
     /// Whether it was a file a moment ago.
     fn was_file(&self, used: Use, now: u64) -> bool {
-        let known = self.checked.load(Relaxed) & !((1 << BITS) - 1);
-        known == File::as_of(used, now)
+        let is_now = |checked: u32| checked >> BITS == File::tick(now);
+        self.checked.of(used).is_some_and(is_now)
     }
 
-    /// What [`File::checked`] has, but for its bits, of a descriptor that is a file now.
-    fn as_of(used: Use, now: u64) -> u64 {
-        let when = (now >> TRUST_SHIFT) as u32 & (u32::MAX >> BITS);
-        u64::from(used.key()) << 32 | u64::from(when) << BITS
+    /// The time, as far as [`File::checked`] has room for it.
+    fn tick(now: u64) -> u32 {
+        (now >> TRUST_SHIFT) as u32 & (u32::MAX >> BITS)
     }
 
     /// Asks the kernel, which device it is on; None if it is no file.
@@ -474,8 +479,8 @@ impl File {
             }
         };
         let direct = if is_direct(used.fd) { DIRECT } else { 0 };
-        let known = File::as_of(used, now) | regular | direct;
-        self.checked.store(known, Relaxed);
+        self.checked
+            .set(used, File::tick(now) << BITS | regular | direct);
         Some(device)
     }
 }
