@@ -8,7 +8,9 @@
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
 //! `Context::take_if`, and gives each back with `Context::complete`; [`crate::pool`] is told with
 //! `offer` that there are some. There are two: workers make the system call, or hand the request to
-//! the kernel's AIO (`hand_over`), whose reaper gives it back.
+//! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
+//! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
+//! itself (`wait_in_seat`).
 
 use crate::abi::{
     IO_FEAT2_RING_SEALED, IOCB_ATTR_IOPRIO, IOCB_ATTR_WORKER, IOCB2_NOP, io_setup2_params, iocb2,
@@ -32,18 +34,24 @@ use crate::request::{
     Call, Chunk, Class as Size, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
 };
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
+#[cfg(not(loom))]
+use crate::seat::{self, Seat, Taken};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
+#[cfg(not(loom))]
+use crate::sys::has_call_filter;
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded,
 };
 use crate::syscalls::Class;
-use crate::wait::{Waiter, Wakes};
+use crate::wait::{Alarm, Waiter, Wakes};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+#[cfg(not(loom))]
+use std::sync::OnceLock;
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
@@ -76,6 +84,18 @@ const FEW_NS: u32 = 64_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
+/// A caller who is back for events so soon after it has got some will be the next time.
+#[cfg(not(loom))]
+const BACK_NS: u64 = 50_000;
+/// And by so much later for each request that it has submitted meanwhile.
+#[cfg(not(loom))]
+const SUBMIT_NS: u64 = 5_000;
+/// For so long it goes on handing over before it looks whether something has been done.
+#[cfg(not(loom))]
+const HAND_OVER_NS: u64 = 100_000;
+/// So many times in a row, and it hands over to the kernel itself.
+#[cfg(not(loom))]
+const BACK_IN_A_ROW: u32 = 16;
 /// How long the end of the process waits for a context's lock.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
@@ -91,6 +111,9 @@ pub struct Context {
     serves_itself: AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
+    /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
+    #[cfg(not(loom))]
+    seat: OnceLock<Option<Taken>>,
     state: Apart<Lock<State>>,
 }
 
@@ -133,6 +156,8 @@ struct State {
     stuck: bool,
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
+    #[cfg(not(loom))]
+    riders: Riders,
     /// When requests that are all known to be short were submitted the last time, or SOON.
     submitted_ns: u64,
     /// By which thread.
@@ -145,6 +170,24 @@ struct State {
     at_once: u32,
     backlog: Backlog,
     slabs: Slabs,
+}
+
+/// What the kernel carries out in the context's seat. As long as there is any, the watcher looks after
+/// the context, and takes what has been done if nobody sleeps there.
+#[cfg(not(loom))]
+#[derive(Default)]
+struct Riders {
+    /// How many there are.
+    count: u32,
+    /// A caller sleeps there, or is handing over.
+    attended: bool,
+    /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
+    /// how many requests were in flight then.
+    back: u32,
+    left_ns: u64,
+    left_in_flight: u32,
+    /// `left_ns` when the watcher looked the last time.
+    left_before: u64,
 }
 
 /// Why a context accepts nothing any more.
@@ -171,6 +214,8 @@ impl State {
             prompt: 0,
             stuck: false,
             handing_over: 0,
+            #[cfg(not(loom))]
+            riders: Riders::default(),
             submitted_ns: 0,
             submitter: 0,
             closed: None,
@@ -183,6 +228,14 @@ impl State {
 
     fn short(&mut self) -> &mut List {
         &mut self.queues[Class::Short as usize]
+    }
+
+    /// Whether the kernel carries some out in the context's seat.
+    fn has_riders(&self) -> bool {
+        #[cfg(loom)]
+        return false;
+        #[cfg(not(loom))]
+        return self.riders.count != 0;
     }
 
     /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
@@ -199,6 +252,34 @@ impl State {
     fn untake(&mut self, req: Req) {
         self.running.leave(&req);
         self.short().push_front(req);
+    }
+
+    /// A caller is about to wait; returns when.
+    #[cfg(not(loom))]
+    fn note_coming(&mut self) -> u64 {
+        let now = monotonic_ns();
+        let submitted = self.in_flight.saturating_sub(self.riders.left_in_flight);
+        let soon = BACK_NS + u64::from(submitted) * SUBMIT_NS;
+        self.riders.back = if now - self.riders.left_ns < soon {
+            (self.riders.back + 1).min(BACK_IN_A_ROW)
+        } else {
+            0
+        };
+        now
+    }
+
+    /// A caller has waited, and is about to leave; `done` are about to be published.
+    #[cfg(not(loom))]
+    fn note_leaving(&mut self, done: usize) {
+        self.riders.left_ns = monotonic_ns();
+        self.riders.left_in_flight = self.in_flight - done as u32;
+    }
+
+    #[cfg(not(loom))]
+    fn untake_all(&mut self, mut requests: kaio::Batch) {
+        while let Some(req) = requests.pop() {
+            self.untake(req);
+        }
     }
 
     /// Takes the first request that is queued and that `wanted` says yes to, whatever its class.
@@ -262,6 +343,11 @@ impl After {
         }
     }
 
+    #[cfg(not(loom))]
+    fn is_nothing(&self) -> bool {
+        self.kicks.is_empty()
+    }
+
     /// A request has been carried out: its side is given back before its event can be seen.
     fn ended(req: &mut Req) -> After {
         let mut after = After::new();
@@ -305,6 +391,8 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            seat: OnceLock::new(),
             state: Apart(Lock::new(State::new(backlog))),
         })
     }
@@ -402,8 +490,15 @@ impl Context {
         class == Class::Short && !state.stuck && state.running.short() >= self.habits.share()
     }
 
-    /// Tells the pool, unless it knows, that there is something for one more worker to do.
+    /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
+    /// is left to a caller that comes soon.
     fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
+        if class == Class::Long || !Context::leave_to_rider(this, state, after) {
+            Context::offer_to_worker(this, state, class, after);
+        }
+    }
+
+    fn offer_to_worker(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
         let lane = class as usize;
         if state.offered[lane]
             || state.queues[lane].is_empty()
@@ -483,21 +578,30 @@ impl Context {
     /// last time, the caller is doing something else, and workers are needed. Returns whether it
     /// stays listed.
     pub fn look_after(this: &ContextRef, look: Look) -> bool {
+        #[cfg(not(loom))]
+        let attended = Context::look_after_riders(this, look);
         let mut after = After::new();
         let mut state = this.state.lock();
         let moved = state.taken != state.taken_before;
         state.taken_before = state.taken;
-        let stays = moved && look == Look::Again && state.closed.is_none();
-        if !stays {
-            state.listed = false;
-            if !state.short().is_empty() {
-                this.set_prompt(&mut state, 0);
-                state.stuck = true;
-                Context::offer(this, &mut state, Class::Short, &mut after);
+        let keeps_moving = moved && look == Look::Again && state.closed.is_none();
+        let stays = keeps_moving || look == Look::Again && state.has_riders();
+        state.listed = stays;
+        if !keeps_moving && !state.short().is_empty() {
+            this.set_prompt(&mut state, 0);
+            #[cfg(not(loom))]
+            if !state.riders.attended {
+                state.riders.nobody_comes();
             }
+            state.stuck = true;
+            Context::offer(this, &mut state, Class::Short, &mut after);
         }
         drop(state);
         this.finish(after);
+        #[cfg(not(loom))]
+        if look == Look::Alone && !attended {
+            Context::drain_riders(this);
+        }
         stays
     }
 
@@ -551,7 +655,9 @@ impl Context {
             req.set_worker(worker.slot());
             return Some(req);
         }
-        if Context::leave_to_worker(this, state, Class::Short, after) {
+        if Context::leave_to_worker(this, state, Class::Short, after)
+            || Context::leave_to_rider(this, state, after)
+        {
             return None;
         }
         // A caller that is asleep does not come.
@@ -860,13 +966,25 @@ impl Context {
         let mut interrupted =
             mask.is_some_and(|mask| sleep_in_poll(None, 0, mask) == Waited::Interrupted);
         let mut sleeper: Option<Sleeper> = None;
+        // It has slept, and may have been woken for events that it leaves behind.
+        let mut slept = false;
+        #[cfg(not(loom))]
+        let mut visit = Visit::new(&deadline, mask);
         loop {
             let enough = match this.ring.reap(out) {
                 Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
-                Reaped::NoRoom => sleeper.is_none() && out.len() != 0,
+                Reaped::NoRoom => !slept && out.len() != 0,
                 _ => false,
             };
             let nothing = out.len() == 0;
+            #[cfg(not(loom))]
+            if nothing
+                && (enough || visit.until == 0)
+                && visit.looks_in()
+                && Context::take_done(this)
+            {
+                continue;
+            }
             if enough && !(nothing && (interrupted || this.pool.short_of_threads())) {
                 return Ok(out.len());
             }
@@ -914,6 +1032,15 @@ impl Context {
                     this.finish(after);
                     continue;
                 }
+                #[cfg(not(loom))]
+                let mut state = match Context::wait_in_seat(this, state, &mut visit, need) {
+                    Ok(waited) => {
+                        interrupted = waited == Waited::Interrupted;
+                        slept = true;
+                        continue;
+                    }
+                    Err(state) => state,
+                };
                 let sleeper = match &mut sleeper {
                     Some(sleeper) => sleeper,
                     None => {
@@ -931,10 +1058,11 @@ impl Context {
                 state.backlog.waiters.enter(&sleeper.waiter, need);
                 drop(state);
                 interrupted = Context::sleep(this, sleeper, &deadline, mask) == Waited::Interrupted;
+                slept = true;
                 continue;
             }
-            if sleeper.is_some() {
-                // We may have been woken for events that we leave behind: they are for the next.
+            if slept {
+                // What we leave behind is for the next.
                 this.ring.wake(&mut state.backlog, &mut after.wakes);
             }
             drop(state);
@@ -969,10 +1097,13 @@ impl Context {
             Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
             None => waiter.park(until),
         };
-        if !this.state.lock().backlog.waiters.leave(waiter) {
-            while !waiter.woken() {
-                waiter.park(NEVER);
-            }
+        let mut state = this.state.lock();
+        let was_listed = state.backlog.waiters.leave(waiter);
+        #[cfg(not(loom))]
+        state.note_leaving(0);
+        drop(state);
+        if !was_listed {
+            waiter.wait_for_waker();
         }
         waited
     }
@@ -1053,6 +1184,8 @@ impl Context {
     /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
+        #[cfg(not(loom))]
+        Context::drain_riders(this);
         this.wait_for_end(|state| state.in_flight == 0);
     }
 
@@ -1080,7 +1213,7 @@ impl Context {
             }
             drop(state);
             while Context::carry_out_here(this, |_| true) {}
-            this.wait_for_files();
+            Context::wait_for_files(this);
             // What was held for these may have been released.
             state = this.state.lock();
             if state.queues.iter().all(List::is_empty) {
@@ -1094,12 +1227,13 @@ impl Context {
     #[cfg(not(loom))]
     pub fn flush(this: &ContextRef) {
         while Context::carry_out_here(this, exec::is_on_file) {}
-        this.wait_for_files();
+        Context::wait_for_files(this);
     }
 
     #[cfg(not(loom))]
-    fn wait_for_files(&self) {
-        self.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
+    fn wait_for_files(this: &ContextRef) {
+        Context::drain_riders(this);
+        this.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
     }
 }
 
@@ -1156,7 +1290,10 @@ impl Sleeper {
             None
         };
         Ok(Sleeper {
-            waiter: Waiter::new(eventfd.as_ref().map(|fd| fd.as_fd().as_raw_fd())),
+            waiter: Waiter::new(match &eventfd {
+                None => Alarm::Futex,
+                Some(fd) => Alarm::Eventfd(fd.as_fd().as_raw_fd()),
+            }),
             eventfd,
         })
     }
@@ -1194,6 +1331,10 @@ impl Context {
     fn leave_to_worker(_: &ContextRef, _: &mut State, _: Class, _: &mut After) -> bool {
         false
     }
+
+    fn leave_to_rider(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
+        false
+    }
 }
 
 /// Requests that the kernel carries out (see [`crate::kaio`]).
@@ -1202,9 +1343,13 @@ impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
         // One alone is done sooner by the worker that has it.
-        (state.running.transfers() > 1 || !state.short().is_empty())
-            && kaio::takes(req)
-            && self.habits.is_for_kernel(req.call())
+        if !self.habits.is_slow(req.call()) || !kaio::takes(req) {
+            return false;
+        }
+        let is_sample = self.habits.wants_sample();
+        self.habits.count_slow(1);
+        !is_sample
+            && (state.running.transfers() > 1 || !state.short().is_empty())
             && global().is_some_and(|global| global.kaio.room() != 0)
     }
 
@@ -1239,21 +1384,28 @@ impl Context {
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
         this.finish(after);
-        let refused = match global() {
-            Some(global) if this.habits.is_slow_now(&call) => {
-                worker.hand_over(this, &global.kaio, &mut batch)
-            }
-            _ => true,
-        };
+        let is_slow = this.habits.is_slow_now(&call);
+        this.hand_over_as(&call, &mut batch, is_slow, |batch| {
+            global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
+        });
         let mut state = this.state.lock();
         state.handing_over -= 1;
-        if refused {
-            this.habits.not_for_kernel(&call);
-        }
-        while let Some(req) = batch.pop() {
-            state.untake(req);
-        }
+        state.untake_all(batch);
         (state, After::new())
+    }
+
+    /// Hands requests like this one over, if they still are what they were. Those that were not taken
+    /// stay in the batch.
+    fn hand_over_as(
+        &self,
+        call: &Call,
+        batch: &mut kaio::Batch,
+        is_still_slow: bool,
+        hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
+    ) {
+        if !is_still_slow || hand_over(batch) {
+            self.habits.not_for_kernel(call);
+        }
     }
 
     /// Publishes the events of requests that the kernel has carried out.
@@ -1273,6 +1425,283 @@ impl Context {
         drop(state);
         this.finish(after);
         tells.iter().for_each(libaio::request::tell);
+    }
+}
+
+/// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
+/// context's seat.
+#[cfg(not(loom))]
+struct Visit {
+    /// When it is over: see [`Deadline::ns`].
+    until: u64,
+    /// It may sleep there.
+    may_sleep: bool,
+    /// It has looked whether something has been done there.
+    has_looked: bool,
+    /// When it was counted whether it came soon after the last; 0: not yet.
+    came_ns: u64,
+}
+
+#[cfg(not(loom))]
+impl Visit {
+    fn new(deadline: &Deadline, mask: Option<&SigSet>) -> Visit {
+        Visit {
+            until: deadline.ns(),
+            // The signal mask cannot be changed and a sleep begun there in one call.
+            may_sleep: mask.is_none(),
+            has_looked: false,
+            came_ns: 0,
+        }
+    }
+
+    /// Whether it is to look, since it does not sleep: once.
+    fn looks_in(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_looked, true)
+    }
+}
+
+#[cfg(not(loom))]
+impl Riders {
+    fn nobody_comes(&mut self) {
+        self.back = 0;
+    }
+
+    /// Whether callers come back soon.
+    fn have_a_driver(&self) -> bool {
+        self.back == BACK_IN_A_ROW
+    }
+}
+
+/// Callers who hand over to the kernel and wait for it themselves (see [`crate::seat`]).
+#[cfg(not(loom))]
+impl Context {
+    fn seat(&self) -> Option<&'static Seat> {
+        Some(self.seat.get()?.as_ref()?.seat())
+    }
+
+    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
+    /// to it that nothing stays.
+    fn leave_to_rider(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+        state.riders.have_a_driver()
+            && !state.stuck
+            && state.in_flight > 1
+            && state.backlog.waiters.is_empty()
+            && state.short().first_is(|call| this.habits.is_slow(call))
+            && !this.habits.wants_sample()
+            && Context::list(this, state, after)
+    }
+
+    /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
+    /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
+    fn wait_in_seat<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        visit: &mut Visit,
+        need: u64,
+    ) -> core::result::Result<Waited, Guard<'a, State>> {
+        let until = visit.until;
+        if !visit.may_sleep {
+            return Err(state);
+        }
+        // Others who wait would have to be woken by whoever sleeps there.
+        if !state.backlog.waiters.is_empty() || state.riders.attended {
+            state.riders.nobody_comes();
+            return Err(state);
+        }
+        if visit.came_ns == 0 {
+            visit.came_ns = state.note_coming();
+        }
+        let mut after = After::new();
+        // To hand over may take its time: not if there is a limit to that.
+        if until == NEVER && state.riders.have_a_driver() && state.closed.is_none() {
+            if this.seat.get().is_none() {
+                drop(state);
+                this.seat
+                    .get_or_init(|| global().and_then(|global| global.seats.take()));
+                return Ok(Waited::Woken);
+            }
+            if let Some(seat) = this.seat()
+                && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after)
+            {
+                Context::hand_over_in_seat(this, state, after, seat, batch, visit);
+                return Ok(Waited::Woken);
+            }
+        }
+        // What was left to us and is not for us.
+        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
+        match this.seat().filter(|_| state.has_riders()) {
+            Some(seat) => Ok(Context::sleep_in_seat(
+                this, state, after, seat, until, need,
+            )),
+            None if after.is_nothing() => Err(state),
+            None => {
+                drop(state);
+                this.finish(after);
+                Ok(Waited::Woken)
+            }
+        }
+    }
+
+    /// Takes requests for the kernel to carry out in the seat.
+    fn take_riders(
+        this: &ContextRef,
+        state: &mut State,
+        seat: &'static Seat,
+        after: &mut After,
+    ) -> Option<kaio::Batch> {
+        // Whoever waits for an eventfd need not be who sleeps here.
+        let takes = |req: &Req| kaio::takes(req) && has_no_eventfd(req);
+        let is_slow = |call: &Call| this.habits.is_slow(call);
+        // One alone is done sooner by a worker, or by the caller itself.
+        if state.in_flight < 2
+            || !state.short().first_is(is_slow)
+            || seat.room() < kaio::BATCH
+            || this.habits.wants_sample()
+            || this.pool.short_of_threads()
+            || has_call_filter()
+            || !Context::list(this, state, after)
+        {
+            return None;
+        }
+        let first = |req: &Req| takes(req) && is_slow(req.call());
+        let mut batch = kaio::Batch::new();
+        let first = this.take_if(state, Class::Short, first)?;
+        let call = *first.call();
+        batch.push(first);
+        this.take_more(state, &call, &mut batch, u32::MAX, takes);
+        this.habits.count_slow(batch.len() as u32);
+        Some(batch)
+    }
+
+    fn hand_over_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        mut batch: kaio::Batch,
+        visit: &Visit,
+    ) {
+        let call = *batch[0].call();
+        // Before they are there: so the watcher stays.
+        state.riders.count += batch.len() as u32;
+        state.riders.attended = true;
+        drop(state);
+        this.finish(after);
+        let shield = if habit::writes(&call) {
+            Shield::new()
+        } else {
+            None
+        };
+        let is_slow =
+            this.habits.is_file(&call, false, &mut Now::read()) && this.habits.is_slow(&call);
+        this.hand_over_as(&call, &mut batch, is_slow, |batch| {
+            seat.hand_over(this, batch)
+        });
+        if let Some(shield) = shield {
+            shield.take_back();
+        }
+        let mut state = this.state.lock();
+        state.riders.attended = false;
+        state.riders.count -= batch.len() as u32;
+        state.untake_all(batch);
+        let is_watched = state.listed;
+        state.note_leaving(0);
+        let late = state.riders.left_ns > visit.came_ns + HAND_OVER_NS;
+        drop(state);
+        if !is_watched {
+            Context::watch_riders(this);
+        }
+        if late {
+            Context::take_done(this);
+        }
+    }
+
+    fn sleep_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        until: u64,
+        need: u64,
+    ) -> Waited {
+        let waiter = Waiter::new(Alarm::Seat(seat));
+        state.backlog.waiters.enter(&waiter, need);
+        state.riders.attended = true;
+        drop(state);
+        this.finish(after);
+        let left = until.saturating_sub(monotonic_ns());
+        let (waited, done) = seat.reap(left.min(seat::SLEEP_NS));
+        let mut state = this.state.lock();
+        state.riders.attended = false;
+        let was_listed = state.backlog.waiters.leave(&waiter);
+        state.note_leaving(done.len());
+        let is_watched = state.listed;
+        drop(state);
+        if !was_listed {
+            waiter.wait_for_waker();
+        }
+        Context::complete_riders(this, done);
+        if !is_watched {
+            Context::watch_riders(this);
+        }
+        waited
+    }
+
+    /// Publishes what the kernel has done in the seat; false: there was nothing.
+    fn complete_riders(this: &ContextRef, done: kaio::Done) -> bool {
+        if done.is_empty() {
+            return false;
+        }
+        this.state.lock().riders.count -= done.len() as u32;
+        let requests = done.into_iter().map(kaio::InFlight::into_req).collect();
+        Context::complete_all(this, requests);
+        true
+    }
+
+    /// Takes and publishes what the kernel has done in the seat, without waiting for it.
+    fn take_done(this: &ContextRef) -> bool {
+        match this.seat().filter(|seat| seat.has_done()) {
+            Some(seat) => Context::complete_riders(this, seat.reap(0).1),
+            None => false,
+        }
+    }
+
+    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all.
+    fn drain_riders(this: &ContextRef) {
+        while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
+            let (_, done) = seat.reap(seat::SLEEP_NS);
+            Context::complete_riders(this, done);
+        }
+    }
+
+    /// Sees to it that the watcher looks after what the kernel carries out in the seat, or that there
+    /// is nothing.
+    fn watch_riders(this: &ContextRef) {
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        let is_watched = !state.has_riders()
+            || state.riders.attended
+            || Context::list(this, &mut state, &mut after);
+        drop(state);
+        this.finish(after);
+        if !is_watched {
+            Context::drain_riders(this);
+        }
+    }
+
+    /// What the watcher does for what the kernel carries out in the seat, unless somebody sleeps
+    /// there, who then sees that nobody watches any more: that is returned.
+    fn look_after_riders(this: &ContextRef, look: Look) -> bool {
+        let mut state = this.state.lock();
+        let riders = &mut state.riders;
+        let attended = riders.attended;
+        let comes = riders.left_before != riders.left_ns;
+        riders.left_before = riders.left_ns;
+        drop(state);
+        if !attended && !comes && look == Look::Again && Context::take_done(this) {
+            this.state.lock().riders.nobody_comes();
+        }
+        attended
     }
 }
 
@@ -1347,6 +1776,8 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            seat: OnceLock::new(),
             state: Apart(Lock::new(State::new(Backlog::new(0)))),
         })
     }

@@ -67,7 +67,7 @@ const TRUST_SHIFT: u32 = 20;
 
 pub struct Habits {
     waits: AtomicU32,
-    /// Requests that were for the kernel, to pick those by that a worker carries out all the same.
+    /// Slow requests, to pick those by that a worker carries out all the same.
     count: AtomicU32,
     /// Another context uses the same device, for one request at a time.
     shares: AtomicBool,
@@ -329,12 +329,20 @@ impl Habits {
         })
     }
 
-    /// Whether the kernel had better carry such a request out by itself.
+    /// Whether the next slow request is one that a worker carries out all the same.
     #[cfg(not(loom))]
-    pub fn is_for_kernel(&self, call: &Call) -> bool {
-        let count = self.count.load(Relaxed).wrapping_add(1);
+    pub fn wants_sample(&self) -> bool {
+        self.count.load(Relaxed) % SLOW_SAMPLE == 0
+    }
+
+    /// So many slow requests have been seen to.
+    #[cfg(not(loom))]
+    pub fn count_slow(&self, requests: u32) {
+        let count = self.count.load(Relaxed);
+        let most = SLOW_SAMPLE - count % SLOW_SAMPLE;
+        // Not past the next sample, unless that is it.
+        let count = count.wrapping_add(requests.min(most));
         self.count.store(count, Relaxed);
-        count % SLOW_SAMPLE != 0 && self.is_slow(call)
     }
 
     /// The kernel does not take requests like this one.

@@ -11,8 +11,6 @@
 //! ([`crate::habit::Habits::is_slow`]), and for plain reads and writes. Nothing depends on it: what
 //! the kernel does not take, a worker carries out. There is one context for the process, of
 //! [`EVENTS`] events, made when it is first wanted and given back when it is not used for a while.
-//!
-//! Behind a system call filter it is not used: one that does not know the call may end the process.
 
 use crate::carrier;
 use crate::context::Context;
@@ -21,11 +19,14 @@ use crate::libaio;
 use crate::process::global;
 use crate::registry::ContextRef;
 use crate::request::{Call, Req};
-use crate::sync::{AtomicU32, Lock, Relaxed};
-use crate::sys::{Result, has_call_filter, let_waker_go_on, monotonic_ns, spawn_detached};
+use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
+use crate::sys::{
+    Result, Waited, has_call_filter, let_waker_go_on, monotonic_ns, spawn_detached, timespec,
+};
 use arrayvec::ArrayVec;
 use libc::c_long;
 use nix::errno::Errno;
+use std::os::fd::RawFd;
 use std::ptr;
 
 /// Requests in flight here. More are carried out by workers.
@@ -33,24 +34,23 @@ const EVENTS: usize = 256;
 /// Most that are handed over by one call: the device has nothing to do before it ends. (4 KiB writes
 /// into a sparse file on virtio: 68,000 a second by 16, 73,000 by 8 or 4, 68,000 by 1.)
 pub const BATCH: usize = 4;
+/// So many are given to the device one by one, where of more it first sees the last. Better, if the
+/// kernel waits for each in io_submit(2): a write that makes its file longer. (17,200 a second into a
+/// growing file on virtio by 4, 19,000 so; into a sparse one, where it does not wait, 90,000 and
+/// 70,000.)
+const UNPLUGGED: usize = 2;
+const WAITED_NS: u64 = 20_000;
 /// Most that are taken by one call.
 pub const REAPED: usize = 64;
 /// The thread that takes what has been done ends when nothing has been for so long.
-const IDLE_NS: i64 = 3_000_000_000;
+const IDLE_NS: u64 = 3_000_000_000;
 
 /// Requests on their way to the kernel.
 pub type Batch = ArrayVec<Req, BATCH>;
 
 pub struct Kaio {
-    table: Lock<Table>,
-    /// How many places are free, for those who do not have the lock.
-    room: AtomicU32,
-}
-
-struct Table {
-    kernel: Kernel,
-    places: Vec<Option<InFlight>>,
-    free: Vec<u16>,
+    kernel: Lock<Kernel>,
+    here: InKernel,
 }
 
 #[derive(Clone, Copy)]
@@ -61,15 +61,38 @@ enum Kernel {
     Making,
     /// There is one, and a thread that takes events from it.
     Context(u64),
+    /// There can be none.
+    Never,
+}
+
+/// The requests that a context of the kernel's has, each in a place by whose number it is known
+/// there.
+pub struct InKernel {
+    places: Lock<Places>,
+    /// How many places are free, for those who do not have the lock.
+    room: AtomicU32,
+    /// The kernel was seen to wait for what it was given. A hint.
+    waits: AtomicBool,
+}
+
+struct Places {
+    places: Vec<Option<InFlight>>,
+    free: Vec<u16>,
 }
 
 /// What the kernel carries out.
-struct InFlight {
+pub struct InFlight {
     context: ContextRef,
     req: Req,
     /// CLOCK_MONOTONIC, for the statistics; 0 without.
     began: u64,
 }
+
+/// Requests that have got a place, as io_submit(2) takes them.
+type Handed = ArrayVec<KernelIocb, BATCH>;
+
+/// What has been done.
+pub type Done = ArrayVec<InFlight, REAPED>;
 
 /// What io_submit(2) takes.
 #[repr(C)]
@@ -101,6 +124,9 @@ struct KernelEvent {
     res: i64,
     res2: i64,
 }
+
+/// What stands in an event for the number of a place if it has none.
+const NO_PLACE: u64 = u64::MAX;
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
@@ -141,101 +167,191 @@ pub fn takes(req: &Req) -> bool {
         && KernelIocb::of(req.call()).is_some()
 }
 
-impl Kaio {
-    pub fn new() -> Result<Kaio> {
+impl InFlight {
+    /// The request, with its result.
+    pub fn into_req(self) -> Req {
+        libaio::request::count(&self.req, self.began);
+        self.req
+    }
+}
+
+impl InKernel {
+    pub fn new(most: usize) -> Result<InKernel> {
         let (mut places, mut free) = (Vec::new(), Vec::new());
-        places
-            .try_reserve_exact(EVENTS)
-            .map_err(|_| Errno::ENOMEM)?;
-        free.try_reserve_exact(EVENTS).map_err(|_| Errno::ENOMEM)?;
-        places.resize_with(EVENTS, || None);
-        free.extend((0..EVENTS as u16).rev());
-        Ok(Kaio {
-            table: Lock::new(Table {
-                kernel: Kernel::None,
-                places,
-                free,
-            }),
-            room: AtomicU32::new(EVENTS as u32),
+        places.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        places.resize_with(most, || None);
+        free.extend((0..most as u16).rev());
+        Ok(InKernel {
+            places: Lock::new(Places { places, free }),
+            room: AtomicU32::new(most as u32),
+            waits: AtomicBool::new(false),
         })
     }
 
-    /// How many requests it would take now.
+    /// How many more requests it would take now.
     pub fn room(&self) -> usize {
         // Relaxed: a hint.
         self.room.load(Relaxed) as usize
     }
 
-    /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
-    /// whether it has refused one.
-    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
-        let mut table = self.table.lock();
-        if let Kernel::None = table.kernel {
-            table.kernel = Kernel::Making;
-            self.room.store(0, Relaxed);
-            drop(table);
-            let made = self.make();
-            table = self.table.lock();
-            match made {
-                Some(kernel) => table.kernel = Kernel::Context(kernel),
-                // Nobody asks again: there will be no room.
-                None => table.free.clear(),
-            }
-        }
-        let Kernel::Context(kernel) = table.kernel else {
-            return false;
-        };
-        let mut iocbs = [KernelIocb::default(); BATCH];
-        let mut pointers = [ptr::null_mut(); BATCH];
-        let Table { places, free, .. } = &mut *table;
+    fn set_room(&self, places: &Places) {
+        self.room.store(places.free.len() as u32, Relaxed);
+    }
+
+    fn is_unused(&self) -> bool {
+        let places = self.places.lock();
+        places.free.len() == places.places.len()
+    }
+
+    /// Gives requests places, as far as there are any. The others stay in the batch.
+    fn put(&self, context: &ContextRef, batch: &mut Batch) -> Handed {
+        let mut places = self.places.lock();
+        let Places { places: all, free } = &mut *places;
         let count = batch.len().min(free.len());
         let taken = free.drain(free.len() - count..);
-        for (i, (req, place)) in batch.drain(..count).zip(taken).enumerate() {
-            iocbs[i] = KernelIocb {
+        let mut handed = Handed::new();
+        for (req, place) in batch.drain(..count).zip(taken) {
+            handed.push(KernelIocb {
                 data: u64::from(place),
                 ..KernelIocb::of(req.call()).unwrap_or_default()
-            };
-            pointers[i] = &raw mut iocbs[i];
+            });
             let counted = req.side().is_some_and(|side| side.is_counted());
-            places[usize::from(place)] = Some(InFlight {
+            all[usize::from(place)] = Some(InFlight {
                 context: context.clone(),
                 req,
                 began: if counted { monotonic_ns() } else { 0 },
             });
         }
-        self.set_room(&table);
-        drop(table);
+        self.set_room(&places);
+        handed
+    }
+
+    /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
+    /// whether it has refused one.
+    pub fn hand_over(&self, kernel: u64, context: &ContextRef, batch: &mut Batch) -> bool {
+        let handed = self.put(context, batch);
+        self.submit(kernel, handed, batch)
+    }
+
+    /// Hands over what has got places. Those that it does not take come back to the batch; says
+    /// whether it has refused one.
+    fn submit(&self, kernel: u64, mut handed: Handed, batch: &mut Batch) -> bool {
         carrier::settle();
-        let args = [kernel, count as u64, pointers.as_ptr() as u64, 0, 0, 0];
-        let taken = kernel_call(libc::SYS_io_submit, args).max(0) as usize;
+        let most = if self.waits.load(Relaxed) {
+            UNPLUGGED
+        } else {
+            BATCH
+        };
+        let count = handed.len();
+        let began = monotonic_ns();
+        let mut taken = 0;
+        while taken < count {
+            let some = &mut handed[taken..count.min(taken + most)];
+            match submit(kernel, some) {
+                0 => break,
+                more => taken += more,
+            }
+        }
+        let waits = (monotonic_ns() - began) / count as u64 > WAITED_NS;
+        if self.waits.load(Relaxed) != waits {
+            self.waits.store(waits, Relaxed);
+        }
         if taken == count {
             return false;
         }
-        let mut table = self.table.lock();
-        for iocb in &iocbs[taken..count] {
-            if let Some(back) = table.take(iocb.data) {
+        let mut places = self.places.lock();
+        for iocb in &handed[taken..] {
+            if let Some(back) = places.take(iocb.data) {
                 batch.push(back.req);
             }
         }
-        self.set_room(&table);
+        self.set_room(&places);
         true
     }
 
-    fn set_room(&self, table: &Table) {
-        self.room.store(table.free.len() as u32, Relaxed);
+    /// Takes what has been done: waits for the first for so long at most. Says, too, how the wait
+    /// ended.
+    pub fn reap(&self, kernel: u64, ns: u64) -> (Waited, Done) {
+        let mut events = [KernelEvent::default(); REAPED];
+        let limit = timespec(ns);
+        let min = u64::from(ns != 0);
+        let (at, limit) = (events.as_mut_ptr() as u64, &raw const limit as u64);
+        let args = [kernel, min, REAPED as u64, at, limit, 0];
+        let count = kernel_call(libc::SYS_io_getevents, args);
+        let waited = match count {
+            0 => Waited::TimedOut,
+            count if count == -i64::from(libc::EINTR) => Waited::Interrupted,
+            _ => Waited::Woken,
+        };
+        let mut done = Done::new();
+        if count > 0 {
+            let mut places = self.places.lock();
+            for event in &events[..count as usize] {
+                if let Some(mut one) = places.take(event.data) {
+                    one.req.set_res(event.res);
+                    done.push(one);
+                }
+            }
+            self.set_room(&places);
+        }
+        (waited, done)
+    }
+}
+
+impl Places {
+    fn take(&mut self, place: u64) -> Option<InFlight> {
+        let taken = self.places.get_mut(usize::try_from(place).ok()?)?.take()?;
+        self.free.push(place as u16);
+        Some(taken)
+    }
+}
+
+impl Kaio {
+    pub fn new() -> Result<Kaio> {
+        Ok(Kaio {
+            kernel: Lock::new(Kernel::None),
+            here: InKernel::new(EVENTS)?,
+        })
+    }
+
+    /// How many requests it would take now.
+    pub fn room(&self) -> usize {
+        self.here.room()
+    }
+
+    /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
+    /// whether it has refused one.
+    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
+        let mut state = self.kernel.lock();
+        if let Kernel::None = *state {
+            *state = Kernel::Making;
+            // Nobody else asks meanwhile; nor ever, if it fails.
+            self.here.room.store(0, Relaxed);
+            drop(state);
+            let made = self.make();
+            state = self.kernel.lock();
+            *state = made.map_or(Kernel::Never, Kernel::Context);
+            if made.is_some() {
+                self.here.room.store(EVENTS as u32, Relaxed);
+            }
+        }
+        let Kernel::Context(kernel) = *state else {
+            return false;
+        };
+        // Under the lock, so that the reaper does not find it unused.
+        let handed = self.here.put(context, batch);
+        drop(state);
+        self.here.submit(kernel, handed, batch)
     }
 
     /// Makes the kernel's context, and starts the thread that looks after it.
     fn make(&'static self) -> Option<u64> {
-        let mut kernel = 0u64;
-        let args = [EVENTS as u64, &raw mut kernel as u64, 0, 0, 0, 0];
-        if has_call_filter() || kernel_call(libc::SYS_io_setup, args) != 0 {
-            return None;
-        }
+        let kernel = new_context(EVENTS)?;
         let arg = ptr::without_provenance_mut(kernel as usize);
         // SAFETY: the argument is a number, not a pointer.
         if unsafe { spawn_detached(reaper_main, arg) }.is_err() {
-            kernel_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
+            destroy_context(kernel);
             return None;
         }
         Some(kernel)
@@ -243,65 +359,34 @@ impl Kaio {
 
     /// The life of the thread that takes what has been done.
     fn reap(&'static self, kernel: u64) {
-        let mut events = [KernelEvent::default(); REAPED];
-        let limit = libc::timespec {
-            tv_sec: IDLE_NS / 1_000_000_000,
-            tv_nsec: 0,
-        };
         loop {
-            let at = events.as_mut_ptr() as u64;
-            let limit = &raw const limit as u64;
-            let args = [kernel, 1, REAPED as u64, at, limit, 0];
-            let count = kernel_call(libc::SYS_io_getevents, args).max(0) as usize;
-            self.complete(&events[..count]);
-            if count != 0 {
+            let (waited, done) = self.here.reap(kernel, IDLE_NS);
+            complete(done);
+            if waited != Waited::TimedOut {
                 continue;
             }
-            let mut table = self.table.lock();
-            if table.is_unused() {
-                table.kernel = Kernel::None;
-                drop(table);
-                kernel_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
-                return;
+            let mut state = self.kernel.lock();
+            if self.here.is_unused() {
+                *state = Kernel::None;
+                drop(state);
+                return destroy_context(kernel);
             }
-        }
-    }
-
-    fn complete(&self, events: &[KernelEvent]) {
-        let mut done = ArrayVec::<InFlight, REAPED>::new();
-        let mut table = self.table.lock();
-        for event in events {
-            if let Some(mut one) = table.take(event.data) {
-                one.req.set_res(event.res);
-                done.push(one);
-            }
-        }
-        self.set_room(&table);
-        drop(table);
-        let mut done = done.into_iter().peekable();
-        while let Some(first) = done.next() {
-            let mut requests = ArrayVec::<Req, REAPED>::new();
-            let context = first.context.clone();
-            let mut next = Some(first);
-            while let Some(one) = next {
-                libaio::request::count(&one.req, one.began);
-                requests.push(one.req);
-                next = done.next_if(|other| other.context.is(&context));
-            }
-            Context::complete_all(&context, requests);
         }
     }
 }
 
-impl Table {
-    fn is_unused(&self) -> bool {
-        self.free.len() == EVENTS
-    }
-
-    fn take(&mut self, place: u64) -> Option<InFlight> {
-        let taken = self.places.get_mut(place as usize)?.take()?;
-        self.free.push(place as u16);
-        Some(taken)
+/// Publishes what has been done, of whatever contexts.
+fn complete(done: Done) {
+    let mut done = done.into_iter().peekable();
+    while let Some(first) = done.next() {
+        let context = first.context.clone();
+        let mut requests = ArrayVec::<Req, REAPED>::new();
+        let mut next = Some(first);
+        while let Some(one) = next {
+            requests.push(one.into_req());
+            next = done.next_if(|other| other.context.is(&context));
+        }
+        Context::complete_all(&context, requests);
     }
 }
 
@@ -313,6 +398,66 @@ extern "C" fn reaper_main(kernel: *mut libc::c_void) -> *mut libc::c_void {
         global.kaio.reap(kernel.addr() as u64);
     }
     ptr::null_mut()
+}
+
+/// A context of the kernel's, if one can be had. None behind a system call filter: one that does not
+/// know the call may end the process.
+pub fn new_context(events: usize) -> Option<u64> {
+    let mut kernel = 0u64;
+    let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];
+    (!has_call_filter() && kernel_call(libc::SYS_io_setup, args) == 0).then_some(kernel)
+}
+
+/// Whether a context of the kernel's has events, by what it shows of itself: its number is the address
+/// of its ring. Where that is not as expected it is taken to have some.
+pub fn has_events(kernel: u64) -> bool {
+    #[repr(C)]
+    struct Ring {
+        id_and_size: u64,
+        head: AtomicU32,
+        tail: AtomicU32,
+        magic: AtomicU32,
+        _compatible_features: u32,
+        incompatible_features: AtomicU32,
+    }
+    const MAGIC: u32 = 0xa10a_10a1;
+    // SAFETY: the kernel has mapped the ring there, until the context is destroyed; it is read
+    // atomically, as the kernel may write to it.
+    let ring: &Ring = unsafe { &*ptr::with_exposed_provenance(kernel as usize) };
+    // Relaxed: the events are then asked for of the kernel.
+    ring.magic.load(Relaxed) != MAGIC
+        || ring.incompatible_features.load(Relaxed) != 0
+        || ring.head.load(Relaxed) != ring.tail.load(Relaxed)
+}
+
+fn destroy_context(kernel: u64) {
+    kernel_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
+}
+
+/// How many of these the kernel takes.
+fn submit(kernel: u64, iocbs: &mut [KernelIocb]) -> usize {
+    let pointers: ArrayVec<*mut KernelIocb, BATCH> = iocbs.iter_mut().map(ptr::from_mut).collect();
+    let args = [
+        kernel,
+        pointers.len() as u64,
+        pointers.as_ptr() as u64,
+        0,
+        0,
+        0,
+    ];
+    kernel_call(libc::SYS_io_submit, args).max(0) as usize
+}
+
+/// Has a context of the kernel's show an event that is none of a request's: of reading no bytes from
+/// a file of the library's own.
+pub fn ring_bell(kernel: u64, file: RawFd) {
+    let mut bell = [KernelIocb {
+        data: NO_PLACE,
+        opcode: PREAD,
+        fd: file as u32,
+        ..KernelIocb::default()
+    }];
+    submit(kernel, &mut bell);
 }
 
 /// Makes a system call, past whatever may have been put before libc's: aio2-run answers the numbers

@@ -36,6 +36,8 @@ mod libaio;
 mod neighbours;
 mod notify;
 mod order;
+#[cfg(not(loom))]
+mod own;
 mod pool;
 #[cfg(not(loom))]
 mod process;
@@ -46,6 +48,8 @@ mod registry;
 mod registry;
 mod request;
 mod ring;
+#[cfg(not(loom))]
+mod seat;
 mod sync;
 mod sys;
 mod syscalls;

@@ -9,7 +9,7 @@ use crate::registry::ContextRef;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem};
 use crate::sync::Lock;
-use crate::wait::{Waiter, Wakes};
+use crate::wait::{Alarm, Waiter, Wakes};
 use loom::sync::Arc;
 use loom::thread;
 use nix::errno::Errno;
@@ -165,7 +165,7 @@ fn loom_wait() {
             })
             .collect();
         let mut seen = Seen::default();
-        let waiter = Waiter::new(None);
+        let waiter = Waiter::new(Alarm::Futex);
         while seen.data.len() < 2 {
             shared.collect(&mut seen);
             let mut state = shared.state.lock();

@@ -9,10 +9,11 @@
 use crate::carrier;
 use crate::context::Context;
 use crate::kaio::Kaio;
-use crate::libaio::own;
+use crate::own;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
+use crate::seat::Seats;
 use crate::sys::{ErrnoGuard, Result, let_waker_go_on, spawn_detached, try_box};
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -25,6 +26,7 @@ pub struct Global {
     pub registry: Registry,
     pub pool: Pool,
     pub kaio: Kaio,
+    pub seats: Seats,
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
     pid: libc::pid_t,
@@ -52,6 +54,7 @@ pub fn global_or_new() -> Result<&'static Global> {
         registry: Registry::new(),
         pool: Pool::new(start_worker)?,
         kaio: Kaio::new()?,
+        seats: Seats::new(),
         libaio: crate::libaio::Shared::new(),
         // SAFETY: no arguments.
         pid: unsafe { libc::getpid() },
@@ -156,6 +159,7 @@ extern "C" fn in_child() {
         let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
         parent.registry.abandon(close, blank_view);
         parent.libaio.abandon();
+        parent.seats.abandon();
     }
 }
 

@@ -20,7 +20,7 @@ pub fn monotonic_ns() -> u64 {
     })
 }
 
-fn timespec(ns: u64) -> libc::timespec {
+pub fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,

@@ -4,11 +4,25 @@
 //! takes those off the list, under the lock, whose wait is over, and wakes them after the lock is
 //! released. A waiter that was taken off waits until its waker is done with it before it goes away.
 
+#[cfg(not(loom))]
+use crate::seat::Seat;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
-use crate::sys::Waited;
+use crate::sys::{NEVER, Waited};
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
+
+/// What wakes a waiter, beside the word that tells it that it was woken.
+#[derive(Clone, Copy)]
+pub enum Alarm {
+    /// It sleeps on that word.
+    Futex,
+    /// It sleeps in poll(2), for this.
+    Eventfd(RawFd),
+    /// It sleeps until the kernel's AIO has something.
+    #[cfg(not(loom))]
+    Seat(&'static Seat),
+}
 
 /// One wait of one caller.
 pub struct Waiter {
@@ -22,19 +36,25 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// `fd` is an eventfd that is to be written to, for a waiter that sleeps in poll(2).
-    pub fn new(fd: Option<RawFd>) -> Waiter {
+    pub fn new(alarm: Alarm) -> Waiter {
         Waiter {
             need: Cell::new(0),
             next: Cell::new(None),
             listed: Cell::new(false),
-            parker: Parker::new(fd),
+            parker: Parker::new(alarm),
         }
     }
 
     /// Sleeps until woken or until CLOCK_MONOTONIC is `deadline`.
     pub fn park(&self, deadline: u64) -> Waited {
         self.parker.park(deadline)
+    }
+
+    /// Waits until the waker that has taken it off the list is done with it.
+    pub fn wait_for_waker(&self) {
+        while !self.woken() {
+            self.park(NEVER);
+        }
     }
 
     /// Whether a waker has been here.
@@ -171,14 +191,14 @@ impl Wakes {
 struct Parker {
     /// 1 once woken. The waker's last touch.
     word: AtomicU32,
-    fd: Option<RawFd>,
+    alarm: Alarm,
 }
 
 impl Parker {
-    fn new(fd: Option<RawFd>) -> Parker {
+    fn new(alarm: Alarm) -> Parker {
         Parker {
             word: AtomicU32::new(0),
-            fd,
+            alarm,
         }
     }
 
@@ -203,9 +223,12 @@ impl Parker {
     fn unpark(at: NonNull<Waiter>) {
         // SAFETY: the waiter stays until the word is 1.
         let parker = unsafe { &at.as_ref().parker };
-        if let Some(fd) = parker.fd {
-            // Before the word: the waiter closes the descriptor once it has seen that.
-            crate::sys::write_eventfd(fd);
+        // Before the word: once it has seen that, the waiter closes the descriptor, or leaves the seat.
+        match parker.alarm {
+            Alarm::Futex => {}
+            Alarm::Eventfd(fd) => crate::sys::write_eventfd(fd),
+            #[cfg(not(loom))]
+            Alarm::Seat(seat) => seat.ring(),
         }
         let word: *const AtomicU32 = &parker.word;
         // Release: pairs with the acquire in `woken`. From here on the waiter may be gone.

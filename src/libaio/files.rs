@@ -16,7 +16,7 @@
 //! on the file. So a duplicate of a file with locks is kept, until the program's own descriptor is
 //! gone too or the locks are.
 
-use super::own::{close, duplicate};
+use crate::own::{close, duplicate};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
 use crate::sys::{Result, try_box};
 use nix::errno::Errno;

@@ -8,7 +8,6 @@
 pub mod abi;
 mod capi;
 pub mod files;
-pub mod own;
 pub mod poller;
 pub mod request;
 pub mod ring;

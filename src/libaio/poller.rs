@@ -5,8 +5,8 @@
 //! or somebody who cancels) completes it. Each has a descriptor of its own, because epoll knows a
 //! file once for each descriptor.
 
-use super::own::{close, duplicate};
 use crate::context::Context;
+use crate::own::{close, duplicate};
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::Lock;
