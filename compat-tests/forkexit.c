@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Accepted writes are not lost when the process ends by itself: return from main, exit in another thread, the last
- * thread's end, exit in an atexit handler's company. The parent, which has contexts of its own in use, forks all the
+ * thread's end, exit in an atexit handler's company, exit in a signal handler that has interrupted io_getevents or io_submit. The parent, which has contexts of its own in use, forks all the
  * while and must not be disturbed; nor must the children, which have none.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <libaio.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,10 +23,11 @@
 enum { N = 48, SIZE = 32768 };
 static const char *dir;
 
+static struct iocb cb[N], *list[N];
+static io_context_t ctx;
+
 static void submit_all(const char *path, int direct)
 {
-    static struct iocb cb[N], *list[N];
-    io_context_t ctx = NULL;
     char *buf = aligned_alloc(4096, SIZE);
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | (direct ? O_DIRECT : 0), 0600);
 
@@ -54,6 +57,35 @@ static void *sleeps(void *arg)
 
 static void handler(void)
 {
+}
+
+static void exits_by_signal(int sig)
+{
+    (void)sig;
+    exit(0);
+}
+
+/* Reads what was written, again and again, until the signal comes. */
+static void read_all(long usec)
+{
+    struct itimerval timer = { { 0, 0 }, { 0, usec } };
+    struct io_event ev[N];
+
+    MUST(signal(SIGALRM, exits_by_signal) != SIG_ERR);
+    MUST(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    for (;;) {
+        int n = io_getevents(ctx, 1, N, ev, NULL);
+
+        MUST(n > 0);
+        for (int i = 0; i < n; i++) {
+            struct iocb *one = ev[i].obj;
+            static char to[4096] __attribute__((aligned(4096)));
+
+            MUST((long)ev[i].res > 0);
+            io_prep_pread(one, one->aio_fildes, to, sizeof(to), one->u.c.offset);
+            MUST(io_submit(ctx, 1, &one) == 1);
+        }
+    }
 }
 
 static void check(const char *path, const char *what)
@@ -99,7 +131,7 @@ static void *parents_io(void *arg)
 
 int main(int argc, char **argv)
 {
-    static const char *const ways[] = { "exit", "exit in another thread", "the last thread ends", "an atexit handler is there", "return" };
+    static const char *const ways[] = { "exit", "exit in another thread", "the last thread ends", "an atexit handler is there", "return", "a signal handler" };
     pthread_t thread;
     char path[4096];
 
@@ -108,7 +140,7 @@ int main(int argc, char **argv)
     snprintf(path, sizeof(path), "%s/forkexit", dir);
     MUST(pthread_create(&thread, NULL, parents_io, NULL) == 0);
     for (int round = 0; round < 4; round++)
-        for (int way = 0; way < 5; way++)
+        for (int way = 0; way < 6; way++)
             for (int direct = 0; direct < 2; direct++) {
                 /* The library's threads keep the process for some seconds more. */
                 if (way == 2 && round > 0)
@@ -119,7 +151,8 @@ int main(int argc, char **argv)
                 if (child == 0) {
                     pthread_t t;
 
-                    alarm(20);
+                    if (way != 5)
+                        alarm(20);
                     if (way == 3)
                         atexit(handler);
                     submit_all(path, direct);
@@ -134,6 +167,8 @@ int main(int argc, char **argv)
                         break;
                     case 4:
                         return 0;
+                    case 5:
+                        read_all(500 + round * 7001);
                     }
                     exit(0);
                 }

@@ -9,6 +9,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
+use crate::carrier;
 use crate::context::{Context, Deadline};
 use crate::exec;
 use crate::process::{global, global_or_new};
@@ -25,7 +26,7 @@ use std::ptr;
 /// The one place where a result becomes what C sees, and errno what it was before.
 pub(crate) fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
     let _errno = ErrnoGuard::new();
-    match body() {
+    match carrier::inside(body) {
         Ok(value) => value as ssize_t,
         Err(errno) => -(errno as ssize_t),
     }
@@ -331,9 +332,10 @@ pub unsafe extern "C" fn io_issue2(
         if event.is_null() {
             return Err(Errno::EFAULT);
         }
-        // SAFETY: a record of the caller's, aligned, with as many bytes as it says; and the caller
-        // has `nbytes` bytes at `event`.
-        unsafe { exec::issue(iocb, &mut Out::new(event.cast(), nbytes)) }
+        // SAFETY: the caller has `nbytes` bytes at `event`.
+        let mut out = unsafe { Out::new(event.cast(), nbytes) };
+        // SAFETY: a record of the caller's, aligned, with as many bytes as it says.
+        carrier::outside(|| unsafe { exec::issue(iocb, &mut out) })
     })
 }
 

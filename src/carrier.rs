@@ -41,6 +41,70 @@ thread_local! {
     };
 }
 
+/// What a thread of the program's is doing here: a signal handler that interrupts it there may end the
+/// process, and then it never comes out again.
+struct Inside {
+    /// It is in a function of the library's, and may have any of its locks.
+    busy: Cell<bool>,
+    /// The address of the request that it is carrying out for a context; 0: none.
+    in_hand: Cell<usize>,
+}
+
+thread_local! {
+    static INSIDE: Inside = const {
+        Inside {
+            busy: Cell::new(false),
+            in_hand: Cell::new(0),
+        }
+    };
+}
+
+/// The body is the library's.
+pub fn inside<T>(body: impl FnOnce() -> T) -> T {
+    as_busy(true, body)
+}
+
+/// The body may take its time, and has none of the library's locks meanwhile.
+pub fn outside<T>(body: impl FnOnce() -> T) -> T {
+    as_busy(false, body)
+}
+
+fn as_busy<T>(busy: bool, body: impl FnOnce() -> T) -> T {
+    INSIDE.with(|inside| {
+        let before = inside.busy.replace(busy);
+        let value = body();
+        inside.busy.set(before);
+        value
+    })
+}
+
+/// Lets the caller say what it has in hand: under the context's lock, so that who has the lock knows.
+pub fn with_hand<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
+    INSIDE.with(|inside| body(&inside.in_hand))
+}
+
+/// A thread that ends the process, and where it was interrupted for that.
+#[cfg(not(loom))]
+#[derive(Clone, Copy)]
+pub struct Interrupted {
+    pub thread: u32,
+    pub in_hand: usize,
+    /// It may have locks.
+    pub busy: bool,
+}
+
+#[cfg(not(loom))]
+impl Interrupted {
+    /// The calling thread.
+    pub fn here() -> Interrupted {
+        INSIDE.with(|inside| Interrupted {
+            thread: thread(),
+            in_hand: inside.in_hand.get(),
+            busy: inside.busy.get(),
+        })
+    }
+}
+
 /// How many workers have a request's priority. As long as there are none, a request without
 /// attributes looks at this alone. Of the standard library also in a model, where it stays 0.
 static LENDING: AtomicU32 = AtomicU32::new(0);

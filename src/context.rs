@@ -17,6 +17,8 @@ use crate::abi::{
 };
 use crate::attr::{self, SubmitClock};
 use crate::carrier;
+#[cfg(not(loom))]
+use crate::carrier::Interrupted;
 use crate::events::Events;
 use crate::exec;
 use crate::habit::{self, Habits, Now, Short};
@@ -28,11 +30,13 @@ use crate::notify::Notifier;
 use crate::order::Order;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
-use crate::process::global;
+use crate::process::{self, global};
 use crate::registry::ContextRef;
 use crate::request::{
     Call, Chunk, Class as Size, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
 };
+#[cfg(not(loom))]
+use crate::request::{Carried, NO_WORKER, RIDER};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 #[cfg(not(loom))]
 use crate::seat::{self, Seat, Taken};
@@ -48,6 +52,7 @@ use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
+use std::cell::Cell;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 #[cfg(not(loom))]
@@ -97,6 +102,7 @@ const HAND_OVER_NS: u64 = 100_000;
 #[cfg(not(loom))]
 const BACK_IN_A_ROW: u32 = 16;
 /// How long the end of the process waits for a context's lock.
+#[cfg(not(loom))]
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 pub struct Context {
@@ -179,15 +185,16 @@ struct State {
 struct Riders {
     /// How many there are.
     count: u32,
-    /// A caller sleeps there, or is handing over.
-    attended: bool,
+    /// The thread that sleeps there, or hands over, or takes what has been done.
+    attendant: Option<u32>,
     /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
     /// how many requests were in flight then.
     back: u32,
     left_ns: u64,
     left_in_flight: u32,
-    /// `left_ns` when the watcher looked the last time.
-    left_before: u64,
+    /// How often somebody has been there, and how often when the watcher looked the last time.
+    visits: u32,
+    visits_before: u32,
 }
 
 /// Why a context accepts nothing any more.
@@ -268,11 +275,11 @@ impl State {
         now
     }
 
-    /// A caller has waited, and is about to leave; `done` are about to be published.
+    /// A caller has waited, and is about to leave.
     #[cfg(not(loom))]
-    fn note_leaving(&mut self, done: usize) {
+    fn note_leaving(&mut self) {
         self.riders.left_ns = monotonic_ns();
-        self.riders.left_in_flight = self.in_flight - done as u32;
+        self.riders.left_in_flight = self.in_flight;
     }
 
     #[cfg(not(loom))]
@@ -493,7 +500,7 @@ impl Context {
     /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
     /// is left to a caller that comes soon.
     fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
-        if class == Class::Long || !Context::leave_to_rider(this, state, after) {
+        if class == Class::Long || !Context::leave_to_driver(this, state, after) {
             Context::offer_to_worker(this, state, class, after);
         }
     }
@@ -590,7 +597,7 @@ impl Context {
         if !keeps_moving && !state.short().is_empty() {
             this.set_prompt(&mut state, 0);
             #[cfg(not(loom))]
-            if !state.riders.attended {
+            if state.riders.attendant.is_none() {
                 state.riders.nobody_comes();
             }
             state.stuck = true;
@@ -656,7 +663,7 @@ impl Context {
             return Some(req);
         }
         if Context::leave_to_worker(this, state, Class::Short, after)
-            || Context::leave_to_rider(this, state, after)
+            || Context::leave_to_driver(this, state, after)
         {
             return None;
         }
@@ -674,9 +681,10 @@ impl Context {
     }
 
     /// Puts a request that was taken back to where it was, for a worker.
-    fn put_back(this: &ContextRef, req: Req) {
+    fn put_back(this: &ContextRef, req: Req, hand: &Cell<usize>) {
         let mut after = After::new();
         let mut state = this.state.lock();
+        hand.set(0);
         this.habits.distrust(req.call());
         this.set_prompt(&mut state, 0);
         state.untake(req);
@@ -834,7 +842,9 @@ impl Context {
         while !over(&state) {
             let seen = self.ended.load(Relaxed);
             drop(state);
-            futex_wait(&self.ended, seen, NEVER);
+            carrier::outside(|| futex_wait(&self.ended, seen, NEVER));
+            #[cfg(not(loom))]
+            process::progress();
             state = self.state.lock();
         }
         state.watchers -= 1;
@@ -855,6 +865,8 @@ impl Context {
         Context::complete(this, &mut state, req, &mut after);
         drop(state);
         this.finish(after);
+        #[cfg(not(loom))]
+        process::progress();
         true
     }
 
@@ -866,6 +878,7 @@ impl Context {
         mut req: Req,
         need: u64,
         until: u64,
+        hand: &Cell<usize>,
     ) {
         let mut now = Now::read();
         let prompt = if state.is_soon(now.ns) {
@@ -882,6 +895,7 @@ impl Context {
         let mut shield = None;
         loop {
             let lonely = state.running.transfers() == 1;
+            hand.set(req.address());
             drop(state);
             let is_file = this.habits.is_file(req.call(), lonely, &mut now);
             if is_file && habit::writes(req.call()) {
@@ -889,11 +903,11 @@ impl Context {
                 now.ages();
             }
             if is_file {
-                this.habits.carry_out(&mut req, false, lonely, &mut now);
+                carrier::outside(|| this.habits.carry_out(&mut req, false, lonely, &mut now));
             }
             if !is_file || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts.
-                return Context::put_back(this, req);
+                return Context::put_back(this, req, hand);
             }
             if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
@@ -901,6 +915,7 @@ impl Context {
             let was_nop = req.call().nr == IOCB2_NOP;
             let mut after = After::ended(&mut req);
             state = this.state.lock();
+            hand.set(0);
             Context::complete(this, &mut state, req, &mut after);
             if until != NEVER && now.ns < until && was_nop {
                 now = Now::read();
@@ -1021,7 +1036,9 @@ impl Context {
                 let need = (min - out.len()) as u64;
                 let until = deadline.ns();
                 if let Some(req) = this.take_short(&mut state, until) {
-                    Context::carry_out_short(this, state, req, need, until);
+                    carrier::with_hand(|hand| {
+                        Context::carry_out_short(this, state, req, need, until, hand)
+                    });
                     continue;
                 }
                 if this.serves_itself() && !state.short().is_empty() {
@@ -1093,14 +1110,14 @@ impl Context {
             {}
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
-        let waited = match mask {
+        let waited = carrier::outside(|| match mask {
             Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
             None => waiter.park(until),
-        };
+        });
         let mut state = this.state.lock();
         let was_listed = state.backlog.waiters.leave(waiter);
         #[cfg(not(loom))]
-        state.note_leaving(0);
+        state.note_leaving();
         drop(state);
         if !was_listed {
             waiter.wait_for_waker();
@@ -1142,15 +1159,12 @@ impl Context {
     /// Interrupts a running request with that `data`.
     fn interrupt(&self, state: &State, data: u64) -> Result<()> {
         let mut result = Err(Errno::ENOENT);
-        state.running.each_worker(|running, worker| {
-            if running == data {
-                result = match worker {
-                    Some(worker) if self.pool.interrupt(worker) => Ok(()),
-                    _ => Err(Errno::EALREADY),
-                };
+        for carried in state.running.iter().filter(|carried| carried.data == data) {
+            match carried.worker() {
+                Some(worker) if self.pool.interrupt(worker) => return Ok(()),
+                _ => result = Err(Errno::EALREADY),
             }
-            result.is_ok()
-        });
+        }
         result
     }
 
@@ -1166,12 +1180,9 @@ impl Context {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut after);
             }
-            state.running.each_worker(|_, worker| {
-                if let Some(worker) = worker {
-                    this.pool.interrupt(worker);
-                }
-                false
-            });
+            for worker in state.running.iter().filter_map(|carried| carried.worker()) {
+                this.pool.interrupt(worker);
+            }
         }
         state.backlog.waiters.take_all(&mut after.wakes);
         drop(state);
@@ -1191,14 +1202,18 @@ impl Context {
 
     /// Sees to it, at the end of the process, that what was accepted and is for files is carried
     /// out. What waits for something else would perhaps wait for ever: it ends with the process.
+    /// `by`: the thread that ends it.
     #[cfg(not(loom))]
-    pub fn drain(this: &ContextRef) {
+    pub fn drain(this: &ContextRef, by: &Interrupted) {
         // exit() may have been called by a signal handler, in a thread that has the lock: then it
         // never comes free.
         let Some(mut state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
-            return;
+            return this.carry_out_left_behind();
         };
         state.closed.get_or_insert(Closed::Exiting);
+        drop(state);
+        Context::redo_interrupted(this, by, false);
+        state = this.state.lock();
         loop {
             // In one pass: a queue may be long.
             for lane in 0..state.queues.len() {
@@ -1213,7 +1228,7 @@ impl Context {
             }
             drop(state);
             while Context::carry_out_here(this, |_| true) {}
-            Context::wait_for_files(this);
+            Context::wait_for_files(this, by);
             // What was held for these may have been released.
             state = this.state.lock();
             if state.queues.iter().all(List::is_empty) {
@@ -1225,15 +1240,89 @@ impl Context {
     /// Sees to it that what has been accepted and is for files is carried out, while the context
     /// stays open.
     #[cfg(not(loom))]
-    pub fn flush(this: &ContextRef) {
+    pub fn flush(this: &ContextRef, by: &Interrupted) {
+        if this.state.try_lock_for(EXIT_PATIENCE_NS).is_none() {
+            return this.carry_out_left_behind();
+        }
+        Context::redo_interrupted(this, by, true);
         while Context::carry_out_here(this, exec::is_on_file) {}
-        Context::wait_for_files(this);
+        Context::wait_for_files(this, by);
     }
 
     #[cfg(not(loom))]
-    fn wait_for_files(this: &ContextRef) {
-        Context::drain_riders(this);
-        this.wait_for_end(|state| !state.running.any(|_, call| exec::is_on_file(call)));
+    fn wait_for_files(this: &ContextRef, by: &Interrupted) {
+        let attends = this.state.lock().riders.attendant == Some(by.thread);
+        if !attends {
+            Context::drain_riders(this);
+        }
+        this.wait_for_end(|state| {
+            !state.running.iter().any(|carried| {
+                let is_here = carried.tie.address() == by.in_hand || attends && carried.is_rider();
+                !is_here && exec::is_on_file(carried.call)
+            })
+        });
+    }
+
+    /// Carries out what has been accepted, if a signal handler ends the process that has interrupted the
+    /// thread that has the lock: as far as it can be found, and is none that others carry out.
+    #[cfg(not(loom))]
+    fn carry_out_left_behind(&self) {
+        // SAFETY: the lock is held for a few instructions; who still has it after a second does not go
+        // on. A list that is being changed leads, at each step, from one of its requests to another.
+        let state = unsafe { self.state.left_behind() };
+        let mut left = state.in_flight;
+        let mut carry_out = |call: &Call| {
+            if exec::is_on_file(call) {
+                shielded(|| exec::repeat(call));
+            }
+            process::progress();
+            left = left.saturating_sub(1);
+            left == 0
+        };
+        for queue in &state.queues {
+            queue.search(|_, call| carry_out(call));
+        }
+        state.order.held.search(|_, call| carry_out(call));
+        // What it had just taken cannot be told from what others have.
+        let again = |one: &Carried| habit::writes(one.call) && exec::may_be_repeated(one.call);
+        let mut again = state.running.iter().filter(again);
+        let _ = again.any(|one| carry_out(one.call));
+    }
+
+    /// Sees to what the thread that ends the process was about to do when it was interrupted by a signal
+    /// handler. Nobody knows whether it was done, so it is done once more. `goes_on`: the thread may,
+    /// after all.
+    #[cfg(not(loom))]
+    fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
+        let mut state = this.state.lock();
+        let attends = state.riders.attendant == Some(by.thread);
+        let mine = state
+            .running
+            .iter()
+            .find(|one| one.tie.address() == by.in_hand);
+        let mine = mine.filter(|_| !goes_on).map(|one| one.tie);
+        // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
+        let mine = mine.map(|tie| unsafe { state.running.bereave(tie) });
+        let others = state.running.iter().filter(|one| {
+            let here = attends && one.is_rider() || goes_on && one.tie.address() == by.in_hand;
+            here && habit::writes(one.call) && exec::may_be_repeated(one.call)
+        });
+        const MOST: usize = seat::EVENTS + 1;
+        let others: ArrayVec<Call, MOST> = others.map(|one| *one.call).take(MOST).collect();
+        drop(state);
+        others
+            .iter()
+            .for_each(|call| shielded(|| exec::repeat(call)));
+        if let Some(mut req) = mine {
+            if exec::may_be_repeated(req.call()) {
+                shielded(|| exec::execute(&mut req, None));
+            }
+            let mut after = After::ended(&mut req);
+            let mut state = this.state.lock();
+            Context::complete(this, &mut state, req, &mut after);
+            drop(state);
+            this.finish(after);
+        }
     }
 }
 
@@ -1332,7 +1421,7 @@ impl Context {
         false
     }
 
-    fn leave_to_rider(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
+    fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
         false
     }
 }
@@ -1384,8 +1473,7 @@ impl Context {
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
         this.finish(after);
-        let is_slow = this.habits.is_slow_now(&call);
-        this.hand_over_as(&call, &mut batch, is_slow, |batch| {
+        this.hand_over_as(&call, &mut batch, |batch| {
             global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
         });
         let mut state = this.state.lock();
@@ -1400,32 +1488,51 @@ impl Context {
         &self,
         call: &Call,
         batch: &mut kaio::Batch,
-        is_still_slow: bool,
         hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
     ) {
-        if !is_still_slow || hand_over(batch) {
+        // The number may name something else by now; a request of libaio's has a number of its own.
+        let is_slow = if self.is_legacy() {
+            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
+        } else {
+            self.habits.is_slow_now(call)
+        };
+        if !is_slow || hand_over(batch) {
             self.habits.not_for_kernel(call);
         }
     }
 
     /// Publishes the events of requests that the kernel has carried out.
-    pub fn complete_all(this: &ContextRef, mut requests: ArrayVec<Req, { kaio::REAPED }>) {
-        let tells: ArrayVec<FileRef, { kaio::REAPED }> = requests
-            .iter_mut()
-            .filter_map(libaio::request::ended)
-            .collect();
+    pub fn complete_all(this: &ContextRef, mut requests: Done) {
+        let tells = end_all(&mut requests);
         let mut after = After::new();
         let mut state = this.state.lock();
-        for req in requests {
-            Context::complete(this, &mut state, req, &mut after);
-        }
-        // With a limit, others may have waited for these.
-        Context::offer(this, &mut state, Class::Short, &mut after);
-        Context::offer(this, &mut state, Class::Long, &mut after);
+        Context::complete_done(this, &mut state, requests, &mut after);
         drop(state);
         this.finish(after);
         tells.iter().for_each(libaio::request::tell);
     }
+
+    fn complete_done(this: &ContextRef, state: &mut State, requests: Done, after: &mut After) {
+        for req in requests {
+            Context::complete(this, state, req, after);
+        }
+        // With a limit, others may have waited for these.
+        Context::offer(this, state, Class::Short, after);
+        Context::offer(this, state, Class::Long, after);
+    }
+}
+
+/// What the kernel has carried out.
+#[cfg(not(loom))]
+type Done = ArrayVec<Req, { kaio::REAPED }>;
+
+/// What [`After::note_ended`] does, for all of them; returns their eventfds.
+#[cfg(not(loom))]
+fn end_all(requests: &mut Done) -> ArrayVec<FileRef, { kaio::REAPED }> {
+    requests
+        .iter_mut()
+        .filter_map(libaio::request::ended)
+        .collect()
 }
 
 /// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
@@ -1462,6 +1569,12 @@ impl Visit {
 
 #[cfg(not(loom))]
 impl Riders {
+    /// The calling thread is there from now on.
+    fn attend(&mut self) {
+        self.attendant = Some(carrier::thread());
+        self.visits = self.visits.wrapping_add(1);
+    }
+
     fn nobody_comes(&mut self) {
         self.back = 0;
     }
@@ -1479,15 +1592,22 @@ impl Context {
         Some(self.seat.get()?.as_ref()?.seat())
     }
 
+    /// Whether a caller is to hand over what is queued. One request alone is done sooner by a worker,
+    /// or by the caller itself.
+    fn has_for_seat(&self, state: &State) -> bool {
+        state.riders.have_a_driver()
+            && state.in_flight > 1
+            && state.queues[Class::Short as usize].first_is(|call| self.habits.is_slow(call))
+            && !self.habits.wants_sample()
+            && state.closed.is_none()
+    }
+
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
     /// to it that nothing stays.
-    fn leave_to_rider(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
-        state.riders.have_a_driver()
+    fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+        this.has_for_seat(state)
             && !state.stuck
-            && state.in_flight > 1
             && state.backlog.waiters.is_empty()
-            && state.short().first_is(|call| this.habits.is_slow(call))
-            && !this.habits.wants_sample()
             && Context::list(this, state, after)
     }
 
@@ -1504,7 +1624,7 @@ impl Context {
             return Err(state);
         }
         // Others who wait would have to be woken by whoever sleeps there.
-        if !state.backlog.waiters.is_empty() || state.riders.attended {
+        if !state.backlog.waiters.is_empty() || state.riders.attendant.is_some() {
             state.riders.nobody_comes();
             return Err(state);
         }
@@ -1513,7 +1633,7 @@ impl Context {
         }
         let mut after = After::new();
         // To hand over may take its time: not if there is a limit to that.
-        if until == NEVER && state.riders.have_a_driver() && state.closed.is_none() {
+        if until == NEVER && this.has_for_seat(&state) {
             if this.seat.get().is_none() {
                 drop(state);
                 this.seat
@@ -1552,11 +1672,7 @@ impl Context {
         // Whoever waits for an eventfd need not be who sleeps here.
         let takes = |req: &Req| kaio::takes(req) && has_no_eventfd(req);
         let is_slow = |call: &Call| this.habits.is_slow(call);
-        // One alone is done sooner by a worker, or by the caller itself.
-        if state.in_flight < 2
-            || !state.short().first_is(is_slow)
-            || seat.room() < kaio::BATCH
-            || this.habits.wants_sample()
+        if seat.room() < kaio::BATCH
             || this.pool.short_of_threads()
             || has_call_filter()
             || !Context::list(this, state, after)
@@ -1584,7 +1700,8 @@ impl Context {
         let call = *batch[0].call();
         // Before they are there: so the watcher stays.
         state.riders.count += batch.len() as u32;
-        state.riders.attended = true;
+        batch.iter().for_each(|req| req.set_worker(RIDER));
+        state.riders.attend();
         drop(state);
         this.finish(after);
         let shield = if habit::writes(&call) {
@@ -1592,20 +1709,17 @@ impl Context {
         } else {
             None
         };
-        let is_slow =
-            this.habits.is_file(&call, false, &mut Now::read()) && this.habits.is_slow(&call);
-        this.hand_over_as(&call, &mut batch, is_slow, |batch| {
-            seat.hand_over(this, batch)
-        });
+        this.hand_over_as(&call, &mut batch, |batch| seat.hand_over(this, batch));
         if let Some(shield) = shield {
             shield.take_back();
         }
         let mut state = this.state.lock();
-        state.riders.attended = false;
+        state.riders.attendant = None;
         state.riders.count -= batch.len() as u32;
+        batch.iter().for_each(|req| req.set_worker(NO_WORKER));
         state.untake_all(batch);
+        state.note_leaving();
         let is_watched = state.listed;
-        state.note_leaving(0);
         let late = state.riders.left_ns > visit.came_ns + HAND_OVER_NS;
         drop(state);
         if !is_watched {
@@ -1626,51 +1740,71 @@ impl Context {
     ) -> Waited {
         let waiter = Waiter::new(Alarm::Seat(seat));
         state.backlog.waiters.enter(&waiter, need);
-        state.riders.attended = true;
-        drop(state);
-        this.finish(after);
         let left = until.saturating_sub(monotonic_ns());
-        let (waited, done) = seat.reap(left.min(seat::SLEEP_NS));
-        let mut state = this.state.lock();
-        state.riders.attended = false;
-        let was_listed = state.backlog.waiters.leave(&waiter);
-        state.note_leaving(done.len());
-        let is_watched = state.listed;
-        drop(state);
-        if !was_listed {
-            waiter.wait_for_waker();
-        }
-        Context::complete_riders(this, done);
-        if !is_watched {
-            Context::watch_riders(this);
-        }
+        let ns = left.min(seat::SLEEP_NS);
+        let (waited, _) = Context::reap_in_seat(this, state, after, seat, ns, Some(&waiter));
         waited
     }
 
-    /// Publishes what the kernel has done in the seat; false: there was nothing.
-    fn complete_riders(this: &ContextRef, done: kaio::Done) -> bool {
-        if done.is_empty() {
-            return false;
+    /// Publishes what the kernel has done in the seat, and waits for the first of it for so long at
+    /// most. Returns how the wait ended, and whether there was something.
+    fn reap_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        ns: u64,
+        waiter: Option<&Waiter>,
+    ) -> (Waited, bool) {
+        let attends = state.riders.attendant.is_none();
+        if attends {
+            state.riders.attend();
         }
-        this.state.lock().riders.count -= done.len() as u32;
-        let requests = done.into_iter().map(kaio::InFlight::into_req).collect();
-        Context::complete_all(this, requests);
-        true
+        drop(state);
+        this.finish(after);
+        let (waited, done) = carrier::outside(|| seat.reap(ns));
+        let mut done: Done = done.into_iter().map(kaio::InFlight::into_req).collect();
+        // None of them has one.
+        let _no_eventfds = end_all(&mut done);
+        let any = !done.is_empty();
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        if attends {
+            state.riders.attendant = None;
+        }
+        let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
+        state.riders.count -= done.len() as u32;
+        Context::complete_done(this, &mut state, done, &mut after);
+        if waiter.is_some() {
+            state.note_leaving();
+        }
+        let is_watched = state.listed;
+        drop(state);
+        this.finish(after);
+        if let Some(waiter) = waiter
+            && !was_listed
+        {
+            waiter.wait_for_waker();
+        }
+        if waiter.is_some() && !is_watched {
+            Context::watch_riders(this);
+        }
+        (waited, any)
     }
 
-    /// Takes and publishes what the kernel has done in the seat, without waiting for it.
+    /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
     fn take_done(this: &ContextRef) -> bool {
-        match this.seat().filter(|seat| seat.has_done()) {
-            Some(seat) => Context::complete_riders(this, seat.reap(0).1),
-            None => false,
-        }
+        let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
+            return false;
+        };
+        Context::reap_in_seat(this, this.state.lock(), After::new(), seat, 0, None).1
     }
 
     /// Waits until the kernel carries nothing out in the seat any more, and publishes it all.
     fn drain_riders(this: &ContextRef) {
         while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
-            let (_, done) = seat.reap(seat::SLEEP_NS);
-            Context::complete_riders(this, done);
+            let state = this.state.lock();
+            Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
         }
     }
 
@@ -1680,7 +1814,7 @@ impl Context {
         let mut after = After::new();
         let mut state = this.state.lock();
         let is_watched = !state.has_riders()
-            || state.riders.attended
+            || state.riders.attendant.is_some()
             || Context::list(this, &mut state, &mut after);
         drop(state);
         this.finish(after);
@@ -1689,14 +1823,14 @@ impl Context {
         }
     }
 
-    /// What the watcher does for what the kernel carries out in the seat, unless somebody sleeps
-    /// there, who then sees that nobody watches any more: that is returned.
+    /// What the watcher does for what the kernel carries out in the seat, unless somebody is there, who
+    /// then sees that nobody watches any more: that is returned.
     fn look_after_riders(this: &ContextRef, look: Look) -> bool {
         let mut state = this.state.lock();
         let riders = &mut state.riders;
-        let attended = riders.attended;
-        let comes = riders.left_before != riders.left_ns;
-        riders.left_before = riders.left_ns;
+        let attended = riders.attendant.is_some();
+        let comes = riders.visits != riders.visits_before;
+        riders.visits_before = riders.visits;
         drop(state);
         if !attended && !comes && look == Look::Again && Context::take_done(this) {
             this.state.lock().riders.nobody_comes();

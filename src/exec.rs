@@ -7,6 +7,8 @@ use crate::carrier;
 use crate::interrupt;
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs};
 use crate::ring::Out;
+#[cfg(not(loom))]
+use crate::sys::has_flag;
 use crate::sys::{Result, file_mode, file_type, poll_now, read_memory, vectors_bytes};
 use crate::syscalls::{self, Class, Files};
 use libc::{ECANCELED, ENOSYS, c_long};
@@ -287,6 +289,18 @@ pub fn is_on_file(call: &Call) -> bool {
         _ => true,
     };
     counts && ends_by_itself(call) && is_carried(call)
+}
+
+/// Whether it does no harm to make a call once more that may have been made already, of the kind that
+/// callers carry out (see [`crate::habit`]): what is appended would then be there twice.
+#[cfg(not(loom))]
+pub fn may_be_repeated(call: &Call) -> bool {
+    !has_flag(call.args[0] as RawFd, libc::O_APPEND)
+}
+
+#[cfg(not(loom))]
+pub fn repeat(call: &Call) {
+    make(call);
 }
 
 /// A regular file or a block device.

@@ -17,7 +17,7 @@ use crate::attr::timing;
 use crate::exec;
 use crate::neighbours;
 use crate::request::{Call, Req};
-use crate::sys::{is_direct, monotonic_ns, type_and_device, voluntary_switches};
+use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
 use libc::c_long;
 use std::os::fd::RawFd;
 // Not loom's, also in a model: nothing is ordered by them.
@@ -486,7 +486,11 @@ impl File {
                 return None;
             }
         };
-        let direct = if is_direct(used.fd) { DIRECT } else { 0 };
+        let direct = if has_flag(used.fd, libc::O_DIRECT) {
+            DIRECT
+        } else {
+            0
+        };
         self.checked
             .set(used, File::tick(now) << BITS | regular | direct);
         Some(device)

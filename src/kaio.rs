@@ -237,6 +237,9 @@ impl InKernel {
     /// Hands over what has got places. Those that it does not take come back to the batch; says
     /// whether it has refused one.
     fn submit(&self, kernel: u64, mut handed: Handed, batch: &mut Batch) -> bool {
+        if handed.is_empty() {
+            return false;
+        }
         carrier::settle();
         let most = if self.waits.load(Relaxed) {
             UNPLUGGED

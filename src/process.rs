@@ -6,7 +6,7 @@
 //! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
 //! holds for a child that was made without libc, too.
 
-use crate::carrier;
+use crate::carrier::{self, Interrupted};
 use crate::context::Context;
 use crate::kaio::Kaio;
 use crate::own;
@@ -14,13 +14,16 @@ use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::seat::Seats;
-use crate::sys::{ErrnoGuard, Result, let_waker_go_on, spawn_detached, try_box};
+use crate::sys::{
+    ErrnoGuard, Result, futex_wait, futex_wake, let_waker_go_on, monotonic_ns, spawn_detached,
+    try_box,
+};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 pub struct Global {
     pub registry: Registry,
@@ -163,11 +166,95 @@ extern "C" fn in_child() {
     }
 }
 
+/// Bumped while the end of the process waits for something that has happened: a futex.
+static PROGRESS: AtomicU32 = AtomicU32::new(0);
+/// For so long it waits for the next such thing, if it does not know whether there will be one: longer
+/// than for a lock.
+const PATIENCE_NS: u64 = 3_000_000_000;
+
+/// Somebody waits for that.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Something has been done that the end of the process may wait for.
+pub fn progress() {
+    if IS_ENDING.load(Relaxed) {
+        PROGRESS.fetch_add(1, Relaxed);
+        futex_wake(&PROGRESS, 1);
+    }
+}
+
+/// What the end of the process has to wait for.
+struct Ending {
+    by: Interrupted,
+    /// It may not end, after all: it becomes another program, if that succeeds.
+    goes_on: bool,
+    is_over: AtomicBool,
+}
+
+impl Ending {
+    fn wait(self) {
+        if !self.by.busy {
+            return self.see_to_all();
+        }
+        // A signal handler has interrupted a function of the library's, which may have locks that never
+        // come free. Another thread may wait for these as long as it likes. What it needs stays there.
+        let Ok(ending) = try_box(self) else { return };
+        IS_ENDING.store(true, Relaxed);
+        let ending: &'static Ending = Box::leak(ending);
+        let arg = ptr::from_ref(ending).cast_mut().cast();
+        // SAFETY: never freed.
+        if unsafe { spawn_detached(ending_main, arg) }.is_err() {
+            return;
+        }
+        let mut seen = PROGRESS.load(Relaxed);
+        // Acquire: pairs with the release in `ending_main`.
+        while !ending.is_over.load(Acquire) {
+            futex_wait(&PROGRESS, seen, monotonic_ns() + PATIENCE_NS);
+            let now = PROGRESS.load(Relaxed);
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    fn see_to_all(&self) {
+        let Some(global) = global() else { return };
+        global.registry.for_each(|context| {
+            if self.goes_on {
+                Context::flush(context, &self.by);
+            } else {
+                Context::drain(context, &self.by);
+            }
+        });
+    }
+}
+
+extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: what `wait` has given it, which is never freed.
+    let ending: &Ending = unsafe { &*ending.cast() };
+    ending.see_to_all();
+    // Release: pairs with the acquire in `wait`.
+    ending.is_over.store(true, Release);
+    progress();
+    ptr::null_mut()
+}
+
+/// The process ends, or (`goes_on`) may.
+fn end(goes_on: bool) {
+    let Some(global) = global() else { return };
+    let ending = Ending {
+        by: Interrupted::here(),
+        goes_on,
+        is_over: AtomicBool::new(false),
+    };
+    ending.wait();
+    global.libaio.stats.report();
+}
+
 /// At a normal end of the process.
 extern "C" fn at_exit() {
-    let Some(global) = global() else { return };
-    global.registry.for_each(Context::drain);
-    global.libaio.stats.report();
+    end(false);
 }
 
 /// For the object that aio2-run preloads, which sees what a library does not: the process is about
@@ -177,15 +264,8 @@ extern "C" fn at_process_end(goes_on: libc::c_int) {
     // SAFETY: no arguments.
     let me = unsafe { libc::getpid() };
     // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
-    if global().is_none_or(|global| global.pid != me) {
-        return;
-    }
-    if goes_on == 0 {
-        return at_exit();
-    }
-    if let Some(global) = global() {
-        global.registry.for_each(Context::flush);
-        global.libaio.stats.report();
+    if global().is_some_and(|global| global.pid == me) {
+        end(goes_on != 0);
     }
 }
 

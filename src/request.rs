@@ -41,8 +41,8 @@ struct Head {
     link: UnsafeCell<Link>,
     /// Written and read under the context's lock.
     place: UnsafeCell<Place>,
-    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER. Under the
-    /// context's lock.
+    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or RIDER. Under
+    /// the context's lock.
     worker: UnsafeCell<u16>,
     /// It did not succeed in full, though `res` alone does not say so. The owner's.
     short: UnsafeCell<bool>,
@@ -104,6 +104,11 @@ pub struct Place {
 
 /// No worker that can be interrupted.
 pub const NO_WORKER: u16 = u16::MAX;
+/// In place of a worker: the kernel carries it out in its context's seat, or is about to.
+#[cfg(not(loom))]
+pub const RIDER: u16 = NO_WORKER - 1;
+/// Not less than it: no worker's slot.
+const FIRST_MARK: u16 = NO_WORKER - 1;
 
 /// What a request is known by, while it is in flight, without owning it. Used under the context's
 /// lock alone.
@@ -114,6 +119,11 @@ pub struct Tie(NonNull<Head>);
 unsafe impl Send for Tie {}
 
 impl Tie {
+    #[cfg(not(loom))]
+    pub fn address(self) -> usize {
+        self.0.as_ptr().addr()
+    }
+
     pub fn get(self) -> Place {
         // SAFETY: the request is in flight (ties are taken back when one of the two ends), and the
         // lock that guards the cell is held.
@@ -191,6 +201,11 @@ impl Req {
 
     pub fn call(&self) -> &Call {
         &self.head().call
+    }
+
+    /// Where it is: tells it from others in flight.
+    pub fn address(&self) -> usize {
+        self.0.as_ptr().addr()
     }
 
     /// Drains and links are for it, too: it is one of io_submit2().
@@ -933,25 +948,52 @@ impl Running {
         self.counts[req.manner() as usize] -= 1;
     }
 
-    pub fn any(&self, wanted: impl FnMut(u64, &Call) -> bool) -> bool {
-        self.list.find(wanted).is_some()
+    pub fn iter(&self) -> impl Iterator<Item = Carried<'_>> {
+        let mut at = NonNull::new(self.list.head);
+        std::iter::from_fn(move || {
+            let here = at?;
+            // SAFETY: a request stays while it is on the list, whose lock guards the cells; what else
+            // is read here does not change.
+            unsafe {
+                let head = here.as_ref();
+                at = NonNull::new((*head.link.get()).next);
+                Some(Carried {
+                    tie: Tie(here),
+                    data: head.data,
+                    call: &head.call,
+                    worker: *head.worker.get(),
+                })
+            }
+        })
     }
 
-    /// Tells of each request, until one says that it is enough, which worker carries it out, if that
-    /// one can be interrupted.
-    pub fn each_worker(&self, mut tell: impl FnMut(u64, Option<u16>) -> bool) {
-        let mut at = NonNull::new(self.list.head);
-        while let Some(here) = at {
-            // SAFETY: on the list, whose lock guards the cells, too.
-            let (data, worker, next) = unsafe {
-                let head = here.as_ref();
-                (head.data, *head.worker.get(), (*head.link.get()).next)
-            };
-            if tell(data, (worker != NO_WORKER).then_some(worker)) {
-                break;
-            }
-            at = NonNull::new(next);
-        }
+    /// Takes a request from whoever carries it out.
+    ///
+    /// # Safety
+    /// It is on the list, and who has it never goes on.
+    #[cfg(not(loom))]
+    pub unsafe fn bereave(&mut self, tie: Tie) -> Req {
+        Req(tie.0)
+    }
+}
+
+/// A request that is being carried out.
+pub struct Carried<'a> {
+    pub tie: Tie,
+    pub data: u64,
+    pub call: &'a Call,
+    worker: u16,
+}
+
+impl Carried<'_> {
+    /// Which worker does so, if that one can be interrupted.
+    pub fn worker(&self) -> Option<u16> {
+        (self.worker < FIRST_MARK).then_some(self.worker)
+    }
+
+    #[cfg(not(loom))]
+    pub fn is_rider(&self) -> bool {
+        self.worker == RIDER
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 
 const SEATS: usize = 8;
 /// Requests in flight in one. More are carried out by workers, or handed over by them.
-const EVENTS: usize = 128;
+pub const EVENTS: usize = 128;
 /// Beside these, so many may have rung that were not heard yet: one for each time that the caller
 /// sleeps, which hears 64 events at a time.
 const BELLS: usize = 4;

@@ -298,11 +298,11 @@ pub fn type_and_device(fd: RawFd) -> (u32, u64) {
     (format, device)
 }
 
-/// Whether a descriptor's reads and writes go past the page cache.
-pub fn is_direct(fd: RawFd) -> bool {
+/// Whether a descriptor is open with this flag.
+pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
     // SAFETY: integers.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    flags != -1 && flags & libc::O_DIRECT != 0
+    flags != -1 && flags & flag != 0
 }
 
 /// The type and mode of a file. `path` is an address that the kernel checks.

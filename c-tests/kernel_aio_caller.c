@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A caller that comes back to wait again and again hands its O_DIRECT requests over to the kernel's AIO itself, and sleeps there.
+ * Whatever else happens to its context must wake it: other requests, a signal handler, the timeout, io_destroy2(). What it
+ * leaves behind comes to whoever asks next, in whatever way. Nothing is lost, nothing comes twice, and a child has nothing of it.
+ *
+ * The device is a loop device on a file system that can be frozen: then its writes stay where they are.
+ */
+/* time limit: 120 s */
+/* needs: root */
+#include "test.h"
+#include "stress.h"
+#include "device.h"
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#define DEVICE_BYTES (8 * 1024 * 1024)
+#define BLOCK 512
+#define DEPTH 32
+/* What it takes at most to wake a sleeper here. Should it not be woken, it looks for itself after 100 ms. */
+#define PROMPT_MS 30
+
+static int file_system; /* where it is mounted */
+static int device;
+static unsigned char *memory;
+
+/* ---- The file system ------------------------------------------------------------------------- */
+
+/* When it was frozen; 0: it is not. Shared with the guard. */
+static int64_t *frozen_ns;
+
+static void freeze(void)
+{
+    CHECK_EQ(ioctl(file_system, FIFREEZE, 0), 0);
+    __atomic_store_n(frozen_ns, now_ns(), __ATOMIC_RELAXED);
+}
+
+static void thaw(void)
+{
+    __atomic_store_n(frozen_ns, 0, __ATOMIC_RELAXED);
+    CHECK_EQ(ioctl(file_system, FITHAW, 0), 0);
+}
+
+/* A process whose writes are frozen does not come to its end: should the test fail then, somebody has to thaw them. */
+static void start_guard(void)
+{
+    int ends[2];
+
+    frozen_ns = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(frozen_ns != MAP_FAILED);
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    pid_t guard = fork();
+    CHECK(guard >= 0);
+    if (guard == 0) {
+        struct pollfd end_of_test = { ends[0], POLLIN, 0 };
+
+        (void)setsid();
+        alarm(0);
+        for (int fd = 0; fd < 1024; fd++)
+            if (fd != ends[0] && fd != file_system)
+                close(fd);
+        while (poll(&end_of_test, 1, 100) == 0) {
+            int64_t since = __atomic_load_n(frozen_ns, __ATOMIC_RELAXED);
+
+            if (since != 0 && now_ns() - since > 10 * NSEC_PER_SEC)
+                ioctl(file_system, FITHAW, 0);
+        }
+        _exit(0);
+    }
+    close(ends[0]);
+}
+
+static void make_device(void)
+{
+    char command[PATH_MAX + 64], loop[64], link[64], dir[PATH_MAX], *image = temp_path("image");
+    int fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ssize_t n;
+
+    CHECK(fd >= 0);
+    CHECK_EQ(ftruncate(fd, 64 << 20), 0);
+    snprintf(command, sizeof(command), "mkfs.ext4 -q -F '%s' >/dev/null 2>&1", image);
+    if (system(command) != 0)
+        SKIP("there is no mkfs.ext4");
+    int outer = loop_open(fd, 0);
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", outer);
+    n = readlink(link, loop, sizeof(loop) - 1);
+    CHECK(n > 0);
+    loop[n] = '\0';
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        SKIP("no mount namespace of its own");
+    snprintf(dir, sizeof(dir), "%s", temp_path("mounted"));
+    CHECK_EQ(mkdir(dir, 0700), 0);
+    CHECK_EQ(mount(loop, dir, "ext4", 0, NULL), 0);
+    close(outer);
+    file_system = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(file_system >= 0);
+    /* It goes when it is not used any more. */
+    CHECK_EQ(umount2(dir, MNT_DETACH), 0);
+    start_guard();
+    int inner = openat(file_system, "inner", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(inner >= 0);
+    CHECK_EQ(pwrite(inner, memory, DEVICE_BYTES, 0), DEVICE_BYTES);
+    CHECK_EQ(fsync(inner), 0);
+    device = loop_open(inner, O_DIRECT);
+    close(inner);
+}
+
+/* ---- The caller that sleeps there -------------------------------------------------------------- */
+
+static int count_bells(bool close_them)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        char target[64] = "";
+
+        if (readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 &&
+            strncmp(target, "/memfd:aio2-bell", strlen("/memfd:aio2-bell")) == 0) {
+            count++;
+            if (close_them)
+                close(atoi(entry->d_name));
+        }
+    }
+    closedir(dir);
+    return count;
+}
+
+/* Numbers of writes: none ends twice. */
+#define NUMBERS (1 << 22)
+static bool ended[NUMBERS];
+
+/* One that keeps DEPTH writes in flight, until it gets the event of something else, or an error. */
+struct writer {
+    io_context2_t ctx;
+    /* How many writes it makes. */
+    uint64_t most;
+    uint64_t submitted, done;
+    pthread_t thread;
+    pid_t tid;
+    /* Somebody may destroy the context. */
+    bool may_be_gone;
+    /* What it has got in the end, and when. */
+    struct io_event2 event;
+    ssize_t ret;
+    int64_t end_ns;
+};
+
+static void note(struct writer *writer, const struct io_event2 *event)
+{
+    CHECK_EQ(event->res, BLOCK);
+    CHECK_CMP(event->data, <, writer->submitted);
+    CHECK(!ended[event->data]);
+    ended[event->data] = true;
+    __atomic_store_n(&writer->done, writer->done + 1, __ATOMIC_RELAXED);
+}
+
+static void submit_writes(struct writer *writer)
+{
+    struct iocb2 iocbs[DEPTH];
+    size_t n = 0;
+
+    for (; writer->submitted - writer->done < DEPTH && writer->submitted < writer->most; n++) {
+        size_t at = writer->submitted % (DEVICE_BYTES / BLOCK) * BLOCK;
+
+        io_prep2_pwrite(&iocbs[n], device, memory + at, BLOCK, (int64_t)at);
+        iocbs[n].data = writer->submitted++;
+    }
+    CHECK_CMP(writer->submitted, <, NUMBERS);
+    if (n != 0 && !writer->may_be_gone)
+        submit_all(writer->ctx, iocbs, n * sizeof(iocbs[0]));
+    else if (n != 0)
+        io_submit2(writer->ctx, iocbs, n * sizeof(iocbs[0]));
+}
+
+static void *writes(void *arg)
+{
+    struct writer *writer = arg;
+
+    __atomic_store_n(&writer->tid, my_tid(), __ATOMIC_RELEASE);
+    while (writer->done < writer->most) {
+        struct io_event2 events[DEPTH];
+
+        submit_writes(writer);
+        writer->ret = io_getevents2(writer->ctx, sizeof(events[0]), events, sizeof(events), NULL);
+        writer->end_ns = now_ns();
+        if (writer->ret < 0)
+            break;
+        for (size_t i = 0; i < (size_t)writer->ret / sizeof(events[0]); i++) {
+            if (events[i].data >= NUMBERS)
+                writer->event = events[i];
+            else
+                note(writer, &events[i]);
+        }
+        if (writer->event.data != 0)
+            break;
+    }
+    return NULL;
+}
+
+static void start(struct writer *writer, io_context2_t ctx, uint64_t most)
+{
+    memset(ended, 0, sizeof(ended));
+    memset(writer, 0, sizeof(*writer));
+    writer->ctx = ctx;
+    writer->most = most;
+}
+
+/* Writes until the caller hands them over itself, and on; leaves none in flight. */
+static void drive(io_context2_t ctx)
+{
+    struct writer writer;
+
+    start(&writer, ctx, 8000);
+    writes(&writer);
+    CHECK_EQ(writer.done, writer.most);
+}
+
+static bool is_in_call(pid_t tid, long nr)
+{
+    char name[32], text[256];
+
+    snprintf(name, sizeof(name), "%d", (int)tid);
+    return read_task_file(name, "syscall", text, sizeof(text)) && text[0] != 'r' && atol(text) == nr;
+}
+
+/* Has a thread wait in the kernel's AIO, with DEPTH writes in flight that do not come to an end. */
+static void start_and_freeze(struct writer *writer, io_context2_t ctx)
+{
+    start(writer, ctx, NUMBERS);
+    writer->thread = thread_start(writes, writer);
+    CHECK_WITHIN_MS(20000, __atomic_load_n(&writer->done, __ATOMIC_RELAXED) > 4000);
+    for (int tries = 0; tries < 50; tries++) {
+        freeze();
+        wait_thread_asleep(__atomic_load_n(&writer->tid, __ATOMIC_ACQUIRE));
+        if (is_in_call(writer->tid, SYS_io_getevents))
+            return;
+        /* Now and then it leaves it to others, to see how they do. */
+        thaw();
+        sleep_ms(5);
+    }
+    FAIL("it never sleeps in the kernel's AIO");
+}
+
+/* The writer has ended, as another event has come with this number; returns how long after `since` that was. */
+static int64_t stopped(struct writer *writer, uint64_t data, int64_t since)
+{
+    thread_join(writer->thread);
+    CHECK_CMP(writer->ret, >, 0);
+    CHECK_EQ(writer->event.data, data);
+    return writer->end_ns - since;
+}
+
+/* All that is in flight comes, once. */
+static void get_rest(struct writer *writer)
+{
+    while (writer->done < writer->submitted) {
+        struct io_event2 event;
+
+        get_events(writer->ctx, 1, &event, sizeof(event));
+        note(writer, &event);
+    }
+    CHECK_RING_DRAINED(writer->ctx, ring_submitted(writer->ctx));
+}
+
+/* ---- What wakes it -------------------------------------------------------------------------------- */
+
+#define OTHER NUMBERS
+
+static void submit_nop(io_context2_t ctx)
+{
+    struct iocb2 iocb;
+
+    io_prep2_nop(&iocb);
+    iocb.data = OTHER;
+    submit_one(ctx, &iocb);
+}
+
+static void other_requests(io_context2_t ctx, bool can_be_woken)
+{
+    int late = 0;
+
+    for (int i = 0; i < 20; i++) {
+        struct writer writer;
+        struct hold hold;
+        int64_t since;
+
+        start_and_freeze(&writer, ctx);
+        if (i % 2 == 0) {
+            since = now_ns();
+            submit_nop(ctx);
+        } else {
+            hold_submit(ctx, &hold, OTHER);
+            hold_wait_running(1);
+            since = now_ns();
+            hold_release(&hold);
+        }
+        late += stopped(&writer, OTHER, since) > PROMPT_MS * NSEC_PER_MSEC;
+        if (i % 2 != 0)
+            hold_close(&hold);
+        thaw();
+        get_rest(&writer);
+    }
+    /* The machine may be busy; one that is not woken is late two times in three. */
+    if (can_be_woken)
+        CHECK_CMP(late, <=, 5);
+}
+
+/* Nobody waits there any more: the next may, as long as it has time. */
+static void timeout(io_context2_t ctx)
+{
+    struct timespec limit = timespec_ns(30 * NSEC_PER_MSEC);
+    struct writer writer;
+    struct io_event2 event;
+    int64_t since;
+
+    start_and_freeze(&writer, ctx);
+    submit_nop(ctx);
+    stopped(&writer, OTHER, 0);
+    since = now_ns();
+    CHECK_EQ(CALL(io_getevents2(ctx, sizeof(event), &event, sizeof(event), &limit)), 0);
+    CHECK_CMP(now_ns() - since, >=, 30 * NSEC_PER_MSEC);
+    CHECK_CMP(now_ns() - since, <, 5 * NSEC_PER_SEC);
+    thaw();
+    get_rest(&writer);
+}
+
+static void on_signal(int sig)
+{
+    (void)sig;
+}
+
+static void signals(io_context2_t ctx)
+{
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    struct writer writer;
+
+    CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+    start_and_freeze(&writer, ctx);
+    CHECK_EQ(pthread_kill(writer.thread, SIGUSR1), 0);
+    thread_join(writer.thread);
+    CHECK_EQ(writer.ret, -EINTR);
+    thaw();
+    get_rest(&writer);
+}
+
+static void *gets_one(void *arg)
+{
+    struct writer *writer = arg;
+
+    __atomic_store_n(&writer->tid, my_tid(), __ATOMIC_RELEASE);
+    writer->ret = io_getevents2(writer->ctx, sizeof(writer->event), &writer->event, sizeof(writer->event), NULL);
+    return NULL;
+}
+
+/* Another waits beside it. */
+static void start_waiter(struct writer *waiter, io_context2_t ctx)
+{
+    memset(waiter, 0, sizeof(*waiter));
+    waiter->ctx = ctx;
+    waiter->thread = thread_start(gets_one, waiter);
+    CHECK_WITHIN_MS(10000, is_in_call(__atomic_load_n(&waiter->tid, __ATOMIC_ACQUIRE), SYS_futex));
+}
+
+/* Each of two gets its own. */
+static void two(io_context2_t ctx)
+{
+    struct writer writer, waiter;
+
+    start_and_freeze(&writer, ctx);
+    start_waiter(&waiter, ctx);
+    submit_nop(ctx);
+    stopped(&writer, OTHER, 0);
+    submit_nop(ctx);
+    thread_join(waiter.thread);
+    CHECK_EQ(waiter.ret, (ssize_t)sizeof(struct io_event2));
+    CHECK_EQ(waiter.event.data, OTHER);
+    thaw();
+    get_rest(&writer);
+}
+
+/* What it leaves in the kernel comes to others, in whatever way they wait. */
+static void leaves(io_context2_t ctx)
+{
+    struct writer writer, waiter;
+
+    for (int way = 0; way < 4; way++) {
+        start_and_freeze(&writer, ctx);
+        if (way == 0)
+            start_waiter(&waiter, ctx);
+        submit_nop(ctx);
+        stopped(&writer, OTHER, 0);
+        thaw();
+        switch (way) {
+        case 0:
+            /* One who sleeps elsewhere. */
+            thread_join(waiter.thread);
+            CHECK_EQ(waiter.ret, (ssize_t)sizeof(struct io_event2));
+            note(&writer, &waiter.event);
+            break;
+        case 1:
+            /* One who looks at the ring and calls nothing. */
+            CHECK_WITHIN_MS(5000, ring_completed(ctx) == ring_submitted(ctx));
+            break;
+        case 2:
+        case 3:
+            /* One who does not wait. */
+            while (writer.done < writer.submitted) {
+                struct timespec none = { 0, 0 };
+                struct io_event2 event;
+                ssize_t n = CALL(io_getevents2(ctx, way == 2 ? 0 : sizeof(event), &event, sizeof(event), way == 2 ? NULL : &none));
+
+                CHECK(n == 0 || n == (ssize_t)sizeof(event));
+                if (n != 0)
+                    note(&writer, &event);
+            }
+            break;
+        }
+        get_rest(&writer);
+    }
+}
+
+static void *thaws(void *arg)
+{
+    (void)arg;
+    sleep_ms(50);
+    thaw();
+    return NULL;
+}
+
+static void destroyed(void)
+{
+    for (int i = 0; i < 10; i++) {
+        io_context2_t ctx = setup2(65536, 0, 0);
+        struct writer writer;
+
+        start_and_freeze(&writer, ctx);
+        __atomic_store_n(&writer.may_be_gone, true, __ATOMIC_RELAXED);
+        pthread_t thread = thread_start(thaws, NULL);
+        CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+        thread_join(writer.thread);
+        CHECK_EQ(writer.ret, -EINVAL);
+        thread_join(thread);
+    }
+}
+
+static void children(io_context2_t ctx)
+{
+    for (int i = 0; i < 5; i++) {
+        struct writer writer;
+
+        start_and_freeze(&writer, ctx);
+        pid_t child = fork();
+        if (child == 0) {
+            CHECK_EQ(count_bells(false), 0);
+            exit(0);
+        }
+        wait_child(child);
+        submit_nop(ctx);
+        stopped(&writer, OTHER, 0);
+        thaw();
+        child = fork();
+        if (child == 0) {
+            /* A context of its own, and what is in flight there at its end. */
+            struct writer own;
+
+            start(&own, setup2(65536, 0, 0), 8000);
+            drive(own.ctx);
+            submit_writes(&own);
+            exit(0);
+        }
+        wait_child(child);
+        get_rest(&writer);
+    }
+}
+
+/* More contexts than there are places for such callers, some of which go. */
+static void many(void)
+{
+    io_context2_t ctxs[20];
+
+    for (int i = 0; i < 20; i++)
+        ctxs[i] = setup2(65536, 0, 0);
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 20; i++) {
+            drive(ctxs[i]);
+            if ((i + round) % 3 == 0) {
+                struct writer writer;
+
+                start(&writer, ctxs[i], NUMBERS);
+                submit_writes(&writer);
+                CHECK_EQ(CALL(io_destroy2(ctxs[i])), 0);
+                ctxs[i] = setup2(65536, 0, 0);
+            }
+        }
+    CHECK_EQ(count_bells(false), 1);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(CALL(io_destroy2(ctxs[i])), 0);
+}
+
+int main(void)
+{
+    void *at;
+
+    CHECK_EQ(posix_memalign(&at, 4096, DEVICE_BYTES), 0);
+    memory = at;
+    fill_pattern(memory, DEVICE_BYTES, 0, 1);
+    make_device();
+
+    io_context2_t ctx = setup2(65536, 0, 0);
+    other_requests(ctx, true);
+    timeout(ctx);
+    signals(ctx);
+    two(ctx);
+    leaves(ctx);
+    destroyed();
+    children(ctx);
+    many();
+    /* The program closes what they are woken by: they look for themselves. */
+    CHECK_EQ(count_bells(true), 1);
+    other_requests(ctx, false);
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    return 0;
+}
