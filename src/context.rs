@@ -12,37 +12,38 @@
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
 //! itself (`wait_in_seat`).
 
+mod batch;
+#[cfg(not(loom))]
+mod ending;
+#[cfg(not(loom))]
+mod kernel;
+#[cfg(loom)]
+#[path = "context/kernel_model.rs"]
+mod kernel;
+
+pub use batch::Batch;
+use batch::Expected;
+use kernel::{OwnSeat, Riders, Visit};
+
 use crate::abi::{
     IO_FEAT2_RING_SEALED, IOCB_ATTR_IOPRIO, IOCB_ATTR_WORKER, IOCB2_NOP, io_setup2_params, iocb2,
 };
 use crate::attr::{self, SubmitClock};
 use crate::carrier;
-#[cfg(not(loom))]
-use crate::carrier::Interrupted;
 use crate::events::Events;
 use crate::exec;
 use crate::habit::{self, Habits, Now, Short};
-#[cfg(not(loom))]
-use crate::kaio;
 #[cfg(not(loom))]
 use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::notify::Notifier;
 use crate::order::Order;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
-use crate::process::{self, global};
+use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{
-    Call, Chunk, Class as Size, FreeList, FreeSlot, List, Record, Req, Running, Scratch, Slabs,
-};
-#[cfg(not(loom))]
-use crate::request::{Carried, NO_WORKER, RIDER};
+use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
-#[cfg(not(loom))]
-use crate::seat::{self, Seat, Taken};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
-#[cfg(not(loom))]
-use crate::sys::has_call_filter;
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded,
 };
@@ -55,8 +56,6 @@ use nix::sys::signal::SigSet;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-#[cfg(not(loom))]
-use std::sync::OnceLock;
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
@@ -89,22 +88,6 @@ const FEW_NS: u32 = 64_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
-/// A caller who is back for events so soon after it has got some will be the next time.
-#[cfg(not(loom))]
-const BACK_NS: u64 = 50_000;
-/// And by so much later for each request that it has submitted meanwhile.
-#[cfg(not(loom))]
-const SUBMIT_NS: u64 = 5_000;
-/// For so long it goes on handing over before it looks whether something has been done.
-#[cfg(not(loom))]
-const HAND_OVER_NS: u64 = 100_000;
-/// So many times in a row, and it hands over to the kernel itself.
-#[cfg(not(loom))]
-const BACK_IN_A_ROW: u32 = 16;
-/// How long the end of the process waits for a context's lock.
-#[cfg(not(loom))]
-const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
-
 pub struct Context {
     ring: Events,
     notifier: Option<Notifier>,
@@ -118,8 +101,7 @@ pub struct Context {
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
-    #[cfg(not(loom))]
-    seat: OnceLock<Option<Taken>>,
+    seat: OwnSeat,
     state: Apart<Lock<State>>,
 }
 
@@ -162,7 +144,6 @@ struct State {
     stuck: bool,
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
-    #[cfg(not(loom))]
     riders: Riders,
     /// When requests that are all known to be short were submitted the last time, or SOON.
     submitted_ns: u64,
@@ -176,25 +157,6 @@ struct State {
     at_once: u32,
     backlog: Backlog,
     slabs: Slabs,
-}
-
-/// What the kernel carries out in the context's seat. As long as there is any, the watcher looks after
-/// the context, and takes what has been done if nobody sleeps there.
-#[cfg(not(loom))]
-#[derive(Default)]
-struct Riders {
-    /// How many there are.
-    count: u32,
-    /// The thread that sleeps there, or hands over, or takes what has been done.
-    attendant: Option<u32>,
-    /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
-    /// how many requests were in flight then.
-    back: u32,
-    left_ns: u64,
-    left_in_flight: u32,
-    /// How often somebody has been there, and how often when the watcher looked the last time.
-    visits: u32,
-    visits_before: u32,
 }
 
 /// Why a context accepts nothing any more.
@@ -221,7 +183,6 @@ impl State {
             prompt: 0,
             stuck: false,
             handing_over: 0,
-            #[cfg(not(loom))]
             riders: Riders::default(),
             submitted_ns: 0,
             submitter: 0,
@@ -235,14 +196,6 @@ impl State {
 
     fn short(&mut self) -> &mut List {
         &mut self.queues[Class::Short as usize]
-    }
-
-    /// Whether the kernel carries some out in the context's seat.
-    fn has_riders(&self) -> bool {
-        #[cfg(loom)]
-        return false;
-        #[cfg(not(loom))]
-        return self.riders.count != 0;
     }
 
     /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
@@ -259,34 +212,6 @@ impl State {
     fn untake(&mut self, req: Req) {
         self.running.leave(&req);
         self.short().push_front(req);
-    }
-
-    /// A caller is about to wait; returns when.
-    #[cfg(not(loom))]
-    fn note_coming(&mut self) -> u64 {
-        let now = monotonic_ns();
-        let submitted = self.in_flight.saturating_sub(self.riders.left_in_flight);
-        let soon = BACK_NS + u64::from(submitted) * SUBMIT_NS;
-        self.riders.back = if now - self.riders.left_ns < soon {
-            (self.riders.back + 1).min(BACK_IN_A_ROW)
-        } else {
-            0
-        };
-        now
-    }
-
-    /// A caller has waited, and is about to leave.
-    #[cfg(not(loom))]
-    fn note_leaving(&mut self) {
-        self.riders.left_ns = monotonic_ns();
-        self.riders.left_in_flight = self.in_flight;
-    }
-
-    #[cfg(not(loom))]
-    fn untake_all(&mut self, mut requests: kaio::Batch) {
-        while let Some(req) = requests.pop() {
-            self.untake(req);
-        }
     }
 
     /// Takes the first request that is queued and that `wanted` says yes to, whatever its class.
@@ -350,7 +275,6 @@ impl After {
         }
     }
 
-    #[cfg(not(loom))]
     fn is_nothing(&self) -> bool {
         self.kicks.is_empty()
     }
@@ -398,8 +322,7 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            #[cfg(not(loom))]
-            seat: OnceLock::new(),
+            seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
         })
     }
@@ -585,7 +508,6 @@ impl Context {
     /// last time, the caller is doing something else, and workers are needed. Returns whether it
     /// stays listed.
     pub fn look_after(this: &ContextRef, look: Look) -> bool {
-        #[cfg(not(loom))]
         let attended = Context::look_after_riders(this, look);
         let mut after = After::new();
         let mut state = this.state.lock();
@@ -596,16 +518,12 @@ impl Context {
         state.listed = stays;
         if !keeps_moving && !state.short().is_empty() {
             this.set_prompt(&mut state, 0);
-            #[cfg(not(loom))]
-            if state.riders.attendant.is_none() {
-                state.riders.nobody_comes();
-            }
+            state.riders.stay_behind();
             state.stuck = true;
             Context::offer(this, &mut state, Class::Short, &mut after);
         }
         drop(state);
         this.finish(after);
-        #[cfg(not(loom))]
         if look == Look::Alone && !attended {
             Context::drain_riders(this);
         }
@@ -702,7 +620,6 @@ impl Context {
         state.offered[class as usize] = false;
         let mut next = Context::take_for_worker(this, &mut state, worker, &mut after);
         loop {
-            #[cfg(not(loom))]
             if class == Class::Short
                 && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
             {
@@ -983,7 +900,6 @@ impl Context {
         let mut sleeper: Option<Sleeper> = None;
         // It has slept, and may have been woken for events that it leaves behind.
         let mut slept = false;
-        #[cfg(not(loom))]
         let mut visit = Visit::new(&deadline, mask);
         loop {
             let enough = match this.ring.reap(out) {
@@ -992,7 +908,6 @@ impl Context {
                 _ => false,
             };
             let nothing = out.len() == 0;
-            #[cfg(not(loom))]
             if nothing
                 && (enough || visit.until == 0)
                 && visit.looks_in()
@@ -1049,7 +964,6 @@ impl Context {
                     this.finish(after);
                     continue;
                 }
-                #[cfg(not(loom))]
                 let mut state = match Context::wait_in_seat(this, state, &mut visit, need) {
                     Ok(waited) => {
                         interrupted = waited == Waited::Interrupted;
@@ -1116,7 +1030,6 @@ impl Context {
         });
         let mut state = this.state.lock();
         let was_listed = state.backlog.waiters.leave(waiter);
-        #[cfg(not(loom))]
         state.note_leaving();
         drop(state);
         if !was_listed {
@@ -1195,134 +1108,8 @@ impl Context {
     /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
-        #[cfg(not(loom))]
         Context::drain_riders(this);
         this.wait_for_end(|state| state.in_flight == 0);
-    }
-
-    /// Sees to it, at the end of the process, that what was accepted and is for files is carried
-    /// out. What waits for something else would perhaps wait for ever: it ends with the process.
-    /// `by`: the thread that ends it.
-    #[cfg(not(loom))]
-    pub fn drain(this: &ContextRef, by: &Interrupted) {
-        // exit() may have been called by a signal handler, in a thread that has the lock: then it
-        // never comes free.
-        let Some(mut state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
-            return this.carry_out_left_behind();
-        };
-        state.closed.get_or_insert(Closed::Exiting);
-        drop(state);
-        Context::redo_interrupted(this, by, false);
-        state = this.state.lock();
-        loop {
-            // In one pass: a queue may be long.
-            for lane in 0..state.queues.len() {
-                let mut queue = std::mem::replace(&mut state.queues[lane], List::new());
-                while let Some(req) = queue.pop() {
-                    if exec::is_on_file(req.call()) {
-                        state.queues[lane].push(req);
-                    } else {
-                        state.left.push(req);
-                    }
-                }
-            }
-            drop(state);
-            while Context::carry_out_here(this, |_| true) {}
-            Context::wait_for_files(this, by);
-            // What was held for these may have been released.
-            state = this.state.lock();
-            if state.queues.iter().all(List::is_empty) {
-                return;
-            }
-        }
-    }
-
-    /// Sees to it that what has been accepted and is for files is carried out, while the context
-    /// stays open.
-    #[cfg(not(loom))]
-    pub fn flush(this: &ContextRef, by: &Interrupted) {
-        if this.state.try_lock_for(EXIT_PATIENCE_NS).is_none() {
-            return this.carry_out_left_behind();
-        }
-        Context::redo_interrupted(this, by, true);
-        while Context::carry_out_here(this, exec::is_on_file) {}
-        Context::wait_for_files(this, by);
-    }
-
-    #[cfg(not(loom))]
-    fn wait_for_files(this: &ContextRef, by: &Interrupted) {
-        let attends = this.state.lock().riders.attendant == Some(by.thread);
-        if !attends {
-            Context::drain_riders(this);
-        }
-        this.wait_for_end(|state| {
-            !state.running.iter().any(|carried| {
-                let is_here = carried.tie.address() == by.in_hand || attends && carried.is_rider();
-                !is_here && exec::is_on_file(carried.call)
-            })
-        });
-    }
-
-    /// Carries out what has been accepted, if a signal handler ends the process that has interrupted the
-    /// thread that has the lock: as far as it can be found, and is none that others carry out.
-    #[cfg(not(loom))]
-    fn carry_out_left_behind(&self) {
-        // SAFETY: the lock is held for a few instructions; who still has it after a second does not go
-        // on. A list that is being changed leads, at each step, from one of its requests to another.
-        let state = unsafe { self.state.left_behind() };
-        let mut left = state.in_flight;
-        let mut carry_out = |call: &Call| {
-            if exec::is_on_file(call) {
-                shielded(|| exec::repeat(call));
-            }
-            process::progress();
-            left = left.saturating_sub(1);
-            left == 0
-        };
-        for queue in &state.queues {
-            queue.search(|_, call| carry_out(call));
-        }
-        state.order.held.search(|_, call| carry_out(call));
-        // What it had just taken cannot be told from what others have.
-        let again = |one: &Carried| habit::writes(one.call) && exec::may_be_repeated(one.call);
-        let mut again = state.running.iter().filter(again);
-        let _ = again.any(|one| carry_out(one.call));
-    }
-
-    /// Sees to what the thread that ends the process was about to do when it was interrupted by a signal
-    /// handler. Nobody knows whether it was done, so it is done once more. `goes_on`: the thread may,
-    /// after all.
-    #[cfg(not(loom))]
-    fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
-        let mut state = this.state.lock();
-        let attends = state.riders.attendant == Some(by.thread);
-        let mine = state
-            .running
-            .iter()
-            .find(|one| one.tie.address() == by.in_hand);
-        let mine = mine.filter(|_| !goes_on).map(|one| one.tie);
-        // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
-        let mine = mine.map(|tie| unsafe { state.running.bereave(tie) });
-        let others = state.running.iter().filter(|one| {
-            let here = attends && one.is_rider() || goes_on && one.tie.address() == by.in_hand;
-            here && habit::writes(one.call) && exec::may_be_repeated(one.call)
-        });
-        const MOST: usize = seat::EVENTS + 1;
-        let others: ArrayVec<Call, MOST> = others.map(|one| *one.call).take(MOST).collect();
-        drop(state);
-        others
-            .iter()
-            .for_each(|call| shielded(|| exec::repeat(call)));
-        if let Some(mut req) = mine {
-            if exec::may_be_repeated(req.call()) {
-                shielded(|| exec::execute(&mut req, None));
-            }
-            let mut after = After::ended(&mut req);
-            let mut state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
-            drop(state);
-            this.finish(after);
-        }
     }
 }
 
@@ -1415,430 +1202,6 @@ impl Deadline {
     }
 }
 
-#[cfg(loom)]
-impl Context {
-    fn leave_to_worker(_: &ContextRef, _: &mut State, _: Class, _: &mut After) -> bool {
-        false
-    }
-
-    fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
-        false
-    }
-}
-
-/// Requests that the kernel carries out (see [`crate::kaio`]).
-#[cfg(not(loom))]
-impl Context {
-    /// Whether the kernel is to carry out a request that was taken.
-    fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
-        // One alone is done sooner by the worker that has it.
-        if !self.habits.is_slow(req.call()) || !kaio::takes(req) {
-            return false;
-        }
-        let is_sample = self.habits.wants_sample();
-        self.habits.count_slow(1);
-        !is_sample
-            && (state.running.transfers() > 1 || !state.short().is_empty())
-            && global().is_some_and(|global| global.kaio.room() != 0)
-    }
-
-    /// Whether what is queued may be left to a worker that is handing requests like it over, and will
-    /// look again at once; the watcher sees to it that nothing stays, should that one be kept.
-    fn leave_to_worker(
-        this: &ContextRef,
-        state: &mut State,
-        class: Class,
-        after: &mut After,
-    ) -> bool {
-        class == Class::Short
-            && state.handing_over != 0
-            && !state.stuck
-            && state.short().first_is(|call| this.habits.is_slow(call))
-            && Context::list(this, state, after)
-    }
-
-    /// Hands a request that was taken over to the kernel, and those with it that are like it.
-    fn hand_over<'a>(
-        this: &'a ContextRef,
-        mut state: Guard<'a, State>,
-        mut after: After,
-        worker: &mut Worker,
-        first: Req,
-    ) -> (Guard<'a, State>, After) {
-        let call = *first.call();
-        let mut batch = kaio::Batch::new();
-        batch.push(first);
-        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::takes);
-        state.handing_over += 1;
-        Context::offer(this, &mut state, Class::Short, &mut after);
-        drop(state);
-        this.finish(after);
-        this.hand_over_as(&call, &mut batch, |batch| {
-            global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
-        });
-        let mut state = this.state.lock();
-        state.handing_over -= 1;
-        state.untake_all(batch);
-        (state, After::new())
-    }
-
-    /// Hands requests like this one over, if they still are what they were. Those that were not taken
-    /// stay in the batch.
-    fn hand_over_as(
-        &self,
-        call: &Call,
-        batch: &mut kaio::Batch,
-        hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
-    ) {
-        // The number may name something else by now; a request of libaio's has a number of its own.
-        let is_slow = if self.is_legacy() {
-            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
-        } else {
-            self.habits.is_slow_now(call)
-        };
-        if !is_slow || hand_over(batch) {
-            self.habits.not_for_kernel(call);
-        }
-    }
-
-    /// Publishes the events of requests that the kernel has carried out.
-    pub fn complete_all(this: &ContextRef, mut requests: Done) {
-        let tells = end_all(&mut requests);
-        let mut after = After::new();
-        let mut state = this.state.lock();
-        Context::complete_done(this, &mut state, requests, &mut after);
-        drop(state);
-        this.finish(after);
-        tells.iter().for_each(libaio::request::tell);
-    }
-
-    fn complete_done(this: &ContextRef, state: &mut State, requests: Done, after: &mut After) {
-        for req in requests {
-            Context::complete(this, state, req, after);
-        }
-        // With a limit, others may have waited for these.
-        Context::offer(this, state, Class::Short, after);
-        Context::offer(this, state, Class::Long, after);
-    }
-}
-
-/// What the kernel has carried out.
-#[cfg(not(loom))]
-type Done = ArrayVec<Req, { kaio::REAPED }>;
-
-/// What [`After::note_ended`] does, for all of them; returns their eventfds.
-#[cfg(not(loom))]
-fn end_all(requests: &mut Done) -> ArrayVec<FileRef, { kaio::REAPED }> {
-    requests
-        .iter_mut()
-        .filter_map(libaio::request::ended)
-        .collect()
-}
-
-/// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
-/// context's seat.
-#[cfg(not(loom))]
-struct Visit {
-    /// When it is over: see [`Deadline::ns`].
-    until: u64,
-    /// It may sleep there.
-    may_sleep: bool,
-    /// It has looked whether something has been done there.
-    has_looked: bool,
-    /// When it was counted whether it came soon after the last; 0: not yet.
-    came_ns: u64,
-}
-
-#[cfg(not(loom))]
-impl Visit {
-    fn new(deadline: &Deadline, mask: Option<&SigSet>) -> Visit {
-        Visit {
-            until: deadline.ns(),
-            // The signal mask cannot be changed and a sleep begun there in one call.
-            may_sleep: mask.is_none(),
-            has_looked: false,
-            came_ns: 0,
-        }
-    }
-
-    /// Whether it is to look, since it does not sleep: once.
-    fn looks_in(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_looked, true)
-    }
-}
-
-#[cfg(not(loom))]
-impl Riders {
-    /// The calling thread is there from now on.
-    fn attend(&mut self) {
-        self.attendant = Some(carrier::thread());
-        self.visits = self.visits.wrapping_add(1);
-    }
-
-    fn nobody_comes(&mut self) {
-        self.back = 0;
-    }
-
-    /// Whether callers come back soon.
-    fn have_a_driver(&self) -> bool {
-        self.back == BACK_IN_A_ROW
-    }
-}
-
-/// Callers who hand over to the kernel and wait for it themselves (see [`crate::seat`]).
-#[cfg(not(loom))]
-impl Context {
-    fn seat(&self) -> Option<&'static Seat> {
-        Some(self.seat.get()?.as_ref()?.seat())
-    }
-
-    /// Whether a caller is to hand over what is queued. One request alone is done sooner by a worker,
-    /// or by the caller itself.
-    fn has_for_seat(&self, state: &State) -> bool {
-        state.riders.have_a_driver()
-            && state.in_flight > 1
-            && state.queues[Class::Short as usize].first_is(|call| self.habits.is_slow(call))
-            && !self.habits.wants_sample()
-            && state.closed.is_none()
-    }
-
-    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
-    /// to it that nothing stays.
-    fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
-        this.has_for_seat(state)
-            && !state.stuck
-            && state.backlog.waiters.is_empty()
-            && Context::list(this, state, after)
-    }
-
-    /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
-    /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
-    fn wait_in_seat<'a>(
-        this: &'a ContextRef,
-        mut state: Guard<'a, State>,
-        visit: &mut Visit,
-        need: u64,
-    ) -> core::result::Result<Waited, Guard<'a, State>> {
-        let until = visit.until;
-        if !visit.may_sleep {
-            return Err(state);
-        }
-        // Others who wait would have to be woken by whoever sleeps there.
-        if !state.backlog.waiters.is_empty() || state.riders.attendant.is_some() {
-            state.riders.nobody_comes();
-            return Err(state);
-        }
-        if visit.came_ns == 0 {
-            visit.came_ns = state.note_coming();
-        }
-        let mut after = After::new();
-        // To hand over may take its time: not if there is a limit to that.
-        if until == NEVER && this.has_for_seat(&state) {
-            if this.seat.get().is_none() {
-                drop(state);
-                this.seat
-                    .get_or_init(|| global().and_then(|global| global.seats.take()));
-                return Ok(Waited::Woken);
-            }
-            if let Some(seat) = this.seat()
-                && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after)
-            {
-                Context::hand_over_in_seat(this, state, after, seat, batch, visit);
-                return Ok(Waited::Woken);
-            }
-        }
-        // What was left to us and is not for us.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
-        match this.seat().filter(|_| state.has_riders()) {
-            Some(seat) => Ok(Context::sleep_in_seat(
-                this, state, after, seat, until, need,
-            )),
-            None if after.is_nothing() => Err(state),
-            None => {
-                drop(state);
-                this.finish(after);
-                Ok(Waited::Woken)
-            }
-        }
-    }
-
-    /// Takes requests for the kernel to carry out in the seat.
-    fn take_riders(
-        this: &ContextRef,
-        state: &mut State,
-        seat: &'static Seat,
-        after: &mut After,
-    ) -> Option<kaio::Batch> {
-        // Whoever waits for an eventfd need not be who sleeps here.
-        let takes = |req: &Req| kaio::takes(req) && has_no_eventfd(req);
-        let is_slow = |call: &Call| this.habits.is_slow(call);
-        if seat.room() < kaio::BATCH
-            || this.pool.short_of_threads()
-            || has_call_filter()
-            || !Context::list(this, state, after)
-        {
-            return None;
-        }
-        let first = |req: &Req| takes(req) && is_slow(req.call());
-        let mut batch = kaio::Batch::new();
-        let first = this.take_if(state, Class::Short, first)?;
-        let call = *first.call();
-        batch.push(first);
-        this.take_more(state, &call, &mut batch, u32::MAX, takes);
-        this.habits.count_slow(batch.len() as u32);
-        Some(batch)
-    }
-
-    fn hand_over_in_seat(
-        this: &ContextRef,
-        mut state: Guard<State>,
-        after: After,
-        seat: &'static Seat,
-        mut batch: kaio::Batch,
-        visit: &Visit,
-    ) {
-        let call = *batch[0].call();
-        // Before they are there: so the watcher stays.
-        state.riders.count += batch.len() as u32;
-        batch.iter().for_each(|req| req.set_worker(RIDER));
-        state.riders.attend();
-        drop(state);
-        this.finish(after);
-        let shield = if habit::writes(&call) {
-            Shield::new()
-        } else {
-            None
-        };
-        this.hand_over_as(&call, &mut batch, |batch| seat.hand_over(this, batch));
-        if let Some(shield) = shield {
-            shield.take_back();
-        }
-        let mut state = this.state.lock();
-        state.riders.attendant = None;
-        state.riders.count -= batch.len() as u32;
-        batch.iter().for_each(|req| req.set_worker(NO_WORKER));
-        state.untake_all(batch);
-        state.note_leaving();
-        let is_watched = state.listed;
-        let late = state.riders.left_ns > visit.came_ns + HAND_OVER_NS;
-        drop(state);
-        if !is_watched {
-            Context::watch_riders(this);
-        }
-        if late {
-            Context::take_done(this);
-        }
-    }
-
-    fn sleep_in_seat(
-        this: &ContextRef,
-        mut state: Guard<State>,
-        after: After,
-        seat: &'static Seat,
-        until: u64,
-        need: u64,
-    ) -> Waited {
-        let waiter = Waiter::new(Alarm::Seat(seat));
-        state.backlog.waiters.enter(&waiter, need);
-        let left = until.saturating_sub(monotonic_ns());
-        let ns = left.min(seat::SLEEP_NS);
-        let (waited, _) = Context::reap_in_seat(this, state, after, seat, ns, Some(&waiter));
-        waited
-    }
-
-    /// Publishes what the kernel has done in the seat, and waits for the first of it for so long at
-    /// most. Returns how the wait ended, and whether there was something.
-    fn reap_in_seat(
-        this: &ContextRef,
-        mut state: Guard<State>,
-        after: After,
-        seat: &'static Seat,
-        ns: u64,
-        waiter: Option<&Waiter>,
-    ) -> (Waited, bool) {
-        let attends = state.riders.attendant.is_none();
-        if attends {
-            state.riders.attend();
-        }
-        drop(state);
-        this.finish(after);
-        let (waited, done) = carrier::outside(|| seat.reap(ns));
-        let mut done: Done = done.into_iter().map(kaio::InFlight::into_req).collect();
-        // None of them has one.
-        let _no_eventfds = end_all(&mut done);
-        let any = !done.is_empty();
-        let mut after = After::new();
-        let mut state = this.state.lock();
-        if attends {
-            state.riders.attendant = None;
-        }
-        let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
-        state.riders.count -= done.len() as u32;
-        Context::complete_done(this, &mut state, done, &mut after);
-        if waiter.is_some() {
-            state.note_leaving();
-        }
-        let is_watched = state.listed;
-        drop(state);
-        this.finish(after);
-        if let Some(waiter) = waiter
-            && !was_listed
-        {
-            waiter.wait_for_waker();
-        }
-        if waiter.is_some() && !is_watched {
-            Context::watch_riders(this);
-        }
-        (waited, any)
-    }
-
-    /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
-    fn take_done(this: &ContextRef) -> bool {
-        let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
-            return false;
-        };
-        Context::reap_in_seat(this, this.state.lock(), After::new(), seat, 0, None).1
-    }
-
-    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all.
-    fn drain_riders(this: &ContextRef) {
-        while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
-            let state = this.state.lock();
-            Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
-        }
-    }
-
-    /// Sees to it that the watcher looks after what the kernel carries out in the seat, or that there
-    /// is nothing.
-    fn watch_riders(this: &ContextRef) {
-        let mut after = After::new();
-        let mut state = this.state.lock();
-        let is_watched = !state.has_riders()
-            || state.riders.attendant.is_some()
-            || Context::list(this, &mut state, &mut after);
-        drop(state);
-        this.finish(after);
-        if !is_watched {
-            Context::drain_riders(this);
-        }
-    }
-
-    /// What the watcher does for what the kernel carries out in the seat, unless somebody is there, who
-    /// then sees that nobody watches any more: that is returned.
-    fn look_after_riders(this: &ContextRef, look: Look) -> bool {
-        let mut state = this.state.lock();
-        let riders = &mut state.riders;
-        let attended = riders.attendant.is_some();
-        let comes = riders.visits != riders.visits_before;
-        riders.visits_before = riders.visits;
-        drop(state);
-        if !attended && !comes && look == Look::Again && Context::take_done(this) {
-            this.state.lock().riders.nobody_comes();
-        }
-        attended
-    }
-}
-
 /// Reads through the page cache that wait for a device.
 #[cfg(not(loom))]
 impl Context {
@@ -1910,8 +1273,7 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             ended: AtomicU32::new(0),
-            #[cfg(not(loom))]
-            seat: OnceLock::new(),
+            seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(Backlog::new(0)))),
         })
     }
@@ -1941,206 +1303,5 @@ impl Context {
         Context::publish(this, &mut state, req, &mut after);
         drop(state);
         this.finish(after);
-    }
-}
-
-/// A submit under way: the caller's records are read, and requests built, without the lock.
-pub struct Batch<'a> {
-    context: &'a ContextRef,
-    /// Places for small requests that it has taken.
-    small: FreeList,
-    /// How many requests there was room for when it began.
-    room: usize,
-    requests: List,
-    len: usize,
-    expected: Expected,
-    /// Of the requests, those that the kernel would complete at once.
-    #[cfg(not(loom))]
-    at_once: u32,
-}
-
-/// What the requests of a submit are expected to be like.
-struct Expected {
-    all_short: bool,
-    all_alone: bool,
-    all_brief: bool,
-    len: u64,
-    ns: u64,
-    /// When they were submitted, if one of them has asked.
-    submitted_ns: Option<u64>,
-}
-
-impl Expected {
-    fn nothing() -> Expected {
-        Expected {
-            all_short: true,
-            all_alone: true,
-            all_brief: true,
-            len: 0,
-            ns: 0,
-            submitted_ns: None,
-        }
-    }
-
-    fn add(&mut self, short: Option<Short>, brief: bool) {
-        self.len += 1;
-        self.all_brief &= brief;
-        match short {
-            None => self.all_short = false,
-            Some(Short { ns, alone }) => {
-                self.all_alone &= alone;
-                self.ns += u64::from(ns);
-            }
-        }
-    }
-}
-
-impl<'a> Batch<'a> {
-    fn begin(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
-        let mut state = context.state.lock();
-        state.check_open()?;
-        let room = context.room(&state);
-        let mut small = FreeList::new(Size::Small);
-        small.take_from(&mut state.slabs.of(Size::Small).free, wanted.min(room));
-        Ok(Batch {
-            context,
-            small,
-            room,
-            requests: List::new(),
-            len: 0,
-            expected: Expected::nothing(),
-            #[cfg(not(loom))]
-            at_once: 0,
-        })
-    }
-
-    /// A place for one more request; None if there is no room, or no memory.
-    pub fn slot(&mut self, class: Size) -> Option<FreeSlot> {
-        if self.len == self.room {
-            return None;
-        }
-        if class == Size::Small
-            && let Some(slot) = self.small.take()
-        {
-            return Some(slot);
-        }
-        loop {
-            let mut state = self.context.state.lock();
-            let slab = state.slabs.of(class);
-            if let Some(slot) = slab.free.take() {
-                return Some(slot);
-            }
-            // The allocator may make system calls: not under the lock.
-            let slots = slab.growth(1);
-            drop(state);
-            let chunk = Chunk::new(class, slots)?;
-            self.context.state.lock().slabs.of(class).add(chunk);
-        }
-    }
-
-    /// One more request, for the queue.
-    fn push(&mut self, req: Req) {
-        let brief = self.len == 0 && self.context.is_brief(&req);
-        self.expected.add(self.context.short(&req), brief);
-        self.requests.push(req);
-        self.len += 1;
-    }
-
-    /// Gives the places back that were not used.
-    fn give_back(&mut self, state: &mut State) {
-        let unused = self.small.len();
-        let free = &mut state.slabs.of(Size::Small).free;
-        free.take_from(&mut self.small, unused);
-    }
-
-    fn hand_over(&mut self, state: &mut State, after: &mut After) {
-        after.queued = true;
-        let mut go = List::new();
-        if self.context.ring.ring2().is_some() {
-            state.order.admit(&mut self.requests, &mut go);
-        } else {
-            go.append(&mut self.requests);
-        }
-        state.spread(&mut go);
-        if !Context::leave_to_caller(self.context, state, &self.expected, after) {
-            Context::offer(self.context, state, Class::Short, after);
-        }
-        Context::offer(self.context, state, Class::Long, after);
-    }
-
-    /// Queues what was built, as far as there still is room, and gives back what was not used.
-    /// Returns the bytes of the records that were not accepted.
-    fn enqueue(mut self) -> Result<usize> {
-        let mut after = After::new();
-        let mut rejected = 0;
-        let mut state = self.context.state.lock();
-        self.give_back(&mut state);
-        let open = state.check_open();
-        let room = if open.is_ok() {
-            self.context.room(&state)
-        } else {
-            0
-        };
-        while self.len > room {
-            let Some(req) = self.requests.pop_last() else {
-                break;
-            };
-            rejected += req.record_bytes();
-            state.slabs.free(req);
-            self.len -= 1;
-        }
-        if self.len != 0 {
-            state.in_flight += self.len as u32;
-            self.context
-                .ring
-                .accepted(&mut state.backlog, self.len as u64);
-            self.hand_over(&mut state, &mut after);
-        }
-        drop(state);
-        self.context.finish(after);
-        open.map(|()| rejected)
-    }
-}
-
-/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its
-/// requests may complete before it is over.
-#[cfg(not(loom))]
-impl<'a> Batch<'a> {
-    pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
-        let mut batch = Batch::begin(context, wanted)?;
-        let mut state = context.state.lock();
-        batch.room = context.room(&state).min(wanted);
-        state.in_flight += batch.room as u32;
-        Ok(batch)
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.len == self.room
-    }
-
-    /// One more request, for the pool.
-    pub fn queue(&mut self, req: Req) {
-        self.at_once += u32::from(at_once(&req));
-        self.push(req);
-    }
-
-    /// One more request, that somebody else completes.
-    pub fn count(&mut self) {
-        self.len += 1;
-    }
-
-    /// Queues what was built, and gives back what was not used.
-    pub fn enqueue_reserved(mut self) {
-        let mut after = After::new();
-        let mut state = self.context.state.lock();
-        self.give_back(&mut state);
-        state.in_flight -= (self.room - self.len) as u32;
-        state.at_once += self.at_once;
-        if !self.requests.is_empty() {
-            self.hand_over(&mut state, &mut after);
-        }
-        self.context.note_end(&state, &mut after);
-        drop(state);
-        self.context.finish(after);
     }
 }

@@ -269,9 +269,9 @@ fn slabs_reuse_and_list_keeps_order() {
         for req in odd {
             running.enter(&req);
             let data = req.event()[1];
-            assert!(running.any(|here, _| here == data));
+            assert!(running.iter().any(|one| one.data == data));
             running.leave(&req);
-            assert!(!running.any(|here, _| here == data));
+            assert!(!running.iter().any(|one| one.data == data));
             slabs.free(req);
         }
         let mut other = List::new();

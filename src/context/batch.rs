@@ -1,0 +1,211 @@
+//! A submit under way.
+
+#[cfg(not(loom))]
+use super::at_once;
+use super::{After, Context, State};
+use crate::habit::Short;
+use crate::registry::ContextRef;
+use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req};
+use crate::sys::Result;
+use crate::syscalls::Class;
+
+/// A submit under way: the caller's records are read, and requests built, without the lock.
+pub struct Batch<'a> {
+    context: &'a ContextRef,
+    /// Places for small requests that it has taken.
+    small: FreeList,
+    /// How many requests there was room for when it began.
+    room: usize,
+    requests: List,
+    len: usize,
+    pub(super) expected: Expected,
+    /// Of the requests, those that the kernel would complete at once.
+    #[cfg(not(loom))]
+    at_once: u32,
+}
+
+/// What the requests of a submit are expected to be like.
+pub(super) struct Expected {
+    pub(super) all_short: bool,
+    pub(super) all_alone: bool,
+    pub(super) all_brief: bool,
+    pub(super) len: u64,
+    pub(super) ns: u64,
+    /// When they were submitted, if one of them has asked.
+    pub(super) submitted_ns: Option<u64>,
+}
+
+impl Expected {
+    fn nothing() -> Expected {
+        Expected {
+            all_short: true,
+            all_alone: true,
+            all_brief: true,
+            len: 0,
+            ns: 0,
+            submitted_ns: None,
+        }
+    }
+
+    fn add(&mut self, short: Option<Short>, brief: bool) {
+        self.len += 1;
+        self.all_brief &= brief;
+        match short {
+            None => self.all_short = false,
+            Some(Short { ns, alone }) => {
+                self.all_alone &= alone;
+                self.ns += u64::from(ns);
+            }
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn begin(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+        let mut state = context.state.lock();
+        state.check_open()?;
+        let room = context.room(&state);
+        let mut small = FreeList::new(Size::Small);
+        small.take_from(&mut state.slabs.of(Size::Small).free, wanted.min(room));
+        Ok(Batch {
+            context,
+            small,
+            room,
+            requests: List::new(),
+            len: 0,
+            expected: Expected::nothing(),
+            #[cfg(not(loom))]
+            at_once: 0,
+        })
+    }
+
+    /// A place for one more request; None if there is no room, or no memory.
+    pub fn slot(&mut self, class: Size) -> Option<FreeSlot> {
+        if self.len == self.room {
+            return None;
+        }
+        if class == Size::Small
+            && let Some(slot) = self.small.take()
+        {
+            return Some(slot);
+        }
+        loop {
+            let mut state = self.context.state.lock();
+            let slab = state.slabs.of(class);
+            if let Some(slot) = slab.free.take() {
+                return Some(slot);
+            }
+            // The allocator may make system calls: not under the lock.
+            let slots = slab.growth(1);
+            drop(state);
+            let chunk = Chunk::new(class, slots)?;
+            self.context.state.lock().slabs.of(class).add(chunk);
+        }
+    }
+
+    /// One more request, for the queue.
+    pub(super) fn push(&mut self, req: Req) {
+        let brief = self.len == 0 && self.context.is_brief(&req);
+        self.expected.add(self.context.short(&req), brief);
+        self.requests.push(req);
+        self.len += 1;
+    }
+
+    /// Gives the places back that were not used.
+    fn give_back(&mut self, state: &mut State) {
+        let unused = self.small.len();
+        let free = &mut state.slabs.of(Size::Small).free;
+        free.take_from(&mut self.small, unused);
+    }
+
+    fn hand_over(&mut self, state: &mut State, after: &mut After) {
+        after.queued = true;
+        let mut go = List::new();
+        if self.context.ring.ring2().is_some() {
+            state.order.admit(&mut self.requests, &mut go);
+        } else {
+            go.append(&mut self.requests);
+        }
+        state.spread(&mut go);
+        if !Context::leave_to_caller(self.context, state, &self.expected, after) {
+            Context::offer(self.context, state, Class::Short, after);
+        }
+        Context::offer(self.context, state, Class::Long, after);
+    }
+
+    /// Queues what was built, as far as there still is room, and gives back what was not used.
+    /// Returns the bytes of the records that were not accepted.
+    pub(super) fn enqueue(mut self) -> Result<usize> {
+        let mut after = After::new();
+        let mut rejected = 0;
+        let mut state = self.context.state.lock();
+        self.give_back(&mut state);
+        let open = state.check_open();
+        let room = if open.is_ok() {
+            self.context.room(&state)
+        } else {
+            0
+        };
+        while self.len > room {
+            let Some(req) = self.requests.pop_last() else {
+                break;
+            };
+            rejected += req.record_bytes();
+            state.slabs.free(req);
+            self.len -= 1;
+        }
+        if self.len != 0 {
+            state.in_flight += self.len as u32;
+            self.context
+                .ring
+                .accepted(&mut state.backlog, self.len as u64);
+            self.hand_over(&mut state, &mut after);
+        }
+        drop(state);
+        self.context.finish(after);
+        open.map(|()| rejected)
+    }
+}
+
+/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its
+/// requests may complete before it is over.
+#[cfg(not(loom))]
+impl<'a> Batch<'a> {
+    pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+        let mut batch = Batch::begin(context, wanted)?;
+        let mut state = context.state.lock();
+        batch.room = context.room(&state).min(wanted);
+        state.in_flight += batch.room as u32;
+        Ok(batch)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.len == self.room
+    }
+
+    /// One more request, for the pool.
+    pub fn queue(&mut self, req: Req) {
+        self.at_once += u32::from(at_once(&req));
+        self.push(req);
+    }
+
+    /// One more request, that somebody else completes.
+    pub fn count(&mut self) {
+        self.len += 1;
+    }
+
+    /// Queues what was built, and gives back what was not used.
+    pub fn enqueue_reserved(mut self) {
+        let mut after = After::new();
+        let mut state = self.context.state.lock();
+        self.give_back(&mut state);
+        state.in_flight -= (self.room - self.len) as u32;
+        state.at_once += self.at_once;
+        if !self.requests.is_empty() {
+            self.hand_over(&mut state, &mut after);
+        }
+        self.context.note_end(&state, &mut after);
+        drop(state);
+        self.context.finish(after);
+    }
+}

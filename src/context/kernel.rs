@@ -1,0 +1,494 @@
+//! Requests that the kernel carries out.
+
+use super::{After, Context, Deadline, State, has_no_eventfd};
+use crate::carrier;
+use crate::habit::{self, Now};
+use crate::kaio;
+use crate::libaio::{self, files::FileRef};
+use crate::pool::{Look, Worker};
+use crate::process::global;
+use crate::registry::ContextRef;
+use crate::request::{Call, NO_WORKER, RIDER, Req};
+use crate::seat::{self, Seat, Taken};
+use crate::sync::Guard;
+use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
+use crate::syscalls::Class;
+use crate::wait::{Alarm, Waiter};
+use arrayvec::ArrayVec;
+use nix::sys::signal::SigSet;
+use std::sync::OnceLock;
+
+/// A caller who is back for events so soon after it has got some will be the next time.
+const BACK_NS: u64 = 50_000;
+/// And by so much later for each request that it has submitted meanwhile.
+const SUBMIT_NS: u64 = 5_000;
+/// For so long it goes on handing over before it looks whether something has been done.
+const HAND_OVER_NS: u64 = 100_000;
+/// So many times in a row, and it hands over to the kernel itself.
+const BACK_IN_A_ROW: u32 = 16;
+
+/// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
+pub type OwnSeat = OnceLock<Option<Taken>>;
+
+/// What the kernel carries out in the context's seat. As long as there is any, the watcher looks after
+/// the context, and takes what has been done if nobody sleeps there.
+#[derive(Default)]
+pub struct Riders {
+    /// How many there are.
+    count: u32,
+    /// The thread that sleeps there, or hands over, or takes what has been done.
+    pub attendant: Option<u32>,
+    /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
+    /// how many requests were in flight then.
+    back: u32,
+    left_ns: u64,
+    left_in_flight: u32,
+    /// How often somebody has been there, and how often when the watcher looked the last time.
+    visits: u32,
+    visits_before: u32,
+}
+
+impl State {
+    /// Whether the kernel carries some out in the context's seat.
+    pub(super) fn has_riders(&self) -> bool {
+        self.riders.count != 0
+    }
+
+    /// A caller is about to wait; returns when.
+    fn note_coming(&mut self) -> u64 {
+        let now = monotonic_ns();
+        let submitted = self.in_flight.saturating_sub(self.riders.left_in_flight);
+        let soon = BACK_NS + u64::from(submitted) * SUBMIT_NS;
+        self.riders.back = if now - self.riders.left_ns < soon {
+            (self.riders.back + 1).min(BACK_IN_A_ROW)
+        } else {
+            0
+        };
+        now
+    }
+
+    /// A caller has waited, and is about to leave.
+    pub(super) fn note_leaving(&mut self) {
+        self.riders.left_ns = monotonic_ns();
+        self.riders.left_in_flight = self.in_flight;
+    }
+
+    fn untake_all(&mut self, mut requests: kaio::Batch) {
+        while let Some(req) = requests.pop() {
+            self.untake(req);
+        }
+    }
+}
+
+/// Requests that the kernel carries out (see [`crate::kaio`]).
+impl Context {
+    /// Whether the kernel is to carry out a request that was taken.
+    pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
+        if !self.habits.is_slow(req.call()) || !kaio::takes(req) {
+            return false;
+        }
+        let is_sample = self.habits.wants_sample();
+        self.habits.count_slow(1);
+        // One alone is done sooner by the worker that has it.
+        !is_sample
+            && (state.running.transfers() > 1 || !state.short().is_empty())
+            && global().is_some_and(|global| global.kaio.room() != 0)
+    }
+
+    /// Whether what is queued may be left to a worker that is handing requests like it over, and will
+    /// look again at once; the watcher sees to it that nothing stays, should that one be kept.
+    pub(super) fn leave_to_worker(
+        this: &ContextRef,
+        state: &mut State,
+        class: Class,
+        after: &mut After,
+    ) -> bool {
+        class == Class::Short
+            && state.handing_over != 0
+            && !state.stuck
+            && state.short().first_is(|call| this.habits.is_slow(call))
+            && Context::list(this, state, after)
+    }
+
+    /// Hands a request that was taken over to the kernel, and those with it that are like it.
+    pub(super) fn hand_over<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut after: After,
+        worker: &mut Worker,
+        first: Req,
+    ) -> (Guard<'a, State>, After) {
+        let call = *first.call();
+        let mut batch = kaio::Batch::new();
+        batch.push(first);
+        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::takes);
+        state.handing_over += 1;
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(after);
+        this.hand_over_as(&call, &mut batch, |batch| {
+            global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
+        });
+        let mut state = this.state.lock();
+        state.handing_over -= 1;
+        state.untake_all(batch);
+        (state, After::new())
+    }
+
+    /// Hands requests like this one over, if they still are what they were. Those that were not taken
+    /// stay in the batch.
+    fn hand_over_as(
+        &self,
+        call: &Call,
+        batch: &mut kaio::Batch,
+        hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
+    ) {
+        // The number may name something else by now; a request of libaio's has a number of its own.
+        let is_slow = if self.is_legacy() {
+            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
+        } else {
+            self.habits.is_slow_now(call)
+        };
+        if !is_slow || hand_over(batch) {
+            self.habits.not_for_kernel(call);
+        }
+    }
+
+    /// Publishes the events of requests that the kernel has carried out.
+    pub fn complete_all(this: &ContextRef, mut requests: Done) {
+        let tells = end_all(&mut requests);
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        Context::complete_done(this, &mut state, requests, &mut after);
+        drop(state);
+        this.finish(after);
+        tells.iter().for_each(libaio::request::tell);
+    }
+
+    fn complete_done(this: &ContextRef, state: &mut State, requests: Done, after: &mut After) {
+        for req in requests {
+            Context::complete(this, state, req, after);
+        }
+        // With a limit, others may have waited for these.
+        Context::offer(this, state, Class::Short, after);
+        Context::offer(this, state, Class::Long, after);
+    }
+}
+
+/// What the kernel has carried out.
+type Done = ArrayVec<Req, { kaio::REAPED }>;
+
+/// What [`After::note_ended`] does, for all of them; returns their eventfds.
+fn end_all(requests: &mut Done) -> ArrayVec<FileRef, { kaio::REAPED }> {
+    requests
+        .iter_mut()
+        .filter_map(libaio::request::ended)
+        .collect()
+}
+
+/// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
+/// context's seat.
+pub struct Visit {
+    /// When it is over: see [`Deadline::ns`].
+    pub until: u64,
+    /// It may sleep there.
+    may_sleep: bool,
+    /// It has looked whether something has been done there.
+    has_looked: bool,
+    /// When it was counted whether it came soon after the last; 0: not yet.
+    came_ns: u64,
+}
+
+impl Visit {
+    pub(super) fn new(deadline: &Deadline, mask: Option<&SigSet>) -> Visit {
+        Visit {
+            until: deadline.ns(),
+            // The signal mask cannot be changed and a sleep begun there in one call.
+            may_sleep: mask.is_none(),
+            has_looked: false,
+            came_ns: 0,
+        }
+    }
+
+    /// Whether it is to look, since it does not sleep: once.
+    pub(super) fn looks_in(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_looked, true)
+    }
+}
+
+impl Riders {
+    /// The calling thread is there from now on.
+    fn attend(&mut self) {
+        self.attendant = Some(carrier::thread());
+        self.visits = self.visits.wrapping_add(1);
+    }
+
+    fn nobody_comes(&mut self) {
+        self.back = 0;
+    }
+
+    /// What was left to a caller was not seen to. It does not count if that one is just handing over.
+    pub(super) fn stay_behind(&mut self) {
+        if self.attendant.is_none() {
+            self.nobody_comes();
+        }
+    }
+
+    /// Whether callers come back soon.
+    fn have_a_driver(&self) -> bool {
+        self.back == BACK_IN_A_ROW
+    }
+}
+
+/// Callers who hand over to the kernel and wait for it themselves (see [`crate::seat`]).
+impl Context {
+    fn seat(&self) -> Option<&'static Seat> {
+        Some(self.seat.get()?.as_ref()?.seat())
+    }
+
+    /// Whether a caller is to hand over what is queued. One request alone is done sooner by a worker,
+    /// or by the caller itself.
+    fn has_for_seat(&self, state: &State) -> bool {
+        state.riders.have_a_driver()
+            && state.in_flight > 1
+            && state.queues[Class::Short as usize].first_is(|call| self.habits.is_slow(call))
+            && !self.habits.wants_sample()
+            && state.closed.is_none()
+    }
+
+    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
+    /// to it that nothing stays.
+    pub(super) fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+        this.has_for_seat(state)
+            && !state.stuck
+            && state.backlog.waiters.is_empty()
+            && Context::list(this, state, after)
+    }
+
+    /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
+    /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
+    pub(super) fn wait_in_seat<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        visit: &mut Visit,
+        need: u64,
+    ) -> core::result::Result<Waited, Guard<'a, State>> {
+        let until = visit.until;
+        if !visit.may_sleep {
+            return Err(state);
+        }
+        // Others who wait would have to be woken by whoever sleeps there.
+        if !state.backlog.waiters.is_empty() || state.riders.attendant.is_some() {
+            state.riders.nobody_comes();
+            return Err(state);
+        }
+        if visit.came_ns == 0 {
+            visit.came_ns = state.note_coming();
+        }
+        let mut after = After::new();
+        // To hand over may take its time: not if there is a limit to that.
+        if until == NEVER && this.has_for_seat(&state) {
+            if this.seat.get().is_none() {
+                drop(state);
+                this.seat
+                    .get_or_init(|| global().and_then(|global| global.seats.take()));
+                return Ok(Waited::Woken);
+            }
+            if let Some(seat) = this.seat()
+                && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after)
+            {
+                Context::hand_over_in_seat(this, state, after, seat, batch, visit);
+                return Ok(Waited::Woken);
+            }
+        }
+        // What was left to us and is not for us.
+        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
+        match this.seat().filter(|_| state.has_riders()) {
+            Some(seat) => Ok(Context::sleep_in_seat(
+                this, state, after, seat, until, need,
+            )),
+            None if after.is_nothing() => Err(state),
+            None => {
+                drop(state);
+                this.finish(after);
+                Ok(Waited::Woken)
+            }
+        }
+    }
+
+    /// Takes requests for the kernel to carry out in the seat.
+    fn take_riders(
+        this: &ContextRef,
+        state: &mut State,
+        seat: &'static Seat,
+        after: &mut After,
+    ) -> Option<kaio::Batch> {
+        // Whoever waits for an eventfd need not be who sleeps here.
+        let takes = |req: &Req| kaio::takes(req) && has_no_eventfd(req);
+        let is_slow = |call: &Call| this.habits.is_slow(call);
+        if seat.room() < kaio::BATCH
+            || this.pool.short_of_threads()
+            || has_call_filter()
+            || !Context::list(this, state, after)
+        {
+            return None;
+        }
+        let first = |req: &Req| takes(req) && is_slow(req.call());
+        let mut batch = kaio::Batch::new();
+        let first = this.take_if(state, Class::Short, first)?;
+        let call = *first.call();
+        batch.push(first);
+        this.take_more(state, &call, &mut batch, u32::MAX, takes);
+        this.habits.count_slow(batch.len() as u32);
+        Some(batch)
+    }
+
+    fn hand_over_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        mut batch: kaio::Batch,
+        visit: &Visit,
+    ) {
+        let call = *batch[0].call();
+        // Before they are there: so the watcher stays.
+        state.riders.count += batch.len() as u32;
+        batch.iter().for_each(|req| req.set_worker(RIDER));
+        state.riders.attend();
+        drop(state);
+        this.finish(after);
+        let shield = if habit::writes(&call) {
+            Shield::new()
+        } else {
+            None
+        };
+        this.hand_over_as(&call, &mut batch, |batch| seat.hand_over(this, batch));
+        if let Some(shield) = shield {
+            shield.take_back();
+        }
+        let mut state = this.state.lock();
+        state.riders.attendant = None;
+        state.riders.count -= batch.len() as u32;
+        batch.iter().for_each(|req| req.set_worker(NO_WORKER));
+        state.untake_all(batch);
+        state.note_leaving();
+        let is_watched = state.listed;
+        let late = state.riders.left_ns > visit.came_ns + HAND_OVER_NS;
+        drop(state);
+        if !is_watched {
+            Context::watch_riders(this);
+        }
+        if late {
+            Context::take_done(this);
+        }
+    }
+
+    fn sleep_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        until: u64,
+        need: u64,
+    ) -> Waited {
+        let waiter = Waiter::new(Alarm::Seat(seat));
+        state.backlog.waiters.enter(&waiter, need);
+        let left = until.saturating_sub(monotonic_ns());
+        let ns = left.min(seat::SLEEP_NS);
+        let (waited, _) = Context::reap_in_seat(this, state, after, seat, ns, Some(&waiter));
+        waited
+    }
+
+    /// Publishes what the kernel has done in the seat, and waits for the first of it for so long at
+    /// most. Returns how the wait ended, and whether there was something.
+    fn reap_in_seat(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        after: After,
+        seat: &'static Seat,
+        ns: u64,
+        waiter: Option<&Waiter>,
+    ) -> (Waited, bool) {
+        let attends = state.riders.attendant.is_none();
+        if attends {
+            state.riders.attend();
+        }
+        drop(state);
+        this.finish(after);
+        let (waited, done) = carrier::outside(|| seat.reap(ns));
+        let mut done: Done = done.into_iter().map(kaio::InFlight::into_req).collect();
+        // None of them has one.
+        let _no_eventfds = end_all(&mut done);
+        let any = !done.is_empty();
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        if attends {
+            state.riders.attendant = None;
+        }
+        let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
+        state.riders.count -= done.len() as u32;
+        Context::complete_done(this, &mut state, done, &mut after);
+        if waiter.is_some() {
+            state.note_leaving();
+        }
+        let is_watched = state.listed;
+        drop(state);
+        this.finish(after);
+        if let Some(waiter) = waiter
+            && !was_listed
+        {
+            waiter.wait_for_waker();
+        }
+        if waiter.is_some() && !is_watched {
+            Context::watch_riders(this);
+        }
+        (waited, any)
+    }
+
+    /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
+    pub(super) fn take_done(this: &ContextRef) -> bool {
+        let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
+            return false;
+        };
+        Context::reap_in_seat(this, this.state.lock(), After::new(), seat, 0, None).1
+    }
+
+    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all.
+    pub(super) fn drain_riders(this: &ContextRef) {
+        while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
+            let state = this.state.lock();
+            Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
+        }
+    }
+
+    /// Sees to it that the watcher looks after what the kernel carries out in the seat, or that there
+    /// is nothing.
+    fn watch_riders(this: &ContextRef) {
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        let is_watched = !state.has_riders()
+            || state.riders.attendant.is_some()
+            || Context::list(this, &mut state, &mut after);
+        drop(state);
+        this.finish(after);
+        if !is_watched {
+            Context::drain_riders(this);
+        }
+    }
+
+    /// What the watcher does for what the kernel carries out in the seat, unless somebody is there, who
+    /// then sees that nobody watches any more: that is returned.
+    pub(super) fn look_after_riders(this: &ContextRef, look: Look) -> bool {
+        let mut state = this.state.lock();
+        let riders = &mut state.riders;
+        let attended = riders.attendant.is_some();
+        let comes = riders.visits != riders.visits_before;
+        riders.visits_before = riders.visits;
+        drop(state);
+        if !attended && !comes && look == Look::Again && Context::take_done(this) {
+            this.state.lock().riders.nobody_comes();
+        }
+        attended
+    }
+}

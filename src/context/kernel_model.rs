@@ -1,0 +1,86 @@
+//! In a model the kernel carries nothing out.
+
+use super::{After, Context, Deadline, State};
+use crate::pool::{Look, Worker};
+use crate::registry::ContextRef;
+use crate::request::Req;
+use crate::sync::Guard;
+use crate::sys::Waited;
+use crate::syscalls::Class;
+use nix::sys::signal::SigSet;
+
+pub type OwnSeat = ();
+
+#[derive(Default)]
+pub struct Riders;
+
+impl Riders {
+    pub(super) fn stay_behind(&mut self) {}
+}
+
+impl State {
+    pub(super) fn has_riders(&self) -> bool {
+        false
+    }
+
+    pub(super) fn note_leaving(&mut self) {}
+}
+
+pub struct Visit {
+    pub until: u64,
+}
+
+impl Visit {
+    pub(super) fn new(deadline: &Deadline, _mask: Option<&SigSet>) -> Visit {
+        Visit {
+            until: deadline.ns(),
+        }
+    }
+
+    pub(super) fn looks_in(&mut self) -> bool {
+        false
+    }
+}
+
+impl Context {
+    pub(super) fn is_for_kernel(&self, _state: &mut State, _req: &Req) -> bool {
+        false
+    }
+
+    pub(super) fn leave_to_worker(_: &ContextRef, _: &mut State, _: Class, _: &mut After) -> bool {
+        false
+    }
+
+    pub(super) fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
+        false
+    }
+
+    pub(super) fn hand_over<'a>(
+        _this: &'a ContextRef,
+        state: Guard<'a, State>,
+        after: After,
+        _worker: &mut Worker,
+        _first: Req,
+    ) -> (Guard<'a, State>, After) {
+        (state, after)
+    }
+
+    pub(super) fn wait_in_seat<'a>(
+        _this: &'a ContextRef,
+        state: Guard<'a, State>,
+        _visit: &mut Visit,
+        _need: u64,
+    ) -> core::result::Result<Waited, Guard<'a, State>> {
+        Err(state)
+    }
+
+    pub(super) fn take_done(_this: &ContextRef) -> bool {
+        false
+    }
+
+    pub(super) fn drain_riders(_this: &ContextRef) {}
+
+    pub(super) fn look_after_riders(_this: &ContextRef, _look: Look) -> bool {
+        false
+    }
+}
