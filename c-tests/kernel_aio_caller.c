@@ -2,7 +2,8 @@
 /*
  * A caller that comes back to wait again and again hands its O_DIRECT requests over to the kernel's AIO itself, and sleeps there.
  * Whatever else happens to its context must wake it: other requests, a signal handler, the timeout, io_destroy2(). What it
- * leaves behind comes to whoever asks next, in whatever way. Nothing is lost, nothing comes twice, and a child has nothing of it.
+ * leaves behind comes to whoever asks next, in whatever way. Nothing is lost, nothing comes twice, and a child has nothing of it;
+ * nor has a thread whose seccomp filter does not know the calls.
  *
  * The device is a loop device on a file system that can be frozen: then its writes stay where they are.
  */
@@ -11,9 +12,13 @@
 #include "test.h"
 #include "stress.h"
 #include "device.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
+#include <stddef.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 
 #define DEVICE_BYTES (8 * 1024 * 1024)
 #define BLOCK 512
@@ -477,6 +482,42 @@ static void children(io_context2_t ctx)
     }
 }
 
+/* A thread that has taken the kernel's AIO from itself goes on without, with what is in flight there, too. */
+static void filtered(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_submit, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_getevents, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
+    pid_t child = fork();
+
+    if (child == 0) {
+        io_context2_t ctx = setup2(65536, 0, 0);
+        struct writer writer;
+
+        start_and_freeze(&writer, ctx);
+        submit_nop(ctx);
+        stopped(&writer, OTHER, 0);
+        CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+        thaw();
+        while (writer.done < writer.submitted) {
+            struct io_event2 event;
+
+            CHECK_EQ(CALL(io_getevents2(ctx, sizeof(event), &event, sizeof(event), NULL)), (long long)sizeof(event));
+            note(&writer, &event);
+        }
+        drive(ctx);
+        CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+        exit(0);
+    }
+    wait_child(child);
+}
+
 /* More contexts than there are places for such callers, some of which go. */
 static void many(void)
 {
@@ -519,6 +560,7 @@ int main(void)
     destroyed();
     children(ctx);
     many();
+    filtered();
     /* The program closes what they are woken by: they look for themselves. */
     CHECK_EQ(count_bells(true), 1);
     other_requests(ctx, false);

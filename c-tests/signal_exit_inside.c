@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A signal handler calls exit(), wherever in the library its thread is: the process ends, soon and with that status, and what it
- * had written is there. On files and devices on which the caller carries requests out by itself, or hands them to the kernel.
+ * had written is there. The handler may have a small stack of its own. On files and devices on which the caller carries requests out by itself, or hands them to the kernel.
  */
 /* time limit: 120 s */
 #include "test.h"
@@ -73,10 +73,15 @@ static void on(const char *what, int file, size_t depth)
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
+            static unsigned char small[8192];
+            stack_t stack = { .ss_sp = small, .ss_size = sizeof(small) };
+            struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_ONSTACK };
             struct itimerval timer = { { 0, 0 }, { 0, (suseconds_t)(3000 + i * 7919 % 20000) } };
 
             alarm(0);
-            CHECK(signal(SIGALRM, on_alarm) != SIG_ERR);
+            if (i % 2 == 0)
+                CHECK_EQ(sigaltstack(&stack, NULL), 0);
+            CHECK_EQ(sigaction(SIGALRM, &action, NULL), 0);
             CHECK_EQ(setitimer(ITIMER_REAL, &timer, NULL), 0);
             write_blocks(depth);
         }

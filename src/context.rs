@@ -10,7 +10,8 @@
 //! `offer` that there are some. There are two: workers make the system call, or hand the request to
 //! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
-//! itself (`wait_in_seat`).
+//! itself (`wait_in_seat`). What the kernel carries out is in [`kernel`], a submit under way in
+//! [`batch`], and what the end of the process needs in `ending`.
 
 mod batch;
 #[cfg(not(loom))]
@@ -41,7 +42,7 @@ use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs};
+use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 use crate::sys::{
@@ -211,6 +212,7 @@ impl State {
     /// Puts a request that was taken back to where it was, at the front of its queue.
     fn untake(&mut self, req: Req) {
         self.running.leave(&req);
+        req.set_stage(Stage::Accepted);
         self.short().push_front(req);
     }
 
@@ -257,9 +259,9 @@ struct After {
     ended: bool,
     queued: bool,
     kicks: Kicks,
-    /// The eventfd of the request.
+    /// The eventfds of requests.
     #[cfg(not(loom))]
-    tell: Option<FileRef>,
+    tells: ArrayVec<FileRef, FEW>,
 }
 
 impl After {
@@ -271,7 +273,7 @@ impl After {
             queued: false,
             kicks: Kicks::new(),
             #[cfg(not(loom))]
-            tell: None,
+            tells: ArrayVec::new(),
         }
     }
 
@@ -286,11 +288,11 @@ impl After {
         after
     }
 
-    /// The same of one of several, of which none has an eventfd, or of one alone.
+    /// The same of one of several, [`FEW`] at most.
     fn note_ended(&mut self, _req: &mut Req) {
         #[cfg(not(loom))]
         if let Some(eventfd) = libaio::request::ended(_req) {
-            self.tell = Some(eventfd);
+            self.tells.push(eventfd);
         }
     }
 }
@@ -357,9 +359,7 @@ impl Context {
             notifier.signal();
         }
         #[cfg(not(loom))]
-        if let Some(eventfd) = after.tell {
-            libaio::request::tell(&eventfd);
-        }
+        after.tells.iter().for_each(libaio::request::tell);
         if after.ended {
             futex_wake(&self.ended, i32::MAX);
         }
@@ -682,7 +682,7 @@ impl Context {
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
         let short = |req: &Req| {
-            let plain = has_no_eventfd(req) && req.bound().is_none();
+            let plain = req.bound().is_none();
             plain.then(|| self.short(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
@@ -810,9 +810,9 @@ impl Context {
             0
         };
         let mut shield = None;
+        hand.set(req.address());
         loop {
             let lonely = state.running.transfers() == 1;
-            hand.set(req.address());
             drop(state);
             let is_file = this.habits.is_file(req.call(), lonely, &mut now);
             if is_file && habit::writes(req.call()) {
@@ -832,7 +832,6 @@ impl Context {
             let was_nop = req.call().nr == IOCB2_NOP;
             let mut after = After::ended(&mut req);
             state = this.state.lock();
-            hand.set(0);
             Context::complete(this, &mut state, req, &mut after);
             if until != NEVER && now.ns < until && was_nop {
                 now = Now::read();
@@ -848,6 +847,7 @@ impl Context {
                 Context::offer(this, &mut state, Class::Short, &mut after);
             }
             Context::offer(this, &mut state, Class::Long, &mut after);
+            hand.set(next.as_ref().map_or(0, Req::address));
             drop(state);
             this.finish(after);
             match next {
@@ -1111,14 +1111,6 @@ impl Context {
         Context::drain_riders(this);
         this.wait_for_end(|state| state.in_flight == 0);
     }
-}
-
-/// Whether nobody is told of a request's event but by the ring.
-fn has_no_eventfd(_req: &Req) -> bool {
-    #[cfg(loom)]
-    return true;
-    #[cfg(not(loom))]
-    _req.side().is_none_or(|side| !side.has_eventfd())
 }
 
 /// Whether it asks for something of a worker's.

@@ -5,7 +5,7 @@ use crate::attr::{self, SubmitClock};
 use crate::carrier;
 #[cfg(not(loom))]
 use crate::interrupt;
-use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs};
+use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs, Stage};
 use crate::ring::Out;
 #[cfg(not(loom))]
 use crate::sys::has_flag;
@@ -90,6 +90,7 @@ pub fn execute_interruptibly(req: &mut Req) {
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     let call = *req.call();
+    req.set_stage(Stage::Begun);
     #[cfg(not(loom))]
     if req.side().is_some() {
         carrier::settle();

@@ -18,7 +18,7 @@ use crate::interrupt;
 use crate::libaio;
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, Req};
+use crate::request::{Call, Req, Stage};
 use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
 use crate::sys::{
     Result, Waited, has_call_filter, let_waker_go_on, monotonic_ns, spawn_detached, timespec,
@@ -217,6 +217,7 @@ impl InKernel {
                 ..KernelIocb::of(req.call()).unwrap_or_default()
             });
             let counted = req.side().is_some_and(|side| side.is_counted());
+            req.set_stage(Stage::Begun);
             all[usize::from(place)] = Some(InFlight {
                 context: context.clone(),
                 req,
@@ -330,6 +331,7 @@ impl Kaio {
         if let Kernel::None = *state {
             *state = Kernel::Making;
             // Nobody else asks meanwhile; nor ever, if it fails.
+            // Relaxed: a hint, see `InKernel::room`.
             self.here.room.store(0, Relaxed);
             drop(state);
             let made = self.make();

@@ -15,8 +15,8 @@ use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::{
-    ErrnoGuard, Result, futex_wait, futex_wake, let_waker_go_on, monotonic_ns, spawn_detached,
-    try_box,
+    ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack,
+    let_waker_go_on, monotonic_ns, spawn_detached, try_box,
 };
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -166,13 +166,15 @@ extern "C" fn in_child() {
     }
 }
 
-/// Bumped while the end of the process waits for something that has happened: a futex.
+/// Bumped while the end of the process waits for something that has happened: a futex. Relaxed: only
+/// whether it changes is asked, and the futex orders that.
 static PROGRESS: AtomicU32 = AtomicU32::new(0);
 /// For so long it waits for the next such thing, if it does not know whether there will be one: longer
 /// than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
-/// Somebody waits for that.
+/// Somebody waits for that. Relaxed: who misses it has done something before the wait began, or its
+/// next something is seen.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Something has been done that the end of the process may wait for.
@@ -193,11 +195,13 @@ struct Ending {
 
 impl Ending {
     fn wait(self) {
-        if !self.by.busy {
+        let busy = self.by.busy;
+        if !busy && !is_on_alternate_stack() {
             return self.see_to_all();
         }
         // A signal handler has interrupted a function of the library's, which may have locks that never
-        // come free. Another thread may wait for these as long as it likes. What it needs stays there.
+        // come free; or its stack may be too small for what there is to do. So another thread does it.
+        // What that needs stays there.
         let Ok(ending) = try_box(self) else { return };
         IS_ENDING.store(true, Relaxed);
         let ending: &'static Ending = Box::leak(ending);
@@ -209,15 +213,22 @@ impl Ending {
         let mut seen = PROGRESS.load(Relaxed);
         // Acquire: pairs with the release in `ending_main`.
         while !ending.is_over.load(Acquire) {
-            futex_wait(&PROGRESS, seen, monotonic_ns() + PATIENCE_NS);
+            let until = if busy {
+                monotonic_ns() + PATIENCE_NS
+            } else {
+                NEVER
+            };
+            let waited = futex_wait(&PROGRESS, seen, until);
             let now = PROGRESS.load(Relaxed);
-            if now == seen {
+            if now == seen && waited == Waited::TimedOut {
                 return;
             }
             seen = now;
         }
     }
 
+    /// Not inlined: it needs some stack, of which its caller may have little.
+    #[inline(never)]
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
         global.registry.for_each(|context| {
@@ -227,6 +238,7 @@ impl Ending {
                 Context::drain(context, &self.by);
             }
         });
+        global.libaio.stats.report();
     }
 }
 
@@ -242,14 +254,14 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
 
 /// The process ends, or (`goes_on`) may.
 fn end(goes_on: bool) {
-    let Some(global) = global() else { return };
-    let ending = Ending {
-        by: Interrupted::here(),
-        goes_on,
-        is_over: AtomicBool::new(false),
-    };
-    ending.wait();
-    global.libaio.stats.report();
+    if global().is_some() {
+        let ending = Ending {
+            by: Interrupted::here(),
+            goes_on,
+            is_over: AtomicBool::new(false),
+        };
+        ending.wait();
+    }
 }
 
 /// At a normal end of the process.

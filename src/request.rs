@@ -12,6 +12,9 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::compiler_fence;
 
 /// A system call: what is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,9 @@ struct Head {
     /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or RIDER. Under
     /// the context's lock.
     worker: UnsafeCell<u16>,
+    /// How far it has got: a `Stage`. Its owner's to write, and read by who finds the context in the
+    /// middle of a change.
+    stage: AtomicU8,
     /// It did not succeed in full, though `res` alone does not say so. The owner's.
     short: UnsafeCell<bool>,
     data: u64,
@@ -72,6 +78,7 @@ impl Head {
             }),
             place: UnsafeCell::new(Place::default()),
             worker: UnsafeCell::new(NO_WORKER),
+            stage: AtomicU8::new(Stage::Idle as u8),
             short: UnsafeCell::new(false),
             data,
             call,
@@ -102,6 +109,16 @@ pub struct Place {
     pub follower: Option<Tie>,
 }
 
+/// How far the request in a place has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// There is none, or it is not accepted yet; or it has its result.
+    Idle,
+    Accepted,
+    /// It is being carried out.
+    Begun,
+}
+
 /// No worker that can be interrupted.
 pub const NO_WORKER: u16 = u16::MAX;
 /// In place of a worker: the kernel carries it out in its context's seat, or is about to.
@@ -119,6 +136,12 @@ pub struct Tie(NonNull<Head>);
 unsafe impl Send for Tie {}
 
 impl Tie {
+    #[cfg(not(loom))]
+    fn is_done(self) -> bool {
+        // SAFETY: the request is in flight. Acquire: pairs with the release in `set_stage`.
+        unsafe { self.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8
+    }
+
     #[cfg(not(loom))]
     pub fn address(self) -> usize {
         self.0.as_ptr().addr()
@@ -336,6 +359,13 @@ impl Req {
 
     pub fn set_res(&mut self, res: i64) {
         self.event_mut()[RES_WORD] = res as u64;
+        self.set_stage(Stage::Idle);
+    }
+
+    pub fn set_stage(&self, stage: Stage) {
+        // Release: who reads it is a signal handler in this thread, or has waited for this thread's lock
+        // and not got it, and then reads the call.
+        self.head().stage.store(stage as u8, Release);
     }
 }
 
@@ -682,14 +712,43 @@ impl Slab {
             let head = chunk.at.as_ptr();
             let ChunkHead { class, slots, .. } = *head;
             assert!(class == self.free.class);
-            (*head).next = self.chunks;
-            self.chunks = head;
-            self.slots += slots;
             let first = head.add(1).cast::<u8>();
             for i in (0..slots).rev() {
-                self.free.push(NonNull::new_unchecked(
-                    first.add(i * class.slot_bytes()).cast(),
-                ));
+                let slot = NonNull::new_unchecked(first.add(i * class.slot_bytes()).cast::<Head>());
+                let stage = AtomicU8::new(Stage::Idle as u8);
+                (&raw mut (*slot.as_ptr()).stage).write(stage);
+                self.free.push(slot);
+            }
+            (*head).next = self.chunks;
+            // For `each_left`: first what it reads.
+            compiler_fence(SeqCst);
+            self.chunks = head;
+            self.slots += slots;
+        }
+    }
+
+    /// Tells of each request that is not done.
+    #[cfg(not(loom))]
+    fn each_left(&self, tell: &mut impl FnMut(Stage, &Call)) {
+        let mut chunk = self.chunks;
+        while let Some(here) = NonNull::new(chunk) {
+            // SAFETY: chunks stay as long as the slab does. Of each place the stage has been written,
+            // and the call before it says that there is a request.
+            unsafe {
+                let ChunkHead { next, slots, class } = *here.as_ptr();
+                let first = here.as_ptr().add(1).cast::<u8>();
+                for i in 0..slots {
+                    let slot = first.add(i * class.slot_bytes()).cast::<Head>();
+                    // Acquire: pairs with the release in `set_stage`.
+                    match (*slot).stage.load(Acquire) {
+                        stage if stage == Stage::Accepted as u8 => {
+                            tell(Stage::Accepted, &(*slot).call)
+                        }
+                        stage if stage == Stage::Begun as u8 => tell(Stage::Begun, &(*slot).call),
+                        _ => {}
+                    }
+                }
+                chunk = next;
             }
         }
     }
@@ -733,8 +792,17 @@ impl Slabs {
         }
     }
 
-    /// Takes back a request whose event has left the library.
+    /// Tells of each request that is not done, also in the middle of a change.
+    #[cfg(not(loom))]
+    pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
+        for slab in [&self.small, &self.medium, &self.large] {
+            slab.each_left(&mut tell);
+        }
+    }
+
+    /// Takes back a request whose event has left the library, or that was not accepted after all.
     pub fn free(&mut self, req: Req) {
+        req.set_stage(Stage::Idle);
         let class = req.head().class;
         self.of(class).free.push(req.0);
     }
@@ -994,6 +1062,12 @@ impl Carried<'_> {
     #[cfg(not(loom))]
     pub fn is_rider(&self) -> bool {
         self.worker == RIDER
+    }
+
+    /// Whether it has its result.
+    #[cfg(not(loom))]
+    pub fn is_done(&self) -> bool {
+        self.tie.is_done()
     }
 }
 

@@ -79,6 +79,7 @@ impl Seats {
     }
 
     fn bell(&self) -> Option<RawFd> {
+        // Relaxed, here and below: a number. What it names the kernel keeps in order.
         let there = self.bell.load(Relaxed);
         if there != NO_FILE {
             return Some(there);

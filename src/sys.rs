@@ -417,6 +417,18 @@ impl Drop for ErrnoGuard {
     }
 }
 
+/// Whether this is a signal handler on a stack of its own.
+#[cfg(not(loom))]
+pub fn is_on_alternate_stack() -> bool {
+    let mut now = MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    let now = unsafe {
+        libc::sigaltstack(ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// Voluntary context switches of this thread so far: how often it gave up the processor to wait.
 pub fn voluntary_switches() -> i64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();

@@ -5,7 +5,7 @@ use super::at_once;
 use super::{After, Context, State};
 use crate::habit::Short;
 use crate::registry::ContextRef;
-use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req};
+use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 use crate::sys::Result;
 use crate::syscalls::Class;
 
@@ -107,6 +107,7 @@ impl<'a> Batch<'a> {
     pub(super) fn push(&mut self, req: Req) {
         let brief = self.len == 0 && self.context.is_brief(&req);
         self.expected.add(self.context.short(&req), brief);
+        req.set_stage(Stage::Accepted);
         self.requests.push(req);
         self.len += 1;
     }

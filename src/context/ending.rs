@@ -6,7 +6,7 @@ use crate::exec;
 use crate::habit;
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, Carried, List};
+use crate::request::{Call, Carried, List, Stage};
 use crate::seat;
 use crate::sys::shielded;
 use arrayvec::ArrayVec;
@@ -91,28 +91,21 @@ impl Context {
     }
 
     /// Carries out what has been accepted, if a signal handler ends the process that has interrupted the
-    /// thread that has the lock: as far as it can be found, and is none that others carry out.
+    /// thread that has the lock: in whatever order, and what others were carrying out, too.
     fn carry_out_left_behind(&self) {
         // SAFETY: the lock is held for a few instructions; who still has it after a second does not go
-        // on. A list that is being changed leads, at each step, from one of its requests to another.
-        let state = unsafe { self.state.left_behind() };
-        let mut left = state.in_flight;
-        let mut carry_out = |call: &Call| {
-            if exec::is_on_file(call) {
+        // on. What it may have been changing, the lists, is not looked at.
+        let slabs = unsafe { &self.state.left_behind().slabs };
+        slabs.each_left(|stage, call| {
+            let wanted = match stage {
+                Stage::Accepted => exec::is_on_file(call),
+                _ => habit::writes(call) && exec::may_be_repeated(call),
+            };
+            if wanted {
                 shielded(|| exec::repeat(call));
             }
             process::progress();
-            left = left.saturating_sub(1);
-            left == 0
-        };
-        for queue in &state.queues {
-            queue.search(|_, call| carry_out(call));
-        }
-        state.order.held.search(|_, call| carry_out(call));
-        // What it had just taken cannot be told from what others have.
-        let again = |one: &Carried| habit::writes(one.call) && exec::may_be_repeated(one.call);
-        let mut again = state.running.iter().filter(again);
-        let _ = again.any(|one| carry_out(one.call));
+        });
     }
 
     /// Sees to what the thread that ends the process was about to do when it was interrupted by a signal
@@ -121,25 +114,25 @@ impl Context {
     fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
         let mut state = this.state.lock();
         let attends = state.is_attended_by(by);
-        let mine = state
-            .running
-            .iter()
-            .find(|one| one.tie.address() == by.in_hand);
-        let mine = mine.filter(|_| !goes_on).map(|one| one.tie);
+        // What is done may have given its file back already.
+        let can_repeat = |one: &Carried| !one.is_done() && exec::may_be_repeated(one.call);
+        let in_hand = |one: &Carried| one.tie.address() == by.in_hand;
+        let mine = state.running.iter().find(in_hand).filter(|_| !goes_on);
+        let mine = mine.map(|one| (one.tie, can_repeat(&one)));
         // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
-        let mine = mine.map(|tie| unsafe { state.running.bereave(tie) });
+        let mine = mine.map(|(tie, again)| (unsafe { state.running.bereave(tie) }, again));
         let others = state.running.iter().filter(|one| {
-            let here = attends && one.is_rider() || goes_on && one.tie.address() == by.in_hand;
-            here && habit::writes(one.call) && exec::may_be_repeated(one.call)
+            let here = attends && one.is_rider() || goes_on && in_hand(one);
+            here && habit::writes(one.call) && can_repeat(one)
         });
         const MOST: usize = seat::EVENTS + 1;
         let others: ArrayVec<Call, MOST> = others.map(|one| *one.call).take(MOST).collect();
         drop(state);
-        others
-            .iter()
-            .for_each(|call| shielded(|| exec::repeat(call)));
-        if let Some(mut req) = mine {
-            if exec::may_be_repeated(req.call()) {
+        for call in &others {
+            shielded(|| exec::repeat(call));
+        }
+        if let Some((mut req, again)) = mine {
+            if again {
                 shielded(|| exec::execute(&mut req, None));
             }
             let mut after = After::ended(&mut req);

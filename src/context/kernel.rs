@@ -1,6 +1,6 @@
 //! Requests that the kernel carries out.
 
-use super::{After, Context, Deadline, State, has_no_eventfd};
+use super::{After, Context, Deadline, State};
 use crate::carrier;
 use crate::habit::{self, Now};
 use crate::kaio;
@@ -193,6 +193,8 @@ pub struct Visit {
     pub until: u64,
     /// It may sleep there.
     may_sleep: bool,
+    /// It has been asked whether the kernel lets it.
+    is_checked: bool,
     /// It has looked whether something has been done there.
     has_looked: bool,
     /// When it was counted whether it came soon after the last; 0: not yet.
@@ -205,6 +207,7 @@ impl Visit {
             until: deadline.ns(),
             // The signal mask cannot be changed and a sleep begun there in one call.
             may_sleep: mask.is_none(),
+            is_checked: false,
             has_looked: false,
             came_ns: 0,
         }
@@ -285,6 +288,12 @@ impl Context {
         if visit.came_ns == 0 {
             visit.came_ns = state.note_coming();
         }
+        if this.seat().is_some() && !std::mem::replace(&mut visit.is_checked, true) {
+            // Not under the lock. This thread may have got a filter of its own.
+            drop(state);
+            visit.may_sleep = !has_call_filter();
+            return Ok(Waited::Woken);
+        }
         let mut after = After::new();
         // To hand over may take its time: not if there is a limit to that.
         if until == NEVER && this.has_for_seat(&state) {
@@ -324,11 +333,11 @@ impl Context {
         after: &mut After,
     ) -> Option<kaio::Batch> {
         // Whoever waits for an eventfd need not be who sleeps here.
-        let takes = |req: &Req| kaio::takes(req) && has_no_eventfd(req);
+        let has_eventfd = |req: &Req| req.side().is_some_and(|side| side.has_eventfd());
+        let takes = |req: &Req| kaio::takes(req) && !has_eventfd(req);
         let is_slow = |call: &Call| this.habits.is_slow(call);
         if seat.room() < kaio::BATCH
             || this.pool.short_of_threads()
-            || has_call_filter()
             || !Context::list(this, state, after)
         {
             return None;
@@ -451,11 +460,18 @@ impl Context {
         let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
             return false;
         };
+        if has_call_filter() {
+            return false;
+        }
         Context::reap_in_seat(this, this.state.lock(), After::new(), seat, 0, None).1
     }
 
-    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all.
+    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all; if it may
+    /// not, the watcher does that.
     pub(super) fn drain_riders(this: &ContextRef) {
+        if this.seat().is_none() || has_call_filter() {
+            return;
+        }
         while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
             let state = this.state.lock();
             Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
@@ -487,7 +503,10 @@ impl Context {
         riders.visits_before = riders.visits;
         drop(state);
         if !attended && !comes && look == Look::Again && Context::take_done(this) {
-            this.state.lock().riders.nobody_comes();
+            let riders = &mut this.state.lock().riders;
+            riders.nobody_comes();
+            // That was us.
+            riders.visits_before = riders.visits;
         }
         attended
     }
