@@ -767,6 +767,15 @@ impl Context {
         state.watchers -= 1;
     }
 
+    /// Publishes the event of one request that was taken, and does what is then to be done.
+    fn end(this: &ContextRef, mut req: Req) {
+        let mut after = After::ended(&mut req);
+        let mut state = this.state.lock();
+        Context::complete(this, &mut state, req, &mut after);
+        drop(state);
+        this.finish(after);
+    }
+
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
     /// of workers. False if there is none.
     fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
@@ -777,11 +786,7 @@ impl Context {
         state.running.enter(&req);
         drop(state);
         shielded(|| exec::execute(&mut req, None));
-        let mut after = After::ended(&mut req);
-        let mut state = this.state.lock();
-        Context::complete(this, &mut state, req, &mut after);
-        drop(state);
-        this.finish(after);
+        Context::end(this, req);
         #[cfg(not(loom))]
         process::progress();
         true
@@ -810,7 +815,7 @@ impl Context {
             0
         };
         let mut shield = None;
-        hand.set(req.address());
+        hand.set(req.tie().address());
         loop {
             let lonely = state.running.transfers() == 1;
             drop(state);
@@ -847,7 +852,7 @@ impl Context {
                 Context::offer(this, &mut state, Class::Short, &mut after);
             }
             Context::offer(this, &mut state, Class::Long, &mut after);
-            hand.set(next.as_ref().map_or(0, Req::address));
+            hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
             drop(state);
             this.finish(after);
             match next {

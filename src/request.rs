@@ -122,10 +122,7 @@ pub enum Stage {
 /// No worker that can be interrupted.
 pub const NO_WORKER: u16 = u16::MAX;
 /// In place of a worker: the kernel carries it out in its context's seat, or is about to.
-#[cfg(not(loom))]
 pub const RIDER: u16 = NO_WORKER - 1;
-/// Not less than it: no worker's slot.
-const FIRST_MARK: u16 = NO_WORKER - 1;
 
 /// What a request is known by, while it is in flight, without owning it. Used under the context's
 /// lock alone.
@@ -136,13 +133,7 @@ pub struct Tie(NonNull<Head>);
 unsafe impl Send for Tie {}
 
 impl Tie {
-    #[cfg(not(loom))]
-    fn is_done(self) -> bool {
-        // SAFETY: the request is in flight. Acquire: pairs with the release in `set_stage`.
-        unsafe { self.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8
-    }
-
-    #[cfg(not(loom))]
+    /// Where it is: tells it from others in flight.
     pub fn address(self) -> usize {
         self.0.as_ptr().addr()
     }
@@ -224,11 +215,6 @@ impl Req {
 
     pub fn call(&self) -> &Call {
         &self.head().call
-    }
-
-    /// Where it is: tells it from others in flight.
-    pub fn address(&self) -> usize {
-        self.0.as_ptr().addr()
     }
 
     /// Drains and links are for it, too: it is one of io_submit2().
@@ -1056,7 +1042,7 @@ pub struct Carried<'a> {
 impl Carried<'_> {
     /// Which worker does so, if that one can be interrupted.
     pub fn worker(&self) -> Option<u16> {
-        (self.worker < FIRST_MARK).then_some(self.worker)
+        (self.worker < RIDER).then_some(self.worker)
     }
 
     #[cfg(not(loom))]
@@ -1067,7 +1053,8 @@ impl Carried<'_> {
     /// Whether it has its result.
     #[cfg(not(loom))]
     pub fn is_done(&self) -> bool {
-        self.tie.is_done()
+        // SAFETY: the request is on the list. Acquire: pairs with the release in `set_stage`.
+        unsafe { self.tie.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8
     }
 }
 

@@ -1,6 +1,6 @@
 //! The end of the process, as far as it concerns a context.
 
-use super::{After, Closed, Context, State};
+use super::{Closed, Context, State};
 use crate::carrier::Interrupted;
 use crate::exec;
 use crate::habit;
@@ -135,11 +135,7 @@ impl Context {
             if again {
                 shielded(|| exec::execute(&mut req, None));
             }
-            let mut after = After::ended(&mut req);
-            let mut state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
-            drop(state);
-            this.finish(after);
+            Context::end(this, req);
         }
     }
 }
