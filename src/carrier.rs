@@ -3,7 +3,7 @@
 //!
 //! A worker that a request has given a priority keeps it for the next request that asks for the
 //! same, and gives it back when one comes that asks for none. A thread of the program's (it
-//! carries requests out in io_issue2(), or where there are no workers) gets its own back at once.
+//! carries requests out in io_issue2(), or while it waits for events) gets its own back at once.
 
 use nix::errno::Errno;
 use std::cell::Cell;

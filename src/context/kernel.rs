@@ -105,7 +105,7 @@ impl Context {
     ) -> bool {
         class == Class::Short
             && state.handing_over != 0
-            && !state.stuck
+            && !state.is_stuck()
             && state.short().first_is(|call| this.habits.is_slow(call))
             && Context::list(this, state, after)
     }
@@ -263,7 +263,7 @@ impl Context {
     /// to it that nothing stays.
     pub(super) fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
         this.has_for_seat(state)
-            && !state.stuck
+            && !state.is_stuck()
             && state.backlog.waiters.is_empty()
             && Context::list(this, state, after)
     }
