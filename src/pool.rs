@@ -219,7 +219,7 @@ impl Kicks {
     }
 
     /// Without any lock.
-    pub fn perform(self, pool: &'static Pool) {
+    pub fn perform(&self, pool: &'static Pool) {
         for &kick in &self.kicks[..self.len] {
             pool.perform(kick);
         }

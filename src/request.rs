@@ -410,29 +410,23 @@ impl Record {
         if attr_bytes > IOCB2_ATTR_BYTES_MAX as usize || bytes > avail || bytes % 8 != 0 {
             return Err(Malformed);
         }
-        let call = Call {
-            nr: iocb.nr,
-            args: iocb.args,
-        };
-        let attrs = match attr_bytes {
-            0 => Attrs::NONE,
-            // SAFETY: the record's `bytes` are within `avail`.
-            _ => unsafe {
-                Attrs::read(
-                    src.add(size_of::<iocb2>()),
-                    attr_bytes,
-                    &call,
-                    clock,
-                    scratch,
-                )?
-            },
-        };
-        Ok(Record {
+        let mut record = Record {
             bytes,
             data: iocb.data,
-            call,
-            attrs,
-        })
+            call: Call {
+                nr: iocb.nr,
+                args: iocb.args,
+            },
+            attrs: Attrs::NONE,
+        };
+        if attr_bytes != 0 {
+            // SAFETY: the record's `bytes` are within `avail`.
+            record.attrs = unsafe {
+                let attrs = src.add(size_of::<iocb2>());
+                Attrs::read(attrs, attr_bytes, &record.call, clock, scratch)?
+            };
+        }
+        Ok(record)
     }
 
     pub fn class(&self) -> Class {
@@ -444,6 +438,7 @@ impl Record {
     }
 
     /// Makes the request in a slot of its class.
+    #[inline(always)]
     pub fn build(&self, slot: FreeSlot, scratch: &Scratch) -> Req {
         assert!(slot.class == self.class());
         let head = Head {

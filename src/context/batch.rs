@@ -61,6 +61,7 @@ impl Expected {
 }
 
 impl<'a> Batch<'a> {
+    #[inline(always)]
     pub(super) fn begin(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
         let mut state = context.state.lock();
         state.check_open()?;
@@ -136,7 +137,7 @@ impl<'a> Batch<'a> {
 
     /// Queues what was built, as far as there still is room, and gives back what was not used.
     /// Returns the bytes of the records that were not accepted.
-    pub(super) fn enqueue(mut self) -> Result<usize> {
+    pub(super) fn enqueue(&mut self) -> Result<usize> {
         let mut after = After::new();
         let mut rejected = 0;
         let mut state = self.context.state.lock();
@@ -163,7 +164,7 @@ impl<'a> Batch<'a> {
             self.hand_over(&mut state, &mut after);
         }
         drop(state);
-        self.context.finish(after);
+        self.context.finish(&mut after);
         open.map(|()| rejected)
     }
 }
@@ -196,7 +197,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Queues what was built, and gives back what was not used.
-    pub fn enqueue_reserved(mut self) {
+    pub fn enqueue_reserved(&mut self) {
         let mut after = After::new();
         let mut state = self.context.state.lock();
         self.give_back(&mut state);
@@ -207,6 +208,6 @@ impl<'a> Batch<'a> {
         }
         self.context.note_end(&state, &mut after);
         drop(state);
-        self.context.finish(after);
+        self.context.finish(&mut after);
     }
 }

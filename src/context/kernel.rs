@@ -125,7 +125,7 @@ impl Context {
         state.handing_over += 1;
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         this.hand_over_as(&call, &mut batch, |batch| {
             global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
         });
@@ -161,7 +161,7 @@ impl Context {
         let mut state = this.state.lock();
         Context::complete_done(this, &mut state, requests, &mut after);
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         tells.iter().for_each(libaio::request::tell);
     }
 
@@ -319,7 +319,7 @@ impl Context {
             None if after.is_nothing() => Err(state),
             None => {
                 drop(state);
-                this.finish(after);
+                this.finish(&mut after);
                 Ok(Waited::Woken)
             }
         }
@@ -355,7 +355,7 @@ impl Context {
     fn hand_over_in_seat(
         this: &ContextRef,
         mut state: Guard<State>,
-        after: After,
+        mut after: After,
         seat: &'static Seat,
         mut batch: kaio::Batch,
         visit: &Visit,
@@ -366,7 +366,7 @@ impl Context {
         batch.iter().for_each(|req| req.set_worker(RIDER));
         state.riders.attend();
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         let shield = if habit::writes(&call) {
             Shield::new()
         } else {
@@ -414,7 +414,7 @@ impl Context {
     fn reap_in_seat(
         this: &ContextRef,
         mut state: Guard<State>,
-        after: After,
+        mut after: After,
         seat: &'static Seat,
         ns: u64,
         waiter: Option<&Waiter>,
@@ -424,7 +424,7 @@ impl Context {
             state.riders.attend();
         }
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         let (waited, done) = carrier::outside(|| seat.reap(ns));
         let mut done: Done = done.into_iter().map(kaio::InFlight::into_req).collect();
         // None of them has one.
@@ -443,7 +443,7 @@ impl Context {
         }
         let is_watched = state.listed;
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         if let Some(waiter) = waiter
             && !was_listed
         {
@@ -487,7 +487,7 @@ impl Context {
             || state.riders.attendant.is_some()
             || Context::list(this, &mut state, &mut after);
         drop(state);
-        this.finish(after);
+        this.finish(&mut after);
         if !is_watched {
             Context::drain_riders(this);
         }
