@@ -909,53 +909,33 @@ impl Context {
         deadline: Deadline,
         mask: Option<&SigSet>,
     ) -> Result<usize> {
-        // A signal that the mask lets through must come through, also if there is nothing to wait
-        // for.
-        let mut interrupted =
-            mask.is_some_and(|mask| sleep_in_poll(None, 0, mask) == Waited::Interrupted);
-        let mut sleeper: Option<Sleeper> = None;
-        // It has slept, and may have been woken for events that it leaves behind.
-        let mut slept = false;
-        let mut visit = Visit::new(&deadline, mask);
+        let mut wait = Wait::begin(deadline, mask);
         loop {
             let enough = match this.ring.reap(out) {
                 Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
-                Reaped::NoRoom => !slept && out.len() != 0,
+                Reaped::NoRoom => !wait.slept && out.len() != 0,
                 _ => false,
             };
             let nothing = out.len() == 0;
             if nothing
-                && (enough || visit.until == 0)
-                && visit.looks_in()
+                && (enough || wait.visit.until == 0)
+                && wait.visit.looks_in()
                 && Context::take_done(this)
             {
                 continue;
             }
-            if enough && !(nothing && (interrupted || this.pool.short_of_threads())) {
+            if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
                 return Ok(out.len());
             }
-            let mut after = After::new();
             let mut state = this.state.lock();
-            let State {
-                backlog,
-                slabs,
-                closed,
-                ..
-            } = &mut *state;
-            let end = match this.ring.collect(backlog, slabs, out) {
-                Reaped::NoRoom => Some(Errno::ENOBUFS),
-                Reaped::Corrupt => {
-                    this.ring.reset(backlog);
-                    Some(Errno::EIO)
-                }
-                #[cfg(not(loom))]
-                Reaped::Fault => Some(Errno::EFAULT),
-                _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
-                _ if interrupted => Some(Errno::EINTR),
-                _ => None,
-            };
-            let over = end.is_some() || out.len() >= min || deadline.passed();
-            if over && end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
+            let end = this.collect(&mut state, out, &wait);
+            let over = end.is_some() || out.len() >= min || wait.deadline.passed();
+            if !over {
+                let need = (min - out.len()) as u64;
+                Context::wait_for(this, state, &mut wait, need)?;
+                continue;
+            }
+            if end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
                 // Who asks again and again and never waits has to help, too.
                 drop(state);
                 if Context::carry_out_here(this, exec::is_ready) {
@@ -963,52 +943,8 @@ impl Context {
                 }
                 return Ok(0);
             }
-            if !over {
-                let need = (min - out.len()) as u64;
-                let until = deadline.ns();
-                if let Some(req) = this.take_short(&mut state, until) {
-                    carrier::with_hand(|hand| {
-                        Context::carry_out_short(this, state, req, need, until, hand)
-                    });
-                    continue;
-                }
-                if this.serves_itself() && !state.short().is_empty() {
-                    // It was left to us, and is not for us after all.
-                    this.set_prompt(&mut state, 0);
-                    Context::offer(this, &mut state, Class::Short, &mut after);
-                    drop(state);
-                    this.finish(&mut after);
-                    continue;
-                }
-                let mut state = match Context::wait_in_seat(this, state, &mut visit, need) {
-                    Ok(waited) => {
-                        interrupted = waited == Waited::Interrupted;
-                        slept = true;
-                        continue;
-                    }
-                    Err(state) => state,
-                };
-                let sleeper = match &mut sleeper {
-                    Some(sleeper) => sleeper,
-                    None => {
-                        if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
-                            // A worker was quicker, by a hair: the next may be left to us.
-                            let prompt = state.prompt + 1;
-                            this.set_prompt(&mut state, prompt);
-                        }
-                        // Not under the lock: it may make a system call. So look again afterwards.
-                        drop(state);
-                        sleeper = Some(Sleeper::new(mask.is_some())?);
-                        continue;
-                    }
-                };
-                state.backlog.waiters.enter(&sleeper.waiter, need);
-                drop(state);
-                interrupted = Context::sleep(this, sleeper, &deadline, mask) == Waited::Interrupted;
-                slept = true;
-                continue;
-            }
-            if slept {
+            let mut after = After::new();
+            if wait.slept {
                 // What we leave behind is for the next.
                 this.ring.wake(&mut state.backlog, &mut after.wakes);
             }
@@ -1019,6 +955,78 @@ impl Context {
                 _ => Ok(out.len()),
             };
         }
+    }
+
+    /// Copies events to `out`, those that had no room in the ring included; returns why there will be
+    /// no more, if so.
+    fn collect(&self, state: &mut State, out: &mut Out, wait: &Wait) -> Option<Errno> {
+        let State {
+            backlog,
+            slabs,
+            closed,
+            ..
+        } = state;
+        match self.ring.collect(backlog, slabs, out) {
+            Reaped::NoRoom => Some(Errno::ENOBUFS),
+            Reaped::Corrupt => {
+                self.ring.reset(backlog);
+                Some(Errno::EIO)
+            }
+            #[cfg(not(loom))]
+            Reaped::Fault => Some(Errno::EFAULT),
+            _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
+            _ if wait.interrupted => Some(Errno::EINTR),
+            _ => None,
+        }
+    }
+
+    /// Brings `need` bytes of events nearer: carries requests out, or sleeps until there may be some;
+    /// or finds, without the lock, what that takes.
+    fn wait_for<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        wait: &mut Wait,
+        need: u64,
+    ) -> Result<()> {
+        let until = wait.visit.until;
+        if let Some(req) = this.take_short(&mut state, until) {
+            carrier::with_hand(|hand| {
+                Context::carry_out_short(this, state, req, need, until, hand)
+            });
+            return Ok(());
+        }
+        if this.serves_itself() && !state.short().is_empty() {
+            // It was left to us, and is not for us after all.
+            let mut after = After::new();
+            this.set_prompt(&mut state, 0);
+            Context::offer(this, &mut state, Class::Short, &mut after);
+            drop(state);
+            this.finish(&mut after);
+            return Ok(());
+        }
+        let mut state = match Context::wait_in_seat(this, state, &mut wait.visit, need) {
+            Ok(waited) => {
+                wait.has_slept(waited);
+                return Ok(());
+            }
+            Err(state) => state,
+        };
+        let Some(sleeper) = &wait.sleeper else {
+            if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
+                // A worker was quicker, by a hair: the next may be left to us.
+                let prompt = state.prompt + 1;
+                this.set_prompt(&mut state, prompt);
+            }
+            // Not under the lock: it may make a system call. So look again afterwards.
+            drop(state);
+            wait.sleeper = Some(Sleeper::new(wait.mask.is_some())?);
+            return Ok(());
+        };
+        state.backlog.waiters.enter(&sleeper.waiter, need);
+        drop(state);
+        let waited = Context::sleep(this, sleeper, &wait.deadline, wait.mask);
+        wait.has_slept(waited);
+        Ok(())
     }
 
     /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
@@ -1155,6 +1163,40 @@ fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited
         0 => Waited::TimedOut,
         -1 => Waited::Interrupted,
         _ => Waited::Woken,
+    }
+}
+
+/// One call of io_getevents2().
+struct Wait<'a> {
+    deadline: Deadline,
+    mask: Option<&'a SigSet>,
+    visit: Visit,
+    /// Where it sleeps; None: it has not, yet.
+    sleeper: Option<Sleeper>,
+    /// It has slept, and may have been woken for events that it leaves behind.
+    slept: bool,
+    /// A signal handler has run.
+    interrupted: bool,
+}
+
+impl<'a> Wait<'a> {
+    fn begin(deadline: Deadline, mask: Option<&'a SigSet>) -> Wait<'a> {
+        // A signal that the mask lets through must come through, also if there is nothing to wait
+        // for.
+        let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
+        Wait {
+            visit: Visit::new(&deadline, mask),
+            interrupted: mask.is_some_and(polls),
+            deadline,
+            mask,
+            sleeper: None,
+            slept: false,
+        }
+    }
+
+    fn has_slept(&mut self, waited: Waited) {
+        self.interrupted = waited == Waited::Interrupted;
+        self.slept = true;
     }
 }
 
