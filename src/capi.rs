@@ -167,10 +167,14 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
         let _cancel = NoCancel::new();
         let global = global().ok_or(Errno::EINVAL)?;
         find(ctx)?;
-        global.registry.remove(ctx as usize, |context| {
-            Context::close(context);
-            global.pool.forget(context);
-        })?;
+        global.registry.remove(
+            ctx as usize,
+            |_| true,
+            |context| {
+                Context::close(context);
+                global.pool.forget(context);
+            },
+        )?;
         Ok(0)
     }) as c_int
 }

@@ -17,12 +17,11 @@ use crate::context::Context;
 use crate::interrupt;
 use crate::libaio;
 use crate::process::global;
+use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::{Call, Req, Stage};
 use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
-use crate::sys::{
-    Result, Waited, has_call_filter, let_waker_go_on, monotonic_ns, spawn_detached, timespec,
-};
+use crate::sys::{Result, Waited, has_call_filter, monotonic_ns, spawn_detached, timespec};
 use arrayvec::ArrayVec;
 use libc::c_long;
 use nix::errno::Errno;
@@ -399,7 +398,7 @@ extern "C" fn reaper_main(kernel: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
     if let Some(global) = global() {
-        let_waker_go_on();
+        processors::let_waker_go_on();
         global.kaio.reap(kernel.addr() as u64);
     }
     ptr::null_mut()

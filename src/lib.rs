@@ -41,6 +41,7 @@ mod own;
 mod pool;
 #[cfg(not(loom))]
 mod process;
+mod processors;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(loom)]

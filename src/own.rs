@@ -52,8 +52,9 @@ pub fn close(fd: RawFd) {
     if let Some((word, bit)) = word(fd) {
         word.fetch_and(!bit, Relaxed);
     }
+    // libc's own is a cancellation point.
     // SAFETY: a descriptor of the library's own.
-    unsafe { libc::close(fd) };
+    unsafe { libc::syscall(libc::SYS_close, fd) };
 }
 
 /// The lowest of them that is not below `from`; -1: there is none. Safe in a signal handler.

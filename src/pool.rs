@@ -33,12 +33,13 @@ use crate::habit::{Habits, LONG_NS, Now};
 use crate::interrupt;
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
+use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 #[cfg(not(loom))]
 use crate::sync::{SeqCst, fence};
-use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns, processors};
+use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscalls::Class;
 use nix::errno::Errno;
 use std::collections::VecDeque;
@@ -251,7 +252,7 @@ impl Pool {
             slots: slots.into_boxed_slice(),
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
             short: AtomicBool::new(false),
-            processors: processors(),
+            processors: processors::count(),
             start,
         })
     }

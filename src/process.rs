@@ -11,12 +11,13 @@ use crate::context::Context;
 use crate::kaio::Kaio;
 use crate::own;
 use crate::pool::Pool;
+use crate::processors;
 use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::{
-    ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack,
-    let_waker_go_on, monotonic_ns, spawn_detached, try_box,
+    ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
+    spawn_detached, try_box,
 };
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -130,7 +131,7 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
     // A child does not inherit threads: this is the process whose pool started this one.
     if let Some(global) = global() {
-        let_waker_go_on();
+        processors::let_waker_go_on();
         carrier::worker_begins();
         global.pool.work(slot.addr() as u16);
         carrier::worker_ends();

@@ -273,16 +273,21 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a context out and hands it to `end` before its memory goes. Waits until nobody uses
-    /// it.
-    pub fn remove(&'static self, handle: usize, end: impl FnOnce(&ContextRef)) -> Result<()> {
+    /// Takes a context out, if it still `may` be, and hands it to `end` before its memory goes. Waits
+    /// until nobody uses it.
+    pub fn remove(
+        &'static self,
+        handle: usize,
+        may: impl FnOnce(&Context) -> bool,
+        end: impl FnOnce(&ContextRef),
+    ) -> Result<()> {
         let context = self.find(handle)?;
         let slot = context.slot;
+        let table = self.table.lock();
         // AcqRel: of several that destroy, one is first.
-        if slot.refs.fetch_and(!LIVE, AcqRel) & LIVE == 0 {
+        if !may(&context) || slot.refs.fetch_and(!LIVE, AcqRel) & LIVE == 0 {
             return Err(Errno::EINVAL);
         }
-        let table = self.table.lock();
         self.unlink(slot);
         drop(table);
         end(&context);
@@ -298,9 +303,10 @@ impl Registry {
             place.store(-1, Relaxed);
         }
         slot.handle.store(0, Relaxed);
+        // What it has mapped goes under the lock, under which `find_moved` looks at what is there.
+        let mut table = self.table.lock();
         // SAFETY: not live and without references: nobody else has it, and nobody finds it.
         unsafe { (*slot.context.get()).assume_init_drop() };
-        let mut table = self.table.lock();
         slot.next.store(table.free, Relaxed);
         table.free = ptr::from_ref(slot).cast_mut();
         table.live -= 1;

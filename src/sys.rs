@@ -1,5 +1,6 @@
 //! Small system interfaces that have no good safe wrapper elsewhere: clock, futex, threads, errno.
 
+use crate::processors;
 use crate::sync::AtomicU32;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -130,6 +131,20 @@ pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
     poll(fd, events, Some(0), None) != 0
 }
 
+/// Which of `events` can be had from the descriptor without waiting, and what is wrong with it.
+#[cfg(not(loom))]
+pub fn ready_now(fd: RawFd, events: libc::c_short) -> u16 {
+    let mut poller = libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    };
+    match ppoll(&mut poller, Some(0), None) {
+        1 => poller.revents as u16,
+        _ => 0,
+    }
+}
+
 /// ppoll(2) of one descriptor (-1: none) for so many nanoseconds, with the signal mask given.
 pub fn poll(
     fd: RawFd,
@@ -142,6 +157,10 @@ pub fn poll(
         events,
         revents: 0,
     };
+    ppoll(&mut poller, ns, mask)
+}
+
+fn ppoll(poller: &mut libc::pollfd, ns: Option<u64>, mask: Option<&SigSet>) -> libc::c_long {
     let mut limit = timespec(ns.unwrap_or(0));
     let limit = if ns.is_some() {
         &raw mut limit
@@ -150,7 +169,7 @@ pub fn poll(
     };
     let mask = mask.map_or(ptr::null(), |mask| ptr::from_ref(mask.as_ref()));
     // SAFETY: one pollfd, a time and a mask of the kernel's 8 bytes, all of ours.
-    unsafe { libc::syscall(libc::SYS_ppoll, &raw mut poller, 1, limit, mask, 8) }
+    unsafe { libc::syscall(libc::SYS_ppoll, ptr::from_mut(poller), 1, limit, mask, 8) }
 }
 
 /// The path of /proc at which a descriptor's file can be found, as a C string.
@@ -442,23 +461,9 @@ pub fn voluntary_switches() -> i64 {
 /// Whether system calls of this thread go through a filter (seccomp(2)), as far as can be found out.
 /// Asked by a call that a thread has made anyway to get its name; not of /proc, because a descriptor
 /// that comes and goes would be in the way of a program that counts on the lowest one.
-#[cfg(not(loom))]
 pub fn has_call_filter() -> bool {
     // SAFETY: integers.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
-}
-
-/// Processors that this process may run on.
-pub fn processors() -> u32 {
-    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: the set is ours and of the size given.
-    let count = unsafe {
-        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) {
-            0 => libc::CPU_COUNT(&set.assume_init()),
-            _ => 1,
-        }
-    };
-    count.max(1) as u32
 }
 
 /// Blocks all signals but this one (0: none) in the calling thread.
@@ -475,24 +480,6 @@ pub fn block_all_but(signal: libc::c_int) {
 
 /// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.
 const STACK_BYTES: usize = 128 << 10;
-
-/// From here on the calling thread, when it is woken, does not take the processor from its waker:
-/// SCHED_BATCH, if the program's own policy is the ordinary one. (16 cold reads a submit: p99.9 of
-/// io_submit2() 160 us without, 18 us with it.) Not behind a system call filter: one that does not
-/// know the call may end the process.
-#[cfg(not(loom))]
-pub fn let_waker_go_on() {
-    if has_call_filter() {
-        return;
-    }
-    // SAFETY: integers, and a structure of ours for which zeros are valid: no priority.
-    unsafe {
-        let param: libc::sched_param = std::mem::zeroed();
-        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
-            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const param);
-        }
-    }
-}
 
 /// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which
 /// reports failure.
@@ -519,6 +506,7 @@ pub unsafe fn spawn_detached(
             0 => {
                 libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
                 libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK_BYTES);
+                processors::choose(attr.as_mut_ptr());
                 let error = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), entry, arg);
                 libc::pthread_attr_destroy(attr.as_mut_ptr());
                 error

@@ -13,7 +13,7 @@ use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
 use crate::registry::ContextRef;
 use crate::ring::Out;
-use crate::sys::{Result, monotonic_ns};
+use crate::sys::{NoCancel, Result, monotonic_ns};
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -51,6 +51,7 @@ fn find(ctx: Handle) -> Result<ContextRef> {
 }
 
 fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
+    let _cancel = NoCancel::new();
     // SAFETY: a number.
     let ctx: usize = unsafe { Reader::new().read(ctxp)? };
     if ctx != 0 || max_events == 0 {
@@ -69,15 +70,12 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
 }
 
 fn destroy(ctx: Handle) -> Result<usize> {
+    let _cancel = NoCancel::new();
     let global = global().ok_or(Errno::EINVAL)?;
-    let context = find(ctx)?;
-    let handle = context.handle();
+    let handle = find(ctx)?.handle();
     // The kernel looks at the ring: one that has been moved or unmapped is not a context's.
-    if !context.legacy_ring()?.is_at(handle) {
-        return Err(Errno::EINVAL);
-    }
-    drop(context);
-    global.registry.remove(handle, |context| {
+    let is_there = |context: &Context| context.legacy_ring().is_ok_and(|ring| ring.is_at(handle));
+    global.registry.remove(handle, is_there, |context| {
         Context::close(context);
         global.libaio.poller.cancel_all(context);
         Context::wait_until_idle(context);
@@ -141,6 +139,7 @@ fn get_events(
         Deadline::Now => min,
         _ => min.max(context.due(nr) * EVENT_BYTES),
     };
+    let _cancel = mask.map(|_| NoCancel::new());
     Ok(Context::get_events(&context, min, &mut out, deadline, mask)? / EVENT_BYTES)
 }
 

@@ -18,7 +18,7 @@
 
 use crate::own::{close, duplicate};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
-use crate::sys::{Result, try_box};
+use crate::sys::{Result, poll_now, try_box};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -524,8 +524,8 @@ fn look(fd: RawFd) -> Result<Kind> {
     let format = stat.st_mode & libc::S_IFMT;
     let seekable = matches!(format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
     let access = flags & libc::O_ACCMODE;
-    let name = if format == 0 { anonymous(fd) } else { [0; 16] };
-    let eventfd = name.starts_with(b"[eventfd]");
+    let anonymous = (format == 0).then(|| Anonymous::of(fd));
+    let eventfd = anonymous == Some(Anonymous::Eventfd);
     // Files that are made up when they are read have, most of them, the old kind of operations
     // alone, and no blocks.
     let made_up = format == libc::S_IFREG && stat.st_blocks == 0;
@@ -538,10 +538,9 @@ fn look(fd: RawFd) -> Result<Kind> {
         // SAFETY: integers; moves nothing.
         stream: format == 0 || !seekable && unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1,
         eventfd,
-        can_read: match format {
-            0 => eventfd || name.starts_with(b"[timerfd]") || name.starts_with(b"[signalfd]"),
-            libc::S_IFDIR => false,
-            _ => !old,
+        can_read: match anonymous {
+            Some(what) => what != Anonymous::Other,
+            None => format != libc::S_IFDIR && !old,
         },
         // /dev/full can be written to by write(2) alone.
         can_write: !matches!(format, 0 | libc::S_IFDIR)
@@ -551,26 +550,39 @@ fn look(fd: RawFd) -> Result<Kind> {
     })
 }
 
-/// What the kernel calls an anonymous file; zeros if it cannot be found out.
-fn anonymous(fd: RawFd) -> [u8; 16] {
-    const PREFIX: &[u8] = b"anon_inode:";
-    let mut name = [0; 16];
-    let mut target = [0u8; 64];
-    let path = crate::sys::fd_path(fd);
-    // SAFETY: a C string, and a buffer of the size given.
-    let len = unsafe {
-        libc::readlink(
-            path.as_ptr().cast(),
-            target.as_mut_ptr().cast(),
-            target.len(),
-        )
-    };
-    let target = &target[..usize::try_from(len).unwrap_or(0)];
-    if let Some(rest) = target.strip_prefix(PREFIX) {
-        let len = rest.len().min(name.len());
-        name[..len].copy_from_slice(&rest[..len]);
+/// Anonymous files of the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Anonymous {
+    Eventfd,
+    /// A timerfd or signalfd: its AIO reads from these, too.
+    Readable,
+    Other,
+}
+
+impl Anonymous {
+    fn of(fd: RawFd) -> Anonymous {
+        const PREFIX: &[u8] = b"anon_inode:";
+        let mut target = [0u8; 64];
+        let path = crate::sys::fd_path(fd);
+        // SAFETY: a C string, and a buffer of the size given.
+        let len = unsafe {
+            libc::readlink(
+                path.as_ptr().cast(),
+                target.as_mut_ptr().cast(),
+                target.len(),
+            )
+        };
+        let target = &target[..usize::try_from(len).unwrap_or(0)];
+        match target.strip_prefix(PREFIX) {
+            Some(name) if name.starts_with(b"[eventfd]") => Anonymous::Eventfd,
+            Some(name) if name.starts_with(b"[timerfd]") => Anonymous::Readable,
+            Some(name) if name.starts_with(b"[signalfd]") => Anonymous::Readable,
+            // Without /proc: of these, an eventfd is what can be written to.
+            None if len < 0 && poll_now(fd, libc::POLLOUT) => Anonymous::Eventfd,
+            None if len < 0 => Anonymous::Readable,
+            _ => Anonymous::Other,
+        }
     }
-    name
 }
 
 /// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse

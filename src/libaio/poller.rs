@@ -10,7 +10,7 @@ use crate::own::{close, duplicate};
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::Lock;
-use crate::sys::{Result, spawn_detached};
+use crate::sys::{Result, ready_now, spawn_detached};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -286,20 +286,6 @@ fn finish(pending: Pending, res: i64) {
     } = pending;
     req.set_res(res);
     Context::complete_elsewhere(&context, req);
-}
-
-/// What of these events is there now; errors and hang-ups are always asked for.
-pub fn ready_now(fd: RawFd, events: i16) -> u16 {
-    let mut poller = libc::pollfd {
-        fd,
-        events,
-        revents: 0,
-    };
-    // SAFETY: one pollfd of ours; does not sleep.
-    match unsafe { libc::poll(&mut poller, 1, 0) } {
-        1 => poller.revents as u16,
-        _ => 0,
-    }
 }
 
 /// The events, and the other names of the same.

@@ -2,7 +2,7 @@
 
 use super::files::FileRef;
 use crate::request::Req;
-use crate::sys::Result;
+use crate::sys::{Result, poll_now, write_eventfd};
 use libc::iovec;
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
@@ -148,21 +148,10 @@ pub fn ended(req: &mut Req) -> Option<FileRef> {
 /// Adds 1 to the eventfd, for one event.
 pub fn tell(resfd: &FileRef) {
     let fd = resfd.fd();
-    if !resfd.kind().nonblocking {
-        // At its maximum a write would wait for somebody to read.
-        let mut poller = libc::pollfd {
-            fd,
-            events: libc::POLLOUT,
-            revents: 0,
-        };
-        // SAFETY: one pollfd of ours; does not sleep.
-        if unsafe { libc::poll(&mut poller, 1, 0) } == 0 {
-            return;
-        }
+    // At its maximum a write would wait for somebody to read.
+    if resfd.kind().nonblocking || poll_now(fd, libc::POLLOUT) {
+        write_eventfd(fd);
     }
-    let one = 1u64;
-    // SAFETY: eight bytes of ours.
-    unsafe { libc::write(fd, (&raw const one).cast(), 8) };
 }
 
 const IOPRIO_WHO_PROCESS: i32 = 1;

@@ -11,8 +11,12 @@ use crate::ring::{Backlog, Out, Reaped, page_bytes};
 use crate::sync::Relaxed;
 use crate::sys::Result;
 use crate::wait::Wakes;
+use libc::c_int;
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::ftruncate;
 use std::ffi::c_void;
+use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
@@ -86,31 +90,54 @@ unsafe impl Send for LegacyRing {}
 // SAFETY: as above.
 unsafe impl Sync for LegacyRing {}
 
+/// New memory, in two places.
+fn mapped_twice(bytes: usize) -> Result<[NonNull<c_void>; 2]> {
+    let map = |flags: c_int, fd: RawFd| {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: wherever the kernel likes.
+        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, fd, 0) };
+        mapped(at)
+    };
+    let first = map(libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    // A length of 0 maps shared memory once more, and takes no descriptor.
+    // SAFETY: our mapping.
+    let second = unsafe { libc::mremap(first.as_ptr(), 0, bytes, libc::MREMAP_MAYMOVE) };
+    if let Ok(second) = mapped(second) {
+        return Ok([first, second]);
+    }
+    // Under valgrind, and in some sandboxes, it does not.
+    unmap(first, bytes);
+    let file = memfd_create(c"aio2-ring", MFdFlags::MFD_CLOEXEC)?;
+    ftruncate(&file, bytes as libc::off_t)?;
+    let first = map(libc::MAP_SHARED, file.as_raw_fd())?;
+    let second = map(libc::MAP_SHARED, file.as_raw_fd()).inspect_err(|_| unmap(first, bytes))?;
+    Ok([first, second])
+}
+
+fn mapped(at: *mut c_void) -> Result<NonNull<c_void>> {
+    if at == libc::MAP_FAILED {
+        return Err(Errno::ENOMEM);
+    }
+    NonNull::new(at).ok_or(Errno::ENOMEM)
+}
+
+/// A mapping of ours that is used no more.
+fn unmap(at: NonNull<c_void>, bytes: usize) {
+    // SAFETY: whoever calls has it to itself.
+    unsafe { libc::munmap(at.as_ptr(), bytes) };
+}
+
 impl LegacyRing {
     /// A ring with room for at least `events`.
     pub fn new(events: u32, id: u32) -> Result<LegacyRing> {
         let bytes = (size_of::<Header>() + (events as usize + 2) * EVENT_BYTES)
             .next_multiple_of(page_bytes());
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: new memory, wherever the kernel likes.
-        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
-        if at == libc::MAP_FAILED {
-            return Err(Errno::ENOMEM);
-        }
-        // A length of 0 maps shared memory once more, and takes no descriptor.
-        // SAFETY: our mapping.
-        let view = unsafe { libc::mremap(at, 0, bytes, libc::MREMAP_MAYMOVE) };
-        if view == libc::MAP_FAILED {
-            // SAFETY: our mapping, which nobody has seen.
-            unsafe { libc::munmap(at, bytes) };
-            return Err(Errno::ENOMEM);
-        }
+        let [ours, view] = mapped_twice(bytes)?;
         let nr = (bytes - size_of::<Header>()) / EVENT_BYTES;
         let ring = LegacyRing {
-            ours: NonNull::new(at).ok_or(Errno::ENOMEM)?,
+            ours,
             bytes,
-            view: AtomicUsize::new(view as usize),
+            view: AtomicUsize::new(view.as_ptr() as usize),
             nr: nr as u32,
             most: most(nr as u32),
             id,
@@ -118,8 +145,8 @@ impl LegacyRing {
         // A child has no contexts: it must not reap its parent's events.
         // SAFETY: both are our mappings.
         unsafe {
-            libc::madvise(at, bytes, libc::MADV_DONTFORK);
-            libc::madvise(view, bytes, libc::MADV_DONTFORK);
+            libc::madvise(ours.as_ptr(), bytes, libc::MADV_DONTFORK);
+            libc::madvise(view.as_ptr(), bytes, libc::MADV_DONTFORK);
         }
         let header = ring.header();
         header.id.store(id, Relaxed);
@@ -162,7 +189,8 @@ impl LegacyRing {
         self.header().head.load(Acquire) == self.header().tail.load(Acquire)
     }
 
-    /// The program has moved its view: true if what is at `at` is this ring, seen from there.
+    /// The program has moved its view: true if what is at `at` is this ring, seen from there. Under
+    /// the lock of the registry's table: of two who ask, each would see the other's mark.
     pub fn is_at(&self, at: usize) -> bool {
         // Something that nobody else has goes through our mapping, and must show up there. The
         // field is one that no program looks at twice, and gets its value back.
@@ -255,13 +283,10 @@ impl Drop for LegacyRing {
     fn drop(&mut self) {
         let view = self.view();
         let is_ours = self.is_at(view);
-        // SAFETY: our mappings; the program's only if it is still what is there, and the program
-        // has given it up with io_destroy().
-        unsafe {
-            if is_ours {
-                libc::munmap(view as *mut c_void, self.bytes);
-            }
-            libc::munmap(self.ours.as_ptr(), self.bytes);
+        if is_ours {
+            // SAFETY: it is what is there, and the program has given it up with io_destroy().
+            unsafe { libc::munmap(view as *mut c_void, self.bytes) };
         }
+        unmap(self.ours, self.bytes);
     }
 }

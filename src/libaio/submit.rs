@@ -6,14 +6,14 @@ use super::abi::{
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
 };
 use super::files::{FileRef, Files, Kind};
-use super::poller::{self, Ticket};
+use super::poller::Ticket;
 use super::request::{Side, check_ioprio};
 use super::user::{Reader, plausible};
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
 use crate::registry::ContextRef;
 use crate::request::{Call, Class, Req};
-use crate::sys::Result;
+use crate::sys::{Result, ready_now};
 use libc::{c_long, iovec};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -341,7 +341,7 @@ impl Submit<'_> {
         }
         let events = iocb.buf as u16 as i16;
         let fd = side.fd();
-        let ready = poller::ready_now(fd, events);
+        let ready = ready_now(fd, events);
         let way = if ready != 0 {
             Way::Done(i64::from(ready))
         } else if matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR) {

@@ -3,14 +3,12 @@
 //!
 //! Memory is asked about with a system call that looks at it and does nothing else, once for each
 //! page, and used afterwards. A program that unmaps it in between has a race with itself. What is
-//! certain to be there need not be asked about ([`is_certain`]): a system call takes a fifth of a
-//! microsecond, and a submit of one iocb would make three.
+//! certain to be there need not be asked about ([`is_certain`]): a system call takes a tenth of a
+//! microsecond, and a submit of one iocb makes two.
 
 use crate::sys::Result;
 use nix::errno::Errno;
 use std::ptr;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// The smallest page there is: what is true of one byte is true of the rest of its page.
 const PAGE: usize = 4096;
@@ -82,94 +80,16 @@ impl Reader {
     }
 }
 
-/// Whether this is memory that is there and can be written to, as far as that can be known without
-/// asking: the calling thread's own frames, the program's variables, its heap. May say no where the
-/// answer is yes.
+/// Whether this is in frames of the calling thread, between its stack's pointer and its end: memory that
+/// is there and can be written to. May say no where the answer is yes.
 fn is_certain(at: usize, bytes: usize) -> bool {
-    at.checked_add(bytes)
-        .is_some_and(|end| in_frames(at, end) || in_variables(at, end) || in_heap(at, end))
-}
-
-/// The variables of the program itself, which are there for as long as it runs.
-fn in_variables(at: usize, end: usize) -> bool {
-    // Relaxed: written when the library was loaded.
-    at >= PROGRAM.variables.load(Relaxed) && end <= PROGRAM.variables_end.load(Relaxed)
-}
-
-/// What the heap has grown by since the library was loaded, and has not given back.
-fn in_heap(at: usize, end: usize) -> bool {
-    // SAFETY: no change: it only says where the heap ends.
-    at >= PROGRAM.heap.load(Relaxed) && end <= unsafe { libc::sbrk(0) } as usize
-}
-
-/// What was found out when the library was loaded. Nothing is within the limits until then.
-struct Program {
-    variables: AtomicUsize,
-    variables_end: AtomicUsize,
-    heap: AtomicUsize,
-}
-
-static PROGRAM: Program = Program {
-    variables: AtomicUsize::new(usize::MAX),
-    variables_end: AtomicUsize::new(0),
-    heap: AtomicUsize::new(usize::MAX),
-};
-
-extern "C" fn look_around() {
-    /// The first object is the program: its last segment that can be written to.
-    unsafe extern "C" fn object(
-        info: *mut libc::dl_phdr_info,
-        _: libc::size_t,
-        _: *mut libc::c_void,
-    ) -> libc::c_int {
-        // SAFETY: the dynamic linker's description of an object that is loaded.
-        let (base, segments) = unsafe {
-            let info = &*info;
-            let count = usize::from(info.dlpi_phnum);
-            (
-                info.dlpi_addr as usize,
-                std::slice::from_raw_parts(info.dlpi_phdr, count),
-            )
-        };
-        let protected = segments
-            .iter()
-            .filter(|segment| segment.p_type == libc::PT_GNU_RELRO)
-            .map(|segment| base + (segment.p_vaddr + segment.p_memsz) as usize)
-            .max();
-        for segment in segments {
-            if segment.p_type == libc::PT_LOAD && segment.p_flags & libc::PF_W != 0 {
-                let at = base + segment.p_vaddr as usize;
-                // What is only written to while it is loaded comes first.
-                let begin = protected.map_or(at, |end| at.max(end));
-                let begin = begin.next_multiple_of(PAGE);
-                PROGRAM.variables.store(begin, Relaxed);
-                let end = at + segment.p_memsz as usize;
-                PROGRAM.variables_end.store(end, Relaxed);
-            }
-        }
-        1
-    }
-    // SAFETY: the function above, and no data of its own.
-    unsafe { libc::dl_iterate_phdr(Some(object), ptr::null_mut()) };
-    // SAFETY: see `in_heap`.
-    match unsafe { libc::sbrk(0) } as usize {
-        0 | usize::MAX => {}
-        heap => PROGRAM.heap.store(heap, Relaxed),
-    }
-}
-
-/// For the dynamic linker.
-// SAFETY: the section is one of pointers to such functions.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static AT_LOAD: extern "C" fn() = look_around;
-
-/// Frames of the calling thread: what is between its stack's pointer and its end is there.
-fn in_frames(at: usize, end: usize) -> bool {
     const NEAR: usize = 64 << 10;
     const STACK: usize = 8 << 20;
     let mark = 0u8;
     let here = (&raw const mark) as usize;
+    let Some(end) = at.checked_add(bytes) else {
+        return false;
+    };
     if at < here || at - here > NEAR {
         return false;
     }
