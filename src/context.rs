@@ -737,10 +737,7 @@ impl Context {
         while let Some(req) = next {
             state.in_flight -= 1;
             state.at_once -= u32::from(at_once(&req));
-            next = match req.is_ordered() {
-                true => state.order.ended(&req, &mut go),
-                false => None,
-            };
+            next = state.order.ended(&req, &mut go);
             this.ring
                 .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
             if let Some(req) = &mut next {

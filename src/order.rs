@@ -6,6 +6,9 @@
 //! comparison.
 //!
 //! Of a chain, all but the first are held as well, each until the one before it has succeeded.
+//!
+//! Requests of io_submit() know neither. But of those that move what has an order, and so must be
+//! carried out one after another, each is held until the one before it is over, however it ends.
 //! Everything here is done under the context's lock.
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
@@ -20,6 +23,15 @@ pub struct Order {
     last: u32,
     /// Requests of the current epoch that have not completed.
     remaining: u32,
+    rows: Rows,
+}
+
+/// What is in flight and must be carried out one after another.
+pub type Rows = Vec<Row>;
+
+pub struct Row {
+    what: usize,
+    last: Tie,
 }
 
 impl Order {
@@ -29,6 +41,7 @@ impl Order {
             current: 0,
             last: 0,
             remaining: 0,
+            rows: Rows::new(),
         }
     }
 
@@ -72,6 +85,10 @@ impl Order {
     /// to `go`. What comes back has to be cancelled: the rest of its chain, of which this takes the
     /// next.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
+        if req.is_legacy() {
+            self.leave_row(req, go);
+            return None;
+        }
         let Place {
             epoch,
             leader,
@@ -163,4 +180,90 @@ impl Order {
         waiting.append(&mut self.held);
         self.held = waiting;
     }
+
+    /// How many rows there are, and how many there is room for.
+    #[cfg(not(loom))]
+    pub fn rows(&self) -> (usize, usize) {
+        (self.rows.len(), self.rows.capacity())
+    }
+
+    /// Moves to where there is more room; what comes back is to be freed, without the lock.
+    #[cfg(not(loom))]
+    pub fn move_rows(&mut self, mut to: Rows) -> Rows {
+        if to.capacity() > self.rows.capacity() {
+            to.append(&mut self.rows);
+            std::mem::swap(&mut to, &mut self.rows);
+        }
+        to
+    }
+
+    /// Adds requests of io_submit(), each behind those of the same row. One whose row there is no room
+    /// to remember goes at once.
+    pub fn line_up(&mut self, requests: &mut List, go: &mut List) {
+        while let Some(req) = requests.pop() {
+            match row_of(&req) {
+                0 => go.push(req),
+                what => self.line_up_in(what, req, go),
+            }
+        }
+    }
+
+    fn line_up_in(&mut self, what: usize, req: Req, go: &mut List) {
+        let last = req.tie();
+        let Some(row) = self.rows.iter_mut().find(|row| row.what == what) else {
+            if self.rows.len() < self.rows.capacity() {
+                self.rows.push(Row { what, last });
+            }
+            return go.push(req);
+        };
+        let leader = std::mem::replace(&mut row.last, last);
+        leader.set(Place {
+            follower: Some(last),
+            ..leader.get()
+        });
+        last.set(Place {
+            leader: Some(leader),
+            ..last.get()
+        });
+        self.held.push(req);
+    }
+
+    /// One that was added by `line_up` is over; or was taken out while it was held, and is.
+    fn leave_row(&mut self, req: &Req, go: &mut List) {
+        if row_of(req) == 0 {
+            return;
+        }
+        let gone = req.tie();
+        let Place {
+            leader, follower, ..
+        } = gone.get();
+        if let Some(leader) = leader {
+            leader.set(Place {
+                follower,
+                ..leader.get()
+            });
+        }
+        if let Some(follower) = follower {
+            follower.set(Place {
+                leader,
+                ..follower.get()
+            });
+            if leader.is_none() {
+                go.push(self.held.remove(follower));
+            }
+        } else if let Some(at) = self.rows.iter().position(|row| row.last == gone) {
+            match leader {
+                Some(leader) => self.rows[at].last = leader,
+                None => drop(self.rows.swap_remove(at)),
+            }
+        }
+    }
+}
+
+/// What a request of io_submit() must not overtake others for; 0: nothing.
+fn row_of(_req: &Req) -> usize {
+    #[cfg(loom)]
+    return 0;
+    #[cfg(not(loom))]
+    _req.side().map_or(0, |side| side.row)
 }

@@ -126,7 +126,7 @@ pub const RIDER: u16 = NO_WORKER - 1;
 
 /// What a request is known by, while it is in flight, without owning it. Used under the context's
 /// lock alone.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tie(NonNull<Head>);
 
 // SAFETY: it is used under the context's lock alone.
@@ -217,9 +217,9 @@ impl Req {
         &self.head().call
     }
 
-    /// Drains and links are for it, too: it is one of io_submit2().
-    pub fn is_ordered(&self) -> bool {
-        !self.head().legacy
+    /// It is one of io_submit().
+    pub fn is_legacy(&self) -> bool {
+        self.head().legacy
     }
 
     pub fn tie(&self) -> Tie {

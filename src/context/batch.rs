@@ -4,6 +4,8 @@
 use super::at_once;
 use super::{After, Context, State};
 use crate::habit::Short;
+#[cfg(not(loom))]
+use crate::order::Rows;
 use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 use crate::sys::Result;
@@ -22,6 +24,9 @@ pub struct Batch<'a> {
     /// Of the requests, those that the kernel would complete at once.
     #[cfg(not(loom))]
     at_once: u32,
+    /// Those that may have to wait for others of their row.
+    #[cfg(not(loom))]
+    in_rows: usize,
 }
 
 /// What the requests of a submit are expected to be like.
@@ -77,6 +82,8 @@ impl<'a> Batch<'a> {
             expected: Expected::nothing(),
             #[cfg(not(loom))]
             at_once: 0,
+            #[cfg(not(loom))]
+            in_rows: 0,
         })
     }
 
@@ -126,7 +133,7 @@ impl<'a> Batch<'a> {
         if self.context.ring.ring2().is_some() {
             state.order.admit(&mut self.requests, &mut go);
         } else {
-            go.append(&mut self.requests);
+            state.order.line_up(&mut self.requests, &mut go);
         }
         state.spread(&mut go);
         if !Context::leave_to_caller(self.context, state, &self.expected, after) {
@@ -188,7 +195,24 @@ impl<'a> Batch<'a> {
     /// One more request, for the pool.
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(at_once(&req));
+        self.in_rows += usize::from(req.side().is_some_and(|side| side.row != 0));
         self.push(req);
+    }
+
+    /// Makes room for so many rows more, as far as there is memory.
+    fn reserve_rows(&self) {
+        let (mut rows, mut room) = self.context.state.lock().order.rows();
+        while room - rows < self.in_rows {
+            let mut more = Rows::new();
+            if more.try_reserve(rows + self.in_rows).is_err() {
+                return;
+            }
+            let mut state = self.context.state.lock();
+            let unused = state.order.move_rows(more);
+            (rows, room) = state.order.rows();
+            drop(state);
+            drop(unused);
+        }
     }
 
     /// One more request, that somebody else completes.
@@ -198,6 +222,9 @@ impl<'a> Batch<'a> {
 
     /// Queues what was built, and gives back what was not used.
     pub fn enqueue_reserved(&mut self) {
+        if self.in_rows != 0 {
+            self.reserve_rows();
+        }
         let mut after = After::new();
         let mut state = self.context.state.lock();
         self.give_back(&mut state);

@@ -43,6 +43,8 @@ pub struct Kind {
     pub can_read: bool,
     pub can_write: bool,
     pub nonblocking: bool,
+    /// A write goes to its end.
+    pub appends: bool,
 }
 
 /// An open file of the program's.
@@ -547,6 +549,7 @@ fn look(fd: RawFd) -> Result<Kind> {
             && !old
             && (format != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 7)),
         nonblocking: flags & libc::O_NONBLOCK != 0,
+        appends: flags & libc::O_APPEND != 0,
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Side {
     has_ioprio: bool,
     /// The kernel would have completed it within io_submit().
     pub at_once: bool,
+    /// What it must not overtake another for: a number for a file and a direction; 0: nothing.
+    pub row: usize,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
     submitted: u64,
 }
@@ -39,6 +41,7 @@ impl Side {
             ioprio: 0,
             has_ioprio: false,
             at_once: false,
+            row: 0,
             submitted,
         }
     }
@@ -73,6 +76,12 @@ impl Side {
     pub fn set_ioprio(&mut self, ioprio: u16) {
         self.ioprio = ioprio;
         self.has_ioprio = true;
+    }
+
+    /// It begins when what was submitted before it in the same direction is over.
+    pub fn keep_in_order(&mut self, writes: bool) {
+        // A file's address is a multiple of more than that.
+        self.row = self.file | usize::from(writes);
     }
 
     /// Makes room for a copy of vectors.

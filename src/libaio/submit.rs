@@ -239,6 +239,9 @@ impl Submit<'_> {
                 Way::Done(-i64::from(libc::ESPIPE)),
             ));
         }
+        if kind.stream || writes && (kind.appends || flags & RWF_APPEND != 0) {
+            side.keep_in_order(writes);
+        }
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
         let plain = flags == 0 && !kind.stream;
         if plain && let Some(buffer) = buffer {
