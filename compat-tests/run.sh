@@ -61,6 +61,7 @@ for how in preload path; do
     add forkexit-$how 120 program.sh $how forkexit
     add threads-$how 120 program.sh $how threads
     add closeall-$how 120 program.sh $how closeall
+    add robust-$how 180 program.sh $how robust
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
@@ -76,6 +77,7 @@ add sysbench 120 others.sh sysbench
 add stressapptest 60 others.sh stressapptest
 add mariadb 180 others.sh mariadb
 add lvm 60 others.sh lvm
+add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
 add run-transparent 60 aio2-run.sh transparent

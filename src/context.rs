@@ -89,6 +89,11 @@ const FEW: usize = if cfg!(loom) { 2 } else { 8 };
 /// But not more than are done in this time: their events come later for it. (4 KiB writes to zram,
 /// 8 us each: 209,000 a second one at a time, 214,000.)
 const FEW_NS: u32 = 64_000;
+/// So many looks for events in vain, and it is asked whether anybody carries requests out at all; if not
+/// for so long, who looks does. A program that looks again and again may have the only processor, and
+/// workers do not take it from it. (4 KiB reads bound to one processor: 6 ms each without.)
+const IN_VAIN: u32 = 64;
+const IN_VAIN_NS: u64 = 200_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
@@ -102,6 +107,9 @@ pub struct Context {
     pub habits: Habits,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
+    /// How often somebody has looked for events in vain. Of the standard library also in a model: a
+    /// count that orders nothing.
+    in_vain: std::sync::atomic::AtomicU32,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -141,6 +149,9 @@ struct State {
     /// watcher looked the last time.
     taken: u64,
     taken_before: u64,
+    /// The same, and when, when somebody had looked in vain and something was being done.
+    taken_idle: u64,
+    idle_since: u64,
     /// How often, lately, a caller came for events right after a submit, and carried requests out
     /// itself.
     prompt: u32,
@@ -184,6 +195,8 @@ impl State {
             listed: false,
             taken: 0,
             taken_before: 0,
+            taken_idle: 0,
+            idle_since: 0,
             prompt: 0,
             still: 0,
             handing_over: 0,
@@ -325,6 +338,7 @@ impl Context {
             limit: or(params.workers, u32::MAX),
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
+            in_vain: std::sync::atomic::AtomicU32::new(0),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
@@ -921,6 +935,9 @@ impl Context {
             {
                 continue;
             }
+            if nothing && wait.visit.until == 0 && Context::help_poller(this) {
+                continue;
+            }
             if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
                 return Ok(out.len());
             }
@@ -952,6 +969,28 @@ impl Context {
                 _ => Ok(out.len()),
             };
         }
+    }
+
+    /// Somebody looks for events and does not wait for them. If he has done so for a while, and nothing
+    /// has been carried out meanwhile, he carries a request out: true.
+    pub fn help_poller(this: &ContextRef) -> bool {
+        let before = this
+            .in_vain
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
+            return false;
+        }
+        let now = monotonic_ns();
+        let mut state = this.state.lock();
+        let idle = state.running.len() == 0 && state.waiting() != 0;
+        if !idle || state.taken != state.taken_idle {
+            state.taken_idle = state.taken;
+            state.idle_since = now;
+            return false;
+        }
+        let long = now - state.idle_since > IN_VAIN_NS;
+        drop(state);
+        long && Context::carry_out_here(this, exec::is_ready)
     }
 
     /// Copies events to `out`, those that had no room in the ring included; returns why there will be
@@ -1319,6 +1358,7 @@ impl Context {
             limit: u32::MAX,
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
+            in_vain: std::sync::atomic::AtomicU32::new(0),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(Backlog::new(0)))),

@@ -17,7 +17,7 @@ use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
-    spawn_detached, try_box,
+    spawn_detached, try_box, try_box_uninit,
 };
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -34,6 +34,24 @@ pub struct Global {
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
     pid: libc::pid_t,
+}
+
+impl Global {
+    fn new() -> Result<Box<Global>> {
+        let (pool, kaio) = (Pool::new(start_worker)?, Kaio::new()?);
+        let mut new = try_box_uninit::<Global>()?;
+        let at = new.as_mut_ptr();
+        // SAFETY: each field is written, in its place.
+        unsafe {
+            (&raw mut (*at).registry).write(Registry::new());
+            (&raw mut (*at).pool).write(pool);
+            (&raw mut (*at).kaio).write(kaio);
+            (&raw mut (*at).seats).write(Seats::new());
+            (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
+            (&raw mut (*at).pid).write(libc::getpid());
+            Ok(new.assume_init())
+        }
+    }
 }
 
 type Cell = AtomicPtr<Global>;
@@ -54,15 +72,7 @@ pub fn global_or_new() -> Result<&'static Global> {
         return Ok(global);
     }
     let cell = cell_or_new()?;
-    let new = Box::into_raw(try_box(Global {
-        registry: Registry::new(),
-        pool: Pool::new(start_worker)?,
-        kaio: Kaio::new()?,
-        seats: Seats::new(),
-        libaio: crate::libaio::Shared::new(),
-        // SAFETY: no arguments.
-        pid: unsafe { libc::getpid() },
-    })?);
+    let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
         Ok(_) => {

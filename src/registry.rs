@@ -7,7 +7,7 @@
 
 use crate::context::Context;
 use crate::sync::Lock;
-use crate::sys::{NEVER, Result, futex_wait, futex_wake, try_box};
+use crate::sys::{NEVER, Result, futex_wait, futex_wake, try_box_uninit};
 use nix::errno::Errno;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -260,10 +260,16 @@ impl Registry {
     }
 
     fn add_chunk(&self, table: &mut Table) -> Result<()> {
-        let chunk = Box::leak(try_box(Chunk {
-            next: self.chunks.load(Relaxed),
-            slots: std::array::from_fn(|_| Slot::new()),
-        })?);
+        let mut new = try_box_uninit::<Chunk>()?;
+        let at = new.as_mut_ptr();
+        // SAFETY: each field is written, in its place.
+        let chunk = Box::leak(unsafe {
+            (&raw mut (*at).next).write(self.chunks.load(Relaxed));
+            for i in 0..SLOTS_IN_CHUNK {
+                (&raw mut (*at).slots[i]).write(Slot::new());
+            }
+            new.assume_init()
+        });
         for slot in &chunk.slots {
             slot.next.store(table.free, Relaxed);
             table.free = ptr::from_ref(slot).cast_mut();

@@ -524,15 +524,22 @@ pub unsafe fn spawn_detached(
 
 /// Moves `value` to the heap; an error where `Box::new` would abort.
 pub fn try_box<T>(value: T) -> Result<Box<T>> {
+    let mut new = try_box_uninit()?;
+    new.write(value);
+    // SAFETY: just written.
+    Ok(unsafe { new.assume_init() })
+}
+
+/// Room on the heap for something too large to be made on a stack, which may be a small one.
+pub fn try_box_uninit<T>() -> Result<Box<MaybeUninit<T>>> {
     const { assert!(size_of::<T>() != 0) };
-    // SAFETY: the layout is not empty; the memory is written before the Box takes it over, with
-    // the layout with which Box will free it.
+    // SAFETY: the layout is not empty, and the one with which Box will free it; what is there may be
+    // anything.
     unsafe {
-        let at = std::alloc::alloc(std::alloc::Layout::new::<T>()).cast::<T>();
+        let at = std::alloc::alloc(std::alloc::Layout::new::<T>()).cast::<MaybeUninit<T>>();
         if at.is_null() {
             return Err(Errno::ENOMEM);
         }
-        at.write(value);
         Ok(Box::from_raw(at))
     }
 }

@@ -589,19 +589,24 @@ impl Anonymous {
 }
 
 /// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse
-/// any flag. Asked with a read at the end of all files into no memory.
+/// any flag.
 fn has_iter(fd: RawFd, access: i32) -> bool {
-    const RWF_DSYNC: i32 = 2;
-    let nothing = libc::iovec {
-        iov_base: ptr::without_provenance_mut(8),
+    const RWF_DSYNC: u32 = 2;
+    access == libc::O_WRONLY || knows_flags(fd, RWF_DSYNC)
+}
+
+/// Whether reads from a file can be made with these flags (RWF_*): asked with one at the end of all
+/// files, which finds nothing.
+pub fn knows_flags(fd: RawFd, flags: u32) -> bool {
+    let mut byte = 0u8;
+    let one = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
         iov_len: 1,
     };
     let end = i64::MAX as u64 - 8192;
-    access == libc::O_WRONLY
-        // SAFETY: a vector of ours; the kernel finds out that address 8 is none, if it should come
-        // to that.
-        || unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, RWF_DSYNC) } != -1
-        || Errno::last() != Errno::EOPNOTSUPP
+    // SAFETY: a vector of ours, of one byte.
+    let ret = unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const one, 1, end, 0, flags) };
+    ret != -1 || Errno::last() != Errno::EOPNOTSUPP
 }
 
 /// Whether somebody has record locks on the file: perhaps this process, whose own a close would

@@ -143,6 +143,13 @@ impl Stats {
         if let Some(path) = unsafe { cached.load(Acquire).as_ref::<'static>() } {
             return Some(path);
         }
+        self.find_path(file)
+    }
+
+    /// Apart, so that those who have no statistics need no stack for it.
+    #[cold]
+    #[inline(never)]
+    fn find_path(&self, file: &FileRef) -> Option<&'static Path> {
         let mut name = [0; NAME_BYTES];
         let proc = crate::sys::fd_path(file.fd());
         // SAFETY: a C string, and a buffer of the size given.
@@ -176,7 +183,7 @@ impl Stats {
                 path
             }
         };
-        cached.swap(ptr::from_ref(path).cast_mut(), AcqRel);
+        file.stats().swap(ptr::from_ref(path).cast_mut(), AcqRel);
         Some(path)
     }
 

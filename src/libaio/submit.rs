@@ -5,7 +5,7 @@ use super::abi::{
     CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
 };
-use super::files::{FileRef, Files, Kind};
+use super::files::{FileRef, Files, Kind, knows_flags};
 use super::poller::Ticket;
 use super::request::{Side, check_ioprio};
 use super::user::{Reader, plausible};
@@ -384,23 +384,11 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
         return Err(Errno::EINVAL);
     }
-    // Which of the later flags the kernel and the file know is asked of them, with a read at the
-    // end of all files: it finds nothing, and needs no memory. Those that reads know are the ones
-    // that writes know.
+    // Which of the later flags the kernel and the file know is asked of them. Those that reads know
+    // are the ones that writes know.
     let asked = flags & !(RWF_ATOMIC | RWF_APPEND | RWF_HIPRI | 6);
-    if asked != 0 && kind.reads && !kind.stream {
-        let nothing = iovec {
-            iov_base: std::ptr::without_provenance_mut(8),
-            iov_len: 1,
-        };
-        let end = i64::MAX as u64 - 8192;
-        // SAFETY: the kernel finds out that nothing can be written to address 8 if it should come
-        // to that.
-        let ret =
-            unsafe { libc::syscall(libc::SYS_preadv2, fd, &raw const nothing, 1, end, 0, asked) };
-        if ret == -1 && Errno::last() == Errno::EOPNOTSUPP {
-            return Err(Errno::EOPNOTSUPP);
-        }
+    if asked != 0 && kind.reads && !kind.stream && !knows_flags(fd, asked) {
+        return Err(Errno::EOPNOTSUPP);
     }
     // No one is going to poll for it.
     Ok(flags & !RWF_HIPRI)

@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# A program runs under valgrind, which refuses some of what the kernel does, and finds nothing.
+. "$(dirname "$0")/common.sh" || exit 1
+need valgrind
+on_ours path
+program=$(build robust) || exit 1
+check_on_ours
+devices
+in_background "${via[@]}" valgrind -q --error-exitcode=99 --fair-sched=yes "$program" "$temp" order
+exit "$status"
