@@ -971,8 +971,8 @@ impl Context {
         }
     }
 
-    /// Somebody looks for events and does not wait for them. If he has done so for a while, and nothing
-    /// has been carried out meanwhile, he carries a request out: true.
+    /// A caller looks for events and does not wait for them. If callers have done so for a while, and
+    /// nothing has been carried out meanwhile, this one carries a request out: true.
     pub fn help_poller(this: &ContextRef) -> bool {
         let before = this
             .in_vain

@@ -8,6 +8,8 @@ use crate::habit::Short;
 use crate::order::Rows;
 use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
+#[cfg(not(loom))]
+use crate::sync::Guard;
 use crate::sys::Result;
 use crate::syscalls::Class;
 
@@ -199,19 +201,24 @@ impl<'a> Batch<'a> {
         self.push(req);
     }
 
-    /// Makes room for so many rows more, as far as there is memory.
-    fn reserve_rows(&self) {
-        let (mut rows, mut room) = self.context.state.lock().order.rows();
-        while room - rows < self.in_rows {
-            let mut more = Rows::new();
-            if more.try_reserve(rows + self.in_rows).is_err() {
-                return;
+    /// The lock, with room for the rows that these requests may begin, as far as there is memory. What
+    /// is to be freed when the lock has been released is left in `old`.
+    fn lock_with_room(&self, old: &mut Rows) -> Guard<'a, State> {
+        let mut state = self.context.state.lock();
+        loop {
+            let (rows, room) = state.order.rows();
+            if room - rows >= self.in_rows {
+                return state;
             }
-            let mut state = self.context.state.lock();
-            let unused = state.order.move_rows(more);
-            (rows, room) = state.order.rows();
             drop(state);
-            drop(unused);
+            let mut more = Rows::new();
+            let failed = more.try_reserve(rows + self.in_rows).is_err();
+            *old = Rows::new();
+            state = self.context.state.lock();
+            if failed {
+                return state;
+            }
+            *old = state.order.move_rows(more);
         }
     }
 
@@ -222,11 +229,9 @@ impl<'a> Batch<'a> {
 
     /// Queues what was built, and gives back what was not used.
     pub fn enqueue_reserved(&mut self) {
-        if self.in_rows != 0 {
-            self.reserve_rows();
-        }
         let mut after = After::new();
-        let mut state = self.context.state.lock();
+        let mut old = Rows::new();
+        let mut state = self.lock_with_room(&mut old);
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
