@@ -11,7 +11,7 @@
 //! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
 //! itself (`wait_in_seat`). What the kernel carries out is in [`kernel`], a submit under way in
-//! [`batch`], and what the end of the process needs in `ending`.
+//! [`batch`], one who waits for events in [`reap`], and what the end of the process needs in `ending`.
 
 mod batch;
 #[cfg(not(loom))]
@@ -21,17 +21,19 @@ mod kernel;
 #[cfg(loom)]
 #[path = "context/kernel_model.rs"]
 mod kernel;
+mod reap;
 
 pub use batch::Batch;
 use batch::Expected;
-use kernel::{OwnSeat, Riders, Visit};
+use kernel::{OwnSeat, Riders};
+pub use reap::Deadline;
 
-use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, IOCB2_NOP, io_setup2_params, iocb2};
+use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::carrier;
 use crate::events::Events;
 use crate::exec;
-use crate::habit::{self, Habits, Now, Short};
+use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::notify::Notifier;
@@ -41,27 +43,20 @@ use crate::pool::{Kicks, Look, Pool, Worker};
 use crate::process;
 use crate::registry::ContextRef;
 use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs, Stage};
-use crate::ring::{Backlog, Out, Reaped, Ring, RingMem, page_bytes};
+use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
-use crate::sys::{
-    NEVER, Result, Shield, Waited, futex_wait, futex_wake, monotonic_ns, poll, shielded,
-};
+use crate::sys::{NEVER, Result, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscalls::Class;
-use crate::wait::{Alarm, Waiter, Wakes};
+use crate::wait::Wakes;
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::SigSet;
 use std::cell::Cell;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
-/// How long a waiter that carries requests out itself, for want of threads, sleeps between two
-/// looks at requests that are not ready.
-const HELP_TICK_NS: u64 = 10_000_000;
 /// A caller who comes for events so soon after a submit would only have waited for them.
 const PROMPT_NS: u64 = 20_000;
 /// So often in a row the watcher (once in a millisecond) finds that nothing moves before others begin
@@ -79,9 +74,6 @@ const SOON: u64 = u64::MAX;
 /// Requests that take less than this together are not worth waking a worker for, which takes
 /// microseconds here and there.
 const WORTH_NS: u64 = 16_000;
-/// For so long a caller goes on with requests that must run one after another, and that nobody else
-/// will do, though it has what it came for: a call for each costs a tenth of what there is to gain.
-const ALONE_NS: u64 = 50_000;
 /// Requests that are known to be short, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
@@ -89,11 +81,6 @@ const FEW: usize = if cfg!(loom) { 2 } else { 8 };
 /// But not more than are done in this time: their events come later for it. (4 KiB writes to zram,
 /// 8 us each: 209,000 a second one at a time, 214,000.)
 const FEW_NS: u32 = 64_000;
-/// So many looks for events in vain, and it is asked whether anybody carries requests out at all; if not
-/// for so long, who looks does. A program that looks again and again may have the only processor, and
-/// workers do not take it from it. (4 KiB reads bound to one processor: 6 ms each without.)
-const IN_VAIN: u32 = 64;
-const IN_VAIN_NS: u64 = 200_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
@@ -813,78 +800,6 @@ impl Context {
         true
     }
 
-    /// Carries out, in a thread that waits for `need` bytes of events, what it can do as fast as
-    /// any worker, the first of which it has taken. Others may carry out the rest meanwhile.
-    fn carry_out_short<'a>(
-        this: &'a ContextRef,
-        mut state: Guard<'a, State>,
-        mut req: Req,
-        need: u64,
-        until: u64,
-        hand: &Cell<usize>,
-    ) {
-        let mut now = Now::read();
-        let prompt = if state.is_soon(now.ns) {
-            state.prompt + 1
-        } else {
-            0
-        };
-        this.set_prompt(&mut state, prompt);
-        let rest = if this.habits.alone(req.call()) {
-            now.ns + ALONE_NS
-        } else {
-            0
-        };
-        let mut shield = None;
-        hand.set(req.tie().address());
-        loop {
-            let lonely = state.running.transfers() == 1;
-            drop(state);
-            let is_file = this.habits.is_file(req.call(), lonely, &mut now);
-            if is_file && habit::writes(req.call()) {
-                shield.get_or_insert_with(Shield::new);
-                now.ages();
-            }
-            if is_file {
-                carrier::outside(|| this.habits.carry_out(&mut req, false, lonely, &mut now));
-            }
-            if !is_file || req.res() == -i64::from(libc::EINTR) {
-                // It is a worker's, which nothing interrupts.
-                return Context::put_back(this, req, hand);
-            }
-            if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
-                shield.take_back();
-            }
-            let was_nop = req.call().nr == IOCB2_NOP;
-            let mut after = After::new();
-            after.note_ended(&mut req);
-            state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
-            if until != NEVER && now.ns < until && was_nop {
-                now = Now::read();
-            }
-            let enough =
-                this.ring.available(&state.backlog) >= need && now.ns >= rest || now.ns >= until;
-            let next = if enough {
-                None
-            } else {
-                this.take_short(&mut state, until)
-            };
-            if next.is_none() && !state.listed {
-                Context::offer(this, &mut state, Class::Short, &mut after);
-            }
-            Context::offer(this, &mut state, Class::Long, &mut after);
-            hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
-            drop(state);
-            this.finish(&mut after);
-            match next {
-                Some(next) => req = next,
-                None => return,
-            }
-            state = this.state.lock();
-        }
-    }
-
     /// What is to be expected of a request that a caller can carry out as well as a worker.
     fn short(&self, req: &Req) -> Option<Short> {
         if wants_worker(req) {
@@ -896,206 +811,6 @@ impl Context {
     /// Whether a request is one that a caller can carry out who waits for nothing else.
     fn is_brief(&self, req: &Req) -> bool {
         !wants_worker(req) && self.habits.is_brief(req.call())
-    }
-
-    /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
-    /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
-    /// if it waits for nothing else, whether there is a timeout included, one that is brief.
-    fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
-        let nothing_runs = state.running.len() == 0;
-        let lone = state.in_flight == 1 && until == NEVER;
-        self.take_if(state, Class::Short, |req| {
-            self.short(req).is_some() || nothing_runs && at_once(req) || lone && self.is_brief(req)
-        })
-    }
-
-    // ---- Reaping ----
-
-    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
-    /// up. `mask` is the caller's signal mask while it waits.
-    pub fn get_events(
-        this: &ContextRef,
-        min: usize,
-        out: &mut Out,
-        deadline: Deadline,
-        mask: Option<&SigSet>,
-    ) -> Result<usize> {
-        let mut wait = Wait::begin(deadline, mask);
-        loop {
-            let enough = match this.ring.reap(out) {
-                Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
-                Reaped::NoRoom => !wait.slept && out.len() != 0,
-                _ => false,
-            };
-            let nothing = out.len() == 0;
-            if nothing
-                && (enough || wait.visit.until == 0)
-                && wait.visit.looks_in()
-                && Context::take_done(this)
-            {
-                continue;
-            }
-            if nothing && wait.visit.until == 0 && Context::help_poller(this) {
-                continue;
-            }
-            if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
-                return Ok(out.len());
-            }
-            let mut state = this.state.lock();
-            let end = this.collect(&mut state, out, &wait);
-            let over = end.is_some() || out.len() >= min || wait.deadline.passed();
-            if !over {
-                let need = (min - out.len()) as u64;
-                Context::wait_for(this, state, &mut wait, need)?;
-                continue;
-            }
-            if end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
-                // Who asks again and again and never waits has to help, too.
-                drop(state);
-                if Context::carry_out_here(this, exec::is_ready) {
-                    continue;
-                }
-                return Ok(0);
-            }
-            let mut after = After::new();
-            if wait.slept {
-                // What we leave behind is for the next.
-                this.ring.wake(&mut state.backlog, &mut after.wakes);
-            }
-            drop(state);
-            this.finish(&mut after);
-            return match end {
-                Some(errno) if out.len() == 0 => Err(errno),
-                _ => Ok(out.len()),
-            };
-        }
-    }
-
-    /// A caller looks for events and does not wait for them. If callers have done so for a while, and
-    /// nothing has been carried out meanwhile, this one carries a request out: true.
-    pub fn help_poller(this: &ContextRef) -> bool {
-        let before = this
-            .in_vain
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
-            return false;
-        }
-        let now = monotonic_ns();
-        let mut state = this.state.lock();
-        let idle = state.running.len() == 0 && state.waiting() != 0;
-        if !idle || state.taken != state.taken_idle {
-            state.taken_idle = state.taken;
-            state.idle_since = now;
-            return false;
-        }
-        let long = now - state.idle_since > IN_VAIN_NS;
-        drop(state);
-        long && Context::carry_out_here(this, exec::is_ready)
-    }
-
-    /// Copies events to `out`, those that had no room in the ring included; returns why there will be
-    /// no more, if so.
-    fn collect(&self, state: &mut State, out: &mut Out, wait: &Wait) -> Option<Errno> {
-        let State {
-            backlog,
-            slabs,
-            closed,
-            ..
-        } = state;
-        match self.ring.collect(backlog, slabs, out) {
-            Reaped::NoRoom => Some(Errno::ENOBUFS),
-            Reaped::Corrupt => {
-                self.ring.reset(backlog);
-                Some(Errno::EIO)
-            }
-            #[cfg(not(loom))]
-            Reaped::Fault => Some(Errno::EFAULT),
-            _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
-            _ if wait.interrupted => Some(Errno::EINTR),
-            _ => None,
-        }
-    }
-
-    /// Brings `need` bytes of events nearer: carries requests out, or sleeps until there may be some;
-    /// or finds, without the lock, what that takes.
-    fn wait_for<'a>(
-        this: &'a ContextRef,
-        mut state: Guard<'a, State>,
-        wait: &mut Wait,
-        need: u64,
-    ) -> Result<()> {
-        let until = wait.visit.until;
-        if let Some(req) = this.take_short(&mut state, until) {
-            carrier::with_hand(|hand| {
-                Context::carry_out_short(this, state, req, need, until, hand)
-            });
-            return Ok(());
-        }
-        if this.serves_itself() && !state.short().is_empty() {
-            // It was left to us, and is not for us after all.
-            let mut after = After::new();
-            this.set_prompt(&mut state, 0);
-            Context::offer(this, &mut state, Class::Short, &mut after);
-            drop(state);
-            this.finish(&mut after);
-            return Ok(());
-        }
-        let mut state = match Context::wait_in_seat(this, state, &mut wait.visit, need) {
-            Ok(waited) => {
-                wait.has_slept(waited);
-                return Ok(());
-            }
-            Err(state) => state,
-        };
-        let Some(sleeper) = &wait.sleeper else {
-            if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
-                // A worker was quicker, by a hair: the next may be left to us.
-                let prompt = state.prompt + 1;
-                this.set_prompt(&mut state, prompt);
-            }
-            // Not under the lock: it may make a system call. So look again afterwards.
-            drop(state);
-            wait.sleeper = Some(Sleeper::new(wait.mask.is_some())?);
-            return Ok(());
-        };
-        state.backlog.waiters.enter(&sleeper.waiter, need);
-        drop(state);
-        let waited = Context::sleep(this, sleeper, &wait.deadline, wait.mask);
-        wait.has_slept(waited);
-        Ok(())
-    }
-
-    /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
-    /// the waiter is off the list.
-    fn sleep(
-        this: &ContextRef,
-        sleeper: &Sleeper,
-        deadline: &Deadline,
-        mask: Option<&SigSet>,
-    ) -> Waited {
-        let waiter = &sleeper.waiter;
-        let mut until = deadline.ns();
-        if this.pool.short_of_threads() {
-            // Perhaps nobody else comes to carry them out.
-            this.pool.retry();
-            while !waiter.woken()
-                && !deadline.passed()
-                && Context::carry_out_here(this, exec::is_ready)
-            {}
-            until = until.min(monotonic_ns() + HELP_TICK_NS);
-        }
-        let waited = carrier::outside(|| match mask {
-            Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
-            None => waiter.park(until),
-        });
-        let mut state = this.state.lock();
-        let was_listed = state.backlog.waiters.leave(waiter);
-        state.note_leaving();
-        drop(state);
-        if !was_listed {
-            waiter.wait_for_waker();
-        }
-        waited
     }
 
     /// Wakes all who wait: they look again.
@@ -1184,107 +899,6 @@ fn at_once(_req: &Req) -> bool {
     return false;
     #[cfg(not(loom))]
     _req.side().is_some_and(|side| side.at_once)
-}
-
-/// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the
-/// eventfd is written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
-fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited {
-    let left = if until == 0 {
-        0
-    } else {
-        until.saturating_sub(monotonic_ns())
-    };
-    let fd = eventfd.map_or(-1, |fd| fd.as_fd().as_raw_fd());
-    match poll(fd, libc::POLLIN, Some(left), Some(mask)) {
-        0 => Waited::TimedOut,
-        -1 => Waited::Interrupted,
-        _ => Waited::Woken,
-    }
-}
-
-/// One call of io_getevents2().
-struct Wait<'a> {
-    deadline: Deadline,
-    mask: Option<&'a SigSet>,
-    visit: Visit,
-    /// Where it sleeps; None: it has not, yet.
-    sleeper: Option<Sleeper>,
-    /// It has slept, and may have been woken for events that it leaves behind.
-    slept: bool,
-    /// A signal handler has run.
-    interrupted: bool,
-}
-
-impl<'a> Wait<'a> {
-    fn begin(deadline: Deadline, mask: Option<&'a SigSet>) -> Wait<'a> {
-        // A signal that the mask lets through must come through, also if there is nothing to wait
-        // for.
-        let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
-        Wait {
-            visit: Visit::new(&deadline, mask),
-            interrupted: mask.is_some_and(polls),
-            deadline,
-            mask,
-            sleeper: None,
-            slept: false,
-        }
-    }
-
-    fn has_slept(&mut self, waited: Waited) {
-        self.interrupted = waited == Waited::Interrupted;
-        self.slept = true;
-    }
-}
-
-/// Where one call of io_getevents2() sleeps.
-struct Sleeper {
-    waiter: Waiter,
-    eventfd: Option<EventFd>,
-}
-
-impl Sleeper {
-    fn new(in_poll: bool) -> Result<Sleeper> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let eventfd = if in_poll {
-            Some(EventFd::from_value_and_flags(0, flags)?)
-        } else {
-            None
-        };
-        Ok(Sleeper {
-            waiter: Waiter::new(match &eventfd {
-                None => Alarm::Futex,
-                Some(fd) => Alarm::Eventfd(fd.as_fd().as_raw_fd()),
-            }),
-            eventfd,
-        })
-    }
-}
-
-/// When a wait is over, whatever has come.
-pub enum Deadline {
-    Never,
-    /// It does not wait at all.
-    Now,
-    /// CLOCK_MONOTONIC in nanoseconds.
-    At(u64),
-}
-
-impl Deadline {
-    fn passed(&self) -> bool {
-        match *self {
-            Deadline::Never => false,
-            Deadline::Now => true,
-            Deadline::At(ns) => monotonic_ns() >= ns,
-        }
-    }
-
-    fn ns(&self) -> u64 {
-        match *self {
-            Deadline::Never => NEVER,
-            Deadline::Now => 0,
-            Deadline::At(ns) => ns,
-        }
-    }
 }
 
 /// Reads through the page cache that wait for a device.
