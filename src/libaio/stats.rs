@@ -197,11 +197,19 @@ impl Stats {
         }
         let bytes = res.max(0) as u64;
         match c_long::from(call.nr) {
-            libc::SYS_pread64 | libc::SYS_preadv2 => {
+            libc::SYS_read
+            | libc::SYS_pread64
+            | libc::SYS_readv
+            | libc::SYS_preadv
+            | libc::SYS_preadv2 => {
                 path.reads.fetch_add(1, Relaxed);
                 path.read_bytes.fetch_add(bytes, Relaxed);
             }
-            libc::SYS_pwrite64 | libc::SYS_pwritev2 => {
+            libc::SYS_write
+            | libc::SYS_pwrite64
+            | libc::SYS_writev
+            | libc::SYS_pwritev
+            | libc::SYS_pwritev2 => {
                 path.writes.fetch_add(1, Relaxed);
                 path.written_bytes.fetch_add(bytes, Relaxed);
             }

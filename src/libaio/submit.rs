@@ -243,17 +243,18 @@ impl Submit<'_> {
             side.keep_in_order(writes);
         }
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
-        let plain = flags == 0 && !kind.stream;
+        let (fd, offset) = (fd as u64, iocb.offset as u64);
+        let pick = |to_read, to_write| if writes { to_write } else { to_read };
+        // The plain calls, where they do: a sandbox may not know the later ones.
+        let plain = flags == 0;
         if plain && let Some(buffer) = buffer {
-            let nr = if writes {
-                libc::SYS_pwrite64
+            let call = if kind.stream {
+                call(pick(libc::SYS_read, libc::SYS_write), [fd, buffer, bytes])
             } else {
-                libc::SYS_pread64
+                let nr = pick(libc::SYS_pread64, libc::SYS_pwrite64);
+                call(nr, [fd, buffer, bytes, offset])
             };
-            return Ok((
-                call(nr, [fd as u64, buffer, bytes, iocb.offset as u64]),
-                Way::Queue,
-            ));
+            return Ok((call, Way::Queue));
         }
         let (at, count) = match buffer {
             Some(buffer) => {
@@ -268,20 +269,19 @@ impl Submit<'_> {
             }
             None => (side.iovecs_at() as u64, count),
         };
-        let position = if kind.stream {
-            -1i64 as u64
-        } else {
-            iocb.offset as u64
+        let call = match (plain, kind.stream) {
+            (true, true) => call(pick(libc::SYS_readv, libc::SYS_writev), [fd, at, count]),
+            (true, false) => {
+                let nr = pick(libc::SYS_preadv, libc::SYS_pwritev);
+                call(nr, [fd, at, count, offset])
+            }
+            (false, stream) => {
+                let nr = pick(libc::SYS_preadv2, libc::SYS_pwritev2);
+                let position = if stream { u64::MAX } else { offset };
+                call(nr, [fd, at, count, position, 0, u64::from(flags)])
+            }
         };
-        let nr = if writes {
-            libc::SYS_pwritev2
-        } else {
-            libc::SYS_preadv2
-        };
-        Ok((
-            call(nr, [fd as u64, at, count, position, 0, u64::from(flags)]),
-            Way::Queue,
-        ))
+        Ok((call, Way::Queue))
     }
 
     /// Copies the program's vectors. What they have together, and the buffer if there is just one.
