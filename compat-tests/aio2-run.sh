@@ -44,6 +44,7 @@ stats)
     done
     [ -e "$temp/daemon-done" ] || fail "the daemon did not come to its end"
     grep -q daemon-target "$temp/daemon" || fail "no statistics of the daemon"
+    grep -q 'aio2: daemonize' "$temp/daemon" || fail "the statistics do not say whose they are"
     ;;
 transparent)
     # The program's status, its signals, output, arguments and descriptors are its own.

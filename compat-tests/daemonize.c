@@ -4,6 +4,7 @@
 #include <libaio.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
@@ -31,6 +32,7 @@ int main(int argc, char **argv)
     for (char **string = environ; *string != NULL; string++)
         memset(*string, 'x', strlen(*string));
     environ = NULL;
+    memset(argv[0], 'x', strlen(argv[0]));
     for (fd = 0; fd < 3; fd++)
         if (open("/dev/null", O_RDWR) != fd)
             _exit(1);
@@ -48,5 +50,6 @@ int main(int argc, char **argv)
     }
     snprintf(path, sizeof(path), "%s/daemon-done", argv[1]);
     fd = open(path, O_RDWR | O_CREAT, 0600);
+    prctl(PR_SET_NAME, "another");
     return 0;
 }

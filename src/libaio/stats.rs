@@ -18,6 +18,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 
+unsafe extern "C" {
+    /// libc's: in the program's first argument.
+    static program_invocation_short_name: *const libc::c_char;
+}
+
 /// Times in nanoseconds, to within an eighth.
 struct Times {
     counts: [AtomicU64; 64 * 8],
@@ -235,17 +240,13 @@ impl Stats {
     }
 
     fn print(&self, out: &mut Printer) -> fmt::Result {
-        let mut comm = [0u8; 17];
-        // SAFETY: a buffer of more than the 16 bytes that the call writes.
-        unsafe { libc::prctl(libc::PR_GET_NAME, comm.as_mut_ptr()) };
-        let comm = CStr::from_bytes_until_nul(&comm).unwrap_or_default();
         // SAFETY: no arguments.
         let pid = unsafe { libc::getpid() };
         let ran = monotonic_ns() - self.began;
         writeln!(
             out,
             "--- aio2: {} (process {pid}), {} since its first context",
-            comm.to_string_lossy(),
+            wanted().program.to_string_lossy(),
             Time(ran)
         )?;
         let all = self.submits.total.load(Relaxed);
@@ -303,8 +304,10 @@ fn list(first: *mut Path) -> impl Iterator<Item = &'static Path> {
     })
 }
 
-/// What the environment asks for.
+/// What the environment asks for, and for whom.
 struct Wanted {
+    /// What the program was started as. (A thread's name would be that of the one that ends it.)
+    program: CString,
     /// The file.
     path: Option<CString>,
     /// The process that prints to standard error instead.
@@ -312,7 +315,8 @@ struct Wanted {
 }
 
 /// As the environment was when the library was loaded: there are programs that make themselves
-/// another one before they begin (nginx), and write over the strings of the first.
+/// another one before they begin (nginx), and write over the strings of the first, and over their own
+/// arguments.
 fn wanted() -> &'static Wanted {
     static WANTED: OnceLock<Wanted> = OnceLock::new();
     WANTED.get_or_init(|| {
@@ -324,6 +328,8 @@ fn wanted() -> &'static Wanted {
             }
         };
         Wanted {
+            // SAFETY: libc has set it before anything of ours runs; a C string.
+            program: unsafe { CStr::from_ptr(program_invocation_short_name) }.to_owned(),
             path: variable(c"AIO2_STATS"),
             main: variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok()),
         }
