@@ -173,7 +173,7 @@ fn give_back() {
     let Some(lent) = here.lent.take() else { return };
     if lent.now != lent.before {
         // Should it fail (the process has lost a right), it would fail for every request to come.
-        let _ = set_ioprio(lent.before);
+        let _ = set_ioprio(THIS_THREAD, lent.before);
     }
     HERE.set(here);
     LENDING.fetch_sub(1, Relaxed);
@@ -185,7 +185,7 @@ pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
     let mut here = HERE.get();
     if here.tid == NO_WORKER {
         let before = ioprio_now();
-        set_ioprio(ioprio)?;
+        set_ioprio(THIS_THREAD, ioprio)?;
         return Ok(Some(before));
     }
     let lent = match here.lent {
@@ -198,7 +198,7 @@ pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
         }
     };
     if lent.now != ioprio {
-        set_ioprio(ioprio)?;
+        set_ioprio(THIS_THREAD, ioprio)?;
     }
     if here.lent.is_none() {
         LENDING.fetch_add(1, Relaxed);
@@ -213,23 +213,25 @@ pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
 
 /// Undoes [`lend_ioprio`].
 pub fn restore(before: u16) {
-    let _ = set_ioprio(before);
+    let _ = set_ioprio(THIS_THREAD, before);
 }
 
 const IOPRIO_WHO_PROCESS: i32 = 1;
+const THIS_THREAD: i32 = 0;
 const CLASS_SHIFT: u32 = 13;
 
-fn set_ioprio(ioprio: u16) -> Result<(), Errno> {
-    let (who, which) = (IOPRIO_WHO_PROCESS, 0);
-    // SAFETY: integers; 0 is the calling thread.
-    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, who, which, u32::from(ioprio)) };
+/// ioprio_set(2) for the thread of that number.
+pub fn set_ioprio(thread: i32, ioprio: u16) -> Result<(), Errno> {
+    let (who, ioprio) = (IOPRIO_WHO_PROCESS, u32::from(ioprio));
+    // SAFETY: integers.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, who, thread, ioprio) };
     Errno::result(ret).map(drop)
 }
 
 /// The calling thread's priority, so that it can be set again.
 fn ioprio_now() -> u16 {
-    // SAFETY: integers; 0 is the calling thread.
-    let now = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
+    // SAFETY: integers.
+    let now = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, THIS_THREAD) };
     let now = u16::try_from(now).unwrap_or(0);
     // Older kernels say of a thread that has none that it has "none, level 4", and do not take
     // that back.

@@ -182,7 +182,7 @@ impl State {
             listed: false,
             taken: 0,
             taken_before: 0,
-            taken_idle: 0,
+            taken_idle: u64::MAX,
             idle_since: 0,
             prompt: 0,
             still: 0,
@@ -775,11 +775,19 @@ impl Context {
     }
 
     /// Publishes the event of one request that was taken, and does what is then to be done.
-    fn end(this: &ContextRef, mut req: Req) {
+    fn end(this: &ContextRef, req: Req) {
+        Context::end_by(this, req, Context::complete);
+    }
+
+    fn end_by(
+        this: &ContextRef,
+        mut req: Req,
+        publish: impl FnOnce(&ContextRef, &mut State, Req, &mut After),
+    ) {
         let mut after = After::new();
         after.note_ended(&mut req);
         let mut state = this.state.lock();
-        Context::complete(this, &mut state, req, &mut after);
+        publish(this, &mut state, req, &mut after);
         drop(state);
         this.finish(&mut after);
     }
@@ -998,12 +1006,7 @@ impl Context {
     }
 
     /// Publishes a request that was in flight but not running here.
-    pub fn complete_elsewhere(this: &ContextRef, mut req: Req) {
-        let mut after = After::new();
-        after.note_ended(&mut req);
-        let mut state = this.state.lock();
-        Context::publish(this, &mut state, req, &mut after);
-        drop(state);
-        this.finish(&mut after);
+    pub fn complete_elsewhere(this: &ContextRef, req: Req) {
+        Context::end_by(this, req, Context::publish);
     }
 }

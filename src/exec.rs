@@ -93,7 +93,6 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     req.set_stage(Stage::Begun);
     #[cfg(not(loom))]
     if req.side().is_some() {
-        carrier::settle();
         return crate::libaio::request::execute(req, || make(&call));
     }
     let not_made = match req.refused() {

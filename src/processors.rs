@@ -40,18 +40,16 @@ fn len(set: &libc::cpu_set_t) -> u32 {
     unsafe { libc::CPU_COUNT(set).max(1) as u32 }
 }
 
-/// Where a thread of ours that the calling one starts is to run, if not where that does.
-fn elsewhere() -> Option<&'static libc::cpu_set_t> {
-    let one = current().is_some_and(|set| len(&set) == 1);
+/// Where a thread of ours that one with these processors starts is to run, if not there.
+fn elsewhere(here: Option<&libc::cpu_set_t>) -> Option<&'static libc::cpu_set_t> {
+    let one = here.is_some_and(|set| len(set) == 1);
     AT_LOAD.get().filter(|set| one && len(set) > 1)
 }
 
 /// How many there are for threads of ours that the calling one starts.
 pub fn count() -> u32 {
-    match elsewhere() {
-        Some(set) => len(set),
-        None => current().map_or(1, |set| len(&set)),
-    }
+    let here = current();
+    elsewhere(here.as_ref()).or(here.as_ref()).map_or(1, len)
 }
 
 /// A thread that is started with these attributes is not bound to a single processor. At once: bound
@@ -61,7 +59,7 @@ pub fn count() -> u32 {
 /// # Safety
 /// The attributes are initialised.
 pub unsafe fn choose(attr: *mut libc::pthread_attr_t) {
-    if let Some(set) = elsewhere().filter(|_| !has_call_filter()) {
+    if let Some(set) = elsewhere(current().as_ref()).filter(|_| !has_call_filter()) {
         // SAFETY: the caller's promise, and a set of the size given.
         unsafe { libc::pthread_attr_setaffinity_np(attr, size_of::<libc::cpu_set_t>(), set) };
     }

@@ -1,6 +1,7 @@
 //! What a request of this kind has beside its system call, from submit until its event.
 
 use super::files::FileRef;
+use crate::carrier;
 use crate::request::Req;
 use crate::sys::{Result, poll_now, write_eventfd};
 use libc::iovec;
@@ -20,9 +21,8 @@ pub struct Side {
     /// The library's copy of the program's vectors, or null.
     iovecs: *mut iovec,
     iovec_count: u32,
-    /// I/O priority of this request alone, if `has_ioprio`.
-    ioprio: u16,
-    has_ioprio: bool,
+    /// I/O priority of this request alone.
+    ioprio: Option<u16>,
     /// The kernel would have completed it within io_submit().
     pub at_once: bool,
     /// What it must not overtake another for: a number for a file and a direction; 0: nothing.
@@ -38,8 +38,7 @@ impl Side {
             resfd: 0,
             iovecs: ptr::null_mut(),
             iovec_count: 0,
-            ioprio: 0,
-            has_ioprio: false,
+            ioprio: None,
             at_once: false,
             row: 0,
             submitted,
@@ -65,7 +64,7 @@ impl Side {
     }
 
     pub fn asks_ioprio(&self) -> bool {
-        self.has_ioprio
+        self.ioprio.is_some()
     }
 
     /// The statistics want to know when it is carried out.
@@ -74,8 +73,7 @@ impl Side {
     }
 
     pub fn set_ioprio(&mut self, ioprio: u16) {
-        self.ioprio = ioprio;
-        self.has_ioprio = true;
+        self.ioprio = Some(ioprio);
     }
 
     /// It begins when what was submitted before it in the same direction is over.
@@ -126,12 +124,19 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     } else {
         0
     };
-    let res = if side.has_ioprio {
-        with_ioprio(side.ioprio, system_call)
-    } else {
-        system_call()
+    let before = match side.ioprio {
+        // It is one that io_submit has asked the kernel about. Should the process have lost the right
+        // to it since, the request goes without.
+        Some(ioprio) => carrier::lend_ioprio(ioprio).unwrap_or(None),
+        None => {
+            carrier::settle();
+            None
+        }
     };
-    req.set_res(res);
+    req.set_res(system_call());
+    if let Some(before) = before {
+        carrier::restore(before);
+    }
     count(req, began);
 }
 
@@ -163,41 +168,12 @@ pub fn tell(resfd: &FileRef) {
     }
 }
 
-const IOPRIO_WHO_PROCESS: i32 = 1;
-
-fn with_ioprio(ioprio: u16, system_call: impl FnOnce() -> i64) -> i64 {
-    // SAFETY: integers; 0 is the calling thread, a worker.
-    let before = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
-    // SAFETY: as above.
-    unsafe {
-        libc::syscall(
-            libc::SYS_ioprio_set,
-            IOPRIO_WHO_PROCESS,
-            0,
-            u32::from(ioprio),
-        )
-    };
-    let res = system_call();
-    // SAFETY: as above.
-    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, before.max(0)) };
-    res
-}
-
 /// What the kernel says of a priority: asked for a process that does not exist, which is looked for
 /// last.
 pub fn check_ioprio(ioprio: u16) -> Result<()> {
     const NOBODY: i32 = i32::MAX;
-    // SAFETY: integers.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_ioprio_set,
-            IOPRIO_WHO_PROCESS,
-            NOBODY,
-            u32::from(ioprio),
-        )
-    };
-    match Errno::last() {
-        errno @ (Errno::EINVAL | Errno::EPERM) if ret == -1 => Err(errno),
+    match carrier::set_ioprio(NOBODY, ioprio) {
+        Err(errno @ (Errno::EINVAL | Errno::EPERM)) => Err(errno),
         _ => Ok(()),
     }
 }

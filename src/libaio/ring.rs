@@ -7,17 +7,14 @@
 
 use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
 use crate::request::{Req, Slabs};
-use crate::ring::{Backlog, Out, Reaped, page_bytes};
+use crate::ring::{Backlog, Mapping, Out, Reaped, page_bytes};
 use crate::sync::Relaxed;
 use crate::sys::Result;
 use crate::wait::Wakes;
-use libc::c_int;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
 use std::ffi::c_void;
-use std::os::fd::{AsRawFd, RawFd};
-use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
@@ -74,8 +71,7 @@ pub fn could_be_at(at: usize) -> bool {
 
 pub struct LegacyRing {
     /// The library's own mapping.
-    ours: NonNull<c_void>,
-    bytes: usize,
+    ours: Mapping,
     /// Where the program's is: the handle.
     view: AtomicUsize,
     /// Places in the ring, of which one stays free.
@@ -91,40 +87,16 @@ unsafe impl Send for LegacyRing {}
 unsafe impl Sync for LegacyRing {}
 
 /// New memory, in two places.
-fn mapped_twice(bytes: usize) -> Result<[NonNull<c_void>; 2]> {
-    let map = |flags: c_int, fd: RawFd| {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: wherever the kernel likes.
-        let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, fd, 0) };
-        mapped(at)
-    };
-    let first = map(libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
-    // A length of 0 maps shared memory once more, and takes no descriptor.
-    // SAFETY: our mapping.
-    let second = unsafe { libc::mremap(first.as_ptr(), 0, bytes, libc::MREMAP_MAYMOVE) };
-    if let Ok(second) = mapped(second) {
+fn mapped_twice(bytes: usize) -> Result<[Mapping; 2]> {
+    let first = Mapping::shared(bytes)?;
+    if let Ok(second) = first.again() {
         return Ok([first, second]);
     }
     // Under valgrind, and in some sandboxes, it does not.
-    unmap(first, bytes);
+    drop(first);
     let file = memfd_create(c"aio2-ring", MFdFlags::MFD_CLOEXEC)?;
     ftruncate(&file, bytes as libc::off_t)?;
-    let first = map(libc::MAP_SHARED, file.as_raw_fd())?;
-    let second = map(libc::MAP_SHARED, file.as_raw_fd()).inspect_err(|_| unmap(first, bytes))?;
-    Ok([first, second])
-}
-
-fn mapped(at: *mut c_void) -> Result<NonNull<c_void>> {
-    if at == libc::MAP_FAILED {
-        return Err(Errno::ENOMEM);
-    }
-    NonNull::new(at).ok_or(Errno::ENOMEM)
-}
-
-/// A mapping of ours that is used no more.
-fn unmap(at: NonNull<c_void>, bytes: usize) {
-    // SAFETY: whoever calls has it to itself.
-    unsafe { libc::munmap(at.as_ptr(), bytes) };
+    Ok([Mapping::of(&file, bytes)?, Mapping::of(&file, bytes)?])
 }
 
 impl LegacyRing {
@@ -132,22 +104,18 @@ impl LegacyRing {
     pub fn new(events: u32, id: u32) -> Result<LegacyRing> {
         let bytes = (size_of::<Header>() + (events as usize + 2) * EVENT_BYTES)
             .next_multiple_of(page_bytes());
-        let [ours, view] = mapped_twice(bytes)?;
+        let [ours, view] = mapped_twice(bytes).map_err(|_| Errno::ENOMEM)?;
+        // Where that is refused, a child sees them.
+        let _ = ours.keep_from_children();
+        let _ = view.keep_from_children();
         let nr = (bytes - size_of::<Header>()) / EVENT_BYTES;
         let ring = LegacyRing {
             ours,
-            bytes,
-            view: AtomicUsize::new(view.as_ptr() as usize),
+            view: AtomicUsize::new(view.leak()),
             nr: nr as u32,
             most: most(nr as u32),
             id,
         };
-        // A child has no contexts: it must not reap its parent's events.
-        // SAFETY: both are our mappings.
-        unsafe {
-            libc::madvise(ours.as_ptr(), bytes, libc::MADV_DONTFORK);
-            libc::madvise(view.as_ptr(), bytes, libc::MADV_DONTFORK);
-        }
         let header = ring.header();
         header.id.store(id, Relaxed);
         header.nr.store(ring.nr, Relaxed);
@@ -162,13 +130,13 @@ impl LegacyRing {
     fn header(&self) -> &Header {
         // SAFETY: the mapping has at least a page and consists of atomics only; any content is
         // valid.
-        unsafe { self.ours.cast().as_ref() }
+        unsafe { self.ours.at.cast().as_ref() }
     }
 
     fn word(&self, event: u32, i: usize) -> &AtomicU64 {
         let at = size_of::<Header>() + (event % self.nr) as usize * EVENT_BYTES + i * 8;
         // SAFETY: within the mapping, which has `nr` events behind the header; aligned to 8.
-        unsafe { self.ours.byte_add(at).cast().as_ref() }
+        unsafe { self.ours.at.byte_add(at).cast().as_ref() }
     }
 
     pub fn nr(&self) -> u32 {
@@ -285,8 +253,7 @@ impl Drop for LegacyRing {
         let is_ours = self.is_at(view);
         if is_ours {
             // SAFETY: it is what is there, and the program has given it up with io_destroy().
-            unsafe { libc::munmap(view as *mut c_void, self.bytes) };
+            unsafe { libc::munmap(view as *mut c_void, self.ours.bytes) };
         }
-        unmap(self.ours, self.bytes);
     }
 }

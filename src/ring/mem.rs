@@ -6,7 +6,9 @@ use crate::sys::{Result, duplicate, read_memory};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{
+    MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
+};
 use nix::sys::stat::Mode;
 use nix::unistd::ftruncate;
 use std::ffi::c_void;
@@ -21,9 +23,44 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 
 /// A mapping that is unmapped when it is dropped.
-struct Mapping {
-    at: NonNull<c_void>,
-    bytes: usize,
+pub struct Mapping {
+    pub at: NonNull<c_void>,
+    pub bytes: usize,
+}
+
+impl Mapping {
+    /// A file's first bytes, wherever the kernel likes. The file is to keep that size.
+    pub fn of(file: &OwnedFd, bytes: usize) -> Result<Mapping> {
+        // SAFETY: a new mapping.
+        let at = unsafe { map(None, bytes, file, 0, MapFlags::empty())? };
+        Ok(Mapping { at, bytes })
+    }
+
+    /// Memory that is shared and zero.
+    pub fn shared(bytes: usize) -> Result<Mapping> {
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping.
+        let at = unsafe { mmap_anonymous(None, nonzero(bytes)?, prot, MapFlags::MAP_SHARED)? };
+        Ok(Mapping { at, bytes })
+    }
+
+    /// Shared memory a second time, without a descriptor: a length of 0 asks for that.
+    pub fn again(&self) -> Result<Mapping> {
+        // SAFETY: a new mapping, too.
+        let at = unsafe { mremap(self.at, 0, self.bytes, MRemapFlags::MREMAP_MAYMOVE, None)? };
+        Ok(Mapping { at, ..*self })
+    }
+
+    /// It stays mapped; its address.
+    pub fn leak(self) -> usize {
+        std::mem::ManuallyDrop::new(self).at.as_ptr() as usize
+    }
+
+    /// A child has no contexts: it must not reap its parent's events.
+    pub fn keep_from_children(&self) -> Result<()> {
+        // SAFETY: mapped, by us.
+        unsafe { madvise(self.at, self.bytes, MmapAdvise::MADV_DONTFORK) }
+    }
 }
 
 impl Drop for Mapping {
@@ -75,12 +112,7 @@ impl RingMem {
             FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
         )?;
 
-        // SAFETY: a new mapping wherever the kernel likes; the file has that size and keeps it.
-        let at = unsafe { map(None, file_bytes, &fd, 0, MapFlags::empty())? };
-        let ours = Mapping {
-            at,
-            bytes: file_bytes,
-        };
+        let ours = Mapping::of(&fd, file_bytes)?;
 
         // A place for header, data and data again; then the file is mapped into it piece by piece.
         let view_bytes = header_bytes + 2 * ring_bytes;
@@ -109,12 +141,8 @@ impl RingMem {
                 MapFlags::MAP_FIXED,
             )?;
         }
-        // A child has no contexts: it must not reap the parent's events.
-        // SAFETY: both ranges are mapped, by us.
-        unsafe {
-            madvise(ours.at, ours.bytes, MmapAdvise::MADV_DONTFORK)?;
-            madvise(reserved.at, reserved.bytes, MmapAdvise::MADV_DONTFORK)?;
-        }
+        ours.keep_from_children()?;
+        reserved.keep_from_children()?;
         // After this the memory cannot be mapped for writing again, and no seal can be added.
         // SAFETY: an fcntl with an integer argument.
         let sealed = unsafe {
@@ -124,10 +152,9 @@ impl RingMem {
         if !sealed {
             fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL))?;
         }
-        std::mem::forget(reserved);
         Ok(RingMem {
             ours,
-            view: start,
+            view: reserved.leak(),
             fd,
             header_bytes,
             ring_bytes,

@@ -15,7 +15,7 @@ mod mem;
 mod mem;
 
 #[cfg(not(loom))]
-pub use mem::blank_view;
+pub use mem::{Mapping, blank_view};
 pub use mem::{RingMem, page_bytes};
 
 use crate::abi::{IO_RING2_MAGIC, IO_RING2_OVERFLOW, IO_RING2_VERSION, io_event2};
