@@ -43,7 +43,7 @@ io)
     [ "$status" = 0 ] && ! grep -qi 'failed' "$temp/out" || fail "vectors: exit status $status"
     ;;
 bench)
-    for arguments in '-d 64 -s 4k' '-w -d 64 -s 4k' '-d 1 -s 64k' '-w -d 32 -s 8k --flush-interval=64'; do
+    for arguments in '-d 1 -s 4k' '-d 64 -s 4k' '-w -d 64 -s 4k' '-d 1 -s 64k' '-w -d 32 -s 8k --flush-interval=64'; do
         # shellcheck disable=SC2086
         in_background "${via[@]}" qemu-img bench -f raw -t none -n -c 20000 $arguments "$target" >"$temp/out" 2>&1 </dev/null
         cat "$temp/out"

@@ -62,6 +62,7 @@ for how in preload path; do
     add threads-$how 120 program.sh $how threads
     add closeall-$how 120 program.sh $how closeall
     add robust-$how 180 program.sh $how robust
+    add told-$how 120 program.sh $how told
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do

@@ -14,7 +14,7 @@
 
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
-use crate::exec;
+use crate::exec::Execute;
 use crate::neighbours;
 use crate::request::{Call, Req};
 use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
@@ -215,19 +215,26 @@ impl Habits {
     /// Carries a request out and learns from it. `now` becomes the time afterwards, or, of a no-op,
     /// which takes none, stays. Of a `suspect` it is found out whether it waits. `lonely`: no other
     /// of the context's runs beside it.
-    pub fn carry_out(&self, req: &mut Req, suspect: bool, lonely: bool, now: &mut Now) {
+    pub fn carry_out(
+        &self,
+        req: &mut Req,
+        execute: Execute,
+        suspect: bool,
+        lonely: bool,
+        now: &mut Now,
+    ) {
         let used = Use::of(req.call());
         let start = now.ns;
         if req.call().nr == IOCB2_NOP {
             // There is nothing to learn: two clock reads would be a fifth of it.
-            exec::execute(req, now.fresh.then_some(start));
+            execute(req, now.fresh.then_some(start));
             return now.ages();
         }
         let ask = suspect
             || is_sample(start, SAMPLE)
             || used.is_some_and(|used| !self.file(used).is_known(used));
         let before = ask.then(voluntary_switches);
-        exec::execute(req, (now.fresh && !ask).then_some(start));
+        execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
         let ns = end - start;
         let waited = match before {

@@ -26,7 +26,6 @@
 #[cfg(not(loom))]
 use crate::carrier;
 use crate::context::Context;
-#[cfg(not(loom))]
 use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
 #[cfg(not(loom))]
@@ -727,7 +726,7 @@ impl Worker {
         let start = now.ns;
         // For what it tells of the file, which is all that is wanted here.
         habits.is_file(req.call(), lonely, &mut now);
-        habits.carry_out(req, self.suspicious, lonely, &mut now);
+        habits.carry_out(req, exec::execute, self.suspicious, lonely, &mut now);
         self.suspicious = now.ns - start > LONG_NS;
         self.recount(habits);
     }

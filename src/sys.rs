@@ -184,9 +184,13 @@ pub fn fd_path(fd: RawFd) -> [u8; 32] {
 
 /// Adds 1 to an eventfd.
 pub fn write_eventfd(fd: RawFd) {
-    let one = 1u64;
+    add_to_eventfd(fd, 1);
+}
+
+/// Adds to an eventfd. False if it is full.
+pub fn add_to_eventfd(fd: RawFd, count: u64) -> bool {
     // SAFETY: eight bytes of ours.
-    unsafe { libc::syscall(libc::SYS_write, fd, &raw const one, 8) };
+    unsafe { libc::syscall(libc::SYS_write, fd, &raw const count, 8) == 8 }
 }
 
 unsafe extern "C" {

@@ -176,6 +176,11 @@ impl Wakes {
         self.first = Some(at);
     }
 
+    #[cfg(not(loom))]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Wakes them. Called without the lock.
     pub fn wake(&mut self) {
         while let Some(at) = self.first {

@@ -1,7 +1,7 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::at_once;
+use super::{AT_SUBMIT, AT_SUBMIT_NS, FEW, at_once};
 use super::{After, Context, State};
 use crate::habit::Short;
 #[cfg(not(loom))]
@@ -29,6 +29,9 @@ pub struct Batch<'a> {
     /// Those that may have to wait for others of their row.
     #[cfg(not(loom))]
     in_rows: usize,
+    /// Those that who submits them may carry out.
+    #[cfg(not(loom))]
+    for_submitter: usize,
 }
 
 /// What the requests of a submit are expected to be like.
@@ -86,6 +89,8 @@ impl<'a> Batch<'a> {
             at_once: 0,
             #[cfg(not(loom))]
             in_rows: 0,
+            #[cfg(not(loom))]
+            for_submitter: 0,
         })
     }
 
@@ -197,7 +202,10 @@ impl<'a> Batch<'a> {
     /// One more request, for the pool.
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(at_once(&req));
-        self.in_rows += usize::from(req.side().is_some_and(|side| side.row != 0));
+        if let Some(side) = req.side() {
+            self.in_rows += usize::from(side.row != 0);
+            self.for_submitter += usize::from(side.for_submitter);
+        }
         self.push(req);
     }
 
@@ -235,11 +243,35 @@ impl<'a> Batch<'a> {
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
-        if !self.requests.is_empty() {
+        let for_submitter = self.is_for_submitter(&mut state);
+        if for_submitter {
+            state.spread(&mut self.requests);
+            if self.expected.ns > AT_SUBMIT_NS {
+                Context::offer(self.context, &mut state, Class::Short, &mut after);
+            }
+            if self.len < FEW {
+                // So the file's duplicate stays for the next.
+                Context::list(self.context, &mut state, &mut after);
+            }
+        } else if !self.requests.is_empty() {
             self.hand_over(&mut state, &mut after);
         }
         self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(&mut after);
+        if for_submitter {
+            Context::carry_out_submitted(self.context);
+        }
+    }
+
+    /// Whether the caller had better carry the requests out now than hand them over, as the kernel
+    /// does: they are short reads, and it will not come and wait for events before it is told of them.
+    fn is_for_submitter(&self, state: &mut State) -> bool {
+        self.len != 0
+            && self.for_submitter == self.len
+            && self.expected.all_short
+            && state.waiting() as usize == self.len
+            && self.context.outstanding(state) <= AT_SUBMIT
+            && !state.submits.goes_deeper()
     }
 }

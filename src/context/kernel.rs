@@ -162,7 +162,7 @@ impl Context {
         Context::complete_done(this, &mut state, requests, &mut after);
         drop(state);
         this.finish(&mut after);
-        tells.iter().for_each(libaio::request::tell);
+        libaio::request::tell(&tells);
     }
 
     fn complete_done(this: &ContextRef, state: &mut State, requests: Done, after: &mut After) {

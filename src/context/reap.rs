@@ -4,7 +4,7 @@ use super::kernel::Visit;
 use super::{After, Closed, Context, State, at_once};
 use crate::abi::IOCB2_NOP;
 use crate::carrier;
-use crate::exec;
+use crate::exec::{self, Execute};
 use crate::habit::{self, Now};
 use crate::registry::ContextRef;
 use crate::request::Req;
@@ -152,7 +152,8 @@ impl Context {
         let until = wait.visit.until;
         if let Some(req) = this.take_short(&mut state, until) {
             carrier::with_hand(|hand| {
-                Context::carry_out_short(this, state, req, need, until, hand)
+                let stint = Stint::of_waiter(this, &mut state, need, until);
+                Context::carry_out_short(this, state, req, stint, hand)
             });
             return Ok(());
         }
@@ -223,29 +224,29 @@ impl Context {
         waited
     }
 
-    /// Carries out, in a thread that waits for `need` bytes of events, what it can do as fast as
+    /// Carries out, in a thread that waits for events or has just submitted, what it can do as fast as
     /// any worker, the first of which it has taken. Others may carry out the rest meanwhile.
     fn carry_out_short<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut req: Req,
-        need: u64,
-        until: u64,
+        stint: Stint,
         hand: &Cell<usize>,
     ) {
-        let mut now = Now::read();
-        let prompt = if state.is_soon(now.ns) {
-            state.prompt + 1
-        } else {
-            0
-        };
-        this.set_prompt(&mut state, prompt);
+        let Stint {
+            need,
+            until,
+            tells_at_end,
+            execute,
+            mut now,
+        } = stint;
         let (rest, least) = if this.habits.alone(req.call()) {
             (now.ns + ALONE_NS, 0)
         } else {
             (now.ns + BESIDE_NS, MANY)
         };
         let mut shield = None;
+        let mut after = After::new();
         hand.set(req.tie().address());
         loop {
             let lonely = state.running.transfers() == 1;
@@ -256,17 +257,20 @@ impl Context {
                 now.ages();
             }
             if is_file {
-                carrier::outside(|| this.habits.carry_out(&mut req, false, lonely, &mut now));
+                carrier::outside(|| {
+                    let habits = &this.habits;
+                    habits.carry_out(&mut req, execute, false, lonely, &mut now);
+                });
             }
             if !is_file || req.res() == -i64::from(libc::EINTR) {
-                // It is a worker's, which nothing interrupts.
+                // It is a worker's, which nothing interrupts, and which may wait.
+                this.finish(&mut after);
                 return Context::put_back(this, req, hand);
             }
             if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
             }
             let was_nop = req.call().nr == IOCB2_NOP;
-            let mut after = After::new();
             after.note_ended(&mut req);
             state = this.state.lock();
             Context::complete(this, &mut state, req, &mut after);
@@ -286,13 +290,33 @@ impl Context {
             Context::offer(this, &mut state, Class::Long, &mut after);
             hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
             drop(state);
-            this.finish(&mut after);
+            if next.is_none() || !tells_at_end || !after.is_all_tells() {
+                this.finish(&mut after);
+                after = After::new();
+            }
             match next {
                 Some(next) => req = next,
                 None => return,
             }
             state = this.state.lock();
         }
+    }
+
+    /// Carries out reads that were just submitted, by a caller who will be told of their end and waits
+    /// for nothing meanwhile: what takes longer is a worker's.
+    #[cfg(not(loom))]
+    pub(super) fn carry_out_submitted(this: &ContextRef) {
+        let stint = Stint::of_submitter();
+        let mut state = this.state.lock();
+        if let Some(req) = this.take_short(&mut state, stint.until) {
+            carrier::with_hand(|hand| Context::carry_out_short(this, state, req, stint, hand));
+            state = this.state.lock();
+        }
+        let mut after = After::new();
+        after.queued = true;
+        Context::offer(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(&mut after);
     }
 
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
@@ -304,6 +328,49 @@ impl Context {
         self.take_if(state, Class::Short, |req| {
             self.short(req).is_some() || nothing_runs && at_once(req) || lone && self.is_brief(req)
         })
+    }
+}
+
+/// What a caller goes by who carries requests out.
+struct Stint {
+    /// It has what it wants with so many bytes of events.
+    need: u64,
+    /// It is to be back by then.
+    until: u64,
+    /// Eventfds are told when it is over, together.
+    tells_at_end: bool,
+    execute: Execute,
+    now: Now,
+}
+
+impl Stint {
+    fn of_waiter(context: &Context, state: &mut State, need: u64, until: u64) -> Stint {
+        let now = Now::read();
+        let prompt = if state.is_soon(now.ns) {
+            state.prompt + 1
+        } else {
+            0
+        };
+        context.set_prompt(state, prompt);
+        Stint {
+            need,
+            until,
+            tells_at_end: false,
+            execute: exec::execute,
+            now,
+        }
+    }
+
+    #[cfg(not(loom))]
+    fn of_submitter() -> Stint {
+        let now = Now::read();
+        Stint {
+            need: u64::MAX,
+            until: now.ns + super::AT_SUBMIT_NS,
+            tells_at_end: true,
+            execute: exec::execute_at_once,
+            now,
+        }
     }
 }
 

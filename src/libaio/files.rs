@@ -18,12 +18,12 @@
 
 use crate::own::{close, duplicate};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
-use crate::sys::{Result, poll_now, try_box};
+use crate::sys::{Result, monotonic_ns, poll_now, try_box};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::Ordering::Release;
-use std::sync::atomic::{AtomicI32, AtomicPtr};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
 
 const SHARDS: usize = 16;
 
@@ -113,6 +113,10 @@ impl FileRef {
     /// How the statistics know it.
     pub fn stats(&self) -> &AtomicPtr<super::stats::Path> {
         &self.0.stats
+    }
+
+    pub fn is_same(&self, other: &FileRef) -> bool {
+        ptr::eq(self.0, other.0)
     }
 
     /// One more right to the same file.
@@ -209,7 +213,7 @@ impl Files {
 
     fn open(&'static self, number: RawFd, shard: &Lock<Shard>) -> Result<FileRef> {
         let dup = duplicate(number)?;
-        let kind = match look(dup) {
+        let kind = match look(dup, number) {
             Ok(kind) => kind,
             Err(errno) => {
                 close(dup);
@@ -510,8 +514,8 @@ fn kcmp(a: RawFd, b: RawFd) -> Result<bool> {
     }
 }
 
-/// What there is to know of a file. -EBADF for one that is open as a path only.
-fn look(fd: RawFd) -> Result<Kind> {
+/// What there is to know of a file that the program has by that number. -EBADF for one that is open as a path only.
+fn look(fd: RawFd, number: RawFd) -> Result<Kind> {
     // SAFETY: an fcntl without an argument.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     if flags == -1 || flags & libc::O_PATH != 0 {
@@ -526,7 +530,7 @@ fn look(fd: RawFd) -> Result<Kind> {
     let format = stat.st_mode & libc::S_IFMT;
     let seekable = matches!(format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
     let access = flags & libc::O_ACCMODE;
-    let anonymous = (format == 0).then(|| Anonymous::of(fd));
+    let anonymous = (format == 0).then(|| Anonymous::of(fd, number));
     let eventfd = anonymous == Some(Anonymous::Eventfd);
     // Files that are made up when they are read have, most of them, the old kind of operations
     // alone, and no blocks.
@@ -553,6 +557,11 @@ fn look(fd: RawFd) -> Result<Kind> {
     })
 }
 
+/// Numbers that were eventfds', and about when (see TRUST_SHIFT).
+static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
+/// About a millisecond: ns >> 20.
+const TRUST_SHIFT: u32 = 20;
+
 /// Anonymous files of the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Anonymous {
@@ -563,7 +572,23 @@ enum Anonymous {
 }
 
 impl Anonymous {
-    fn of(fd: RawFd) -> Anonymous {
+    /// The kernel's name for it takes as long as all else that is asked of a file, several times over:
+    /// 3 us. So a number that was an eventfd's a moment ago, and is an anonymous file's that can be
+    /// written to, is taken to be one still. What else there is of that kind does not take the 8 bytes.
+    fn of(fd: RawFd, number: RawFd) -> Anonymous {
+        let seen = &EVENTFDS[number as usize % EVENTFDS.len()];
+        let now = number as u32 as u64 | monotonic_ns() >> TRUST_SHIFT << 32;
+        if seen.load(Relaxed) == now && poll_now(fd, libc::POLLOUT) {
+            return Anonymous::Eventfd;
+        }
+        let what = Anonymous::find_out(fd);
+        if what == Anonymous::Eventfd {
+            seen.store(now, Relaxed);
+        }
+        what
+    }
+
+    fn find_out(fd: RawFd) -> Anonymous {
         const PREFIX: &[u8] = b"anon_inode:";
         let mut target = [0u8; 64];
         let path = crate::sys::fd_path(fd);

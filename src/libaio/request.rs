@@ -3,7 +3,7 @@
 use super::files::FileRef;
 use crate::carrier;
 use crate::request::Req;
-use crate::sys::{Result, poll_now, write_eventfd};
+use crate::sys::{Result, add_to_eventfd, poll_now, write_eventfd};
 use libc::iovec;
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
@@ -25,6 +25,8 @@ pub struct Side {
     ioprio: Option<u16>,
     /// The kernel would have completed it within io_submit().
     pub at_once: bool,
+    /// Who submits it may carry it out, if it is short.
+    pub for_submitter: bool,
     /// What it must not overtake another for: a number for a file and a direction; 0: nothing.
     pub row: usize,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
@@ -40,6 +42,7 @@ impl Side {
             iovec_count: 0,
             ioprio: None,
             at_once: false,
+            for_submitter: false,
             row: 0,
             submitted,
         }
@@ -143,7 +146,9 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
 /// A request that was `began` then has its result: for the statistics, if there are any.
 pub fn count(req: &Req, began: u64) {
     let Some(side) = req.side() else { return };
-    if side.is_counted() && side.file != 0 {
+    // One that was interrupted will be carried out once more.
+    let over = req.res() != -i64::from(libc::EINTR);
+    if over && side.is_counted() && side.file != 0 {
         // SAFETY: the request's own, which it keeps: forgotten here, so that it is not given back.
         let file = std::mem::ManuallyDrop::new(unsafe { FileRef::from_raw(side.file) });
         if let Some(global) = crate::process::global() {
@@ -159,12 +164,24 @@ pub fn ended(req: &mut Req) -> Option<FileRef> {
     req.side_mut()?.end()
 }
 
-/// Adds 1 to the eventfd, for one event.
-pub fn tell(resfd: &FileRef) {
+/// Adds 1 to each eventfd, for one event.
+pub fn tell(resfds: &[FileRef]) {
+    for same in resfds.chunk_by(FileRef::is_same) {
+        tell_one(&same[0], same.len());
+    }
+}
+
+fn tell_one(resfd: &FileRef, events: usize) {
     let fd = resfd.fd();
-    // At its maximum a write would wait for somebody to read.
-    if resfd.kind().nonblocking || poll_now(fd, libc::POLLOUT) {
-        write_eventfd(fd);
+    let nonblocking = resfd.kind().nonblocking;
+    if nonblocking && add_to_eventfd(fd, events as u64) {
+        return;
+    }
+    for _ in 0..events {
+        // At its maximum a write would wait for somebody to read.
+        if nonblocking || poll_now(fd, libc::POLLOUT) {
+            write_eventfd(fd);
+        }
     }
 }
 

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * told DIRECTORY [DEVICE]: an event loop that sleeps on an eventfd and never in io_getevents, as QEMU and nginx do. What it is told
+ * adds up to the events, short reads are over when io_submit returns, and seeing to events within the submit that brings them does
+ * not take more and more stack.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libaio.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "must.h"
+
+enum { PAGE = 4096, PAGES = 1024, MOST = 128 };
+
+static io_context_t ctx;
+static struct iocb cbs[MOST];
+static char buffers[MOST][PAGE] __attribute__((aligned(PAGE)));
+static unsigned seed = 1;
+
+/* Each page begins with its number. */
+static void fill(int fd)
+{
+    static uint64_t page[PAGE / 8] __attribute__((aligned(PAGE)));
+
+    for (uint64_t at = 0; at < PAGES; at++) {
+        page[0] = at;
+        MUST(pwrite(fd, page, PAGE, (off_t)at * PAGE) == PAGE);
+    }
+    MUST(fsync(fd) == 0);
+}
+
+static struct iocb *prepare(int i, int fd, int efd)
+{
+    seed = seed * 1103515245 + 12345;
+    io_prep_pread(&cbs[i], fd, buffers[i], PAGE, (long long)((seed >> 8) % PAGES) * PAGE);
+    io_set_eventfd(&cbs[i], efd);
+    return &cbs[i];
+}
+
+static void check(const struct io_event *ev)
+{
+    uint64_t number;
+
+    MUST((long)ev->res == PAGE);
+    memcpy(&number, buffers[ev->obj - cbs], sizeof(number));
+    MUST(number == (uint64_t)ev->obj->u.c.offset / PAGE);
+}
+
+/* How many events there are now. */
+static int reap(void)
+{
+    struct io_event ev[MOST];
+    struct timespec none = { 0, 0 };
+    int got = io_getevents(ctx, 0, MOST, ev, &none);
+
+    MUST(got >= 0);
+    for (int i = 0; i < got; i++)
+        check(&ev[i]);
+    return got;
+}
+
+/* Waits to be told, by one of two; returns of how many. */
+static uint64_t wait_for(int one, int other)
+{
+    struct pollfd p[2] = { { .fd = one, .events = POLLIN }, { .fd = other, .events = POLLIN } };
+    uint64_t told = 0;
+
+    MUST(poll(p, 2, 10000) > 0);
+    for (int i = 0; i < 2; i++) {
+        uint64_t count;
+
+        if (p[i].revents != 0) {
+            MUST(read(p[i].fd, &count, sizeof(count)) == sizeof(count));
+            told += count;
+        }
+    }
+    return told;
+}
+
+static void batches(int fd, int flags, int batch, bool drop)
+{
+    int efd[2] = { eventfd(0, flags), eventfd(0, flags) };
+    uint64_t told = 0, reaped = 0;
+
+    MUST(efd[0] >= 0 && efd[1] >= 0);
+    for (int round = 0; round < 8000 / batch + 100; round++) {
+        struct iocb *list[MOST];
+        int left = batch;
+
+        for (int i = 0; i < batch; i++)
+            list[i] = prepare(i, fd, efd[i % (1 + round % 2)]);
+        if (drop && round % 50 == 0)
+            MUST(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+        MUST(io_submit(ctx, batch, list) == batch);
+        while (left > 0) {
+            int got;
+
+            told += wait_for(efd[0], efd[1]);
+            got = reap();
+            left -= got;
+            reaped += (uint64_t)got;
+        }
+        /* An event may be there a little before it is told. */
+        while (told < reaped)
+            told += wait_for(efd[0], efd[1]);
+        MUST(told == reaped);
+    }
+    MUST(reap() == 0);
+    close(efd[0]);
+    close(efd[1]);
+}
+
+static void at_once(int fd)
+{
+    int efd = eventfd(0, EFD_NONBLOCK), early = 0;
+
+    for (int i = 0; i < 4000; i++) {
+        struct iocb *one = prepare(0, fd, efd);
+        int got;
+
+        MUST(io_submit(ctx, 1, &one) == 1);
+        got = reap();
+        early += i >= 2000 && got == 1;
+        wait_for(efd, -1);
+        MUST(got == 1 || reap() == 1);
+    }
+    fprintf(stderr, "%d of 2000 are over when io_submit returns\n", early);
+    MUST(early > 1000);
+    close(efd);
+}
+
+static int deepest, left;
+
+static void see_to(int fd, int efd, int depth)
+{
+    /* What a level takes. */
+    volatile char frame[PAGE] = { 0 };
+
+    deepest = depth > deepest ? depth : deepest + frame[depth % PAGE];
+    while (left > 0 && reap() == 1) {
+        struct iocb *one = prepare(0, fd, efd);
+
+        left--;
+        MUST(io_submit(ctx, 1, &one) == 1);
+        see_to(fd, efd, depth + 1);
+    }
+}
+
+static void nested(int fd)
+{
+    const char *real = getenv("REAL");
+    int efd = eventfd(0, EFD_NONBLOCK);
+    struct iocb *one = prepare(0, fd, efd);
+
+    if (real != NULL && strcmp(real, "1") == 0) {
+        fprintf(stderr, "nested: the kernel's AIO has no bound\n");
+        return;
+    }
+    left = 20000;
+    MUST(io_submit(ctx, 1, &one) == 1);
+    while (left > 0) {
+        wait_for(efd, -1);
+        see_to(fd, efd, 0);
+    }
+    wait_for(efd, -1);
+    MUST(reap() == 1);
+    fprintf(stderr, "nested %d deep\n", deepest);
+    MUST(deepest < 500);
+    close(efd);
+}
+
+static void run(int fd, bool drop)
+{
+    fill(fd);
+    ctx = NULL;
+    MUST(io_setup(MOST, &ctx) == 0);
+    at_once(fd);
+    nested(fd);
+    for (int batch = 1; batch <= MOST; batch *= 4) {
+        batches(fd, EFD_NONBLOCK, batch, false);
+        batches(fd, 0, batch, drop);
+    }
+    MUST(io_destroy(ctx) == 0);
+}
+
+int main(int argc, char **argv)
+{
+    char path[4096];
+    int fd;
+
+    MUST(argc >= 2);
+    snprintf(path, sizeof(path), "%s/told", argv[1]);
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    MUST(fd >= 0);
+    run(fd, true);
+    close(fd);
+    if (argc > 2) {
+        fd = open(argv[2], O_RDWR | O_DIRECT);
+        MUST(fd >= 0);
+        run(fd, false);
+    }
+    return 0;
+}
