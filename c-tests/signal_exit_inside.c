@@ -63,7 +63,7 @@ static void on(const char *what, int file, size_t depth)
     CHECK_EQ(posix_memalign(&at, 4096, BLOCK), 0);
     back = at;
     for (uint64_t i = 1; i <= CHILDREN; i++) {
-        int64_t began = now_ns();
+        int64_t began = now_ns(), took;
         uint64_t seed = i * 1000003 + depth;
         int status = 0;
 
@@ -92,6 +92,7 @@ static void on(const char *what, int file, size_t depth)
             }
             sleep_ms(1);
         }
+        took = (now_ns() - began) / 1000000;
         CHECK(WIFEXITED(status));
         CHECK_EQ(WEXITSTATUS(status), 23);
         for (uint64_t j = 0; j < shared->accepted && j < BLOCKS; j++) {
@@ -100,7 +101,8 @@ static void on(const char *what, int file, size_t depth)
             CHECK_EQ(pread(fd, back, BLOCK, (off_t)(j * BLOCK)), BLOCK);
             memcpy(&seen, back, sizeof(seen));
             if (seen != seed)
-                FAIL("%s, depth %zu: write %d of %d is lost", what, depth, (int)j, (int)shared->accepted);
+                FAIL("%s, depth %zu: write %d of %d of child %d is lost, after %d ms: there is what child %d wrote", what,
+                     depth, (int)j, (int)shared->accepted, (int)i, (int)took, (int)((seen - depth) / 1000003));
         }
     }
     free(at);
