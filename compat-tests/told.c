@@ -143,36 +143,47 @@ static void see_to(int fd, int efd, int depth)
 {
     /* What a level takes. */
     volatile char frame[PAGE] = { 0 };
+    struct io_event ev[MOST];
+    struct iocb *list[MOST];
+    struct timespec none = { 0, 0 };
+    int got;
 
     deepest = depth > deepest ? depth : deepest + frame[depth % PAGE];
-    while (left > 0 && reap() == 1) {
-        struct iocb *one = prepare(0, fd, efd);
-
-        left--;
-        MUST(io_submit(ctx, 1, &one) == 1);
+    while (left > 0 && (got = io_getevents(ctx, 0, MOST, ev, &none)) != 0) {
+        MUST(got > 0);
+        for (int i = 0; i < got; i++) {
+            check(&ev[i]);
+            list[i] = prepare((int)(ev[i].obj - cbs), fd, efd);
+        }
+        left -= got;
+        MUST(io_submit(ctx, got, list) == got);
         see_to(fd, efd, depth + 1);
     }
 }
 
-static void nested(int fd)
+static void nested(int fd, int outstanding)
 {
     const char *real = getenv("REAL");
-    int efd = eventfd(0, EFD_NONBLOCK);
-    struct iocb *one = prepare(0, fd, efd);
+    int efd = eventfd(0, EFD_NONBLOCK), over = 0;
 
     if (real != NULL && strcmp(real, "1") == 0) {
         fprintf(stderr, "nested: the kernel's AIO has no bound\n");
         return;
     }
-    left = 20000;
-    MUST(io_submit(ctx, 1, &one) == 1);
+    left = 40000;
+    deepest = 0;
+    for (int i = 0; i < outstanding; i++) {
+        struct iocb *one = prepare(i, fd, efd);
+
+        MUST(io_submit(ctx, 1, &one) == 1);
+    }
     while (left > 0) {
         wait_for(efd, -1);
         see_to(fd, efd, 0);
     }
-    wait_for(efd, -1);
-    MUST(reap() == 1);
-    fprintf(stderr, "nested %d deep\n", deepest);
+    while ((over += reap()) < outstanding)
+        wait_for(efd, -1);
+    fprintf(stderr, "%d at a time: nested %d deep\n", outstanding, deepest);
     MUST(deepest < 500);
     close(efd);
 }
@@ -183,7 +194,8 @@ static void run(int fd, bool drop)
     ctx = NULL;
     MUST(io_setup(MOST, &ctx) == 0);
     at_once(fd);
-    nested(fd);
+    for (int outstanding = 1; outstanding <= MOST; outstanding *= 4)
+        nested(fd, outstanding);
     for (int batch = 1; batch <= MOST; batch *= 4) {
         batches(fd, EFD_NONBLOCK, batch, false);
         batches(fd, 0, batch, drop);

@@ -53,6 +53,8 @@ use nix::errno::Errno;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::os::fd::{OwnedFd, RawFd};
+#[cfg(not(loom))]
+use std::time::Duration;
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
@@ -76,19 +78,23 @@ const SOON: u64 = u64::MAX;
 const WORTH_NS: u64 = 16_000;
 /// For so long a caller of io_submit() carries out what it has submitted. (Reads from the page cache and
 /// an eventfd, one at a time: 16,000 a second by a worker, 178,000 by the caller; by 16, 330,000 and
-/// 430,000. Of zram: 14,000 and 153,000; by 8, 150,000 and 290,000.)
+/// 430,000. Of zram: 14,000 and 153,000; by 8, 150,000 and 290,000; by 64, with a worker beside,
+/// 400,000 and 700,000.)
 #[cfg(not(loom))]
 const AT_SUBMIT_NS: u64 = 40_000;
-/// But not if more than these are in flight or wait to be reaped: it does not get on faster than a worker
-/// beside it. (By 64, 570,000 and 520,000 to 660,000; qemu-img bench, 64 at a time on zram, 0.35 s and
-/// 0.9 s.)
+/// If no eventfd tells of them, then if so many times in a row nobody has waited for events after a submit:
+/// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
+/// there: 61,000 a second by a worker.)
 #[cfg(not(loom))]
-const AT_SUBMIT: u64 = 32;
-/// Nor if that many of its submits in a row came from deeper and deeper in its stack: it sees to
-/// events within the submit that brings them, and each brings it further down. (QEMU does, until it has
+const UNATTENDED: u32 = 32;
+/// But not if that many submits in a row came from deeper and deeper in the caller's stack: it sees to
+/// events as soon as it has submitted, and submits again before it returns. (QEMU does, until it has
 /// no stack left.)
 #[cfg(not(loom))]
 const DEEPER_IN_A_ROW: u32 = 16;
+/// Then there are no events for so long, so that it does return.
+#[cfg(not(loom))]
+const UNWIND_NS: u64 = 20_000;
 /// Requests that are known to be short, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
@@ -112,6 +118,8 @@ pub struct Context {
     /// How often somebody has looked for events in vain. Of the standard library also in a model: a
     /// count that orders nothing.
     in_vain: std::sync::atomic::AtomicU32,
+    /// See DEEPER_IN_A_ROW.
+    nests: std::sync::atomic::AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -162,7 +170,6 @@ struct State {
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
     riders: Riders,
-    #[cfg(not(loom))]
     submits: Submits,
     /// When requests that are all known to be short were submitted the last time, or SOON.
     submitted_ns: u64,
@@ -178,18 +185,25 @@ struct State {
     slabs: Slabs,
 }
 
-/// Where submits have come from that their caller carried out.
-#[cfg(not(loom))]
+/// Where submits have come from whose requests their caller had better carry out.
 #[derive(Default)]
 struct Submits {
     stack: usize,
     deeper: u32,
+    /// How many of all submits there were since somebody waited for events.
+    unattended: u32,
 }
 
 #[cfg(not(loom))]
 impl Submits {
-    /// Whether this one is too deep in the caller's stack for it to carry out.
-    fn goes_deeper(&mut self) -> bool {
+    /// One more. Whether nobody has waited for events for a while.
+    fn is_unattended(&mut self) -> bool {
+        self.unattended = self.unattended.saturating_add(1);
+        self.unattended > UNATTENDED
+    }
+
+    /// Whether it comes from too deep in the caller's stack.
+    fn is_deep(&mut self) -> bool {
         let here = 0u8;
         let stack = std::hint::black_box(&raw const here).addr();
         self.deeper = if stack < self.stack {
@@ -229,7 +243,6 @@ impl State {
             still: 0,
             handing_over: 0,
             riders: Riders::default(),
-            #[cfg(not(loom))]
             submits: Submits::default(),
             submitted_ns: 0,
             submitter: 0,
@@ -380,6 +393,7 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
+            nests: std::sync::atomic::AtomicBool::new(false),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
@@ -721,6 +735,7 @@ impl Context {
                 after.note_ended(req);
                 done += 1;
             }
+            this.let_unwind();
             state = this.state.lock();
             while few.len() > done {
                 // The one before took long: others may be sooner with these.
@@ -739,6 +754,14 @@ impl Context {
             // With a limit, one of the other class may have waited for this one.
             Context::offer(this, &mut state, class.other(), &mut after);
             next = Context::take_next(this, &mut state, worker, &mut after);
+        }
+    }
+
+    /// What was carried out is published after this.
+    fn let_unwind(&self) {
+        #[cfg(not(loom))]
+        if self.nests.load(Relaxed) {
+            std::thread::sleep(Duration::from_nanos(UNWIND_NS));
         }
     }
 
@@ -1035,16 +1058,11 @@ impl Context {
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
+            nests: std::sync::atomic::AtomicBool::new(false),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(Backlog::new(0)))),
         })
-    }
-
-    /// Requests in flight, and events that wait to be reaped.
-    fn outstanding(&self, state: &State) -> u64 {
-        let events = self.ring.available(&state.backlog) / libaio::abi::EVENT_BYTES as u64;
-        u64::from(state.in_flight) + events
     }
 
     pub fn is_closed(&self) -> bool {

@@ -1,7 +1,7 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::{AT_SUBMIT, AT_SUBMIT_NS, FEW, at_once};
+use super::{AT_SUBMIT_NS, FEW, at_once};
 use super::{After, Context, State};
 use crate::habit::Short;
 #[cfg(not(loom))]
@@ -10,6 +10,8 @@ use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
 use crate::sync::Guard;
+#[cfg(not(loom))]
+use crate::sync::Relaxed;
 use crate::sys::Result;
 use crate::syscalls::Class;
 
@@ -32,6 +34,9 @@ pub struct Batch<'a> {
     /// Those that who submits them may carry out.
     #[cfg(not(loom))]
     for_submitter: usize,
+    /// Those of whose end an eventfd tells.
+    #[cfg(not(loom))]
+    told: usize,
 }
 
 /// What the requests of a submit are expected to be like.
@@ -91,6 +96,8 @@ impl<'a> Batch<'a> {
             in_rows: 0,
             #[cfg(not(loom))]
             for_submitter: 0,
+            #[cfg(not(loom))]
+            told: 0,
         })
     }
 
@@ -205,6 +212,7 @@ impl<'a> Batch<'a> {
         if let Some(side) = req.side() {
             self.in_rows += usize::from(side.row != 0);
             self.for_submitter += usize::from(side.for_submitter);
+            self.told += usize::from(side.has_eventfd());
         }
         self.push(req);
     }
@@ -246,7 +254,8 @@ impl<'a> Batch<'a> {
         let for_submitter = self.is_for_submitter(&mut state);
         if for_submitter {
             state.spread(&mut self.requests);
-            if self.expected.ns > AT_SUBMIT_NS {
+            let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
+            if ns > AT_SUBMIT_NS {
                 Context::offer(self.context, &mut state, Class::Short, &mut after);
             }
             if self.len < FEW {
@@ -265,13 +274,17 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether the caller had better carry the requests out now than hand them over, as the kernel
-    /// does: they are short reads, and it will not come and wait for events before it is told of them.
+    /// does: they are short reads, and it will not come and wait for events, because it is told of
+    /// them, or looks for them by itself.
     fn is_for_submitter(&self, state: &mut State) -> bool {
+        let unattended = state.submits.is_unattended() && state.backlog.waiters.is_empty();
+        let nests = state.submits.is_deep();
+        // Relaxed: a hint.
+        self.context.nests.store(nests, Relaxed);
         self.len != 0
             && self.for_submitter == self.len
+            && (self.told == self.len || unattended)
             && self.expected.all_short
-            && state.waiting() as usize == self.len
-            && self.context.outstanding(state) <= AT_SUBMIT
-            && !state.submits.goes_deeper()
+            && !nests
     }
 }

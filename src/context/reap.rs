@@ -150,6 +150,7 @@ impl Context {
         need: u64,
     ) -> Result<()> {
         let until = wait.visit.until;
+        state.submits.unattended = 0;
         if let Some(req) = this.take_short(&mut state, until) {
             carrier::with_hand(|hand| {
                 let stint = Stint::of_waiter(this, &mut state, need, until);

@@ -243,10 +243,9 @@ impl Submit<'_> {
             side.keep_in_order(writes);
         }
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
-        // It will be told of the end. A write may have to wait for others whatever it did before, and so
-        // may a read past the page cache that a file system sees to.
-        side.for_submitter =
-            !writes && side.has_eventfd() && (side.at_once || kind.format == libc::S_IFBLK);
+        // A write may have to wait for others whatever it did before, and so may a read past the page
+        // cache that a file system sees to.
+        side.for_submitter = !writes && (side.at_once || kind.format == libc::S_IFBLK);
         let (fd, offset) = (fd as u64, iocb.offset as u64);
         let pick = |to_read, to_write| if writes { to_write } else { to_read };
         // The plain calls, where they do: a sandbox may not know the later ones.
