@@ -69,6 +69,10 @@ impl Context {
                 return Ok(out.len());
             }
             let mut state = this.state.lock();
+            if min != 0 && wait.visit.until != 0 {
+                // It may find what it wants, but would have waited.
+                state.submits.unattended = 0;
+            }
             let end = this.collect(&mut state, out, &wait);
             let over = end.is_some() || out.len() >= min || wait.deadline.passed();
             if !over {
@@ -150,7 +154,6 @@ impl Context {
         need: u64,
     ) -> Result<()> {
         let until = wait.visit.until;
-        state.submits.unattended = 0;
         if let Some(req) = this.take_short(&mut state, until) {
             carrier::with_hand(|hand| {
                 let stint = Stint::of_waiter(this, &mut state, need, until);
