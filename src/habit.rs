@@ -218,7 +218,7 @@ impl Habits {
     pub fn carry_out(
         &self,
         req: &mut Req,
-        execute: Execute,
+        execute: impl Execute,
         suspect: bool,
         lonely: bool,
         now: &mut Now,

@@ -234,7 +234,7 @@ impl Context {
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut req: Req,
-        stint: Stint,
+        stint: Stint<impl Execute>,
         hand: &Cell<usize>,
     ) {
         let Stint {
@@ -294,13 +294,13 @@ impl Context {
             Context::offer(this, &mut state, Class::Long, &mut after);
             hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
             drop(state);
-            if next.is_none() || !tells_at_end || !after.is_all_tells() {
-                this.finish(&mut after);
-                after = After::new();
-            }
             match next {
                 Some(next) => req = next,
-                None => return,
+                None => return this.finish(&mut after),
+            }
+            if !tells_at_end || !after.is_all_tells() {
+                this.finish(&mut after);
+                after = After::new();
             }
             state = this.state.lock();
         }
@@ -336,19 +336,24 @@ impl Context {
 }
 
 /// What a caller goes by who carries requests out.
-struct Stint {
+struct Stint<E> {
     /// It has what it wants with so many bytes of events.
     need: u64,
     /// It is to be back by then.
     until: u64,
     /// Eventfds are told when it is over, together.
     tells_at_end: bool,
-    execute: Execute,
+    execute: E,
     now: Now,
 }
 
-impl Stint {
-    fn of_waiter(context: &Context, state: &mut State, need: u64, until: u64) -> Stint {
+impl Stint<()> {
+    fn of_waiter(
+        context: &Context,
+        state: &mut State,
+        need: u64,
+        until: u64,
+    ) -> Stint<impl Execute + use<>> {
         let now = Now::read();
         let prompt = if state.is_soon(now.ns) {
             state.prompt + 1
@@ -366,7 +371,7 @@ impl Stint {
     }
 
     #[cfg(not(loom))]
-    fn of_submitter() -> Stint {
+    fn of_submitter() -> Stint<impl Execute + use<>> {
         let now = Now::read();
         Stint {
             need: u64::MAX,
