@@ -550,7 +550,7 @@ impl Context {
         after: &mut After,
     ) -> bool {
         let lone = batch.all_brief && state.in_flight == 1;
-        if !batch.all_short && !lone {
+        if !batch.all_for_caller && !lone {
             this.set_prompt(state, 0);
             return false;
         }
