@@ -2,7 +2,7 @@
 /*
  * told DIRECTORY [DEVICE]: an event loop that sleeps on an eventfd and never in io_getevents, as QEMU and nginx do. What it is told
  * adds up to the events, short reads are over when io_submit returns, and seeing to events within the submit that brings them does
- * not take more and more stack.
+ * not take more and more stack. And one that looks for events all the time, and then does not for a while, waits, or gives up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -188,6 +188,62 @@ static void nested(int fd, int outstanding)
     close(efd);
 }
 
+/* ---- Looking ---- */
+
+/* The ring at the context's address, as far as it is of interest here. */
+struct ring {
+    unsigned id, nr, head, tail;
+};
+
+static int in_ring(void)
+{
+    const volatile struct ring *ring = (const volatile struct ring *)ctx;
+    unsigned head = ring->head, tail = ring->tail;
+
+    return (int)((tail + ring->nr - head) % ring->nr);
+}
+
+static void looks(int fd, int outstanding)
+{
+    struct iocb *list[MOST];
+    struct io_event ev[MOST];
+    int free_list[MOST], free = outstanding;
+
+    ctx = NULL;
+    MUST(io_setup(MOST, &ctx) == 0);
+    for (int i = 0; i < outstanding; i++)
+        free_list[i] = i;
+    for (int round = 0; round < 4000; round++) {
+        int n = free, got = 0;
+
+        for (int i = 0; i < n; i++) {
+            list[i] = prepare(free_list[i], fd, 0);
+            list[i]->u.c.flags = 0;
+        }
+        MUST(io_submit(ctx, n, list) == n);
+        free = 0;
+        if (round % 500 == 499) {
+            /* Nobody looks: they come all the same. */
+            for (int ms = 0; in_ring() < outstanding; ms++) {
+                MUST(ms < 10000);
+                usleep(1000);
+            }
+        } else if (round % 500 == 250) {
+            MUST(io_getevents(ctx, outstanding, outstanding, ev, NULL) == outstanding);
+            got = outstanding;
+        }
+        for (time_t began = time(NULL); got == 0; got = io_getevents(ctx, 1, MOST, ev, &(struct timespec){ 0, 0 }))
+            MUST(time(NULL) - began < 10);
+        MUST(got > 0);
+        for (int i = 0; i < got; i++) {
+            check(&ev[i]);
+            free_list[free++] = (int)(ev[i].obj - cbs);
+        }
+    }
+    /* With the rest on its way. */
+    MUST(io_destroy(ctx) == 0);
+}
+
 static void run(int fd, bool drop)
 {
     fill(fd);
@@ -213,6 +269,11 @@ int main(int argc, char **argv)
     fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     MUST(fd >= 0);
     run(fd, true);
+    close(fd);
+    fd = open(path, O_RDWR | O_DIRECT);
+    MUST(fd >= 0);
+    for (int outstanding = 1; outstanding <= MOST; outstanding *= 4)
+        looks(fd, outstanding);
     close(fd);
     if (argc > 2) {
         fd = open(argv[2], O_RDWR | O_DIRECT);

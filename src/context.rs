@@ -85,7 +85,6 @@ const AT_SUBMIT_NS: u64 = 40_000;
 /// If no eventfd tells of them, then if so many times in a row nobody has waited for events after a submit:
 /// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
 /// there: 61,000 a second by a worker.)
-#[cfg(not(loom))]
 const UNATTENDED: u32 = 32;
 /// But not if that many submits in a row came from deeper and deeper in the caller's stack: it sees to
 /// events as soon as it has submitted, and submits again before it returns. (QEMU does, until it has
@@ -120,6 +119,8 @@ pub struct Context {
     in_vain: std::sync::atomic::AtomicU32,
     /// See DEEPER_IN_A_ROW.
     nests: std::sync::atomic::AtomicBool,
+    /// [`Submits::are_polled`], for those who look.
+    polled: std::sync::atomic::AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -192,6 +193,17 @@ struct Submits {
     deeper: u32,
     /// How many of all submits there were since somebody waited for events.
     unattended: u32,
+    /// How many in a row there were after which somebody has looked for events in vain; and how often
+    /// that had been done in all when there was the last one.
+    polled: u32,
+    in_vain: u32,
+}
+
+impl Submits {
+    /// Whether somebody is going to look for events who has nothing else to do.
+    fn are_polled(&self) -> bool {
+        self.polled > UNATTENDED
+    }
 }
 
 #[cfg(not(loom))]
@@ -200,6 +212,17 @@ impl Submits {
     fn is_unattended(&mut self) -> bool {
         self.unattended = self.unattended.saturating_add(1);
         self.unattended > UNATTENDED
+    }
+
+    /// So often has somebody looked in vain, up to now. Who is told does not have to.
+    fn note_polls(&mut self, in_vain: u32, told: bool) {
+        let polled = in_vain != self.in_vain && self.unattended > UNATTENDED && !told;
+        self.polled = if polled {
+            self.polled.saturating_add(1)
+        } else {
+            0
+        };
+        self.in_vain = in_vain;
     }
 
     /// Whether it comes from too deep in the caller's stack.
@@ -394,6 +417,7 @@ impl Context {
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             nests: std::sync::atomic::AtomicBool::new(false),
+            polled: std::sync::atomic::AtomicBool::new(false),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
@@ -594,6 +618,7 @@ impl Context {
         if !keeps_moving && !state.short().is_empty() {
             this.set_prompt(&mut state, 0);
             state.riders.stay_behind();
+            state.submits.polled = 0;
             state.still = match look {
                 Look::Again => state.still.saturating_add(1),
                 Look::Alone => STILL_LONG,
@@ -1059,6 +1084,7 @@ impl Context {
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             nests: std::sync::atomic::AtomicBool::new(false),
+            polled: std::sync::atomic::AtomicBool::new(false),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(Backlog::new(0)))),

@@ -286,9 +286,13 @@ impl<'a> Batch<'a> {
     /// them, or looks for them by itself.
     fn is_for_submitter(&self, state: &mut State) -> bool {
         let unattended = state.submits.is_unattended() && state.backlog.waiters.is_empty();
+        let in_vain = self.context.in_vain.load(Relaxed);
+        state.submits.note_polls(in_vain, self.told != 0);
         let nests = state.submits.is_deep();
-        // Relaxed: a hint.
+        // Relaxed: hints.
         self.context.nests.store(nests, Relaxed);
+        let polled = state.submits.are_polled();
+        self.context.polled.store(polled, Relaxed);
         self.len != 0
             && self.for_submitter == self.len
             && (self.told == self.len || unattended)

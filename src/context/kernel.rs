@@ -250,11 +250,15 @@ impl Context {
     }
 
     /// Whether a caller is to hand over what is queued. One request alone is done sooner by a worker,
-    /// or by the caller itself.
+    /// or by the caller itself, if that does not look for events all the time.
     fn has_for_seat(&self, state: &State) -> bool {
-        state.riders.have_a_driver()
-            && state.in_flight > 1
-            && state.queues[Class::Short as usize].first_is(|call| self.habits.is_slow(call))
+        let waits = state.riders.have_a_driver() && state.in_flight > 1;
+        let polls = state.submits.are_polled();
+        let is_for_caller = |call: &Call| {
+            // To hand over a write may take its time, and who looks for events has none.
+            self.habits.is_slow(call) && (waits || polls && !habit::writes(call))
+        };
+        state.queues[Class::Short as usize].first_is(is_for_caller)
             && !self.habits.wants_sample()
             && state.closed.is_none()
     }
@@ -266,6 +270,35 @@ impl Context {
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
             && Context::list(this, state, after)
+    }
+
+    /// Hands what is queued and for the kernel over, by a caller who looks for events and does not wait;
+    /// false: there is nothing. (4 KiB reads of a virtual disk one at a time, looking for each until it
+    /// is there: 13,000 a second by a worker, 25,000 so; by 4, 33,000 and 52,000.)
+    pub(super) fn hand_over_polled(this: &ContextRef) -> bool {
+        let state = this.state.lock();
+        let free = state.backlog.waiters.is_empty() && state.riders.attendant.is_none();
+        if !free || !state.submits.are_polled() || !this.has_for_seat(&state) {
+            return false;
+        }
+        drop(state);
+        let seats = || global().and_then(|global| global.seats.take());
+        let seat = this.seat.get_or_init(seats).as_ref().map(Taken::seat);
+        let seat = seat.filter(|_| !has_call_filter());
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        if let Some(seat) = seat.filter(|_| state.riders.attendant.is_none())
+            && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after)
+        {
+            Context::hand_over_in_seat(this, state, after, seat, batch, 0);
+            return true;
+        }
+        // What was left to us and is not for us.
+        state.submits.polled = 0;
+        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
+        drop(state);
+        this.finish(&mut after);
+        false
     }
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
@@ -306,7 +339,7 @@ impl Context {
             if let Some(seat) = this.seat()
                 && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after)
             {
-                Context::hand_over_in_seat(this, state, after, seat, batch, visit);
+                Context::hand_over_in_seat(this, state, after, seat, batch, visit.came_ns);
                 return Ok(Waited::Woken);
             }
         }
@@ -358,7 +391,7 @@ impl Context {
         mut after: After,
         seat: &'static Seat,
         mut batch: kaio::Batch,
-        visit: &Visit,
+        came_ns: u64,
     ) {
         let call = *batch[0].call();
         // Before they are there: so the watcher stays.
@@ -383,7 +416,7 @@ impl Context {
         state.untake_all(batch);
         state.note_leaving();
         let is_watched = state.listed;
-        let late = state.riders.left_ns > visit.came_ns + HAND_OVER_NS;
+        let late = state.riders.left_ns > came_ns + HAND_OVER_NS;
         drop(state);
         if !is_watched {
             Context::watch_riders(this);

@@ -74,6 +74,10 @@ impl Context {
         Err(state)
     }
 
+    pub(super) fn hand_over_polled(_this: &ContextRef) -> bool {
+        false
+    }
+
     pub(super) fn take_done(_this: &ContextRef) -> bool {
         false
     }

@@ -102,10 +102,17 @@ impl Context {
         }
     }
 
-    /// A caller looks for events and does not wait for them. If callers have done so for a while, and
-    /// nothing has been carried out meanwhile, this one carries a request out: true.
+    /// A caller looks for events, finds none and does not wait for them. It sees to what the kernel
+    /// carries out for those who look; or, if callers have done so for a while, and nothing has been
+    /// carried out meanwhile, it carries a request out. True: there may be events.
     pub fn help_poller(this: &ContextRef) -> bool {
         let before = this.in_vain.fetch_add(1, Relaxed);
+        // Relaxed: a hint.
+        if this.polled.load(Relaxed)
+            && (Context::hand_over_polled(this) || Context::take_done(this))
+        {
+            return true;
+        }
         if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
             return false;
         }
