@@ -203,7 +203,7 @@ static int in_ring(void)
     return (int)((tail + ring->nr - head) % ring->nr);
 }
 
-static void looks(int fd, int outstanding)
+static void looks(int fd, int outstanding, long ns)
 {
     struct iocb *list[MOST];
     struct io_event ev[MOST];
@@ -232,7 +232,7 @@ static void looks(int fd, int outstanding)
             MUST(io_getevents(ctx, outstanding, outstanding, ev, NULL) == outstanding);
             got = outstanding;
         }
-        for (time_t began = time(NULL); got == 0; got = io_getevents(ctx, 1, MOST, ev, &(struct timespec){ 0, 0 }))
+        for (time_t began = time(NULL); got == 0; got = io_getevents(ctx, 1, MOST, ev, &(struct timespec){ 0, ns }))
             MUST(time(NULL) - began < 10);
         MUST(got > 0);
         for (int i = 0; i < got; i++) {
@@ -273,7 +273,11 @@ int main(int argc, char **argv)
     fd = open(path, O_RDWR | O_DIRECT);
     MUST(fd >= 0);
     for (int outstanding = 1; outstanding <= MOST; outstanding *= 4)
-        looks(fd, outstanding);
+    {
+        looks(fd, outstanding, 0);
+        /* Or waits, but not for ever. */
+        looks(fd, outstanding, 100000000);
+    }
     close(fd);
     if (argc > 2) {
         fd = open(argv[2], O_RDWR | O_DIRECT);

@@ -573,7 +573,7 @@ impl Context {
         batch: &Expected,
         after: &mut After,
     ) -> bool {
-        let lone = batch.all_brief && state.in_flight == 1;
+        let lone = batch.all_brief && state.in_flight == 1 && !state.riders.in_time;
         if !batch.all_for_caller && !lone {
             this.set_prompt(state, 0);
             return false;

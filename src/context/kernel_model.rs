@@ -12,7 +12,9 @@ use nix::sys::signal::SigSet;
 pub type OwnSeat = ();
 
 #[derive(Default)]
-pub struct Riders;
+pub struct Riders {
+    pub in_time: bool,
+}
 
 impl Riders {
     pub(super) fn stay_behind(&mut self) {}
