@@ -574,7 +574,7 @@ impl Context {
         after: &mut After,
     ) -> bool {
         let lone = batch.all_brief && state.in_flight == 1 && !state.riders.in_time;
-        if !batch.all_for_caller && !lone {
+        if !batch.all_short && !lone {
             this.set_prompt(state, 0);
             return false;
         }

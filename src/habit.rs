@@ -446,7 +446,7 @@ impl File {
 
     fn alone(&self, used: Use) -> bool {
         let left = self.left(used);
-        self.is_regular_write(used) && (left <= SHORT_IN_A_ROW || !self.was(used, DIRECT))
+        self.is_regular_write(used) && left <= SHORT_IN_A_ROW
             || left == 0 && self.ns.load(Relaxed) < TINY_NS
     }
 

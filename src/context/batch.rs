@@ -1,8 +1,8 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::{AT_SUBMIT_NS, FEW};
-use super::{After, Context, State, at_once};
+use super::{AT_SUBMIT_NS, FEW, at_once};
+use super::{After, Context, State};
 use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::order::Rows;
@@ -42,8 +42,6 @@ pub struct Batch<'a> {
 /// What the requests of a submit are expected to be like.
 pub(super) struct Expected {
     pub(super) all_short: bool,
-    /// Or such as the kernel would have done in io_submit(), one after another.
-    pub(super) all_for_caller: bool,
     pub(super) all_alone: bool,
     pub(super) all_brief: bool,
     pub(super) len: u64,
@@ -56,7 +54,6 @@ impl Expected {
     fn nothing() -> Expected {
         Expected {
             all_short: true,
-            all_for_caller: true,
             all_alone: true,
             all_brief: true,
             len: 0,
@@ -65,14 +62,11 @@ impl Expected {
         }
     }
 
-    fn add(&mut self, short: Option<Short>, brief: bool, waits_alone: impl FnOnce() -> bool) {
+    fn add(&mut self, short: Option<Short>, brief: bool) {
         self.len += 1;
         self.all_brief &= brief;
         match short {
-            None => {
-                self.all_short = false;
-                self.all_for_caller &= waits_alone();
-            }
+            None => self.all_short = false,
             Some(Short { ns, alone }) => {
                 self.all_alone &= alone;
                 self.ns += u64::from(ns);
@@ -134,9 +128,7 @@ impl<'a> Batch<'a> {
     /// One more request, for the queue.
     pub(super) fn push(&mut self, req: Req) {
         let brief = self.len == 0 && self.context.is_brief(&req);
-        let waits_alone = || at_once(&req) && self.context.habits.alone(req.call());
-        self.expected
-            .add(self.context.short(&req), brief, waits_alone);
+        self.expected.add(self.context.short(&req), brief);
         req.set_stage(Stage::Accepted);
         self.requests.push(req);
         self.len += 1;

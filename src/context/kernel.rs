@@ -335,8 +335,8 @@ impl Context {
         }
         let mut after = After::new();
         // To hand over may take its time. If there is a limit to that, it is for those who would have had to
-        // wait in the kernel's io_submit() for as long. (4 KiB reads of a virtual disk, one at a time and by 4: 15,000 and 37,000 a second by
-        // workers, 20,000 and 43,000 so.)
+        // wait in the kernel's io_submit() for as long. (4 KiB reads of a virtual disk, one at a time and by
+        // 4: 15,000 and 37,000 a second by workers, 20,000 and 43,000 so.)
         state.riders.in_time = until != NEVER;
         if this.has_for_seat(&state) {
             if this.seat.get().is_none() {

@@ -247,7 +247,7 @@ impl Context {
         let Stint {
             need,
             until,
-            tells_at_end,
+            submits,
             execute,
             mut now,
         } = stint;
@@ -293,7 +293,7 @@ impl Context {
             let next = if enough {
                 None
             } else {
-                this.take_short(&mut state, until)
+                this.take_as(&mut state, submits, until)
             };
             if next.is_none() && !state.listed {
                 Context::offer(this, &mut state, Class::Short, &mut after);
@@ -305,7 +305,8 @@ impl Context {
                 Some(next) => req = next,
                 None => return this.finish(&mut after),
             }
-            if !tells_at_end || !after.is_all_tells() {
+            // Eventfds are told together, when it is over.
+            if !submits || !after.is_all_tells() {
                 this.finish(&mut after);
                 after = After::new();
             }
@@ -319,7 +320,7 @@ impl Context {
     pub(super) fn carry_out_submitted(this: &ContextRef) {
         let stint = Stint::of_submitter();
         let mut state = this.state.lock();
-        if let Some(req) = this.take_short(&mut state, stint.until) {
+        if let Some(req) = this.take_submitted(&mut state) {
             carrier::with_hand(|hand| Context::carry_out_short(this, state, req, stint, hand));
             state = this.state.lock();
         }
@@ -328,6 +329,23 @@ impl Context {
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
         this.finish(&mut after);
+    }
+
+    fn take_as(&self, state: &mut State, submits: bool, until: u64) -> Option<Req> {
+        #[cfg(not(loom))]
+        if submits {
+            return self.take_submitted(state);
+        }
+        debug_assert!(!submits);
+        self.take_short(state, until)
+    }
+
+    /// Takes a short read that a caller who submits can carry out itself.
+    #[cfg(not(loom))]
+    fn take_submitted(&self, state: &mut State) -> Option<Req> {
+        self.take_if(state, Class::Short, |req| {
+            req.side().is_some_and(|side| side.for_submitter) && self.short(req).is_some()
+        })
     }
 
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
@@ -348,8 +366,8 @@ struct Stint<E> {
     need: u64,
     /// It is to be back by then.
     until: u64,
-    /// Eventfds are told when it is over, together.
-    tells_at_end: bool,
+    /// It does not wait: it has just submitted.
+    submits: bool,
     execute: E,
     now: Now,
 }
@@ -371,7 +389,7 @@ impl Stint<()> {
         Stint {
             need,
             until,
-            tells_at_end: false,
+            submits: false,
             execute: exec::execute,
             now,
         }
@@ -383,7 +401,7 @@ impl Stint<()> {
         Stint {
             need: u64::MAX,
             until: now.ns + super::AT_SUBMIT_NS,
-            tells_at_end: true,
+            submits: true,
             execute: exec::execute_at_once,
             now,
         }
