@@ -514,7 +514,8 @@ fn kcmp(a: RawFd, b: RawFd) -> Result<bool> {
     }
 }
 
-/// What there is to know of a file that the program has by that number. -EBADF for one that is open as a path only.
+/// What there is to know of a file that the program has by that number. -EBADF for one that is open as a
+/// path only.
 fn look(fd: RawFd, number: RawFd) -> Result<Kind> {
     // SAFETY: an fcntl without an argument.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
