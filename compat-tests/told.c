@@ -275,8 +275,7 @@ int main(int argc, char **argv)
     close(fd);
     fd = open(path, O_RDWR | O_DIRECT);
     MUST(fd >= 0);
-    for (int outstanding = 1; outstanding <= MOST; outstanding *= 4)
-    {
+    for (int outstanding = 1; outstanding <= MOST; outstanding *= 4) {
         looks(fd, outstanding, 0);
         /* Or waits, but not for ever. */
         looks(fd, outstanding, 100000000);

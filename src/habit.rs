@@ -64,7 +64,7 @@ const BRIEF_AFTER_LONG: u32 = 8;
 /// 65,000, 60,000 and 54,000 a second on virtio.)
 const SHARE: u32 = 8;
 /// For so long (about a millisecond: ns >> 20) a descriptor is taken to name what it named.
-const TRUST_SHIFT: u32 = 20;
+pub const TRUST_SHIFT: u32 = 20;
 
 pub struct Habits {
     waits: AtomicU32,

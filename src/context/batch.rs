@@ -281,10 +281,13 @@ impl<'a> Batch<'a> {
         let in_vain = self.context.in_vain.load(Relaxed);
         state.submits.note_polls(in_vain, self.told != 0);
         let nests = state.submits.is_deep();
-        // Relaxed: hints.
-        self.context.nests.store(nests, Relaxed);
         let polled = state.submits.are_polled();
-        self.context.polled.store(polled, Relaxed);
+        // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
+        for (hint, now) in [(&self.context.nests, nests), (&self.context.polled, polled)] {
+            if hint.load(Relaxed) != now {
+                hint.store(now, Relaxed);
+            }
+        }
         self.len != 0
             && self.for_submitter == self.len
             && (self.told == self.len || unattended)

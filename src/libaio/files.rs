@@ -16,6 +16,7 @@
 //! on the file. So a duplicate of a file with locks is kept, until the program's own descriptor is
 //! gone too or the locks are.
 
+use crate::habit::TRUST_SHIFT;
 use crate::own::{close, duplicate};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
 use crate::sys::{Result, monotonic_ns, poll_now, try_box};
@@ -560,8 +561,6 @@ fn look(fd: RawFd, number: RawFd) -> Result<Kind> {
 
 /// Numbers that were eventfds', and about when (see TRUST_SHIFT).
 static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
-/// About a millisecond: ns >> 20.
-const TRUST_SHIFT: u32 = 20;
 
 /// Anonymous files of the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq)]
