@@ -45,7 +45,7 @@ use crate::registry::ContextRef;
 use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
-use crate::sys::{NEVER, Result, futex_wait, futex_wake, monotonic_ns, shielded};
+use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscalls::Class;
 use crate::wait::Wakes;
 use arrayvec::ArrayVec;
@@ -117,9 +117,8 @@ pub struct Context {
     /// How often somebody has looked for events in vain. Of the standard library also in a model: a
     /// count that orders nothing.
     in_vain: std::sync::atomic::AtomicU32,
-    /// See DEEPER_IN_A_ROW.
+    /// [`Submits::are_deep`], and [`Submits::are_polled`], for those who do not have the lock.
     nests: std::sync::atomic::AtomicBool,
-    /// [`Submits::are_polled`], for those who look.
     polled: std::sync::atomic::AtomicBool,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
@@ -208,33 +207,26 @@ impl Submits {
 
 #[cfg(not(loom))]
 impl Submits {
-    /// One more. Whether nobody has waited for events for a while.
-    fn is_unattended(&mut self) -> bool {
-        self.unattended = self.unattended.saturating_add(1);
+    /// One more, up to which somebody has looked in vain so often. Who is `told` does not have to.
+    fn note(&mut self, in_vain: u32, told: bool) {
+        let one_more = |count: u32, if_so| if if_so { count.saturating_add(1) } else { 0 };
+        self.unattended = one_more(self.unattended, true);
+        let polled = in_vain != self.in_vain && self.are_unattended() && !told;
+        self.polled = one_more(self.polled, polled);
+        self.in_vain = in_vain;
+        let here = 0u8;
+        let stack = std::hint::black_box(&raw const here).addr();
+        self.deeper = one_more(self.deeper, stack < self.stack);
+        self.stack = stack;
+    }
+
+    /// Whether nobody has waited for events for a while.
+    fn are_unattended(&self) -> bool {
         self.unattended > UNATTENDED
     }
 
-    /// So often has somebody looked in vain, up to now. Who is told does not have to.
-    fn note_polls(&mut self, in_vain: u32, told: bool) {
-        let polled = in_vain != self.in_vain && self.unattended > UNATTENDED && !told;
-        self.polled = if polled {
-            self.polled.saturating_add(1)
-        } else {
-            0
-        };
-        self.in_vain = in_vain;
-    }
-
-    /// Whether it comes from too deep in the caller's stack.
-    fn is_deep(&mut self) -> bool {
-        let here = 0u8;
-        let stack = std::hint::black_box(&raw const here).addr();
-        self.deeper = if stack < self.stack {
-            self.deeper + 1
-        } else {
-            0
-        };
-        self.stack = stack;
+    /// Whether they come from too deep in the caller's stack.
+    fn are_deep(&self) -> bool {
         self.deeper >= DEEPER_IN_A_ROW
     }
 }
@@ -408,11 +400,20 @@ impl Context {
         params.features = attr::features() | sealed;
         ring.describe(header_bytes, params.features, id);
         Ok(Context {
-            ring: Events::Ring2(ring),
             notifier,
-            pool,
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
             limit: or(params.workers, u32::MAX),
+            ..Context::unlimited(Events::Ring2(ring), backlog, pool)
+        })
+    }
+
+    fn unlimited(ring: Events, backlog: Backlog, pool: &'static Pool) -> Context {
+        Context {
+            ring,
+            notifier: None,
+            pool,
+            max_requests: u32::MAX,
+            limit: u32::MAX,
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
@@ -421,7 +422,7 @@ impl Context {
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
-        })
+        }
     }
 
     /// The address of the program's view of the ring.
@@ -861,19 +862,29 @@ impl Context {
         }
     }
 
-    /// Waits until `over`, which is asked under the lock whenever a request has ended.
-    fn wait_for_end(&self, mut over: impl FnMut(&State) -> bool) {
+    /// Waits until `over`, which is asked under the lock whenever a request has ended. False: none has
+    /// for so long.
+    fn wait_for_end(&self, patience_ns: u64, mut over: impl FnMut(&State) -> bool) -> bool {
         let mut state = self.state.lock();
         state.watchers += 1;
-        while !over(&state) {
+        let mut is_over = over(&state);
+        let mut in_time = true;
+        while !is_over && in_time {
             let seen = self.ended.load(Relaxed);
             drop(state);
-            carrier::outside(|| futex_wait(&self.ended, seen, NEVER));
+            let until = match patience_ns {
+                NEVER => NEVER,
+                ns => monotonic_ns() + ns,
+            };
+            let waited = carrier::outside(|| futex_wait(&self.ended, seen, until));
             #[cfg(not(loom))]
             process::progress();
             state = self.state.lock();
+            is_over = over(&state);
+            in_time = waited != Waited::TimedOut;
         }
         state.watchers -= 1;
+        is_over
     }
 
     /// Publishes the event of one request that was taken, and does what is then to be done.
@@ -994,7 +1005,7 @@ impl Context {
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_riders(this);
-        this.wait_for_end(|state| state.in_flight == 0);
+        this.wait_for_end(NEVER, |state| state.in_flight == 0);
     }
 }
 
@@ -1073,22 +1084,8 @@ impl Context {
     /// A context of the old kind, for `max_events` requests and more.
     pub fn new_legacy(max_events: u32, id: u64, pool: &'static Pool) -> Result<Context> {
         let events = libaio::ring::events_for(max_events)?;
-        let ring = LegacyRing::new(events, id as u32)?;
-        Ok(Context {
-            ring: Events::Legacy(ring),
-            notifier: None,
-            pool,
-            max_requests: u32::MAX,
-            limit: u32::MAX,
-            habits: Habits::new(),
-            serves_itself: AtomicBool::new(false),
-            in_vain: std::sync::atomic::AtomicU32::new(0),
-            nests: std::sync::atomic::AtomicBool::new(false),
-            polled: std::sync::atomic::AtomicBool::new(false),
-            ended: AtomicU32::new(0),
-            seat: OwnSeat::default(),
-            state: Apart(Lock::new(State::new(Backlog::new(0)))),
-        })
+        let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
+        Ok(Context::unlimited(ring, Backlog::new(0), pool))
     }
 
     pub fn is_closed(&self) -> bool {

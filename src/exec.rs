@@ -7,9 +7,9 @@ use crate::carrier;
 use crate::interrupt;
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs, Stage};
 use crate::ring::Out;
-use crate::sys::{Result, file_mode, file_type, poll_now, read_memory, vectors_bytes};
 #[cfg(not(loom))]
-use crate::sys::{has_call_filter, has_flag};
+use crate::sys::has_flag;
+use crate::sys::{Result, file_mode, file_type, poll_now, read_memory, vectors_bytes};
 use crate::syscalls::{self, Class, Files};
 use libc::{ECANCELED, ENOSYS, c_long};
 use nix::errno::Errno;
@@ -87,12 +87,13 @@ pub fn execute(req: &mut Req, now: Option<u64>) {
     execute_by(req, make, now);
 }
 
-/// The same of a read that is not to wait for a device: -EINTR if it would.
+/// The same of a read that is not to wait for a device: -EINTR if it would. `filtered`: whether a sandbox
+/// looks at the thread's calls.
 #[cfg(not(loom))]
-pub fn execute_at_once(req: &mut Req, now: Option<u64>) {
+pub fn execute_at_once(req: &mut Req, filtered: impl FnOnce() -> bool, now: Option<u64>) {
     let cached = req.side().is_some_and(|side| side.at_once);
     // A sandbox may not know the later call.
-    let make = if cached && !has_call_filter() {
+    let make = if cached && !filtered() {
         make_at_once
     } else {
         make

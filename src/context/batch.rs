@@ -1,7 +1,7 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::{AT_SUBMIT_NS, FEW, at_once};
+use super::{AT_SUBMIT_NS, FEW, Submits, at_once};
 use super::{After, Context, State};
 use crate::habit::Short;
 #[cfg(not(loom))]
@@ -251,7 +251,8 @@ impl<'a> Batch<'a> {
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
-        let for_submitter = self.is_for_submitter(&mut state);
+        self.note_submit(&mut state.submits);
+        let for_submitter = self.is_for_submitter(&state);
         if for_submitter {
             state.spread(&mut self.requests);
             let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
@@ -276,22 +277,28 @@ impl<'a> Batch<'a> {
     /// Whether the caller had better carry the requests out now than hand them over, as the kernel
     /// does: they are short reads, and it will not come and wait for events, because it is told of
     /// them, or looks for them by itself.
-    fn is_for_submitter(&self, state: &mut State) -> bool {
-        let unattended = state.submits.is_unattended() && state.backlog.waiters.is_empty();
-        let in_vain = self.context.in_vain.load(Relaxed);
-        state.submits.note_polls(in_vain, self.told != 0);
-        let nests = state.submits.is_deep();
-        let polled = state.submits.are_polled();
-        // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
-        for (hint, now) in [(&self.context.nests, nests), (&self.context.polled, polled)] {
-            if hint.load(Relaxed) != now {
-                hint.store(now, Relaxed);
-            }
-        }
+    fn is_for_submitter(&self, state: &State) -> bool {
+        let submits = &state.submits;
+        let unattended = submits.are_unattended() && state.backlog.waiters.is_empty();
         self.len != 0
             && self.for_submitter == self.len
             && (self.told == self.len || unattended)
             && self.expected.all_short
-            && !nests
+            && !submits.are_deep()
+    }
+
+    fn note_submit(&self, submits: &mut Submits) {
+        let context = self.context;
+        submits.note(context.in_vain.load(Relaxed), self.told != 0);
+        let hints = [
+            (&context.nests, submits.are_deep()),
+            (&context.polled, submits.are_polled()),
+        ];
+        // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
+        for (hint, now) in hints {
+            if hint.load(Relaxed) != now {
+                hint.store(now, Relaxed);
+            }
+        }
     }
 }

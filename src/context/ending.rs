@@ -8,10 +8,11 @@ use crate::process;
 use crate::registry::ContextRef;
 use crate::request::{Call, Carried, List, Stage};
 use crate::seat;
-use crate::sys::shielded;
+use crate::sys::{NEVER, shielded};
 use arrayvec::ArrayVec;
 
-/// How long the end of the process waits for a context's lock.
+/// How long the end of the process waits for a context's lock; and, if the thread that ends it may have been
+/// about to wake others, for a request to end.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 impl State {
@@ -82,12 +83,18 @@ impl Context {
         if !attends {
             Context::drain_riders(this);
         }
-        this.wait_for_end(|state| {
+        // Also with the context's lock free: it may have been interrupted between giving a lock back and
+        // waking the worker that waits for it, which has requests that it has not begun.
+        let patience_ns = if by.busy { EXIT_PATIENCE_NS } else { NEVER };
+        let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
                 let is_here = carried.tie.address() == by.in_hand || attends && carried.is_rider();
                 !is_here && exec::is_on_file(carried.call)
             })
         });
+        if !over {
+            this.carry_out_left_behind();
+        }
     }
 
     /// Carries out what has been accepted, if a signal handler ends the process that has interrupted the

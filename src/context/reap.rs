@@ -10,13 +10,13 @@ use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::ring::{Out, Reaped};
 use crate::sync::{Guard, Relaxed};
-use crate::sys::{NEVER, Result, Shield, Waited, monotonic_ns, poll};
+use crate::sys::{NEVER, Result, Shield, Waited, has_call_filter, monotonic_ns, poll};
 use crate::syscalls::Class;
 use crate::wait::{Alarm, Waiter};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// How long a waiter that carries requests out itself, for want of threads, sleeps between two
@@ -318,7 +318,10 @@ impl Context {
     /// for nothing meanwhile: what takes longer is a worker's.
     #[cfg(not(loom))]
     pub(super) fn carry_out_submitted(this: &ContextRef) {
-        let stint = Stint::of_submitter();
+        let filtered = OnceCell::new();
+        let filtered = || *filtered.get_or_init(has_call_filter);
+        let stint =
+            Stint::of_submitter(|req: &mut Req, now| exec::execute_at_once(req, filtered, now));
         let mut state = this.state.lock();
         if let Some(req) = this.take_submitted(&mut state) {
             carrier::with_hand(|hand| Context::carry_out_short(this, state, req, stint, hand));
@@ -396,13 +399,13 @@ impl Stint<()> {
     }
 
     #[cfg(not(loom))]
-    fn of_submitter() -> Stint<impl Execute + use<>> {
+    fn of_submitter<E: Execute>(execute: E) -> Stint<E> {
         let now = Now::read();
         Stint {
             need: u64::MAX,
             until: now.ns + super::AT_SUBMIT_NS,
             submits: true,
-            execute: exec::execute_at_once,
+            execute,
             now,
         }
     }

@@ -115,7 +115,7 @@ pub struct Stats {
 impl Stats {
     pub fn new() -> Stats {
         Stats {
-            wanted: AtomicBool::new(wanted().path.is_some()),
+            wanted: AtomicBool::new(wanted().is_some()),
             first: AtomicPtr::new(ptr::null_mut()),
             adding: Lock::new(()),
             began: monotonic_ns(),
@@ -232,21 +232,23 @@ impl Stats {
         {
             return;
         }
-        let Some(mut out) = Printer::open() else {
+        let Some(wanted) = wanted() else {
             return;
         };
-        let _ = self.print(&mut out);
+        let Some(mut out) = Printer::open(wanted) else {
+            return;
+        };
+        let _ = self.print(&mut out, &wanted.program.to_string_lossy());
         out.flush();
     }
 
-    fn print(&self, out: &mut Printer) -> fmt::Result {
+    fn print(&self, out: &mut Printer, program: &str) -> fmt::Result {
         // SAFETY: no arguments.
         let pid = unsafe { libc::getpid() };
         let ran = monotonic_ns() - self.began;
         writeln!(
             out,
-            "--- aio2: {} (process {pid}), {} since its first context",
-            wanted().program.to_string_lossy(),
+            "--- aio2: {program} (process {pid}), {} since its first context",
             Time(ran)
         )?;
         let all = self.submits.total.load(Relaxed);
@@ -309,7 +311,7 @@ struct Wanted {
     /// What the program was started as. (A thread's name would be that of the one that ends it.)
     program: CString,
     /// The file.
-    path: Option<CString>,
+    path: CString,
     /// The process that prints to standard error instead.
     main: Option<libc::pid_t>,
 }
@@ -317,9 +319,9 @@ struct Wanted {
 /// As the environment was when the library was loaded: there are programs that make themselves
 /// another one before they begin (nginx), and write over the strings of the first, and over their own
 /// arguments.
-fn wanted() -> &'static Wanted {
-    static WANTED: OnceLock<Wanted> = OnceLock::new();
-    WANTED.get_or_init(|| {
+fn wanted() -> Option<&'static Wanted> {
+    static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
+    let wanted = WANTED.get_or_init(|| {
         let variable = |name: &CStr| {
             // SAFETY: a C string; what comes back is one, too, or null, and is copied.
             unsafe {
@@ -327,13 +329,14 @@ fn wanted() -> &'static Wanted {
                 (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value).to_owned())
             }
         };
-        Wanted {
+        Some(Wanted {
+            path: variable(c"AIO2_STATS")?,
             // SAFETY: libc has set it before anything of ours runs; a C string.
             program: unsafe { CStr::from_ptr(program_invocation_short_name) }.to_owned(),
-            path: variable(c"AIO2_STATS"),
             main: variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok()),
-        }
-    })
+        })
+    });
+    wanted.as_ref()
 }
 
 extern "C" fn at_load() {
@@ -354,15 +357,14 @@ struct Printer {
 }
 
 impl Printer {
-    fn open() -> Option<Printer> {
-        let path = wanted().path.as_ref()?;
+    fn open(wanted: &Wanted) -> Option<Printer> {
         // SAFETY: no arguments; a C string.
         let fd = unsafe {
-            if wanted().main == Some(libc::getpid()) {
+            if wanted.main == Some(libc::getpid()) {
                 2
             } else {
                 let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
-                libc::open(path.as_ptr(), flags, 0o644)
+                libc::open(wanted.path.as_ptr(), flags, 0o644)
             }
         };
         (fd >= 0).then_some(Printer {
