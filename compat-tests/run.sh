@@ -63,6 +63,7 @@ for how in preload path; do
     add closeall-$how 120 program.sh $how closeall
     add robust-$how 180 program.sh $how robust
     add told-$how 120 program.sh $how told
+    add reapers-$how 120 program.sh $how reapers
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do

@@ -85,6 +85,10 @@ pub struct InFlight {
     req: Req,
     /// CLOCK_MONOTONIC, for the statistics; 0 without.
     began: u64,
+    /// The kernel was not to wait for anything when it was handed over.
+    nowait: bool,
+    /// So it has not been carried out.
+    came_back: bool,
 }
 
 /// Requests that have got a place, as io_submit(2) takes them.
@@ -167,10 +171,13 @@ pub fn takes(req: &Req) -> bool {
 }
 
 impl InFlight {
-    /// The request, with its result.
-    pub fn into_req(self) -> Req {
+    /// The request, with its result; or, as an error, without.
+    pub fn into_req(self) -> core::result::Result<Req, Req> {
+        if self.came_back {
+            return Err(self.req);
+        }
         libaio::request::count(&self.req, self.began);
-        self.req
+        Ok(self.req)
     }
 }
 
@@ -203,24 +210,29 @@ impl InKernel {
         places.free.len() == places.places.len()
     }
 
-    /// Gives requests places, as far as there are any. The others stay in the batch.
-    fn put(&self, context: &ContextRef, batch: &mut Batch) -> Handed {
+    /// Gives requests places, as far as there are any. The others stay in the batch. `nowait`: as with
+    /// [`InKernel::hand_over`].
+    fn put(&self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> Handed {
         let mut places = self.places.lock();
         let Places { places: all, free } = &mut *places;
         let count = batch.len().min(free.len());
         let taken = free.drain(free.len() - count..);
         let mut handed = Handed::new();
         for (req, place) in batch.drain(..count).zip(taken) {
-            handed.push(KernelIocb {
-                data: u64::from(place),
-                ..KernelIocb::of(req.call()).unwrap_or_default()
-            });
+            let mut iocb = KernelIocb::of(req.call()).unwrap_or_default();
+            iocb.data = u64::from(place);
+            if nowait {
+                iocb.rw_flags |= libc::RWF_NOWAIT as u32;
+            }
+            handed.push(iocb);
             let counted = req.side().is_some_and(|side| side.is_counted());
             req.set_stage(Stage::Begun);
             all[usize::from(place)] = Some(InFlight {
                 context: context.clone(),
                 req,
                 began: if counted { monotonic_ns() } else { 0 },
+                nowait,
+                came_back: false,
             });
         }
         self.set_room(&places);
@@ -228,9 +240,16 @@ impl InKernel {
     }
 
     /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
-    /// whether it has refused one.
-    pub fn hand_over(&self, kernel: u64, context: &ContextRef, batch: &mut Batch) -> bool {
-        let handed = self.put(context, batch);
+    /// whether it has refused one. `nowait`: it is to wait for nothing meanwhile; those for which it would
+    /// have to come back.
+    pub fn hand_over(
+        &self,
+        kernel: u64,
+        context: &ContextRef,
+        batch: &mut Batch,
+        nowait: bool,
+    ) -> bool {
+        let handed = self.put(context, batch, nowait);
         self.submit(kernel, handed, batch)
     }
 
@@ -292,7 +311,10 @@ impl InKernel {
             let mut places = self.places.lock();
             for event in &events[..count as usize] {
                 if let Some(mut one) = places.take(event.data) {
-                    one.req.set_res(event.res);
+                    one.came_back = one.nowait && event.res == -i64::from(libc::EAGAIN);
+                    if !one.came_back {
+                        one.req.set_res(event.res);
+                    }
                     done.push(one);
                 }
             }
@@ -323,9 +345,8 @@ impl Kaio {
         self.here.room()
     }
 
-    /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
-    /// whether it has refused one.
-    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
+    /// See [`InKernel::hand_over`].
+    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> bool {
         let mut state = self.kernel.lock();
         if let Kernel::None = *state {
             *state = Kernel::Making;
@@ -344,7 +365,7 @@ impl Kaio {
             return false;
         };
         // Under the lock, so that the reaper does not find it unused.
-        let handed = self.here.put(context, batch);
+        let handed = self.here.put(context, batch, nowait);
         drop(state);
         self.here.submit(kernel, handed, batch)
     }
@@ -384,10 +405,10 @@ fn complete(done: Done) {
     let mut done = done.into_iter().peekable();
     while let Some(first) = done.next() {
         let context = first.context.clone();
-        let mut requests = ArrayVec::<Req, REAPED>::new();
+        let mut requests = Done::new();
         let mut next = Some(first);
         while let Some(one) = next {
-            requests.push(one.into_req());
+            requests.push(one);
             next = done.next_if(|other| other.context.is(&context));
         }
         Context::complete_all(&context, requests);

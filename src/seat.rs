@@ -120,8 +120,8 @@ impl Seat {
     }
 
     /// See [`InKernel::hand_over`].
-    pub fn hand_over(&self, context: &ContextRef, batch: &mut Batch) -> bool {
-        self.has.hand_over(self.kernel, context, batch)
+    pub fn hand_over(&self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> bool {
+        self.has.hand_over(self.kernel, context, batch, nowait)
     }
 
     /// See [`InKernel::reap`].

@@ -141,7 +141,8 @@ impl<'a> Batch<'a> {
         free.take_from(&mut self.small, unused);
     }
 
-    fn hand_over(&mut self, state: &mut State, after: &mut After) {
+    /// Queues the requests. `seen_to`: who submits sees to those that are short.
+    fn hand_over(&mut self, state: &mut State, seen_to: bool, after: &mut After) {
         after.queued = true;
         let mut go = List::new();
         if self.context.ring.ring2().is_some() {
@@ -150,7 +151,7 @@ impl<'a> Batch<'a> {
             state.order.line_up(&mut self.requests, &mut go);
         }
         state.spread(&mut go);
-        if !Context::leave_to_caller(self.context, state, &self.expected, after) {
+        if !seen_to && !Context::leave_to_caller(self.context, state, &self.expected, after) {
             Context::offer(self.context, state, Class::Short, after);
         }
         Context::offer(self.context, state, Class::Long, after);
@@ -182,7 +183,7 @@ impl<'a> Batch<'a> {
             self.context
                 .ring
                 .accepted(&mut state.backlog, self.len as u64);
-            self.hand_over(&mut state, &mut after);
+            self.hand_over(&mut state, false, &mut after);
         }
         drop(state);
         self.context.finish(&mut after);
@@ -253,6 +254,10 @@ impl<'a> Batch<'a> {
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
         let for_submitter = self.is_for_submitter(&state);
+        let for_kernel = !for_submitter
+            && self
+                .context
+                .is_for_kernel_at_submit(&mut state, &self.requests);
         if for_submitter {
             state.spread(&mut self.requests);
             let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
@@ -264,13 +269,15 @@ impl<'a> Batch<'a> {
                 Context::list(self.context, &mut state, &mut after);
             }
         } else if !self.requests.is_empty() {
-            self.hand_over(&mut state, &mut after);
+            self.hand_over(&mut state, for_kernel, &mut after);
         }
         self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(&mut after);
         if for_submitter {
             Context::carry_out_submitted(self.context);
+        } else if for_kernel {
+            Context::hand_over_submitted(self.context);
         }
     }
 

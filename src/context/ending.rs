@@ -18,7 +18,8 @@ const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 impl State {
     /// Whether that thread was interrupted in the context's seat.
     fn is_attended_by(&self, thread: &Interrupted) -> bool {
-        self.riders.attendant == Some(thread.thread)
+        let here = Some(thread.thread);
+        self.riders.attendant == here || self.riders.feeder == here
     }
 }
 
