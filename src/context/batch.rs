@@ -141,9 +141,10 @@ impl<'a> Batch<'a> {
         free.take_from(&mut self.small, unused);
     }
 
-    /// Queues the requests. `seen_to`: who submits sees to those that are short.
-    fn hand_over(&mut self, state: &mut State, seen_to: bool, after: &mut After) {
+    /// Queues the requests. Returns whether who submits is then to hand them over to the kernel.
+    fn hand_over(&mut self, state: &mut State, after: &mut After) -> bool {
         after.queued = true;
+        let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
         let mut go = List::new();
         if self.context.ring.ring2().is_some() {
             state.order.admit(&mut self.requests, &mut go);
@@ -151,10 +152,11 @@ impl<'a> Batch<'a> {
             state.order.line_up(&mut self.requests, &mut go);
         }
         state.spread(&mut go);
-        if !seen_to && !Context::leave_to_caller(self.context, state, &self.expected, after) {
+        if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, after) {
             Context::offer(self.context, state, Class::Short, after);
         }
         Context::offer(self.context, state, Class::Long, after);
+        for_kernel
     }
 
     /// Queues what was built, as far as there still is room, and gives back what was not used.
@@ -162,6 +164,7 @@ impl<'a> Batch<'a> {
     pub(super) fn enqueue(&mut self) -> Result<usize> {
         let mut after = After::new();
         let mut rejected = 0;
+        let mut for_kernel = false;
         let mut state = self.context.state.lock();
         self.give_back(&mut state);
         let open = state.check_open();
@@ -183,10 +186,13 @@ impl<'a> Batch<'a> {
             self.context
                 .ring
                 .accepted(&mut state.backlog, self.len as u64);
-            self.hand_over(&mut state, false, &mut after);
+            for_kernel = self.hand_over(&mut state, &mut after);
         }
         drop(state);
         self.context.finish(&mut after);
+        if for_kernel {
+            Context::hand_over_submitted(self.context);
+        }
         open.map(|()| rejected)
     }
 }
@@ -254,10 +260,7 @@ impl<'a> Batch<'a> {
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
         let for_submitter = self.is_for_submitter(&state);
-        let for_kernel = !for_submitter
-            && self
-                .context
-                .is_for_kernel_at_submit(&mut state, &self.requests);
+        let mut for_kernel = false;
         if for_submitter {
             state.spread(&mut self.requests);
             let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
@@ -269,7 +272,7 @@ impl<'a> Batch<'a> {
                 Context::list(self.context, &mut state, &mut after);
             }
         } else if !self.requests.is_empty() {
-            self.hand_over(&mut state, for_kernel, &mut after);
+            for_kernel = self.hand_over(&mut state, &mut after);
         }
         self.context.note_end(&state, &mut after);
         drop(state);

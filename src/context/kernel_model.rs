@@ -3,7 +3,7 @@
 use super::{After, Context, Deadline, State};
 use crate::pool::{Look, Worker};
 use crate::registry::ContextRef;
-use crate::request::Req;
+use crate::request::{List, Req};
 use crate::sync::Guard;
 use crate::sys::Waited;
 use crate::syscalls::Class;
@@ -75,6 +75,12 @@ impl Context {
     ) -> core::result::Result<Waited, Guard<'a, State>> {
         Err(state)
     }
+
+    pub(super) fn is_for_kernel_at_submit(&self, _: &mut State, _: &List) -> bool {
+        false
+    }
+
+    pub(super) fn hand_over_submitted(_this: &ContextRef) {}
 
     pub(super) fn hand_over_polled(_this: &ContextRef) -> bool {
         false
