@@ -285,6 +285,11 @@ impl Riders {
         }
     }
 
+    /// Whether who submits may hand over.
+    fn may_be_fed(&self) -> bool {
+        self.feeder.is_none() && self.count < FED_MAX
+    }
+
     /// Whether callers come back soon.
     fn have_a_driver(&self) -> bool {
         self.back == BACK_IN_A_ROW
@@ -582,8 +587,8 @@ impl Context {
     /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
     /// another thread sleeps for in the seat. So no worker has to be woken for them, nor that thread
     /// by one. (4 KiB reads of a virtual disk by one thread, the events for another: one at a time
-    /// 12,300 a second by workers, 13,900 so, by 4 26,000 and 36,000; processor time for each 63 and 32 us,
-    /// and 38 and 15.)
+    /// 13,100 a second by workers, 14,900 so, by 4 28,900 and 35,500; processor time for each 44 and 23 us,
+    /// and 36 and 15.)
     pub(super) fn is_for_kernel_at_submit(&self, state: &mut State, first: &List) -> bool {
         let has_sleeper = !state.backlog.waiters.is_empty();
         if !has_sleeper || !first.first_is(|call| self.is_slow_read(call)) {
@@ -595,8 +600,7 @@ impl Context {
         state.riders.pause = pause.saturating_sub(1);
         pause == 0
             && state.riders.asleep
-            && state.riders.feeder.is_none()
-            && state.riders.count < FED_MAX
+            && state.riders.may_be_fed()
             && state.short().is_empty()
             && !self.habits.wants_sample()
             && state.closed.is_none()
@@ -612,7 +616,7 @@ impl Context {
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
-        while let Some(seat) = seat.filter(|_| state.riders.feeder.is_none())
+        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
             && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after, |call| {
                 this.is_slow_read(call)
             })
