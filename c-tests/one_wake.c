@@ -7,6 +7,7 @@
 /* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
+#include "syscall_hook.h"
 #include <linux/futex.h>
 
 static __thread bool submitting;
@@ -14,62 +15,20 @@ static __thread int wakes_here;
 static __thread int waits_here;
 static uint64_t wakes_anywhere;
 
-long syscall(long nr, ...)
+static void before_syscall(long nr, const long args[6])
 {
-    va_list args;
-    long a[6];
-    long result;
+    int op = (int)args[1] & FUTEX_CMD_MASK;
 
-    va_start(args, nr);
-    for (int i = 0; i < 6; i++)
-        a[i] = va_arg(args, long);
-    va_end(args);
-    if (nr == SYS_futex) {
-        int op = (int)a[1] & FUTEX_CMD_MASK;
-
-        if (op == FUTEX_WAKE || op == FUTEX_WAKE_BITSET || op == FUTEX_WAKE_OP || op == FUTEX_REQUEUE ||
-            op == FUTEX_CMP_REQUEUE) {
-            __atomic_fetch_add(&wakes_anywhere, 1, __ATOMIC_RELAXED);
-            if (submitting)
-                wakes_here++;
-        } else if (submitting) {
-            waits_here++;
-        }
+    if (nr != SYS_futex)
+        return;
+    if (op == FUTEX_WAKE || op == FUTEX_WAKE_BITSET || op == FUTEX_WAKE_OP || op == FUTEX_REQUEUE ||
+        op == FUTEX_CMP_REQUEUE) {
+        __atomic_fetch_add(&wakes_anywhere, 1, __ATOMIC_RELAXED);
+        if (submitting)
+            wakes_here++;
+    } else if (submitting) {
+        waits_here++;
     }
-#ifdef __x86_64__
-    {
-        register long r10 __asm__("r10") = a[3];
-        register long r8 __asm__("r8") = a[4];
-        register long r9 __asm__("r9") = a[5];
-
-        __asm__ volatile("syscall"
-                         : "=a"(result)
-                         : "a"(nr), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-                         : "rcx", "r11", "memory");
-    }
-#elif defined(__aarch64__)
-    {
-        register long x8 __asm__("x8") = nr;
-        register long x0 __asm__("x0") = a[0];
-        register long x1 __asm__("x1") = a[1];
-        register long x2 __asm__("x2") = a[2];
-        register long x3 __asm__("x3") = a[3];
-        register long x4 __asm__("x4") = a[4];
-        register long x5 __asm__("x5") = a[5];
-
-        __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
-        result = x0;
-    }
-#else
-    (void)a;
-    result = -ENOSYS;
-    SKIP("system calls of this processor are not known to this test");
-#endif
-    if (result < 0 && result > -4096) {
-        errno = (int)-result;
-        return -1;
-    }
-    return result;
 }
 
 static uint64_t submits;

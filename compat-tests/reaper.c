@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "must.h"
+#include "submit.h"
 
 struct ring {
     unsigned id, nr, head, tail, magic, compat, incompat, header_length;
@@ -91,14 +92,7 @@ static void refill(int batch)
                 io_set_eventfd(&cb[i], efd);
             list[n++] = &cb[i];
         }
-    for (int at = 0; at < n;) {
-        int ret = io_submit(ctx, n - at, list + at);
-
-        if (ret == -EAGAIN)
-            continue;
-        MUST(ret > 0);
-        at += ret;
-    }
+    submit_all(ctx, n, list);
     submitted += n;
 }
 

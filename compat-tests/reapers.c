@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "must.h"
+#include "submit.h"
 
 enum { PAGE = 4096, PAGES = 2048, MOST = 64, SUBMITTERS = 2, REAPERS = 2 };
 
@@ -75,14 +76,7 @@ static void *submits(void *arg)
             slot->iocb.data = s;
             list[n] = &slot->iocb;
         }
-        for (int at = 0; at < n;) {
-            int ret = io_submit(ctx, n - at, list + at);
-
-            if (ret == -EAGAIN)
-                continue;
-            MUST(ret > 0);
-            at += ret;
-        }
+        submit_all(ctx, n, list);
         begun += n;
     }
     return NULL;

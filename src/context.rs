@@ -42,7 +42,7 @@ use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, List, Record, Req, Running, Scratch, Slabs, Stage};
+use crate::request::{Call, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
@@ -210,7 +210,7 @@ impl Submits {
     /// One more, up to which somebody has looked in vain so often. Who is `told` does not have to.
     fn note(&mut self, in_vain: u32, told: bool) {
         let one_more = |count: u32, if_so| if if_so { count.saturating_add(1) } else { 0 };
-        self.unattended = one_more(self.unattended, true);
+        self.unattended = self.unattended.saturating_add(1);
         let polled = in_vain != self.in_vain && self.are_unattended() && !told;
         self.polled = one_more(self.polled, polled);
         self.in_vain = in_vain;
@@ -291,6 +291,7 @@ impl State {
     /// Puts a request that was taken back to where it was, at the front of its queue.
     fn untake(&mut self, req: Req) {
         self.running.leave(&req);
+        req.set_worker(NO_WORKER);
         req.set_stage(Stage::Accepted);
         self.short().push_front(req);
     }

@@ -87,8 +87,6 @@ pub struct InFlight {
     began: u64,
     /// The kernel was not to wait for anything when it was handed over.
     nowait: bool,
-    /// So it has not been carried out.
-    came_back: bool,
 }
 
 /// Requests that have got a place, as io_submit(2) takes them.
@@ -171,9 +169,10 @@ pub fn takes(req: &Req) -> bool {
 }
 
 impl InFlight {
-    /// The request, with its result; or, as an error, without.
+    /// The request, with its result; or, as an error, one that was not carried out, because the kernel
+    /// would have had to wait.
     pub fn into_req(self) -> core::result::Result<Req, Req> {
-        if self.came_back {
+        if self.nowait && self.req.res() == -i64::from(libc::EAGAIN) {
             return Err(self.req);
         }
         libaio::request::count(&self.req, self.began);
@@ -232,7 +231,6 @@ impl InKernel {
                 req,
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
-                came_back: false,
             });
         }
         self.set_room(&places);
@@ -311,10 +309,7 @@ impl InKernel {
             let mut places = self.places.lock();
             for event in &events[..count as usize] {
                 if let Some(mut one) = places.take(event.data) {
-                    one.came_back = one.nowait && event.res == -i64::from(libc::EAGAIN);
-                    if !one.came_back {
-                        one.req.set_res(event.res);
-                    }
+                    one.req.set_res(event.res);
                     done.push(one);
                 }
             }
@@ -345,8 +340,9 @@ impl Kaio {
         self.here.room()
     }
 
-    /// See [`InKernel::hand_over`].
-    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> bool {
+    /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
+    /// whether it has refused one.
+    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
         let mut state = self.kernel.lock();
         if let Kernel::None = *state {
             *state = Kernel::Making;
@@ -365,7 +361,7 @@ impl Kaio {
             return false;
         };
         // Under the lock, so that the reaper does not find it unused.
-        let handed = self.here.put(context, batch, nowait);
+        let handed = self.here.put(context, batch, false);
         drop(state);
         self.here.submit(kernel, handed, batch)
     }

@@ -700,7 +700,7 @@ impl Worker {
         batch: &mut Batch,
     ) -> bool {
         self.begin();
-        kaio.submit(context, batch, false)
+        kaio.submit(context, batch)
     }
 
     /// Carries out a request for which the device has been told to get ready: how long it takes says

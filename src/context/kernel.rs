@@ -8,7 +8,7 @@ use crate::libaio::{self, files::FileRef};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, List, NO_WORKER, RIDER, Req};
+use crate::request::{Call, List, RIDER, Req};
 use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
@@ -159,7 +159,7 @@ impl Context {
     }
 
     /// Hands requests like this one over, if they still are what they were. Those that were not taken
-    /// stay in the batch; true: they were refused.
+    /// stay in the batch; true: the kernel has refused them.
     fn hand_over_as(
         &self,
         call: &Call,
@@ -172,7 +172,10 @@ impl Context {
         } else {
             self.habits.is_slow_now(call)
         };
-        !is_slow || hand_over(batch)
+        if !is_slow {
+            self.habits.not_for_kernel(call);
+        }
+        is_slow && hand_over(batch)
     }
 
     /// Publishes the events of requests that the kernel has carried out.
@@ -193,7 +196,6 @@ impl Context {
         }
         for req in requests.back {
             state.riders.pause = WOULD_WAIT;
-            req.set_worker(NO_WORKER);
             state.untake(req);
         }
         // With a limit, others may have waited for these.
@@ -509,7 +511,6 @@ impl Context {
         }
         let mut state = this.state.lock();
         state.riders.count -= batch.len() as u32;
-        batch.iter().for_each(|req| req.set_worker(NO_WORKER));
         state.untake_all(batch);
         (state, refused)
     }
