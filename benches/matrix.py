@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 BATCH = 16
-# MiB, of each target: more than is read in one run.
+# MiB, of each target.
 SIZE = 1000
 DEPTHS = [1, 8, 32, 128]
 PATTERNS = {
@@ -42,6 +42,9 @@ QUICK = [
 ]
 
 
+FIXED_BUFFERS = "--fixedbufs"
+
+
 def engines(root):
     """name: (options, directory of libraries, whether it is ours)"""
     ours = ["--ioengine=external:" + os.path.join(root, "build/fio/aio2-engine.so"), "--submit_latency=1"]
@@ -52,7 +55,7 @@ def engines(root):
         "drop-in": (["--ioengine=libaio"], os.path.join(lib, "aio2"), True),
         "libaio": (["--ioengine=libaio"], None, False),
         "io_uring": (["--ioengine=io_uring"], None, False),
-        "io_uring registered": (["--ioengine=io_uring", "--fixedbufs", "--registerfiles"], None, False),
+        "io_uring registered": (["--ioengine=io_uring", "--registerfiles", FIXED_BUFFERS], None, False),
         "posixaio": (["--ioengine=posixaio"], None, False),
         "psync": (["--ioengine=psync"], None, False),
         # What threads can reach: not a peer, as it is no single job.
@@ -82,12 +85,18 @@ def measure(engine, cell, target, seconds, base):
     microseconds. None if this engine cannot."""
     device, pattern, depth = cell
     options, libraries, _ = engine
+    if pattern == "fsync":
+        # With them fio's io_uring asks for syncs in a way that the kernel refuses at once, and takes no notice of that: there are none.
+        options = [option for option in options if option != FIXED_BUFFERS]
     batch = min(depth, BATCH)
     size = "%dM" % SIZE
     environment = dict(os.environ)
     if libraries:
         environment["LD_LIBRARY_PATH"] = libraries
-    command = ["fio", "--name=job", "--filename=" + target, "--bs=4k", "--time_based", "--thread"]
+    command = ["fio", "--name=job", "--filename=" + target, "--bs=4k", "--thread"]
+    if device != "cold":
+        # Else it would come to what is in the page cache by then.
+        command.append("--time_based")
     command += ["--runtime=%dms" % (seconds * 1000), "--ramp_time=%dms" % (RAMP * 1000), "--output-format=json", "--randrepeat=0"]
     command += ["--lat_percentiles=1", "--clat_percentiles=0"]
     if "--group_reporting" in options:
@@ -114,8 +123,9 @@ def measure(engine, cell, target, seconds, base):
         return None
     percentiles = side["lat_ns"]["percentile"]
     # fio gives asynchronous engines several syncs at a time, and with that more of them for as many writes than it gives others.
-    iops = side["iops"] + job["sync"]["lat_ns"]["N"] / seconds
-    cpu = (cpu - base) / (iops * (seconds + RAMP)) * 1e6
+    took = side["runtime"] / 1e3
+    iops = side["iops"] + job["sync"]["lat_ns"]["N"] / took
+    cpu = (cpu - base) / (iops * (took + RAMP)) * 1e6
     return iops, percentiles["50.000000"] / 1e3, percentiles["99.000000"] / 1e3, cpu, float(submit[1]) if submit else None
 
 
@@ -126,8 +136,11 @@ def run_cell(cell, target, all_engines, rounds, seconds):
         subprocess.run(["fio", "--name=warm", "--filename=" + target, "--size=%dM" % SIZE, "--rw=read", "--bs=1M", "--invalidate=0"]
                        + DEVICES[cell[0]][1], stdout=subprocess.DEVNULL, check=True)
     base = overhead(target)
+    order = list(all_engines.items())
     for _ in range(rounds):
-        for name, engine in all_engines.items():
+        # None is always the first after the one before it.
+        order.append(order.pop(0))
+        for name, engine in order:
             # An engine that makes one request at a time is a peer at each depth; the others need not be asked twice.
             if results[name] is not None:
                 result = measure(engine, cell, target, seconds, base)

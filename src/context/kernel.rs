@@ -141,7 +141,7 @@ impl Context {
         let call = *first.call();
         let mut batch = kaio::Batch::new();
         batch.push(first);
-        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::takes);
+        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::goes_with);
         state.handing_over += 1;
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
@@ -435,20 +435,22 @@ impl Context {
     ) -> Option<kaio::Batch> {
         // Whoever waits for an eventfd need not be who sleeps here.
         let has_eventfd = |req: &Req| req.side().is_some_and(|side| side.has_eventfd());
-        let takes = |req: &Req| kaio::takes(req) && !has_eventfd(req) && wanted(req.call());
+        let is_for_seat = |req: &Req| !has_eventfd(req) && wanted(req.call());
         let is_slow = |call: &Call| this.habits.is_slow(call);
-        if seat.room() < kaio::BATCH
+        if seat.room() < kaio::SCATTERED
             || this.pool.short_of_threads()
             || !Context::list(this, state, after)
         {
             return None;
         }
-        let first = |req: &Req| takes(req) && is_slow(req.call());
+        let first = |req: &Req| kaio::takes(req) && is_for_seat(req) && is_slow(req.call());
         let mut batch = kaio::Batch::new();
         let first = this.take_if(state, Class::Short, first)?;
         let call = *first.call();
         batch.push(first);
-        this.take_more(state, &call, &mut batch, u32::MAX, takes);
+        this.take_more(state, &call, &mut batch, u32::MAX, |batch, req| {
+            is_for_seat(req) && kaio::goes_with(batch, req)
+        });
         this.habits.count_slow(batch.len() as u32);
         Some(batch)
     }
