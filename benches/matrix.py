@@ -138,7 +138,7 @@ def run_cell(cell, target, all_engines, rounds, seconds):
     base = overhead(target)
     order = list(all_engines.items())
     for _ in range(rounds):
-        # None is always the first after the one before it.
+        # So that it is not always the same one that comes first.
         order.append(order.pop(0))
         for name, engine in order:
             # An engine that makes one request at a time is a peer at each depth; the others need not be asked twice.

@@ -145,6 +145,50 @@ static void errors(io_context2_t ctx)
     free(memory);
 }
 
+/* Reads that follow each other, which are handed over together: one of them cannot be carried out, and the device ends within. */
+static void runs(io_context2_t ctx)
+{
+    enum { N = 64, BAD = 21, LAST = 50 };
+    unsigned char *memory = direct_memory(N * BLOCK);
+    const int64_t first = DEVICE_BYTES - (LAST + 1) * BLOCK;
+
+    for (int64_t at = first; at < DEVICE_BYTES; at += BLOCK) {
+        memset(memory, (int)(at / BLOCK % 251), BLOCK);
+        CHECK_EQ(pwrite(device, memory, BLOCK, at), BLOCK);
+    }
+    for (int i = 0; i < 50; i++) {
+        struct iocb2 iocbs[N];
+
+        memset(memory, 0xff, N * BLOCK);
+        for (uint64_t j = 0; j < N; j++) {
+            /* Half of the time, so that they also are carried out all together. */
+            void *buf = j == BAD && i % 2 == 0 ? (void *)8192 : memory + j * BLOCK;
+
+            io_prep2_pread(&iocbs[j], device, buf, BLOCK, first + (int64_t)j * BLOCK);
+            iocbs[j].data = j;
+        }
+        submit_all(ctx, iocbs, sizeof(iocbs));
+        for (int left = N; left != 0; left--) {
+            struct io_event2 event;
+
+            get_events(ctx, 1, &event, sizeof(event));
+            if (event.data == BAD && i % 2 == 0) {
+                CHECK_EQ(event.res, -EFAULT);
+                continue;
+            }
+            CHECK_EQ(event.res, event.data <= LAST ? BLOCK : 0);
+            for (size_t k = 0; k < BLOCK; k++)
+                CHECK_EQ(memory[event.data * BLOCK + k], event.res == 0 ? 0xff : (first / BLOCK + (int64_t)event.data) % 251);
+        }
+        /* It has been refused: they are for the kernel again after a while. */
+        for (int j = 0; j < 10; j++) {
+            submit_reads(ctx, memory, 32, 0);
+            get_all(ctx, 32, BLOCK);
+        }
+    }
+    free(memory);
+}
+
 /* Contexts go while their requests are with the kernel; more are in flight than it takes. */
 static void destroyed(void)
 {
@@ -245,6 +289,7 @@ int main(void)
     warm_up(ctx);
     CHECK_CMP(pwrite(device, direct_memory(DEVICE_BYTES), DEVICE_BYTES, 0), ==, DEVICE_BYTES);
     errors(ctx);
+    runs(ctx);
     destroyed();
     children(ctx);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);

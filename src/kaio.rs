@@ -175,7 +175,11 @@ pub fn takes(req: &Req) -> bool {
 
 /// Whether a request is to be handed over by the same call as those of the batch, if these are some.
 pub fn goes_with(batch: &Batch, next: &Req) -> bool {
-    let bytes = || batch.iter().map(|req| req.call().args[2]).sum::<u64>();
+    let bytes = || {
+        batch
+            .iter()
+            .fold(0, |sum: u64, req| sum.saturating_add(req.call().args[2]))
+    };
     let room = match batch.last() {
         Some(last) if batch.len() >= SCATTERED => {
             continues(last.call(), next.call()) && bytes() < RUN_BYTES
