@@ -18,6 +18,10 @@ arguments=()
 quick=0
 while [ $# -gt 0 ]; do
     case $1 in
+    -h | --help)
+        sed -n '4,/^$/s/^# \{0,1\}//p' "$0"
+        exit
+        ;;
     --out)
         out=$2
         shift
