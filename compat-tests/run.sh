@@ -65,6 +65,10 @@ for how in preload path; do
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
 done
+# What only the object that aio2-run preloads sees.
+for program in closeall dup2; do
+    add $program-run 120 program.sh run $program
+done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
         add fio-$job-$on 200 fio.sh $job $on

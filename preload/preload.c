@@ -6,8 +6,8 @@
  *   libaio2; every other call goes to the kernel as it is.
  * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
  *   accepted is carried out first.
- * - A program that closes descriptors which are not its own, but libaio2's: the kernel's AIO has none. To the program they
- *   are not there.
+ * - A program that closes descriptors which are not its own, but libaio2's, or puts others in their places: the kernel's AIO
+ *   has none. To the program they are not there.
  *
  * These are functions of libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
  */
@@ -40,6 +40,8 @@ int io_pgetevents(void *ctx, long min_nr, long nr, void *events, void *timeout, 
 void (*aio2_at_process_end)(int goes_on);
 /* The same: the lowest of libaio2's own descriptors that is not below `from`; -1: none. */
 int (*aio2_next_own)(int from);
+/* The same: gives the number of one of these up, as soon as nothing needs it. */
+void (*aio2_vacate)(int fd);
 
 static void process_ends(int goes_on)
 {
@@ -124,12 +126,16 @@ static int close_pieces(unsigned int first, unsigned int last, unsigned int flag
     return (int)kernel(SYS_close_range, first, last, flags, 0, 0, 0);
 }
 
-/* Found beforehand: a signal handler may close, and dlsym() is not for it. */
+/* Found beforehand: a signal handler may call these, and dlsym() is not for it. */
 static int (*libc_close)(int fd);
+static int (*libc_dup2)(int from, int to);
+static int (*libc_dup3)(int from, int to, int flags);
 
-__attribute__((constructor)) static void find_close(void)
+__attribute__((constructor)) static void find_descriptor_calls(void)
 {
     libc_close = (int (*)(int))(uintptr_t)dlsym(RTLD_NEXT, "close");
+    libc_dup2 = (int (*)(int, int))(uintptr_t)dlsym(RTLD_NEXT, "dup2");
+    libc_dup3 = (int (*)(int, int, int))(uintptr_t)dlsym(RTLD_NEXT, "dup3");
 }
 
 int close(int fd)
@@ -137,6 +143,27 @@ int close(int fd)
     if (is_own(fd))
         return (int)with_errno(-EBADF);
     return libc_close != NULL ? libc_close(fd) : (int)kernel(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+/* `to` is about to name what `from` does. */
+static void make_way(long from, long to)
+{
+    if (from != to && is_own(to) && aio2_vacate != NULL)
+        aio2_vacate((int)to);
+}
+
+int dup2(int from, int to)
+{
+    make_way(from, to);
+    if (libc_dup2 != NULL)
+        return libc_dup2(from, to);
+    return from == to ? (kernel(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) < 0 ? -1 : to) : (int)kernel(SYS_dup3, from, to, 0, 0, 0, 0);
+}
+
+int dup3(int from, int to, int flags)
+{
+    make_way(from, to);
+    return libc_dup3 != NULL ? libc_dup3(from, to, flags) : (int)kernel(SYS_dup3, from, to, flags, 0, 0, 0);
 }
 
 int close_range(unsigned int first, unsigned int last, int flags)
@@ -214,6 +241,12 @@ long syscall(long nr, ...)
     case SYS_close:
         if (is_own(a))
             return with_errno(-EBADF);
+        return kernel(nr, a, b, c, d, e, f);
+#ifdef SYS_dup2
+    case SYS_dup2:
+#endif
+    case SYS_dup3:
+        make_way(a, b);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_close_range:
         return close_pieces((unsigned int)a, (unsigned int)b, (unsigned int)c);

@@ -284,11 +284,25 @@ extern "C" fn at_exit() {
 /// to end without exit(), or (`goes_on`) to become another program, if that succeeds.
 extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
+    if own_global().is_some() {
+        end(goes_on != 0);
+    }
+}
+
+/// None in the child of a vfork(), which runs in its parent's memory.
+fn own_global() -> Option<&'static Global> {
     // SAFETY: no arguments.
     let me = unsafe { libc::getpid() };
-    // The child of a vfork() runs in its parent's memory: it is not the parent that ends.
-    if global().is_some_and(|global| global.pid == me) {
-        end(goes_on != 0);
+    global().filter(|global| global.pid == me)
+}
+
+/// For the same: the program is about to put something else in the place of a descriptor that is the
+/// library's own.
+extern "C" fn vacate(fd: libc::c_int) {
+    let _errno = ErrnoGuard::new();
+    if let Some(global) = own_global() {
+        own::avoid(fd);
+        carrier::inside(|| global.libaio.files.vacate(fd));
     }
 }
 
@@ -305,6 +319,7 @@ fn announce() {
     };
     tell(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
     tell(c"aio2_next_own", own::next as *mut libc::c_void);
+    tell(c"aio2_vacate", vacate as *mut libc::c_void);
 }
 
 /// Run by exit() after all that the program has registered with atexit().

@@ -17,9 +17,9 @@
 //! gone too or the locks are.
 
 use crate::habit::TRUST_SHIFT;
-use crate::own::{close, duplicate};
+use crate::own::{close, duplicate, is_open};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed};
-use crate::sys::{Result, monotonic_ns, poll_now, try_box};
+use crate::sys::{Result, futex_wait, monotonic_ns, poll_now, try_box};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -90,6 +90,11 @@ struct Shard {
 
 // SAFETY: files are never freed; the lists are changed under the lock.
 unsafe impl Send for Shard {}
+
+/// For so long the number of a duplicate is not given up for the program's sake; and how often it is
+/// looked whether it can be.
+const PATIENCE_NS: u64 = 1_000_000_000;
+const TICK_NS: u64 = 200_000;
 
 const FILES_IN_CHUNK: usize = 32;
 
@@ -205,8 +210,7 @@ impl Files {
             // duplicate: should the program have closed this one, the new one gets its number.
             let mut shard = shard.lock();
             if found.0.number.load(Relaxed) == number {
-                shard.unlink(found.0);
-                found.0.number.store(-1, Relaxed);
+                self.forget(&mut shard, found.0);
             }
         }
         self.open(number, shard)
@@ -239,14 +243,7 @@ impl Files {
         // is not found any more, and lives until its last request.
         let mut kept = -1;
         if let Some(old) = locked.find(number) {
-            locked.unlink(old);
-            old.number.store(-1, Relaxed);
-            if old.refs.load(Relaxed) == 0 {
-                self.stay(old);
-                kept = old.dup.swap(-1, Relaxed);
-                old.next.store(locked.free, Relaxed);
-                locked.free = ptr::from_ref(old).cast_mut();
-            }
+            kept = self.forget(&mut locked, old);
         }
         // SAFETY: files are never freed; this one is on the free list, so nobody has it.
         let file: &'static File = unsafe { &*locked.free };
@@ -412,30 +409,80 @@ impl Files {
                 .iter()
                 .find(|file| file.refs.load(Relaxed) == 0 && wanted(file));
             let Some(file) = unused else { return };
-            self.stay(file);
-            let dup = file.dup.swap(-1, Relaxed);
-            locked.unlink(file);
-            file.number.store(-1, Relaxed);
-            file.next.store(locked.free, Relaxed);
-            locked.free = ptr::from_ref(file).cast_mut();
+            let dup = self.forget(&mut locked, file);
             drop(locked);
+            close(dup);
+        }
+    }
+
+    /// A file of this shard is not found any more. Returns the duplicate if it is now to be closed; -1: it
+    /// lives until its last request.
+    fn forget(&self, shard: &mut Shard, file: &'static File) -> RawFd {
+        shard.unlink(file);
+        file.number.store(-1, Relaxed);
+        if file.refs.load(Relaxed) != 0 {
+            return -1;
+        }
+        self.stay(file);
+        let dup = file.dup.swap(-1, Relaxed);
+        file.next.store(shard.free, Relaxed);
+        shard.free = ptr::from_ref(file).cast_mut();
+        dup
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'static File> + use<> {
+        // Acquire: pairs with the release in `new_chunk`.
+        let mut at: *const Chunk = self.all.load(Acquire);
+        let chunks = std::iter::from_fn(move || {
+            // SAFETY: chunks are never freed.
+            let chunk: &'static Chunk = unsafe { at.as_ref()? };
+            at = chunk.next;
+            Some(chunk)
+        });
+        chunks.flat_map(|chunk| &chunk.files)
+    }
+
+    /// The program is about to put something else in the place of this duplicate, whose number it takes
+    /// for free. Waits until it is closed, but not for ever: a system call that has begun keeps its
+    /// file. May be called by a signal handler.
+    pub fn vacate(&'static self, dup: RawFd) {
+        let until = monotonic_ns() + PATIENCE_NS;
+        let has_it = |file: &&'static File| file.dup.load(Relaxed) == dup;
+        while is_open(dup) && monotonic_ns() < until {
+            match self.all().find(has_it) {
+                // Nothing new is to use it.
+                Some(file) if file.number.load(Relaxed) >= 0 => self.let_go(file),
+                _ => {
+                    futex_wait(&AtomicU32::new(0), 0, monotonic_ns() + TICK_NS);
+                }
+            }
+        }
+    }
+
+    fn let_go(&'static self, file: &'static File) {
+        let number = file.number.load(Relaxed);
+        // Who has the lock may be whom a signal handler has interrupted.
+        let Some(mut shard) = self.shard(number).try_lock_for(TICK_NS) else {
+            return;
+        };
+        // It may have been forgotten meanwhile, or be another file by now.
+        if number < 0 || file.number.load(Relaxed) != number {
+            return;
+        }
+        let dup = self.forget(&mut shard, file);
+        drop(shard);
+        if dup >= 0 {
             close(dup);
         }
     }
 
     /// In a forked child: closes what it has inherited. No lock is taken.
     pub fn abandon(&self) {
-        // Acquire: pairs with the release in `new_chunk`.
-        let mut chunk = self.all.load(Acquire);
-        // SAFETY: chunks are never freed.
-        while let Some(here) = unsafe { chunk.as_ref() } {
-            for file in &here.files {
-                match file.dup.swap(-1, Acquire) {
-                    -1 => {}
-                    dup => close(dup),
-                }
+        for file in self.all() {
+            match file.dup.swap(-1, Acquire) {
+                -1 => {}
+                dup => close(dup),
             }
-            chunk = here.next;
         }
     }
 }
