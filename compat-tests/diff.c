@@ -40,6 +40,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "now.h"
 
 #ifndef RWF_HIPRI
 #define RWF_HIPRI 1
@@ -94,14 +95,6 @@ __attribute__((noreturn)) static void broken(int line, const char *what)
         if (!(x))                                                                                                      \
             broken(__LINE__, #x);                                                                                      \
     } while (0)
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /*
  * A call that ends by itself after so many ms: what it returned and whether it took that long. Never less, however busy the

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "must.h"
+#include "now.h"
 #include "submit.h"
 
 struct ring {
@@ -94,14 +95,6 @@ static void refill(int batch)
         }
     submit_all(ctx, n, list);
     submitted += n;
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static void begin(const char *name)

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "must.h"
+#include "now.h"
 
 enum { FILES = 8, BLOCK = 4096, BLOCKS = 1024, DEPTH = 32 };
 
@@ -33,14 +34,6 @@ static int keep[FILES]; /* never touched by what the threads do */
 static bool direct;
 static atomic_bool stop;
 static atomic_long writes, swaps, wrong;
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static char *path_of(int file, char *path)
 {

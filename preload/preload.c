@@ -157,7 +157,9 @@ int dup2(int from, int to)
     make_way(from, to);
     if (libc_dup2 != NULL)
         return libc_dup2(from, to);
-    return from == to ? (kernel(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) < 0 ? -1 : to) : (int)kernel(SYS_dup3, from, to, 0, 0, 0, 0);
+    if (from == to)
+        return kernel(SYS_fcntl, from, F_GETFD, 0, 0, 0, 0) < 0 ? -1 : to;
+    return (int)kernel(SYS_dup3, from, to, 0, 0, 0, 0);
 }
 
 int dup3(int from, int to, int flags)

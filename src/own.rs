@@ -8,7 +8,7 @@ use crate::sys::Result;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize};
 
 /// As high as a descriptor is, unless fs.nr_open was raised: those beyond are not protected.
 const NUMBERS: usize = 1 << 20;
@@ -17,53 +17,33 @@ const NUMBERS: usize = 1 << 20;
 /// another submits a request for it has to expect either order.
 static OWN: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
-/// The same, of numbers that the program has asked for by dup2() while they were here: what it has by a
-/// fixed number it may want there again.
-static AVOIDED: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
-
-/// How many of the words of OWN have ever had a bit.
+/// How many of these words have ever had a bit.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-fn word(words: &'static [AtomicU64], fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
+/// Where the library's numbers begin, so that they are out of the way of a program that expects to get
+/// low ones, and above all that it has asked for by dup2() while they were here: what it has by a fixed
+/// number it may want there again.
+const HIGH: RawFd = 192;
+static ABOVE: AtomicI32 = AtomicI32::new(HIGH);
+
+fn word(fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
     let fd = usize::try_from(fd).ok()?;
-    Some((words.get(fd / 64)?, 1 << (fd % 64)))
+    Some((OWN.get(fd / 64)?, 1 << (fd % 64)))
 }
 
-/// The number is not for the library any more.
+/// The number is not for the library any more, as long as there are others.
 pub fn avoid(fd: RawFd) {
-    if let Some((word, bit)) = word(&AVOIDED, fd) {
-        word.fetch_or(bit, Relaxed);
-    }
+    ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
-fn is_avoided(fd: RawFd) -> bool {
-    word(&AVOIDED, fd).is_some_and(|(word, bit)| word.load(Relaxed) & bit != 0)
-}
-
-/// The same file, with a number that is not to be avoided, if there is one.
-fn move_away(mut fd: RawFd) -> RawFd {
-    while is_avoided(fd) {
-        // SAFETY: integers; the descriptor is the library's own.
-        let next = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, fd + 1) };
-        if next < 0 {
-            break;
-        }
-        close(fd);
-        fd = next;
-    }
-    fd
-}
-
-/// A duplicate with a high number, out of the way of a program that expects to get low ones; at the
-/// lowest that is free if there is no room up there.
+/// A duplicate with a high number; at the lowest that is free if there is no room up there. (One too low
+/// cannot be given back for another: to close it would drop the program's record locks.)
 pub fn duplicate(number: RawFd) -> Result<RawFd> {
-    const HIGH: i32 = 192;
-    for least in [HIGH, 3] {
+    for least in [ABOVE.load(Relaxed), HIGH, 3] {
         // SAFETY: integers; reports a number that is not open.
         let dup = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
         if dup >= 0 {
-            let dup = move_away(dup);
-            if let Some((word, bit)) = word(&OWN, dup) {
+            if let Some((word, bit)) = word(dup) {
                 word.fetch_or(bit, Relaxed);
                 USED.fetch_max(dup as usize / 64 + 1, Relaxed);
             }
@@ -79,7 +59,7 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
 
 pub fn close(fd: RawFd) {
     // Before: afterwards the number may be the program's.
-    if let Some((word, bit)) = word(&OWN, fd) {
+    if let Some((word, bit)) = word(fd) {
         word.fetch_and(!bit, Relaxed);
     }
     // libc's own is a cancellation point.
