@@ -280,7 +280,7 @@ impl State {
 
     /// Whether what runs does not come to an end, so that others had better begin beside it.
     fn is_stuck(&self) -> bool {
-        self.still != 0
+        self.still != 0 && (self.still >= STILL_LONG || !self.waits_for_writer())
     }
 
     /// Whether it is soon after the last submit.
@@ -618,14 +618,16 @@ impl Context {
         let stays = keeps_moving || look == Look::Again && state.has_riders();
         state.listed = stays;
         if !keeps_moving && !state.short().is_empty() {
-            this.set_prompt(&mut state, 0);
-            state.riders.stay_behind();
-            state.submits.polled = 0;
             state.still = match look {
                 Look::Again => state.still.saturating_add(1),
                 Look::Alone => STILL_LONG,
             };
-            Context::offer(this, &mut state, Class::Short, &mut after);
+            if state.is_stuck() {
+                this.set_prompt(&mut state, 0);
+                state.riders.stay_behind();
+                state.submits.polled = 0;
+                Context::offer(this, &mut state, Class::Short, &mut after);
+            }
         }
         drop(state);
         this.finish(&mut after);

@@ -231,6 +231,12 @@ impl InKernel {
         self.room.load(Relaxed) as usize
     }
 
+    /// Whether the kernel was seen to wait for what it was given, one after another, while it took it.
+    pub fn waits_for_each(&self) -> bool {
+        // Relaxed: a hint.
+        self.waits.load(Relaxed)
+    }
+
     fn set_room(&self, places: &Places) {
         self.room.store(places.free.len() as u32, Relaxed);
     }
@@ -289,7 +295,7 @@ impl InKernel {
             return false;
         }
         carrier::settle();
-        let most = if self.waits.load(Relaxed) {
+        let most = if self.waits_for_each() {
             UNPLUGGED
         } else {
             BATCH
@@ -305,7 +311,7 @@ impl InKernel {
             }
         }
         let waits = (monotonic_ns() - began) / count as u64 > WAITED_NS;
-        if self.waits.load(Relaxed) != waits {
+        if self.waits_for_each() != waits {
             self.waits.store(waits, Relaxed);
         }
         if taken == count {

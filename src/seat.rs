@@ -110,6 +110,11 @@ impl Seat {
         self.has.room()
     }
 
+    /// See [`InKernel::waits_for_each`].
+    pub fn waits_for_each(&self) -> bool {
+        self.has.waits_for_each()
+    }
+
     pub fn is_unused(&self) -> bool {
         self.room() == EVENTS
     }

@@ -57,6 +57,8 @@ pub struct Riders {
     pub in_time: bool,
     /// That one sleeps.
     asleep: bool,
+    /// The descriptor that it hands writes over for.
+    writes: Option<u64>,
     /// The thread that has submitted, and hands over there beside it.
     pub feeder: Option<u32>,
     /// See FED.
@@ -72,6 +74,17 @@ impl State {
     /// Whether the kernel carries some out in the context's seat.
     pub(super) fn has_riders(&self) -> bool {
         self.riders.count != 0
+    }
+
+    /// Whether what is queued are writes like those that a caller is just handing over: whoever began with
+    /// them would wait for what that one waits for, and then be in its way. (A file that grows on virtio,
+    /// with fdatasync ten times a second: 0.88 of what the kernel's AIO does, 0.98 so and with
+    /// [`Context::carry_out_sample`].)
+    pub(super) fn waits_for_writer(&self) -> bool {
+        self.riders.writes.is_some_and(|file| {
+            let is_alike = |call: &Call| habit::writes(call) && call.args[0] == file;
+            self.queues[Class::Short as usize].first_is(is_alike)
+        })
     }
 
     /// A caller is about to wait; returns when.
@@ -318,12 +331,16 @@ impl Context {
         let for_all = waits && !in_time && state.in_flight > 1;
         // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
         let for_reads = waits && in_time && self.is_legacy() || state.submits.are_polled();
-        let is_for_caller = |call: &Call| {
-            self.habits.is_slow(call) && (for_all || for_reads && !habit::writes(call))
+        // A sample, too, if to hand it over is to wait for it.
+        let is_waited_for = |call: &Call| {
+            for_all && habit::writes(call) && self.seat().is_some_and(Seat::waits_for_each)
         };
-        state.queues[Class::Short as usize].first_is(is_for_caller)
-            && !self.habits.wants_sample()
-            && state.closed.is_none()
+        let is_for_caller = |call: &Call| {
+            self.habits.is_slow(call)
+                && (for_all || for_reads && !habit::writes(call))
+                && (!self.habits.wants_sample() || is_waited_for(call))
+        };
+        state.queues[Class::Short as usize].first_is(is_for_caller) && state.closed.is_none()
     }
 
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
@@ -404,6 +421,14 @@ impl Context {
             return Ok(Waited::Woken);
         }
         if has_for_seat
+            && this.habits.wants_sample()
+            && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
+        {
+            this.habits.count_slow(1);
+            Context::carry_out_sample(this, state, req, need, until);
+            return Ok(Waited::Woken);
+        }
+        if has_for_seat
             && let Some(seat) = this.seat()
             && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after, |_| true)
         {
@@ -466,9 +491,11 @@ impl Context {
     ) {
         let call = *batch[0].call();
         state.riders.attend();
+        state.riders.writes = habit::writes(&call).then_some(call.args[0]);
         let (mut state, refused) =
             Context::hand_over_in_seat(this, state, after, seat, batch, false);
         state.riders.attendant = None;
+        state.riders.writes = None;
         state.note_leaving();
         let is_watched = state.listed;
         let late = state.riders.left_ns > came_ns + HAND_OVER_NS;

@@ -26,6 +26,10 @@ impl State {
     }
 
     pub(super) fn note_leaving(&mut self) {}
+
+    pub(super) fn waits_for_writer(&self) -> bool {
+        false
+    }
 }
 
 pub struct Visit {

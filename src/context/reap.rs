@@ -314,6 +314,22 @@ impl Context {
         }
     }
 
+    /// Carries out one of those that the caller hands over to the kernel, to see what it does.
+    #[cfg(not(loom))]
+    pub(super) fn carry_out_sample(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        req: Req,
+        need: u64,
+        until: u64,
+    ) {
+        carrier::with_hand(|hand| {
+            let stint = Stint::of_waiter(this, &mut state, need, until);
+            Context::carry_out_short(this, state, req, stint, hand);
+        });
+        this.state.lock().note_leaving();
+    }
+
     /// Carries out reads that were just submitted, by a caller who will be told of their end and waits
     /// for nothing meanwhile: what takes longer is a worker's.
     #[cfg(not(loom))]
