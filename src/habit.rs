@@ -35,6 +35,11 @@ const SHORT_IN_A_ROW: u32 = 32;
 /// most there can be.
 const SHORT_AFTER_WAIT: u32 = 256;
 const SHORT_MAX: u32 = 4096;
+/// So many more after a write to a regular file that was known to be short: a journal makes a few wait
+/// now and then, a worker's as well as a caller's. (4 KiB writes into a sparse file on ext4 on zram, with
+/// fdatasync ten times a second, as part of what the kernel's AIO does: 0.88 by SHORT_AFTER_WAIT, 0.92 by
+/// SHORT_IN_A_ROW after the first, 0.96 so.)
+const SHORT_AFTER_JOURNAL: u32 = 8;
 /// A request that takes less is not worth the lock that two threads would have to share for it.
 const TINY_NS: u32 = 1_000;
 /// A request that takes longer than this is asked whether it waited.
@@ -312,7 +317,9 @@ impl Habits {
 
     /// Requests like this one are not for a caller, for a while.
     pub fn distrust(&self, call: &Call) {
-        self.learn(Use::of(call), 0, Some(true), true);
+        if let Some(used) = Use::of(call) {
+            self.file(used).distrust(used);
+        }
     }
 
     /// Whether requests like this one are for a file that was open with O_DIRECT and that has made
@@ -372,10 +379,10 @@ impl File {
         self.short.learn(used, |left| {
             let left = left.unwrap_or(SHORT_IN_A_ROW);
             match waited {
-                // A journal makes one wait now and then. (4 KiB writes into a sparse file on ext4 on
-                // zram beside fdatasync, as part of what the kernel's AIO does: 0.88, 0.94 so.)
-                Some(true) if left == 0 && used.kind == Kind::Write => SHORT_IN_A_ROW,
-                Some(true) => (left + SHORT_AFTER_WAIT).min(SHORT_MAX),
+                Some(true) if left < SHORT_IN_A_ROW && self.is_regular_write(used) => {
+                    left + SHORT_AFTER_JOURNAL
+                }
+                Some(true) => File::after_wait(left),
                 // It may only have been kept from running.
                 _ if ns > SHORT_NS => left,
                 _ => left.saturating_sub(1),
@@ -420,6 +427,17 @@ impl File {
         let is = |checked: u32| checked & DIRECT == direct;
         self.slow.of(used).is_some_and(|count| count > SLOW)
             && self.checked.of(used).is_some_and(is)
+    }
+
+    fn distrust(&self, used: Use) {
+        self.short.learn(used, |left| {
+            File::after_wait(left.unwrap_or(SHORT_IN_A_ROW))
+        });
+        self.brief.forget();
+    }
+
+    fn after_wait(left: u32) -> u32 {
+        (left + SHORT_AFTER_WAIT).min(SHORT_MAX)
     }
 
     /// Of how many more short ones it wants to know.
