@@ -29,6 +29,7 @@ verify)
     # Several jobs with a part of the target each, then all of it read again and verified.
     jobs=(--numjobs=4 --size=8M --offset_increment=16M)
     good "${direct[@]}" "${jobs[@]}" --rw=randwrite --verify=crc32c --do_verify=1 --iodepth_batch_submit=8 --iodepth_batch_complete_min=1 --iodepth_batch_complete_max=32
+    good "${direct[@]}" --rw=write --size=32M --verify=crc32c --do_verify=1 --iodepth=64
     good "${direct[@]}" --rw=randrw --size=16M --bsrange=4k-64k --verify=crc32c --verify_backlog=256 --verify_async=1 --iodepth=64
     ;;
 userspace_reap)

@@ -336,6 +336,12 @@ impl Habits {
             .is_some_and(|used| used.kind == Kind::Read && self.file(used).is_slow_and(used, 0))
     }
 
+    /// Whether it is a write to what was a regular file.
+    #[cfg(not(loom))]
+    pub fn is_regular_write(&self, call: &Call) -> bool {
+        Use::of(call).is_some_and(|used| self.file(used).is_regular_write(used))
+    }
+
     /// The same of the file that the descriptor names now.
     #[cfg(not(loom))]
     pub fn is_slow_now(&self, call: &Call) -> bool {

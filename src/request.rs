@@ -12,9 +12,9 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::compiler_fence;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 
 /// A system call: what is to be done.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,10 @@ struct Head {
     stage: AtomicU8,
     /// It did not succeed in full, though `res` alone does not say so. The owner's.
     short: UnsafeCell<bool>,
+    /// See [`Req::set_apart`].
+    apart: AtomicBool,
+    /// The next one of its [`Chain`], whose owner's it is.
+    next: UnsafeCell<Option<NonNull<Head>>>,
     data: u64,
     call: Call,
     /// 0, or the negative errno with which the request completes without its call being made.
@@ -80,6 +84,8 @@ impl Head {
             worker: UnsafeCell::new(NO_WORKER),
             stage: AtomicU8::new(Stage::Idle as u8),
             short: UnsafeCell::new(false),
+            apart: AtomicBool::new(false),
+            next: UnsafeCell::new(None),
             data,
             call,
             refused: attrs.refused,
@@ -236,6 +242,16 @@ impl Req {
     pub fn set_short(&mut self) {
         // SAFETY: &mut self of the one owner; nobody else looks at it.
         unsafe { *self.head().short.get() = true };
+    }
+
+    /// It has been carried out together with others, and is to be carried out by itself from now on; or not.
+    pub fn set_apart(&self, apart: bool) {
+        // Relaxed: the owner's. It changes hands under a lock.
+        self.head().apart.store(apart, Relaxed);
+    }
+
+    pub fn is_apart(&self) -> bool {
+        self.head().apart.load(Relaxed)
     }
 
     /// Whether it has succeeded in full.
@@ -955,6 +971,54 @@ impl List {
                 None => self.tail = prev,
             }
         }
+    }
+}
+
+/// Requests that are being carried out, and that whoever does that has in an order. (They are not for a
+/// [`List`]: they are on [`Running`]'s.)
+pub struct Chain {
+    head: Option<NonNull<Head>>,
+    tail: Option<NonNull<Head>>,
+}
+
+// SAFETY: it owns the requests that are in it.
+unsafe impl Send for Chain {}
+
+impl Chain {
+    pub const fn new() -> Chain {
+        Chain {
+            head: None,
+            tail: None,
+        }
+    }
+
+    pub fn push(&mut self, req: Req) {
+        // SAFETY: ours now, and so is the cell.
+        unsafe { *req.head().next.get() = None };
+        match self.tail {
+            // SAFETY: in this chain, which owns it.
+            Some(tail) => unsafe { *tail.as_ref().next.get() = Some(req.0) },
+            None => self.head = Some(req.0),
+        }
+        self.tail = Some(req.0);
+    }
+
+    pub fn push_front(&mut self, req: Req) {
+        // SAFETY: ours now, and so is the cell.
+        unsafe { *req.head().next.get() = self.head };
+        self.head = Some(req.0);
+        self.tail = self.tail.or(self.head);
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<Req> {
+        let at = self.head?;
+        // SAFETY: in this chain, which owns it.
+        self.head = unsafe { *at.as_ref().next.get() };
+        if self.head.is_none() {
+            self.tail = None;
+        }
+        Some(Req(at))
     }
 }
 

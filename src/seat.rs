@@ -110,18 +110,18 @@ impl Seat {
         self.has.room()
     }
 
-    /// See [`InKernel::waits_for_each`].
-    pub fn waits_for_each(&self) -> bool {
-        self.has.waits_for_each()
-    }
-
     pub fn is_unused(&self) -> bool {
         self.room() == EVENTS
     }
 
     /// Whether there is something to reap: without a system call, and only if that can be seen.
     pub fn has_done(&self) -> bool {
-        !self.is_unused() && kaio::has_events(self.kernel)
+        !self.is_unused() && kaio::events(self.kernel) != Some(0)
+    }
+
+    /// Whether there is nothing that the kernel has not done yet.
+    pub fn has_done_all(&self) -> bool {
+        kaio::events(self.kernel).is_some_and(|events| events + self.room() >= EVENTS)
     }
 
     /// See [`InKernel::hand_over`].

@@ -8,7 +8,7 @@ use crate::libaio::{self, files::FileRef};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, List, RIDER, Req};
+use crate::request::{Call, Chain, List, RIDER, Req};
 use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
@@ -59,6 +59,8 @@ pub struct Riders {
     asleep: bool,
     /// The descriptor that it hands writes over for.
     writes: Option<u64>,
+    /// What was handed over the last time had been done when io_submit(2) returned, and all before.
+    waited: bool,
     /// The thread that has submitted, and hands over there beside it.
     pub feeder: Option<u32>,
     /// See FED.
@@ -194,21 +196,22 @@ impl Context {
     /// Publishes the events of requests that the kernel has carried out.
     pub fn complete_all(this: &ContextRef, requests: kaio::Done) {
         let mut requests = Done::of(requests);
-        let tells = requests.end();
         let mut after = After::new();
         let mut state = this.state.lock();
-        Context::complete_done(this, &mut state, requests, &mut after);
+        Context::complete_done(this, &mut state, &mut requests, &mut after);
         drop(state);
         this.finish(&mut after);
-        libaio::request::tell(&tells);
+        libaio::request::tell(&requests.tells);
     }
 
-    fn complete_done(this: &ContextRef, state: &mut State, requests: Done, after: &mut After) {
-        for req in requests.done {
+    fn complete_done(this: &ContextRef, state: &mut State, requests: &mut Done, after: &mut After) {
+        while let Some(req) = requests.done.pop() {
             Context::complete(this, state, req, after);
         }
-        for req in requests.back {
+        if requests.would_wait {
             state.riders.pause = WOULD_WAIT;
+        }
+        while let Some(req) = requests.again.pop() {
             state.untake(req);
         }
         // With a limit, others may have waited for these.
@@ -217,35 +220,46 @@ impl Context {
     }
 }
 
-/// What the kernel has carried out, and what it has given back because it would have had to wait.
-#[derive(Default)]
+/// What the kernel has carried out, and what is to be carried out once more.
 struct Done {
-    done: ArrayVec<Req, { kaio::REAPED }>,
-    back: ArrayVec<Req, { kaio::REAPED }>,
+    done: Chain,
+    /// The last one first.
+    again: Chain,
+    /// How many these are.
+    count: u32,
+    /// It would have had to wait for one of them.
+    would_wait: bool,
+    /// The eventfds of those that are done.
+    tells: ArrayVec<FileRef, { kaio::REAPED }>,
 }
 
 impl Done {
+    /// Does what [`After::note_ended`] does for those that are done.
     fn of(requests: kaio::Done) -> Done {
-        let mut all = Done::default();
+        let mut all = Done {
+            done: Chain::new(),
+            again: Chain::new(),
+            count: 0,
+            would_wait: false,
+            tells: ArrayVec::new(),
+        };
         for one in requests {
-            match one.into_req() {
-                Ok(req) => all.done.push(req),
-                Err(req) => all.back.push(req),
-            }
+            let nowait = one.nowait;
+            one.settle(|req| {
+                all.count += 1;
+                match req {
+                    Ok(mut req) => {
+                        all.tells.extend(libaio::request::ended(&mut req));
+                        all.done.push(req);
+                    }
+                    Err(req) => {
+                        all.would_wait |= nowait;
+                        all.again.push_front(req);
+                    }
+                }
+            });
         }
         all
-    }
-
-    fn len(&self) -> usize {
-        self.done.len() + self.back.len()
-    }
-
-    /// What [`After::note_ended`] does, for all of them; returns their eventfds.
-    fn end(&mut self) -> ArrayVec<FileRef, { kaio::REAPED }> {
-        self.done
-            .iter_mut()
-            .filter_map(libaio::request::ended)
-            .collect()
     }
 }
 
@@ -332,9 +346,8 @@ impl Context {
         // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
         let for_reads = waits && in_time && self.is_legacy() || state.submits.are_polled();
         // A sample, too, if to hand it over is to wait for it.
-        let is_waited_for = |call: &Call| {
-            for_all && habit::writes(call) && self.seat().is_some_and(Seat::waits_for_each)
-        };
+        let is_waited_for =
+            |call: &Call| for_all && state.riders.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
             self.habits.is_slow(call)
                 && (for_all || for_reads && !habit::writes(call))
@@ -367,8 +380,7 @@ impl Context {
             let seat = this.seat_or_new().filter(|_| !has_call_filter());
             state = this.state.lock();
             if let Some(seat) = seat.filter(|_| state.riders.attendant.is_none())
-                && let Some(batch) =
-                    Context::take_riders(this, &mut state, seat, &mut after, |_| true)
+                && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
             {
                 Context::hand_over_attended(this, state, after, seat, batch, 0);
                 return true;
@@ -430,7 +442,7 @@ impl Context {
         }
         if has_for_seat
             && let Some(seat) = this.seat()
-            && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after, |_| true)
+            && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
         {
             Context::hand_over_attended(this, state, after, seat, batch, visit.came_ns);
             return Ok(Waited::Woken);
@@ -454,7 +466,6 @@ impl Context {
     fn take_riders(
         this: &ContextRef,
         state: &mut State,
-        seat: &'static Seat,
         after: &mut After,
         wanted: impl Fn(&Call) -> bool,
     ) -> Option<kaio::Batch> {
@@ -462,7 +473,7 @@ impl Context {
         let has_eventfd = |req: &Req| req.side().is_some_and(|side| side.has_eventfd());
         let is_for_seat = |req: &Req| !has_eventfd(req) && wanted(req.call());
         let is_slow = |call: &Call| this.habits.is_slow(call);
-        if seat.room() < kaio::SCATTERED
+        if state.riders.count as usize > seat::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
             || !Context::list(this, state, after)
         {
@@ -496,6 +507,7 @@ impl Context {
             Context::hand_over_in_seat(this, state, after, seat, batch, false);
         state.riders.attendant = None;
         state.riders.writes = None;
+        state.riders.waited = seat.has_done_all();
         state.note_leaving();
         let is_watched = state.listed;
         let late = state.riders.left_ns > came_ns + HAND_OVER_NS;
@@ -578,10 +590,9 @@ impl Context {
         drop(state);
         this.finish(&mut after);
         let (waited, done) = carrier::outside(|| seat.reap(ns));
+        // None of them has an eventfd.
         let mut done = Done::of(done);
-        // None of them has one.
-        let _no_eventfds = done.end();
-        let any = done.len() != 0;
+        let any = done.count != 0;
         let mut after = After::new();
         let mut state = this.state.lock();
         if attends {
@@ -589,8 +600,8 @@ impl Context {
             state.riders.asleep = false;
         }
         let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
-        state.riders.count -= done.len() as u32;
-        Context::complete_done(this, &mut state, done, &mut after);
+        state.riders.count -= done.count;
+        Context::complete_done(this, &mut state, &mut done, &mut after);
         if waiter.is_some() {
             let idle = waited == Waited::TimedOut && ns == seat::SLEEP_NS;
             state.riders.fed = match state.riders.fed {
@@ -647,9 +658,8 @@ impl Context {
         after.queued = true;
         let mut state = this.state.lock();
         while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
-            && let Some(batch) = Context::take_riders(this, &mut state, seat, &mut after, |call| {
-                this.is_slow_read(call)
-            })
+            && let Some(batch) =
+                Context::take_riders(this, &mut state, &mut after, |call| this.is_slow_read(call))
         {
             state.riders.feeder = Some(carrier::thread());
             let refused;
