@@ -78,9 +78,20 @@ impl Expected {
 impl<'a> Batch<'a> {
     #[inline(always)]
     pub(super) fn begin(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
+        Batch::begin_with(context, wanted, |_, room| room)
+    }
+
+    /// `claim` is told how much room there is, and returns how much of it is this submit's.
+    #[inline(always)]
+    fn begin_with(
+        context: &'a ContextRef,
+        wanted: usize,
+        claim: impl FnOnce(&mut State, usize) -> usize,
+    ) -> Result<Batch<'a>> {
         let mut state = context.state.lock();
         state.check_open()?;
         let room = context.room(&state);
+        let room = claim(&mut state, room);
         let mut small = FreeList::new(Size::Small);
         small.take_from(&mut state.slabs.of(Size::Small).free, wanted.min(room));
         Ok(Batch {
@@ -202,11 +213,11 @@ impl<'a> Batch<'a> {
 #[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
-        let mut batch = Batch::begin(context, wanted)?;
-        let mut state = context.state.lock();
-        batch.room = context.room(&state).min(wanted);
-        state.in_flight += batch.room as u32;
-        Ok(batch)
+        Batch::begin_with(context, wanted, |state, room| {
+            let room = room.min(wanted);
+            state.in_flight += room as u32;
+            room
+        })
     }
 
     pub fn is_full(&self) -> bool {
