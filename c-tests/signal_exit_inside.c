@@ -19,7 +19,8 @@ static void on_alarm(int sig)
     exit(23);
 }
 
-static void on(const char *what, int fd, size_t depth)
+/* `grows`: each child finds the file empty. */
+static void on(const char *what, int fd, size_t depth, bool grows)
 {
     for (uint64_t i = 1; i <= CHILDREN; i++) {
         int64_t began = now_ns(), took;
@@ -27,6 +28,8 @@ static void on(const char *what, int fd, size_t depth)
         int status = 0;
 
         begin_child(seed);
+        if (grows)
+            CHECK_EQ(ftruncate(fd, 0), 0);
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
@@ -64,11 +67,12 @@ int main(void)
 
     begin(BLOCKS);
     for (size_t i = 0; i < 2; i++) {
-        on("a file", temp_file((size_t)BLOCKS * BLOCK, 0), depths[i]);
+        on("a file", temp_file((size_t)BLOCKS * BLOCK, 0), depths[i], false);
+        on("a file that grows", temp_file(0, O_DIRECT), depths[i], true);
         if (geteuid() != 0)
             continue;
-        on("a loop device", loop_open(temp_file((size_t)BLOCKS * BLOCK, 0), O_DIRECT), depths[i]);
-        on("a zram device", zram_open((size_t)BLOCKS * BLOCK, O_DIRECT), depths[i]);
+        on("a loop device", loop_open(temp_file((size_t)BLOCKS * BLOCK, 0), O_DIRECT), depths[i], false);
+        on("a zram device", zram_open((size_t)BLOCKS * BLOCK, O_DIRECT), depths[i], false);
     }
     return 0;
 }
