@@ -162,13 +162,13 @@ static int64_t up_to_end(int64_t block)
 
 int main(void)
 {
-    const struct rlimit limit = { (rlim_t)LIMIT * BLOCK, RLIM_INFINITY }, none = { RLIM_INFINITY, RLIM_INFINITY };
+    const struct rlimit limit = { (rlim_t)LIMIT * BLOCK, RLIM_INFINITY };
     struct rlimit before;
 
     CHECK_EQ(posix_memalign((void **)&job.memory, BLOCK, (size_t)BLOCKS * BLOCK), 0);
     CHECK(signal(SIGXFSZ, on_signal) != SIG_ERR);
     CHECK_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-    CHECK_EQ(before.rlim_max, none.rlim_max);
+    CHECK_EQ(before.rlim_max, RLIM_INFINITY);
     for (job.how = 0; job.how < HOWS; job.how++)
         for (int batch = 1; batch <= DEPTH / 2; batch *= 32) {
             job.buffer = plain_buffer;

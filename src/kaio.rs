@@ -32,7 +32,7 @@ use std::ptr;
 const EVENTS: usize = 256;
 /// Most that are handed over by one call: the device has nothing to do before it ends. (4 KiB writes
 /// into a sparse file on virtio: 68,000 a second by 16, 73,000 by 8 or 4, 68,000 by 1.)
-pub const SCATTERED: usize = 4;
+const SCATTERED: usize = 4;
 /// But so many if each begins where the one before it ends, up to so many bytes: the kernel gets them as one
 /// read or write. (4 KiB on ext4 on a virtual disk, one after the other, in a second and as part of one
 /// processor: 32 reads in flight 170,000 and 0.34, the kernel's AIO by itself 168,000 and 0.43; 128, 237,000
@@ -210,10 +210,8 @@ fn continues(first: &Call, second: &Call) -> bool {
 /// How many requests at the beginning of the batch make a run: the kernel can carry them out as one read or
 /// write. None if it is just one.
 fn run_of(batch: &Batch) -> Option<usize> {
-    let is_plain = |req: &Req| {
-        // Whose end is told of is told of alone.
-        !req.is_apart() && req.side().is_none_or(|side| !side.has_eventfd())
-    };
+    // Whose end is told of is told of alone.
+    let is_plain = |req: &Req| !req.is_apart() && !req.has_eventfd();
     let mut bytes = batch[0].call().args[2];
     let joins = |pair: &&[Req]| {
         bytes = bytes.saturating_add(pair[1].call().args[2]);
@@ -231,13 +229,15 @@ impl InFlight {
     /// most.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
-        let mut over = self.nowait && self.res == -i64::from(libc::EAGAIN);
-        let is_apart = self.is_run && !over;
+        let came_back = self.nowait && self.res == -i64::from(libc::EAGAIN);
+        let mut over = came_back;
         while let Some(mut req) = self.requests.pop() {
             let asked = req.call().args[2];
             over |= self.is_run && asked > left;
             if over {
-                req.set_apart(is_apart);
+                if !came_back {
+                    req.set_apart();
+                }
                 take(Err(req));
                 continue;
             }

@@ -244,10 +244,10 @@ impl Req {
         unsafe { *self.head().short.get() = true };
     }
 
-    /// It has been carried out together with others, and is to be carried out by itself from now on; or not.
-    pub fn set_apart(&self, apart: bool) {
+    /// It was to be carried out together with others, and is to be by itself from now on.
+    pub fn set_apart(&self) {
         // Relaxed: the owner's. It changes hands under a lock.
-        self.head().apart.store(apart, Relaxed);
+        self.head().apart.store(true, Relaxed);
     }
 
     pub fn is_apart(&self) -> bool {
@@ -337,6 +337,12 @@ impl Req {
             req.event_ptr().add(LEGACY_WORDS).cast::<Side>().write(side);
         }
         req
+    }
+
+    /// An eventfd tells of its end.
+    #[cfg(not(loom))]
+    pub fn has_eventfd(&self) -> bool {
+        self.side().is_some_and(Side::has_eventfd)
     }
 
     #[cfg(not(loom))]

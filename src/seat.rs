@@ -106,7 +106,7 @@ impl Seats {
 }
 
 impl Seat {
-    pub fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.has.room()
     }
 

@@ -80,8 +80,8 @@ impl State {
 
     /// Whether what is queued are writes like those that a caller is just handing over: whoever began with
     /// them would wait for what that one waits for, and then be in its way. (A file that grows on virtio,
-    /// with fdatasync ten times a second: 0.88 of what the kernel's AIO does, 0.98 so and with
-    /// [`Context::carry_out_sample`].)
+    /// with fdatasync ten times a second: 0.88 of what the kernel's AIO does, 0.98 so and with samples by
+    /// the caller itself.)
     pub(super) fn waits_for_writer(&self) -> bool {
         self.riders.writes.is_some_and(|file| {
             let is_alike = |call: &Call| habit::writes(call) && call.args[0] == file;
@@ -346,8 +346,7 @@ impl Context {
         // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
         let for_reads = waits && in_time && self.is_legacy() || state.submits.are_polled();
         // A sample, too, if to hand it over is to wait for it.
-        let is_waited_for =
-            |call: &Call| for_all && state.riders.waited && self.habits.is_regular_write(call);
+        let is_waited_for = |call: &Call| state.riders.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
             self.habits.is_slow(call)
                 && (for_all || for_reads && !habit::writes(call))
@@ -437,7 +436,8 @@ impl Context {
             && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
         {
             this.habits.count_slow(1);
-            Context::carry_out_sample(this, state, req, need, until);
+            Context::carry_out_waiting(this, state, req, need, until);
+            this.state.lock().note_leaving();
             return Ok(Waited::Woken);
         }
         if has_for_seat
@@ -470,8 +470,7 @@ impl Context {
         wanted: impl Fn(&Call) -> bool,
     ) -> Option<kaio::Batch> {
         // Whoever waits for an eventfd need not be who sleeps here.
-        let has_eventfd = |req: &Req| req.side().is_some_and(|side| side.has_eventfd());
-        let is_for_seat = |req: &Req| !has_eventfd(req) && wanted(req.call());
+        let is_for_seat = |req: &Req| !req.has_eventfd() && wanted(req.call());
         let is_slow = |call: &Call| this.habits.is_slow(call);
         if state.riders.count as usize > seat::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()

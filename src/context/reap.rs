@@ -164,10 +164,7 @@ impl Context {
     ) -> Result<()> {
         let until = wait.visit.until;
         if let Some(req) = this.take_short(&mut state, until) {
-            carrier::with_hand(|hand| {
-                let stint = Stint::of_waiter(this, &mut state, need, until);
-                Context::carry_out_short(this, state, req, stint, hand)
-            });
+            Context::carry_out_waiting(this, state, req, need, until);
             return Ok(());
         }
         if this.serves_itself() && !state.short().is_empty() {
@@ -316,9 +313,8 @@ impl Context {
         }
     }
 
-    /// Carries out one of those that the caller hands over to the kernel, to see what it does.
-    #[cfg(not(loom))]
-    pub(super) fn carry_out_sample(
+    /// Carries requests out in a thread that waits for events, the first of which it has taken.
+    pub(super) fn carry_out_waiting(
         this: &ContextRef,
         mut state: Guard<State>,
         req: Req,
@@ -329,7 +325,6 @@ impl Context {
             let stint = Stint::of_waiter(this, &mut state, need, until);
             Context::carry_out_short(this, state, req, stint, hand);
         });
-        this.state.lock().note_leaving();
     }
 
     /// Carries out reads that were just submitted, by a caller who will be told of their end and waits

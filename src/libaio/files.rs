@@ -310,16 +310,13 @@ impl Files {
             // It stays without a reference: the next submit finds it, or the next sweep ends it.
             return;
         }
-        let dup = file.dup.swap(-1, Relaxed);
-        if number >= 0 {
-            locked.unlink(file);
-            file.number.store(-1, Relaxed);
-        }
+        let dup = if number >= 0 {
+            self.forget(&mut locked, file)
+        } else {
+            self.retire(&mut locked, file)
+        };
         drop(locked);
         close(dup);
-        let mut locked = shard.lock();
-        file.next.store(locked.free, Relaxed);
-        locked.free = ptr::from_ref(file).cast_mut();
     }
 
     /// Gives a reference back, if that can be done without closing anything: it is not the last, or
@@ -423,6 +420,12 @@ impl Files {
         if file.refs.load(Relaxed) != 0 {
             return -1;
         }
+        self.retire(shard, file)
+    }
+
+    /// A file that nothing finds and nothing uses: its place is for another. Returns the duplicate, which
+    /// is to be closed.
+    fn retire(&self, shard: &mut Shard, file: &'static File) -> RawFd {
         self.stay(file);
         let dup = file.dup.swap(-1, Relaxed);
         file.next.store(shard.free, Relaxed);
