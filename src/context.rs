@@ -35,7 +35,7 @@ use crate::events::Events;
 use crate::exec;
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
-use crate::libaio::{self, files::FileRef, ring::LegacyRing};
+use crate::libaio::{self, eventfd::Told, ring::LegacyRing};
 use crate::notify::Notifier;
 use crate::order::Order;
 use crate::pool::{Kicks, Look, Pool, Worker};
@@ -47,7 +47,7 @@ use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscalls::Class;
-use crate::wait::Wakes;
+use crate::wait::{Doorbell, Wakes};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use std::cell::Cell;
@@ -111,6 +111,8 @@ pub struct Context {
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
+    /// A caller that waits may carry requests out: they may use the program's descriptors at any time.
+    callers_carry_out: bool,
     pub habits: Habits,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
@@ -120,6 +122,8 @@ pub struct Context {
     /// [`Submits::are_deep`], and [`Submits::are_polled`], for those who do not have the lock.
     nests: std::sync::atomic::AtomicBool,
     polled: std::sync::atomic::AtomicBool,
+    /// What the last caller with a signal mask has slept for, for the next.
+    doorbell: Lock<Option<Box<Doorbell>>>,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -341,7 +345,7 @@ struct After {
     kicks: Kicks,
     /// The eventfds of requests.
     #[cfg(not(loom))]
-    tells: ArrayVec<FileRef, FEW>,
+    tells: ArrayVec<Told, FEW>,
 }
 
 impl After {
@@ -359,17 +363,6 @@ impl After {
 
     fn is_nothing(&self) -> bool {
         self.kicks.is_empty()
-    }
-
-    /// Nothing is to be done but to tell eventfds, and there is room for more.
-    fn is_all_tells(&self) -> bool {
-        #[cfg(loom)]
-        return false;
-        #[cfg(not(loom))]
-        {
-            let nothing_else = self.wakes.is_empty() && !self.ended && self.kicks.is_empty();
-            nothing_else && !self.tells.is_full()
-        }
     }
 
     /// A request, one of [`FEW`] at most, has been carried out: its side is given back before its event
@@ -404,6 +397,7 @@ impl Context {
             notifier,
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
             limit: or(params.workers, u32::MAX),
+            callers_carry_out: true,
             ..Context::unlimited(Events::Ring2(ring), backlog, pool)
         })
     }
@@ -415,11 +409,13 @@ impl Context {
             pool,
             max_requests: u32::MAX,
             limit: u32::MAX,
+            callers_carry_out: false,
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             nests: std::sync::atomic::AtomicBool::new(false),
             polled: std::sync::atomic::AtomicBool::new(false),
+            doorbell: Lock::new(None),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),
@@ -458,7 +454,7 @@ impl Context {
             notifier.signal();
         }
         #[cfg(not(loom))]
-        libaio::request::tell(&after.tells);
+        libaio::eventfd::tell(&after.tells);
         if after.ended {
             futex_wake(&self.ended, i32::MAX);
         }
@@ -575,6 +571,9 @@ impl Context {
         batch: &Expected,
         after: &mut After,
     ) -> bool {
+        if !this.callers_carry_out {
+            return false;
+        }
         let lone = batch.all_brief && state.in_flight == 1 && !state.riders.in_time;
         if !batch.all_short && !lone {
             this.set_prompt(state, 0);
@@ -911,6 +910,9 @@ impl Context {
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
     /// of workers. False if there is none.
     fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        if !this.callers_carry_out {
+            return false;
+        }
         let mut state = this.state.lock();
         let Some(mut req) = state.take_queued(|_, call| wanted(call)) else {
             return false;
@@ -1060,7 +1062,7 @@ impl Context {
         drop(state);
         this.finish(&mut after);
         for req in &rest {
-            exec::read_ahead(req.call());
+            exec::read_ahead(req);
         }
         let mut rest = rest.into_iter();
         let mut req = first;
@@ -1107,6 +1109,31 @@ impl Context {
         };
         let ready = ring.available(&state.backlog) as usize / libaio::abi::EVENT_BYTES;
         nr.min(ready + state.at_once as usize)
+    }
+
+    /// Publishes requests that were carried out by whoever has submitted them.
+    fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, FEW>) {
+        if done.is_empty() {
+            return;
+        }
+        let mut after = After::new();
+        for req in done.iter_mut() {
+            after.note_ended(req);
+        }
+        let mut state = this.state.lock();
+        for req in done.drain(..) {
+            Context::publish(this, &mut state, req, &mut after);
+        }
+        drop(state);
+        this.finish(&mut after);
+    }
+
+    /// Waits until no request for a file is under way.
+    fn wait_for_files_alone(this: &ContextRef) {
+        let is_idle = |state: &State| {
+            state.running.short() == 0 && state.queues[Class::Short as usize].is_empty()
+        };
+        this.wait_for_end(NEVER, is_idle);
     }
 
     /// Publishes a request that was in flight but not running here.

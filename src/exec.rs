@@ -108,12 +108,12 @@ pub fn execute_interruptibly(req: &mut Req) {
 }
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
-    let call = *req.call();
     req.set_stage(Stage::Begun);
     #[cfg(not(loom))]
-    if req.side().is_some() {
+    if let Some(call) = crate::libaio::request::call_here(req) {
         return crate::libaio::request::execute(req, || make(&call));
     }
+    let call = *req.call();
     let not_made = match req.refused() {
         0 if !is_carried(&call) => -ENOSYS,
         refused => refused,
@@ -165,10 +165,7 @@ fn make_at_once(call: &Call) -> i64 {
         libc::SYS_preadv2 => [fd, at, count, offset, high, flags | nowait],
         _ => return make(call),
     };
-    let res = system_call(&Call {
-        nr: libc::SYS_preadv2 as u32,
-        args,
-    });
+    let res = system_call(&Call::new(libc::SYS_preadv2 as u32, args));
     if is_full(call, res) {
         res
     } else {
@@ -215,8 +212,9 @@ pub fn can_be_told_of(call: &Call) -> bool {
 
 /// Has the kernel begin to read what such a request is going to read. A hint, whose failure is none.
 #[cfg(not(loom))]
-pub fn read_ahead(call: &Call) {
-    let [fd, _, bytes, offset, ..] = call.args;
+pub fn read_ahead(req: &Req) {
+    let [_, _, bytes, offset, ..] = req.call().args;
+    let fd = req.fd();
     // SAFETY: integers.
     unsafe {
         libc::syscall(

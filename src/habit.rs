@@ -16,7 +16,7 @@ use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
 use crate::exec::Execute;
 use crate::neighbours;
-use crate::request::{Call, Req};
+use crate::request::{Call, Key, Req};
 use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
 use libc::c_long;
 use std::os::fd::RawFd;
@@ -430,9 +430,18 @@ impl File {
     /// Slow, and past the page cache (DIRECT) or not (0).
     #[cfg(not(loom))]
     fn is_slow_and(&self, used: Use, direct: u32) -> bool {
-        let is = |checked: u32| checked & DIRECT == direct;
         self.slow.of(used).is_some_and(|count| count > SLOW)
-            && self.checked.of(used).is_some_and(is)
+            && self.bits(used).is_some_and(|bits| bits & DIRECT == direct)
+    }
+
+    /// What it was found to be when it was looked at last.
+    fn bits(&self, used: Use) -> Option<u32> {
+        match used.key.facts() {
+            Some(facts) => {
+                Some(u32::from(facts.regular) * REGULAR | u32::from(facts.direct) * DIRECT)
+            }
+            None => self.checked.of(used),
+        }
     }
 
     fn distrust(&self, used: Use) {
@@ -467,8 +476,7 @@ impl File {
 
     /// Whether it had this bit when the kernel was asked last.
     fn was(&self, used: Use, bit: u32) -> bool {
-        let has = |checked: u32| checked & bit != 0;
-        self.checked.of(used).is_some_and(has)
+        self.bits(used).is_some_and(|bits| bits & bit != 0)
     }
 
     fn alone(&self, used: Use) -> bool {
@@ -510,8 +518,13 @@ impl File {
         (now >> TRUST_SHIFT) as u32 & (u32::MAX >> BITS)
     }
 
-    /// Asks the kernel, which device it is on; None if it is no file.
+    /// Asks the kernel, which device it is on; None if it is no file. Of one that was looked at when the
+    /// request was submitted, the inode stands for the device.
     fn ask(&self, used: Use, now: u64) -> Option<u64> {
+        if let Some(facts) = used.key.facts() {
+            self.checked.set(used, File::tick(now) << BITS);
+            return facts.file.then(|| u64::from(used.key.number()));
+        }
         let (format, device) = type_and_device(used.fd);
         let regular = match format {
             libc::S_IFREG => REGULAR,
@@ -545,6 +558,7 @@ enum Kind {
 /// What is known of a file is known of these apart.
 #[derive(Clone, Copy)]
 struct Use {
+    key: Key,
     fd: RawFd,
     kind: Kind,
 }
@@ -561,6 +575,7 @@ impl Use {
             _ => return None,
         };
         Some(Use {
+            key: call.key,
             fd: call.args[0] as RawFd,
             kind,
         })
@@ -568,7 +583,8 @@ impl Use {
 
     /// Never 0 for a descriptor that can be open.
     fn key(self) -> u32 {
-        (self.fd as u32)
+        self.key
+            .number()
             .wrapping_mul(3)
             .wrapping_add(self.kind as u32 + 1)
     }

@@ -16,11 +16,12 @@ use crate::carrier;
 use crate::context::Context;
 use crate::interrupt;
 use crate::libaio;
+use crate::libaio::table::{self, Inside};
 use crate::process::global;
 use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::{Call, Chain, Req, Stage};
-use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Lock, Relaxed};
 use crate::sys::{Result, Waited, has_call_filter, monotonic_ns, spawn_detached, timespec};
 use arrayvec::ArrayVec;
 use libc::{c_long, iovec};
@@ -57,6 +58,9 @@ pub type Batch = ArrayVec<Req, BATCH>;
 pub struct Kaio {
     kernel: Lock<Kernel>,
     here: InKernel,
+    /// The kernel's context for which the reaper is started; and whether that has the library's own descriptor table.
+    started_for: AtomicU64,
+    is_inside: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -305,6 +309,7 @@ impl InKernel {
                 iocb.buf = vectors.as_ptr().wrapping_add(vectors.len()) as u64;
                 iocb.nbytes = count as u64;
             }
+            iocb.fd = batch[0].fd() as u32;
             iocb.data = u64::from(place);
             if nowait {
                 iocb.rw_flags |= libc::RWF_NOWAIT as u32;
@@ -432,6 +437,8 @@ impl Kaio {
         Ok(Kaio {
             kernel: Lock::new(Kernel::None),
             here: InKernel::new(EVENTS)?,
+            started_for: AtomicU64::new(0),
+            is_inside: AtomicBool::new(false),
         })
     }
 
@@ -470,9 +477,20 @@ impl Kaio {
     /// Makes the kernel's context, and starts the thread that looks after it.
     fn make(&'static self) -> Option<u64> {
         let kernel = new_context(EVENTS)?;
-        let arg = ptr::without_provenance_mut(kernel as usize);
-        // SAFETY: the argument is a number, not a pointer.
+        let is_inside = table::is_inside();
+        // Relaxed: starting a thread orders it.
+        self.started_for.store(kernel, Relaxed);
+        self.is_inside.store(is_inside, Relaxed);
+        let table = &global()?.libaio.table;
+        if is_inside {
+            table.enter();
+        }
+        let arg = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: never freed.
         if unsafe { spawn_detached(reaper_main, arg) }.is_err() {
+            if is_inside {
+                table.leave();
+            }
             destroy_context(kernel);
             return None;
         }
@@ -512,12 +530,18 @@ fn complete(done: Done) {
     }
 }
 
-extern "C" fn reaper_main(kernel: *mut libc::c_void) -> *mut libc::c_void {
+extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
+    // SAFETY: what `make` has given, which is never freed.
+    let kaio: &'static Kaio = unsafe { &*kaio.cast() };
     if let Some(global) = global() {
+        let _inside = kaio
+            .is_inside
+            .load(Relaxed)
+            .then(|| Inside::begin(&global.libaio.table));
         processors::let_waker_go_on();
-        global.kaio.reap(kernel.addr() as u64);
+        kaio.reap(kaio.started_for.load(Relaxed));
     }
     ptr::null_mut()
 }
@@ -596,11 +620,5 @@ pub fn ring_bell(kernel: u64, file: RawFd) {
 /// of the kernel's AIO by this library.
 fn kernel_call(nr: c_long, args: [u64; 6]) -> i64 {
     static GO_ON: AtomicU32 = AtomicU32::new(0);
-    interrupt::system_call(
-        &Call {
-            nr: nr as u32,
-            args,
-        },
-        &GO_ON,
-    )
+    interrupt::system_call(&Call::new(nr as u32, args), &GO_ON)
 }

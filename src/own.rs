@@ -1,14 +1,13 @@
-//! The library's own descriptors of the program's files.
+//! The library's private descriptors in the program's table: none of them stands for a file of the program's.
 //!
-//! They are in the program's table, where a program that closes all it finds (closefrom()) would
-//! close them too. The object that aio2-run preloads keeps it from that: it asks here which they
-//! are.
+//! A program that closes all it finds (closefrom()) would close them too. The object that aio2-run
+//! preloads keeps it from that: it asks here which they are.
 
-use crate::sys::Result;
+use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 
 /// As high as a descriptor is, unless fs.nr_open was raised: those beyond are not protected.
 const NUMBERS: usize = 1 << 20;
@@ -36,8 +35,7 @@ pub fn avoid(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
-/// A duplicate with a high number; at the lowest that is free if there is no room up there. (One too low
-/// cannot be given back for another: to close it would drop the program's record locks.)
+/// A duplicate with a high number; at the lowest that is free if there is no room up there.
 pub fn duplicate(number: RawFd) -> Result<RawFd> {
     for least in [ABOVE.load(Relaxed), HIGH, 3] {
         // SAFETY: integers; reports a number that is not open.
@@ -62,14 +60,67 @@ pub fn close(fd: RawFd) {
     if let Some((word, bit)) = word(fd) {
         word.fetch_and(!bit, Relaxed);
     }
-    // libc's own is a cancellation point.
-    // SAFETY: a descriptor of the library's own.
-    unsafe { libc::syscall(libc::SYS_close, fd) };
+    close_here(fd);
 }
 
-pub fn is_open(fd: RawFd) -> bool {
-    // SAFETY: integers.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+/// The same of one in whatever table the thread has.
+pub fn close_here(fd: RawFd) {
+    if fd >= 0 {
+        // libc's own is a cancellation point.
+        // SAFETY: a descriptor of the library's own.
+        unsafe { libc::syscall(libc::SYS_close, fd) };
+    }
+}
+
+/// As long as this is there no child is forked by way of libc: descriptors are made that nobody knows of
+/// yet, and that the child could not give back.
+pub struct Making(());
+
+/// 1 while somebody makes descriptors, or forks. A futex.
+static BUSY: AtomicU32 = AtomicU32::new(0);
+/// How long a fork waits: it may be called by a signal handler that has interrupted whoever makes some.
+const FORK_PATIENCE_NS: u64 = 1_000_000_000;
+
+impl Making {
+    pub fn begin() -> Making {
+        begin(NEVER);
+        Making(())
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        end();
+    }
+}
+
+fn begin(patience_ns: u64) -> bool {
+    let until = match patience_ns {
+        NEVER => NEVER,
+        ns => monotonic_ns() + ns,
+    };
+    // Acquire: pairs with the release in `end`.
+    while BUSY.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+        if futex_wait(&BUSY, 1, until) == Waited::TimedOut {
+            return false;
+        }
+    }
+    true
+}
+
+fn end() {
+    // Release: pairs with the acquire in `begin`.
+    BUSY.store(0, Release);
+    futex_wake(&BUSY, i32::MAX);
+}
+
+/// Before a fork, and after it in both processes.
+pub fn before_fork() {
+    begin(FORK_PATIENCE_NS);
+}
+
+pub fn after_fork() {
+    end();
 }
 
 /// The lowest of them that is not below `from`; -1: there is none. Safe in a signal handler.

@@ -65,6 +65,9 @@ pub struct Pool {
     short: AtomicBool,
     processors: u32,
     start: StartWorker,
+    /// What its workers hand over to the kernel.
+    #[cfg(not(loom))]
+    pub kaio: Kaio,
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
@@ -253,6 +256,8 @@ impl Pool {
             short: AtomicBool::new(false),
             processors: processors::count(),
             start,
+            #[cfg(not(loom))]
+            kaio: Kaio::new()?,
         })
     }
 
@@ -312,16 +317,6 @@ impl Pool {
         };
         state.listed.push_back(context);
         Some(kick)
-    }
-
-    /// Does that, under the lock, if there is a watcher: it will not go before it has seen it.
-    #[cfg(not(loom))]
-    pub fn if_watched<T>(&self, what: impl FnOnce() -> T) -> bool {
-        let state = self.state.lock();
-        if state.watcher {
-            what();
-        }
-        state.watcher
     }
 
     /// Takes a context out of the line and the list, before it goes away.
@@ -497,7 +492,6 @@ impl Pool {
             let word = &self.slots[usize::from(slot)].order;
             futex_wait(word, WATCH, monotonic_ns() + tick);
             self.look_after_listed();
-            visit_files();
             let mut state = self.state.lock();
             let stuck = self.count_out_stuck(&mut state);
             tick = if stuck || !state.listed.is_empty() {
@@ -506,7 +500,7 @@ impl Pool {
                 (tick * 2).min(WATCH_NS_MAX)
             };
             let Some(first) = state.short.line.front() else {
-                if state.listed.is_empty() && !files_linger() {
+                if state.listed.is_empty() {
                     state.watcher = false;
                     return;
                 }
@@ -515,7 +509,7 @@ impl Pool {
             if state.counted >= self.processors_for(Some(first)) {
                 continue;
             }
-            if !state.listed.is_empty() || files_linger() {
+            if !state.listed.is_empty() {
                 let kick = self.kick(&mut state, Class::Short);
                 drop(state);
                 self.perform(kick);
@@ -604,21 +598,6 @@ impl Pool {
             Context::serve(&context, &mut worker);
         }
     }
-}
-
-/// The files of libaio's requests are looked after, too.
-fn visit_files() {
-    #[cfg(not(loom))]
-    if let Some(global) = crate::process::global() {
-        global.libaio.files.visit();
-    }
-}
-
-fn files_linger() -> bool {
-    #[cfg(loom)]
-    return false;
-    #[cfg(not(loom))]
-    crate::process::global().is_some_and(|global| global.libaio.files.are_lingering())
 }
 
 /// A worker, while it serves a context.

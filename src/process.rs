@@ -8,7 +8,7 @@
 
 use crate::carrier::{self, Interrupted};
 use crate::context::Context;
-use crate::kaio::Kaio;
+use crate::libaio::table::Inside;
 use crate::own;
 use crate::pool::Pool;
 use crate::processors;
@@ -29,7 +29,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 pub struct Global {
     pub registry: Registry,
     pub pool: Pool,
-    pub kaio: Kaio,
+    /// Whose workers have the library's own descriptor table: for contexts of io_setup().
+    pub libaio_pool: Pool,
     pub seats: Seats,
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
@@ -38,14 +39,14 @@ pub struct Global {
 
 impl Global {
     fn new() -> Result<Box<Global>> {
-        let (pool, kaio) = (Pool::new(start_worker)?, Kaio::new()?);
+        let (pool, libaio_pool) = (Pool::new(start_worker)?, Pool::new(start_worker_inside)?);
         let mut new = try_box_uninit::<Global>()?;
         let at = new.as_mut_ptr();
         // SAFETY: each field is written, in its place.
         unsafe {
             (&raw mut (*at).registry).write(Registry::new());
             (&raw mut (*at).pool).write(pool);
-            (&raw mut (*at).kaio).write(kaio);
+            (&raw mut (*at).libaio_pool).write(libaio_pool);
             (&raw mut (*at).seats).write(Seats::new());
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
             (&raw mut (*at).pid).write(libc::getpid());
@@ -117,7 +118,8 @@ fn cell_or_new() -> Result<&'static Cell> {
             // Should it fail, for want of memory, the page alone does for all but the descriptors,
             // which children then keep open.
             // SAFETY: the handler is there for ever: the library is not unloadable.
-            let _ = unsafe { libc::pthread_atfork(Some(before_fork), None, Some(in_child)) };
+            let _ =
+                unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
             // SAFETY: never unmapped.
             Ok(unsafe { &*cell })
         }
@@ -136,17 +138,48 @@ fn start_worker(_: &'static Pool, slot: u16) -> Result<()> {
     unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
 }
 
+/// The same of one that has the library's own descriptor table, as the thread that starts it.
+fn start_worker_inside(_: &'static Pool, slot: u16) -> Result<()> {
+    let global = global().ok_or(Errno::EAGAIN)?;
+    let table = &global.libaio.table;
+    table.enter();
+    let started = table.run(
+        |slot| {
+            let arg = ptr::without_provenance_mut(slot);
+            // SAFETY: the argument is a number, not a pointer.
+            unsafe { spawn_detached(worker_inside_main, arg) }.map(|()| 0)
+        },
+        usize::from(slot),
+    );
+    if started.is_err() {
+        table.leave();
+    }
+    started.map(drop)
+}
+
 extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
     // A child does not inherit threads: this is the process whose pool started this one.
     if let Some(global) = global() {
-        processors::let_waker_go_on();
-        carrier::worker_begins();
-        global.pool.work(slot.addr() as u16);
-        carrier::worker_ends();
+        work(&global.pool, slot);
     }
     ptr::null_mut()
+}
+
+extern "C" fn worker_inside_main(slot: *mut libc::c_void) -> *mut libc::c_void {
+    if let Some(global) = global() {
+        let _inside = Inside::begin(&global.libaio.table);
+        work(&global.libaio_pool, slot);
+    }
+    ptr::null_mut()
+}
+
+fn work(pool: &'static Pool, slot: *mut libc::c_void) {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
+    processors::let_waker_go_on();
+    carrier::worker_begins();
+    pool.work(slot.addr() as u16);
+    carrier::worker_ends();
 }
 
 /// What the process that is calling fork() has, for its child to give back. A child that was made
@@ -156,13 +189,20 @@ static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
 /// Run by fork() in the parent, before.
 extern "C" fn before_fork() {
+    own::before_fork();
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: for another thread that forks now and finds it stored already.
     FORKING.store(here, Release);
 }
 
+/// Run by fork() in the parent, after.
+extern "C" fn in_parent() {
+    own::after_fork();
+}
+
 /// Run by fork() in the child. It takes no lock and allocates nothing.
 extern "C" fn in_child() {
+    own::after_fork();
     // SAFETY: never unmapped.
     if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
         cell.store(ptr::null_mut(), Release);
@@ -302,7 +342,10 @@ extern "C" fn vacate(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
         own::avoid(fd);
-        carrier::inside(|| global.libaio.files.vacate(fd));
+        carrier::inside(|| {
+            global.libaio.make_way(fd);
+            global.seats.make_way(fd);
+        });
     }
 }
 

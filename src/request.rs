@@ -11,6 +11,7 @@ use libc::{EINVAL, EOPNOTSUPP};
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, size_of};
+use std::os::fd::RawFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::compiler_fence;
@@ -20,7 +21,80 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub nr: u32,
+    /// What its file is known by to those who learn from it.
+    pub key: Key,
     pub args: [u64; 6],
+}
+
+impl Call {
+    /// A call of the program's: its first argument is the program's descriptor, if it has one.
+    pub fn new(nr: u32, args: [u64; 6]) -> Call {
+        Call {
+            nr,
+            key: Key::of_descriptor(args[0]),
+            args,
+        }
+    }
+}
+
+/// What a file is known by to those who learn from its requests: the program's descriptor; or, where the file
+/// was looked at when the request was submitted, a number that its inode gives, together with what was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key(u32);
+
+impl Key {
+    const LOOKED_AT: u32 = 1 << 31;
+    const FILE: u32 = 1 << 30;
+    const REGULAR: u32 = 1 << 29;
+    const DIRECT: u32 = 1 << 28;
+    const NUMBER: u32 = Key::DIRECT - 1;
+
+    fn of_descriptor(fd: u64) -> Key {
+        Key(fd as u32 & !Key::LOOKED_AT)
+    }
+
+    /// Of a file with that type (S_IFMT) and inode.
+    #[cfg(not(loom))]
+    pub fn of_file(format: u32, inode: (u64, u64), direct: bool) -> Key {
+        let (device, number) = inode;
+        let mixed = (number ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut key = Key::LOOKED_AT | (mixed >> 32) as u32 & Key::NUMBER;
+        for (bit, is) in [
+            (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
+            (Key::REGULAR, format == libc::S_IFREG),
+            (Key::DIRECT, direct),
+        ] {
+            key |= if is { bit } else { 0 };
+        }
+        Key(key)
+    }
+
+    pub fn number(self) -> u32 {
+        match self.facts() {
+            Some(_) => self.0 & Key::NUMBER,
+            None => self.0,
+        }
+    }
+
+    /// What was found when the request was submitted.
+    pub fn facts(self) -> Option<Facts> {
+        let is = |bit| self.0 & bit != 0;
+        is(Key::LOOKED_AT).then(|| Facts {
+            file: is(Key::FILE),
+            regular: is(Key::REGULAR),
+            direct: is(Key::DIRECT),
+        })
+    }
+}
+
+/// What is known of a file since its request was submitted.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// It is a regular file or a block device.
+    pub file: bool,
+    pub regular: bool,
+    /// It is open with O_DIRECT.
+    pub direct: bool,
 }
 
 /// Words of an event without attribute returns.
@@ -232,6 +306,22 @@ impl Req {
         Tie(self.0)
     }
 
+    /// The descriptor to use in this thread.
+    pub fn fd(&self) -> RawFd {
+        #[cfg(not(loom))]
+        if let Some(side) = self.side() {
+            return side.fd();
+        }
+        self.call().args[0] as RawFd
+    }
+
+    /// From here on this stands for its file in the call. Before it is on any list.
+    #[cfg(not(loom))]
+    pub fn set_file(&mut self, file: u64) {
+        // SAFETY: &mut self of the one owner, and nobody else has seen it.
+        unsafe { self.0.as_mut() }.call.args[0] = file;
+    }
+
     /// Which worker carries it out. Called under the context's lock.
     pub fn set_worker(&self, worker: u16) {
         // SAFETY: the lock guards the cell.
@@ -435,10 +525,7 @@ impl Record {
         let mut record = Record {
             bytes,
             data: iocb.data,
-            call: Call {
-                nr: iocb.nr,
-                args: iocb.args,
-            },
+            call: Call::new(iocb.nr, iocb.args),
             attrs: Attrs::NONE,
         };
         if attr_bytes != 0 {

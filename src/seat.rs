@@ -12,6 +12,7 @@
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
 use crate::kaio::{self, Batch, Done, InKernel};
+use crate::libaio::table;
 use crate::own;
 use crate::registry::ContextRef;
 use crate::sys::Waited;
@@ -47,7 +48,7 @@ struct Place {
 pub struct Seat {
     kernel: u64,
     has: InKernel,
-    bell: RawFd,
+    bell: &'static AtomicI32,
 }
 
 impl Seats {
@@ -72,14 +73,16 @@ impl Seats {
         Some(Taken { taken, seat })
     }
 
-    fn make(&self) -> Option<Seat> {
+    fn make(&'static self) -> Option<Seat> {
         let has = InKernel::new(EVENTS).ok()?;
-        let bell = self.bell()?;
+        self.make_bell()?;
         let kernel = kaio::new_context(EVENTS + BELLS)?;
+        let bell = &self.bell;
         Some(Seat { kernel, has, bell })
     }
 
-    fn bell(&self) -> Option<RawFd> {
+    fn make_bell(&self) -> Option<RawFd> {
+        let _making = own::Making::begin();
         // Relaxed, here and below: a number. What it names the kernel keeps in order.
         let there = self.bell.load(Relaxed);
         if there != NO_FILE {
@@ -93,6 +96,16 @@ impl Seats {
                 own::close(mine);
                 Some(first)
             }
+        }
+    }
+
+    /// The program is about to put something else in the place of a private descriptor: if it is the bell, it
+    /// moves.
+    pub fn make_way(&self, number: RawFd) {
+        if self.bell.load(Relaxed) == number {
+            let moved = own::duplicate(number).unwrap_or(NO_FILE);
+            self.bell.store(moved, Relaxed);
+            own::close(number);
         }
     }
 
@@ -136,7 +149,9 @@ impl Seat {
 
     /// Wakes the caller that sleeps here.
     pub fn ring(&self) {
-        kaio::ring_bell(self.kernel, self.bell);
+        // A thread with another descriptor table has one of its own.
+        let file = table::bell().unwrap_or_else(|| self.bell.load(Relaxed));
+        kaio::ring_bell(self.kernel, file);
     }
 }
 

@@ -42,6 +42,15 @@ impl<T> Lock<T> {
         }
     }
 
+    /// The same for a static.
+    #[cfg(not(loom))]
+    pub const fn of(value: T) -> Self {
+        Lock {
+            mutex: Mutex::new(()),
+            value: UnsafeCell::new(value),
+        }
+    }
+
     pub fn lock(&self) -> Guard<'_, T> {
         let held = self.mutex.lock();
         Guard {

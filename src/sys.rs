@@ -178,7 +178,7 @@ pub fn fd_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
     // Shorter than its room: a 0 stays behind it.
-    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
+    let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}");
     path
 }
 

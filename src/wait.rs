@@ -5,11 +5,16 @@
 //! released. A waiter that was taken off waits until its waker is done with it before it goes away.
 
 #[cfg(not(loom))]
+use crate::libaio::files::FileRef;
+#[cfg(not(loom))]
+use crate::libaio::table::is_inside;
+#[cfg(not(loom))]
 use crate::seat::Seat;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::{NEVER, Waited};
+use nix::sys::eventfd::EventFd;
 use std::cell::Cell;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
 /// What wakes a waiter, beside the word that tells it that it was woken.
@@ -18,10 +23,28 @@ pub enum Alarm {
     /// It sleeps on that word.
     Futex,
     /// It sleeps in poll(2), for this.
-    Eventfd(RawFd),
+    Doorbell(NonNull<Doorbell>),
     /// It sleeps until the kernel's AIO has something.
     #[cfg(not(loom))]
     Seat(&'static Seat),
+}
+
+/// An eventfd that a caller sleeps for. It is in the table of that thread; where others have another table, it is
+/// held there, too.
+pub struct Doorbell {
+    pub eventfd: EventFd,
+    #[cfg(not(loom))]
+    pub held: Option<FileRef>,
+}
+
+impl Doorbell {
+    fn ring(&self) {
+        #[cfg(not(loom))]
+        if let Some(held) = self.held.as_ref().filter(|_| is_inside()) {
+            return crate::sys::write_eventfd(held.fd());
+        }
+        crate::sys::write_eventfd(self.eventfd.as_fd().as_raw_fd());
+    }
 }
 
 /// One wait of one caller.
@@ -176,11 +199,6 @@ impl Wakes {
         self.first = Some(at);
     }
 
-    #[cfg(not(loom))]
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// Wakes them. Called without the lock.
     pub fn wake(&mut self) {
         while let Some(at) = self.first {
@@ -231,7 +249,8 @@ impl Parker {
         // Before the word: once it has seen that, the waiter closes the descriptor, or leaves the seat.
         match parker.alarm {
             Alarm::Futex => {}
-            Alarm::Eventfd(fd) => crate::sys::write_eventfd(fd),
+            // SAFETY: it is there as long as the waiter.
+            Alarm::Doorbell(doorbell) => unsafe { doorbell.as_ref() }.ring(),
             #[cfg(not(loom))]
             Alarm::Seat(seat) => seat.ring(),
         }

@@ -3,7 +3,15 @@
 #[cfg(not(loom))]
 use super::{AT_SUBMIT_NS, FEW, Submits, at_once};
 use super::{After, Context, State};
+#[cfg(not(loom))]
+use crate::carrier;
+#[cfg(not(loom))]
+use crate::exec;
+#[cfg(not(loom))]
+use crate::habit::Now;
 use crate::habit::Short;
+#[cfg(not(loom))]
+use crate::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::order::Rows;
 use crate::registry::ContextRef;
@@ -13,7 +21,13 @@ use crate::sync::Guard;
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 use crate::sys::Result;
+#[cfg(not(loom))]
+use crate::sys::{has_call_filter, shielded};
 use crate::syscalls::Class;
+#[cfg(not(loom))]
+use arrayvec::ArrayVec;
+#[cfg(not(loom))]
+use std::cell::OnceCell;
 
 /// A submit under way: the caller's records are read, and requests built, without the lock.
 pub struct Batch<'a> {
@@ -261,51 +275,102 @@ impl<'a> Batch<'a> {
         self.len += 1;
     }
 
-    /// Queues what was built, and gives back what was not used.
-    pub fn enqueue_reserved(&mut self) {
+    /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
+    /// io_submit(): the program's descriptors still name what they did.
+    pub fn enqueue_reserved(&mut self, shared: &'static Shared) {
         let mut after = After::new();
-        let mut old = Rows::new();
-        let mut state = self.lock_with_room(&mut old);
+        let mut state = self.context.state.lock();
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
-        let for_submitter = self.is_for_submitter(&state);
-        let mut for_kernel = false;
-        if for_submitter {
-            state.spread(&mut self.requests);
-            let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
-            if ns > AT_SUBMIT_NS {
-                Context::offer(self.context, &mut state, Class::Short, &mut after);
-            }
-            if self.len < FEW {
-                // So the file's duplicate stays for the next.
-                Context::list(self.context, &mut state, &mut after);
-            }
-        } else if !self.requests.is_empty() {
-            for_kernel = self.hand_over(&mut state, &mut after);
-        }
+        let reads = self.is_for_submitter(&state);
         self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(&mut after);
-        if for_submitter {
-            Context::carry_out_submitted(self.context);
-        } else if for_kernel {
-            Context::hand_over_submitted(self.context);
+        if reads {
+            self.carry_out_reads();
         }
+        self.leave_to_others(shared);
     }
 
-    /// Whether the caller had better carry the requests out now than hand them over, as the kernel
-    /// does: they are short reads, and it will not come and wait for events, because it is told of
-    /// them, or looks for them by itself.
+    /// Whether the caller had better carry the first requests out now than hand them over, as the kernel
+    /// does: they are short reads, and nothing under way has to come before them.
     fn is_for_submitter(&self, state: &State) -> bool {
-        let submits = &state.submits;
-        let unattended = submits.are_unattended() && state.backlog.waiters.is_empty();
-        self.len != 0
-            && self.for_submitter == self.len
-            && (self.told == self.len || unattended)
-            && self.expected.all_short
-            && !submits.are_deep()
+        self.requests
+            .first_is(|call| self.context.habits.short(call).is_some())
+            && self.for_submitter != 0
+            && state.order.rows().0 == 0
+            && !state.submits.are_deep()
+    }
+
+    /// Carries out reads at the beginning of the submit that are known to be short: what takes longer is a worker's.
+    fn carry_out_reads(&mut self) {
+        let context = self.context;
+        let filtered = OnceCell::new();
+        let filtered = || *filtered.get_or_init(has_call_filter);
+        let execute = |req: &mut Req, now| exec::execute_at_once(req, filtered, now);
+        let one = self.len == 1;
+        let mut now = Now::read();
+        let until = now.ns + AT_SUBMIT_NS;
+        let mut done = ArrayVec::<Req, FEW>::new();
+        let is_wanted = |req: &Req| {
+            req.side().is_some_and(|side| side.for_submitter) && context.short(req).is_some()
+        };
+        while now.ns < until
+            && let Some(mut req) = self.requests.pop_if(is_wanted)
+        {
+            // For what it tells of the file, which is all that is wanted here.
+            context.habits.is_file(req.call(), one, &mut now);
+            carrier::outside(|| {
+                let habits = &context.habits;
+                habits.carry_out(&mut req, execute, false, one, &mut now);
+            });
+            if req.res() == -i64::from(libc::EINTR) {
+                context.habits.distrust(req.call());
+                req.set_stage(Stage::Accepted);
+                self.requests.push_front(req);
+                break;
+            }
+            done.push(req);
+            if done.is_full() {
+                Context::publish_all(context, &mut done);
+            }
+        }
+        Context::publish_all(context, &mut done);
+    }
+
+    /// Queues the requests, each with the right to its file. Where there is nobody to leave one to, it is
+    /// carried out here, after those that were submitted before it, as the kernel does.
+    fn leave_to_others(&mut self, shared: &'static Shared) {
+        let mut holder = Holder::default();
+        let mut left = std::mem::replace(&mut self.requests, List::new());
+        while let Some(mut req) = left.pop() {
+            let has_others = !self.context.pool.short_of_threads();
+            if has_others && holder.hold_for(shared, &mut req).is_ok() {
+                self.requests.push(req);
+                continue;
+            }
+            self.enqueue_held();
+            Context::wait_for_files_alone(self.context);
+            shielded(|| exec::execute(&mut req, None));
+            let mut done = ArrayVec::<Req, FEW>::new();
+            done.push(req);
+            Context::publish_all(self.context, &mut done);
+        }
+        self.enqueue_held();
+    }
+
+    fn enqueue_held(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let mut after = After::new();
+        let mut old = Rows::new();
+        let mut state = self.lock_with_room(&mut old);
+        self.hand_over(&mut state, &mut after);
+        drop(state);
+        self.context.finish(&mut after);
     }
 
     fn note_submit(&self, submits: &mut Submits) {

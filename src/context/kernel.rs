@@ -4,7 +4,7 @@ use super::{After, Context, Deadline, State};
 use crate::carrier;
 use crate::habit::{self, Now};
 use crate::kaio;
-use crate::libaio::{self, files::FileRef};
+use crate::libaio::{self, eventfd::Told};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
@@ -127,7 +127,7 @@ impl Context {
         // One alone is done sooner by the worker that has it.
         !is_sample
             && (state.running.transfers() > 1 || !state.short().is_empty())
-            && global().is_some_and(|global| global.kaio.room() != 0)
+            && self.pool.kaio.room() != 0
     }
 
     /// Whether what is queued may be left to a worker that is handing requests like it over, and will
@@ -162,7 +162,7 @@ impl Context {
         drop(state);
         this.finish(&mut after);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            global().is_none_or(|global| worker.hand_over(this, &global.kaio, batch))
+            worker.hand_over(this, &this.pool.kaio, batch)
         });
         if refused {
             this.habits.not_for_kernel(&call);
@@ -201,7 +201,7 @@ impl Context {
         Context::complete_done(this, &mut state, &mut requests, &mut after);
         drop(state);
         this.finish(&mut after);
-        libaio::request::tell(&requests.tells);
+        libaio::eventfd::tell(&requests.tells);
     }
 
     fn complete_done(this: &ContextRef, state: &mut State, requests: &mut Done, after: &mut After) {
@@ -230,7 +230,7 @@ struct Done {
     /// It would have had to wait for one of them.
     would_wait: bool,
     /// The eventfds of those that are done.
-    tells: ArrayVec<FileRef, { kaio::REAPED }>,
+    tells: ArrayVec<Told, { kaio::REAPED }>,
 }
 
 impl Done {
@@ -340,11 +340,14 @@ impl Context {
     /// Whether a caller is to hand over what is queued. One request alone is done sooner by the caller
     /// itself, if it waits without a limit.
     fn has_for_seat(&self, state: &State) -> bool {
+        if !self.callers_carry_out {
+            return false;
+        }
         let waits = state.riders.have_a_driver();
         let in_time = state.riders.in_time;
         let for_all = waits && !in_time && state.in_flight > 1;
         // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
-        let for_reads = waits && in_time && self.is_legacy() || state.submits.are_polled();
+        let for_reads = state.submits.are_polled();
         // A sample, too, if to hand it over is to wait for it.
         let is_waited_for = |call: &Call| state.riders.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
@@ -631,7 +634,10 @@ impl Context {
     /// and 36 and 15.)
     pub(super) fn is_for_kernel_at_submit(&self, state: &mut State, first: &List) -> bool {
         let has_sleeper = !state.backlog.waiters.is_empty();
-        if !has_sleeper || !first.first_is(|call| self.is_slow_read(call)) {
+        if !self.callers_carry_out
+            || !has_sleeper
+            || !first.first_is(|call| self.is_slow_read(call))
+        {
             return false;
         }
         // From now on it sleeps there.

@@ -9,19 +9,22 @@ use crate::habit::{self, Now};
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::ring::{Out, Reaped};
-use crate::sync::{Guard, Relaxed};
-use crate::sys::{NEVER, Result, Shield, Waited, has_call_filter, monotonic_ns, poll};
+use crate::sync::{AtomicU32, Guard, Relaxed};
+use crate::sys::{NEVER, Result, Shield, Waited, futex_wait, monotonic_ns, poll, try_box};
 use crate::syscalls::Class;
-use crate::wait::{Alarm, Waiter};
+use crate::wait::{Alarm, Doorbell, Waiter};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::NonNull;
 
 /// How long a waiter that carries requests out itself, for want of threads, sleeps between two
 /// looks at requests that are not ready.
 const HELP_TICK_NS: u64 = 10_000_000;
+/// The same of one for whom there is no descriptor that it could be woken by.
+const LOOK_NS: u64 = 1_000_000;
 /// For so long a caller goes on with requests that must run one after another, and that nobody else
 /// will do, though it has what it came for: a call for each costs a tenth of what there is to gain. (The
 /// kernel's AIO has done all of them before io_submit() returns. 4 KiB writes to ext4 on zram, 32 in flight, as
@@ -38,6 +41,8 @@ const MANY: u32 = 8;
 /// workers do not take it from it. (4 KiB reads bound to one processor: 6 ms each without.)
 const IN_VAIN: u32 = 64;
 const IN_VAIN_NS: u64 = 200_000;
+/// Or, where it must not, it sleeps for so long.
+const LET_WORK_NS: u64 = 50_000;
 
 impl Context {
     /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
@@ -128,6 +133,10 @@ impl Context {
         }
         let long = now - state.idle_since > IN_VAIN_NS;
         drop(state);
+        if long && !this.callers_carry_out {
+            // A worker may want this very processor.
+            futex_wait(&AtomicU32::new(0), 0, now + LET_WORK_NS);
+        }
         long && Context::carry_out_here(this, exec::is_ready)
     }
 
@@ -159,7 +168,7 @@ impl Context {
     fn wait_for<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
-        wait: &mut Wait,
+        wait: &mut Wait<'a>,
         need: u64,
     ) -> Result<()> {
         let until = wait.visit.until;
@@ -191,7 +200,7 @@ impl Context {
             }
             // Not under the lock: it may make a system call. So look again afterwards.
             drop(state);
-            wait.sleeper = Some(Sleeper::new(wait.mask.is_some())?);
+            wait.sleeper = Some(Sleeper::new(this, wait.mask.is_some()));
             return Ok(());
         };
         state.backlog.waiters.enter(&sleeper.waiter, need);
@@ -211,6 +220,9 @@ impl Context {
     ) -> Waited {
         let waiter = &sleeper.waiter;
         let mut until = deadline.ns();
+        if mask.is_some() && sleeper.doorbell.is_none() {
+            until = until.min(monotonic_ns() + LOOK_NS);
+        }
         if this.pool.short_of_threads() {
             // Perhaps nobody else comes to carry them out.
             this.pool.retry();
@@ -221,7 +233,7 @@ impl Context {
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let waited = carrier::outside(|| match mask {
-            Some(mask) => sleep_in_poll(sleeper.eventfd.as_ref(), until, mask),
+            Some(mask) => sleep_in_poll(sleeper.doorbell.as_deref(), until, mask),
             None => waiter.park(until),
         });
         let mut state = this.state.lock();
@@ -246,7 +258,6 @@ impl Context {
         let Stint {
             need,
             until,
-            submits,
             execute,
             mut now,
         } = stint;
@@ -292,7 +303,7 @@ impl Context {
             let next = if enough {
                 None
             } else {
-                this.take_as(&mut state, submits, until)
+                this.take_short(&mut state, until)
             };
             if next.is_none() && !state.listed {
                 Context::offer(this, &mut state, Class::Short, &mut after);
@@ -304,11 +315,8 @@ impl Context {
                 Some(next) => req = next,
                 None => return this.finish(&mut after),
             }
-            // Eventfds are told together, when it is over.
-            if !submits || !after.is_all_tells() {
-                this.finish(&mut after);
-                after = After::new();
-            }
+            this.finish(&mut after);
+            after = After::new();
             state = this.state.lock();
         }
     }
@@ -327,47 +335,13 @@ impl Context {
         });
     }
 
-    /// Carries out reads that were just submitted, by a caller who will be told of their end and waits
-    /// for nothing meanwhile: what takes longer is a worker's.
-    #[cfg(not(loom))]
-    pub(super) fn carry_out_submitted(this: &ContextRef) {
-        let filtered = OnceCell::new();
-        let filtered = || *filtered.get_or_init(has_call_filter);
-        let stint =
-            Stint::of_submitter(|req: &mut Req, now| exec::execute_at_once(req, filtered, now));
-        let mut state = this.state.lock();
-        if let Some(req) = this.take_submitted(&mut state) {
-            carrier::with_hand(|hand| Context::carry_out_short(this, state, req, stint, hand));
-            state = this.state.lock();
-        }
-        let mut after = After::new();
-        after.queued = true;
-        Context::offer(this, &mut state, Class::Short, &mut after);
-        drop(state);
-        this.finish(&mut after);
-    }
-
-    fn take_as(&self, state: &mut State, submits: bool, until: u64) -> Option<Req> {
-        #[cfg(not(loom))]
-        if submits {
-            return self.take_submitted(state);
-        }
-        debug_assert!(!submits);
-        self.take_short(state, until)
-    }
-
-    /// Takes a short read that a caller who submits can carry out itself.
-    #[cfg(not(loom))]
-    fn take_submitted(&self, state: &mut State) -> Option<Req> {
-        self.take_if(state, Class::Short, |req| {
-            req.side().is_some_and(|side| side.for_submitter) && self.short(req).is_some()
-        })
-    }
-
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
     /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
     /// if it waits for nothing else, whether there is a timeout included, one that is brief.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
+        if !self.callers_carry_out {
+            return None;
+        }
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
@@ -382,8 +356,6 @@ struct Stint<E> {
     need: u64,
     /// It is to be back by then.
     until: u64,
-    /// It does not wait: it has just submitted.
-    submits: bool,
     execute: E,
     now: Now,
 }
@@ -405,20 +377,7 @@ impl Stint<()> {
         Stint {
             need,
             until,
-            submits: false,
             execute: exec::execute,
-            now,
-        }
-    }
-
-    #[cfg(not(loom))]
-    fn of_submitter<E: Execute>(execute: E) -> Stint<E> {
-        let now = Now::read();
-        Stint {
-            need: u64::MAX,
-            until: now.ns + super::AT_SUBMIT_NS,
-            submits: true,
-            execute,
             now,
         }
     }
@@ -426,13 +385,13 @@ impl Stint<()> {
 
 /// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the
 /// eventfd is written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
-fn sleep_in_poll(eventfd: Option<&EventFd>, until: u64, mask: &SigSet) -> Waited {
+fn sleep_in_poll(doorbell: Option<&Doorbell>, until: u64, mask: &SigSet) -> Waited {
     let left = if until == 0 {
         0
     } else {
         until.saturating_sub(monotonic_ns())
     };
-    let fd = eventfd.map_or(-1, |fd| fd.as_fd().as_raw_fd());
+    let fd = doorbell.map_or(-1, |doorbell| doorbell.eventfd.as_fd().as_raw_fd());
     match poll(fd, libc::POLLIN, Some(left), Some(mask)) {
         0 => Waited::TimedOut,
         -1 => Waited::Interrupted,
@@ -446,7 +405,7 @@ struct Wait<'a> {
     mask: Option<&'a SigSet>,
     visit: Visit,
     /// Where it sleeps; None: it has not, yet.
-    sleeper: Option<Sleeper>,
+    sleeper: Option<Sleeper<'a>>,
     /// It has slept, and may have been woken for events that it leaves behind.
     slept: bool,
     /// A signal handler has run.
@@ -475,26 +434,59 @@ impl<'a> Wait<'a> {
 }
 
 /// Where one call of io_getevents2() sleeps.
-struct Sleeper {
+struct Sleeper<'a> {
     waiter: Waiter,
-    eventfd: Option<EventFd>,
+    /// With a signal mask.
+    doorbell: Option<Box<Doorbell>>,
+    context: &'a Context,
 }
 
-impl Sleeper {
-    fn new(in_poll: bool) -> Result<Sleeper> {
+impl Sleeper<'_> {
+    fn new(context: &Context, in_poll: bool) -> Sleeper<'_> {
+        let doorbell = if in_poll { context.doorbell() } else { None };
+        let alarm = doorbell.as_deref().map_or(Alarm::Futex, |doorbell| {
+            Alarm::Doorbell(NonNull::from(doorbell))
+        });
+        Sleeper {
+            waiter: Waiter::new(alarm),
+            doorbell,
+            context,
+        }
+    }
+}
+
+impl Drop for Sleeper<'_> {
+    fn drop(&mut self) {
+        let mut spare = self.context.doorbell.lock();
+        if spare.is_none() {
+            *spare = self.doorbell.take();
+        }
+    }
+}
+
+impl Context {
+    /// What a caller with a signal mask sleeps for; None: there is no descriptor to be had.
+    fn doorbell(&self) -> Option<Box<Doorbell>> {
+        if let Some(spare) = self.doorbell.lock().take() {
+            return Some(spare);
+        }
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let eventfd = if in_poll {
-            Some(EventFd::from_value_and_flags(0, flags)?)
-        } else {
+        let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
+        #[cfg(not(loom))]
+        let held = if self.callers_carry_out {
             None
+        } else {
+            // Those who carry requests out have another table.
+            let libaio = &crate::process::global()?.libaio;
+            let number = eventfd.as_fd().as_raw_fd();
+            Some(libaio.files.hold(&libaio.table, number).ok()?)
         };
-        Ok(Sleeper {
-            waiter: Waiter::new(match &eventfd {
-                None => Alarm::Futex,
-                Some(fd) => Alarm::Eventfd(fd.as_fd().as_raw_fd()),
-            }),
+        try_box(Doorbell {
             eventfd,
+            #[cfg(not(loom))]
+            held,
         })
+        .ok()
     }
 }
 

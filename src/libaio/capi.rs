@@ -58,11 +58,15 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let global = global_or_new()?;
-    let context = Context::new_legacy(max_events as u32, global.registry.new_id(), &global.pool)?;
+    let context = Context::new_legacy(
+        max_events as u32,
+        global.registry.new_id(),
+        &global.libaio_pool,
+    )?;
     let handle = context.handle();
     global
         .registry
-        .insert(context, |contexts| global.pool.reserve(contexts))?;
+        .insert(context, |contexts| global.libaio_pool.reserve(contexts))?;
     write_u64(ctxp, handle as u64).inspect_err(|_| {
         let _ = destroy(handle);
     })?;
@@ -77,11 +81,13 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let is_there = |context: &Context| context.legacy_ring().is_ok_and(|ring| ring.is_at(handle));
     global.registry.remove(handle, is_there, |context| {
         Context::close(context);
-        global.libaio.poller.cancel_all(context);
+        global
+            .libaio
+            .poller
+            .cancel_all(&global.libaio.table, context);
         Context::wait_until_idle(context);
-        global.pool.forget(context);
+        global.libaio_pool.forget(context);
     })?;
-    global.libaio.files.sweep();
     Ok(0)
 }
 
@@ -153,7 +159,8 @@ fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
     let context = find(ctx)?;
     let global = global().ok_or(Errno::EINVAL)?;
     // As with the kernel, what reads or writes cannot be called back.
-    if global.libaio.poller.cancel(&context, iocb as u64) {
+    let libaio = &global.libaio;
+    if libaio.poller.cancel(&libaio.table, &context, iocb as u64) {
         Err(Errno::EINPROGRESS)
     } else {
         Err(Errno::EINVAL)

@@ -2,25 +2,30 @@
 //!
 //! A context of this kind differs from one of io_setup2() in what its events look like and where
 //! they go ([`ring`]), in how its requests come to be ([`submit`]), and in whom they belong to:
-//! their files are the ones that their descriptors named at submit ([`files`]). Queue, workers,
-//! waiting, fork and exit are the same.
+//! their files are the ones that their descriptors named at submit ([`files`]), and workers that have a
+//! descriptor table of their own ([`table`]) carry them out. Queue, waiting, fork and exit are the same.
 
 pub mod abi;
 mod capi;
+mod channel;
+pub mod eventfd;
 pub mod files;
 pub mod poller;
 pub mod request;
 pub mod ring;
 pub mod stats;
 pub mod submit;
+pub mod table;
 pub mod user;
 
 use files::Files;
 use poller::Poller;
 use stats::Stats;
+use table::Table;
 
 /// What the process has of this beside its contexts.
 pub struct Shared {
+    pub table: Table,
     pub files: Files,
     pub poller: Poller,
     pub stats: Stats,
@@ -29,15 +34,34 @@ pub struct Shared {
 impl Shared {
     pub fn new() -> Shared {
         Shared {
+            table: Table::new(),
             files: Files::new(),
             poller: Poller::new(),
             stats: Stats::new(),
         }
     }
 
+    /// The program is about to put something else in the place of a private descriptor.
+    pub fn make_way(&self, number: std::os::fd::RawFd) {
+        self.table.make_way(number);
+        self.poller.make_way(number);
+    }
+
     /// In a forked child: closes what it has inherited. No lock is taken.
     pub fn abandon(&self) {
-        self.files.abandon();
+        self.table.abandon();
         self.poller.abandon();
     }
+}
+
+/// In the library's own table: takes the files that have been sent there.
+fn receive_all() -> i64 {
+    if let Some(global) = crate::process::global() {
+        let libaio = &global.libaio;
+        libaio.table.receive(|message| match message.number {
+            poller::CHANNEL_COMES => libaio.poller.arrived(message.file),
+            _ => libaio.files.arrived(message),
+        });
+    }
+    0
 }

@@ -1,29 +1,43 @@
 //! Poll requests: one thread waits for all of them, in epoll_wait(2). They may be thousands, and
 //! may wait for ever, so they are no work for the pool.
 //!
-//! A pending request is in a table; whoever takes it out of there (the thread, because it is ready,
-//! or somebody who cancels) completes it. Each has a descriptor of its own, because epoll knows a
-//! file once for each descriptor.
+//! The thread has the library's own descriptor [`Table`], to which the file of a request is sent with it, through a
+//! channel that the thread listens to as well. A pending request is in a list; whoever takes it out of there (the
+//! thread, because it is ready, or the keeper, for somebody who cancels) completes it.
 
+use super::Shared;
+use super::channel::{self, Sender};
+use super::files::descriptors_max;
+use super::table::{Inside, Table};
 use crate::context::Context;
-use crate::own::{close, duplicate};
+use crate::own::{self, Making, close_here as close};
 use crate::registry::ContextRef;
 use crate::request::Req;
-use crate::sync::Lock;
+use crate::sync::{Lock, Relaxed};
 use crate::sys::{Result, ready_now, spawn_detached};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::{Acquire, Release};
+
+/// The thread ends when there was nothing to wait for so long.
+const IDLE_MS: i32 = 3000;
+/// Beside those of requests, the library has so many descriptors.
+const SPARE: usize = 16;
+const NONE: RawFd = -1;
 
 pub struct Poller {
-    /// -1 until there is a thread.
+    requests: Sender,
+    list: Lock<List>,
+    /// Held while the thread is started, or ends.
+    starting: Lock<()>,
+    /// In the library's own table: the epoll, NONE as long as there is no thread; and the receiving end of a channel
+    /// that it does not listen to yet.
     epoll: AtomicI32,
-    table: Lock<Table>,
+    receiver: AtomicI32,
 }
 
-struct Table {
+struct List {
     places: Vec<Place>,
     free: Vec<u32>,
 }
@@ -39,106 +53,104 @@ struct Pending {
     context: ContextRef,
     req: Req,
     obj: u64,
+    /// NONE until it has arrived.
     fd: RawFd,
     events: i16,
     /// A pipe, which says in two ways that it is ready, whichever was asked for.
     pipe: bool,
-    poller: &'static Poller,
 }
 
-/// The key of no request: there are not so many places.
-const NOBODY: u64 = u64::MAX;
+/// In the key of an event: it is the channel's, whose descriptor is the rest.
+const CHANNEL: u64 = 1 << 63;
+/// What comes with a channel that is sent to the table.
+pub const CHANNEL_COMES: u64 = u64::MAX;
 
 /// A place for a request that is about to be polled for.
 pub struct Ticket {
     place: u32,
-    fd: RawFd,
     pipe: bool,
 }
 
 impl Poller {
     pub fn new() -> Poller {
         Poller {
-            epoll: AtomicI32::new(-1),
-            table: Lock::new(Table {
+            requests: Sender::new(),
+            list: Lock::new(List {
                 places: Vec::new(),
                 free: Vec::new(),
             }),
+            starting: Lock::new(()),
+            epoll: AtomicI32::new(NONE),
+            receiver: AtomicI32::new(NONE),
         }
     }
 
-    fn fd(&self) -> RawFd {
-        self.epoll.load(Acquire)
+    pub fn make_way(&self, number: RawFd) {
+        self.requests.make_way(number);
     }
 
-    /// In a forked child: closes what it has inherited, the descriptors of pending requests
-    /// included. No lock is taken: nobody else is there to have it.
+    /// In a forked child: closes what it has inherited. The child has no thread.
     pub fn abandon(&self) {
-        match self.epoll.swap(-1, Acquire) {
-            -1 => {}
-            epoll => close(epoll),
-        }
+        self.requests.abandon();
     }
 
-    /// What can fail, before the request is accepted. -EINVAL: the file is what it is for ever.
-    pub fn prepare(&'static self, fd: RawFd, pipe: bool) -> Result<Ticket> {
-        self.start()?;
-        let fd = duplicate(fd).map_err(|_| Errno::EAGAIN)?;
-        // The one question is whether it can be asked about at all.
-        let mut asked = self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY);
-        if matches!(asked, Err(Errno::EBADF | Errno::EINVAL)) {
-            // The program has closed all its descriptors, and ours with them: begin anew.
-            self.epoll.store(-1, Release);
-            asked = self
-                .start()
-                .and_then(|()| self.watch(libc::EPOLL_CTL_ADD, fd, 0, NOBODY));
-        }
-        if let Err(errno) = asked {
-            close(fd);
-            return Err(if errno == Errno::EPERM {
-                Errno::EINVAL
-            } else {
-                Errno::EAGAIN
-            });
-        }
-        let mut table = self.table.lock();
-        match table.free.pop().map(Ok).unwrap_or_else(|| table.grow()) {
-            Ok(place) => Ok(Ticket { place, fd, pipe }),
-            Err(errno) => {
-                drop(table);
-                let _ = self.watch(libc::EPOLL_CTL_DEL, fd, 0, 0);
-                close(fd);
-                Err(errno)
+    /// Makes a place for a request, and starts the thread, the first time.
+    pub fn prepare(&'static self, shared: &'static Shared, pipe: bool) -> Result<Ticket> {
+        let place = {
+            let mut list = self.list.lock();
+            let used = list.places.len() - list.free.len();
+            if (used + SPARE) as u64 >= descriptors_max() {
+                return Err(Errno::EAGAIN);
+            }
+            match list.free.pop() {
+                Some(place) => place,
+                None => list.grow()?,
+            }
+        };
+        // From here on the thread stays, if there is one.
+        match self.start(shared) {
+            Ok(()) => Ok(Ticket { place, pipe }),
+            Err(_) => {
+                self.list.lock().free.push(place);
+                Err(Errno::EAGAIN)
             }
         }
     }
 
-    /// Starts the thread, the first time.
-    fn start(&'static self) -> Result<()> {
-        if self.epoll.load(Acquire) >= 0 {
+    /// Gives a place back that was not used.
+    pub fn give_back(&self, ticket: Ticket) {
+        self.list.lock().free.push(ticket.place);
+    }
+
+    /// Sees to it that there is a thread, and a channel to it.
+    fn start(&'static self, shared: &'static Shared) -> Result<()> {
+        let _starting = self.starting.lock();
+        // Relaxed: the lock orders it.
+        if self.epoll.load(Relaxed) != NONE && self.requests.is_there() {
             return Ok(());
         }
-        let _table = self.table.lock();
-        if self.epoll.load(Acquire) >= 0 {
-            return Ok(());
-        }
-        // SAFETY: a flag.
-        let low = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if low < 0 {
-            return Err(Errno::EAGAIN);
-        }
-        let high = duplicate(low).map_err(|_| Errno::EAGAIN);
-        close(low);
-        let epoll = high?;
-        // Release: pairs with the acquire above and in the thread.
-        self.epoll.store(epoll, Release);
-        // SAFETY: the poller is never freed.
-        let started = unsafe { spawn_detached(poll_main, ptr::from_ref(self).cast_mut().cast()) };
-        if started.is_err() {
-            self.epoll.store(-1, Release);
-            close(epoll);
-        }
-        started.map_err(|_| Errno::EAGAIN)
+        shared.table.enter();
+        let made = self.connect(&shared.table);
+        shared.table.leave();
+        made
+    }
+
+    fn connect(&'static self, table: &'static Table) -> Result<()> {
+        let receiver = {
+            let _making = Making::begin();
+            self.requests.open()?
+        };
+        let made = table
+            .send(CHANNEL_COMES, receiver)
+            .and_then(|()| table.run(listen, ptr::from_ref(self) as usize));
+        own::close(receiver);
+        made.map(drop)
+    }
+
+    /// The receiving end of a channel has arrived. The one before it is closed when the thread has seen that its
+    /// other end is.
+    pub fn arrived(&self, receiver: Option<RawFd>) {
+        self.receiver.store(receiver.unwrap_or(NONE), Relaxed);
     }
 
     /// The request is pending from here on, and its context's event will come.
@@ -150,24 +162,113 @@ impl Poller {
         obj: u64,
         events: i16,
     ) {
-        let mut table = self.table.lock();
-        let place = &mut table.places[ticket.place as usize];
-        place.turn = place.turn.wrapping_add(1);
+        let file = req.fd();
+        let mut list = self.list.lock();
+        let place = &mut list.places[ticket.place as usize];
+        place.turn = place.turn.wrapping_add(1) & (u32::MAX >> 1);
         let key = key(ticket.place, place.turn);
         place.pending = Some(Pending {
             context: context.clone(),
             req,
             obj,
-            fd: ticket.fd,
+            fd: NONE,
             events,
             pipe: ticket.pipe,
-            poller: self,
         });
-        drop(table);
-        if let Err(errno) = self.watch(libc::EPOLL_CTL_MOD, ticket.fd, events, key)
-            && let Some(pending) = self.take(key)
-        {
-            finish(pending, -(errno as i64));
+        drop(list);
+        loop {
+            match self.requests.send(key, file) {
+                Ok(()) => return,
+                // The thread is about to take what has been sent.
+                Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => {
+                    std::thread::yield_now();
+                }
+                Err(errno) => {
+                    if let Some(pending) = self.take(key) {
+                        finish(self, pending, -(errno as i64));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&self, key: u64) -> Option<Pending> {
+        let mut list = self.list.lock();
+        let index = key as u32;
+        let place = list.places.get_mut(index as usize)?;
+        if place.turn != (key >> 32) as u32 {
+            return None;
+        }
+        let pending = place.pending.take()?;
+        // Room for all places was made when they were.
+        list.free.push(index);
+        Some(pending)
+    }
+
+    /// Cancels that context's first poll request of this iocb: its event will say 0.
+    pub fn cancel(&'static self, table: &'static Table, context: &ContextRef, obj: u64) -> bool {
+        self.ask_to_cancel(table, context, Some(obj))
+    }
+
+    /// Cancels all of that context's.
+    pub fn cancel_all(&'static self, table: &'static Table, context: &ContextRef) {
+        while self.ask_to_cancel(table, context, None) {}
+    }
+
+    fn ask_to_cancel(
+        &'static self,
+        table: &'static Table,
+        context: &ContextRef,
+        obj: Option<u64>,
+    ) -> bool {
+        let wanted = Wanted { context, obj };
+        if self.find(&self.list.lock(), &wanted).is_none() {
+            return false;
+        }
+        let cancel = Cancel {
+            poller: self,
+            wanted,
+        };
+        // What is pending keeps the table.
+        table.run(cancel_one, ptr::from_ref(&cancel) as usize) == Ok(1)
+    }
+
+    fn find(&self, list: &List, wanted: &Wanted) -> Option<usize> {
+        list.places.iter().position(|place| {
+            place.pending.as_ref().is_some_and(|pending| {
+                pending.context.is(wanted.context)
+                    && wanted.obj.is_none_or(|obj| obj == pending.obj)
+            })
+        })
+    }
+
+    /// Takes what has come through a channel.
+    fn take_requests(&self, receiver: RawFd) {
+        while let Some(message) = channel::receive(receiver) {
+            let mut list = self.list.lock();
+            let place = list.places.get_mut(message.number as u32 as usize);
+            let pending = place
+                .filter(|place| place.turn == (message.number >> 32) as u32)
+                .and_then(|place| place.pending.as_mut());
+            let Some(pending) = pending else {
+                // It was cancelled on its way.
+                drop(list);
+                close(message.file.unwrap_or(NONE));
+                continue;
+            };
+            pending.fd = message.file.unwrap_or(NONE);
+            let (fd, events) = (pending.fd, pending.events);
+            drop(list);
+            if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number)
+                && let Some(pending) = self.take(message.number)
+            {
+                let errno = match errno {
+                    Errno::EPERM => Errno::EINVAL,
+                    _ => Errno::EAGAIN,
+                };
+                finish(self, pending, -(errno as i64));
+            }
         }
     }
 
@@ -178,58 +279,15 @@ impl Poller {
             u64: key,
         };
         // SAFETY: an event of ours.
-        match unsafe { libc::epoll_ctl(self.fd(), how, fd, &mut event) } {
-            0 => Ok(()),
-            _ => Err(Errno::last()),
-        }
-    }
-
-    fn take(&self, key: u64) -> Option<Pending> {
-        let mut table = self.table.lock();
-        let index = key as u32;
-        let place = table.places.get_mut(index as usize)?;
-        if place.turn != (key >> 32) as u32 {
-            return None;
-        }
-        let pending = place.pending.take()?;
-        // Room for all places was made when they were.
-        table.free.push(index);
-        Some(pending)
-    }
-
-    /// Cancels that context's first poll request of this iocb: its event will say 0.
-    pub fn cancel(&self, context: &ContextRef, obj: u64) -> bool {
-        self.cancel_one(context, |pending| pending == obj)
-    }
-
-    /// Cancels all of that context's.
-    pub fn cancel_all(&self, context: &ContextRef) {
-        while self.cancel_one(context, |_| true) {}
-    }
-
-    fn cancel_one(&self, context: &ContextRef, wanted: impl Fn(u64) -> bool) -> bool {
-        let mut table = self.table.lock();
-        let found = table.places.iter().position(|place| {
-            place
-                .pending
-                .as_ref()
-                .is_some_and(|pending| pending.context.is(context) && wanted(pending.obj))
-        });
-        let Some(index) = found else { return false };
-        let pending = table.places[index].pending.take();
-        table.free.push(index as u32);
-        drop(table);
-        if let Some(pending) = pending {
-            finish(pending, 0);
-        }
-        true
+        let ret = unsafe { libc::epoll_ctl(self.epoll.load(Relaxed), how, fd, &mut event) };
+        Errno::result(ret).map(drop)
     }
 
     /// A poll request may be ready: completes it, or goes on waiting. All the while it can be found
     /// by those who cancel: the lock is kept for two system calls that do not wait.
     fn ready(&self, key: u64) {
-        let table = self.table.lock();
-        let Some(place) = table.places.get(key as u32 as usize) else {
+        let list = self.list.lock();
+        let Some(place) = list.places.get(key as u32 as usize) else {
             return;
         };
         let Some(pending) = place.pending.as_ref() else {
@@ -249,14 +307,125 @@ impl Poller {
         } else {
             mask
         };
-        drop(table);
+        drop(list);
         if let Some(pending) = self.take(key) {
-            finish(pending, i64::from(mask));
+            finish(self, pending, i64::from(mask));
         }
+    }
+
+    /// The thread's life.
+    fn wait(&'static self) {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
+        let epoll = self.epoll.load(Relaxed);
+        loop {
+            // SAFETY: room for as many events as said.
+            let got = unsafe {
+                libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, IDLE_MS)
+            };
+            if got == 0 && self.end(epoll) {
+                return;
+            }
+            for event in events.iter().take(got.max(0) as usize) {
+                if event.u64 & CHANNEL == 0 {
+                    self.ready(event.u64);
+                    continue;
+                }
+                let receiver = (event.u64 & !CHANNEL) as RawFd;
+                self.take_requests(receiver);
+                if event.events & libc::EPOLLHUP as u32 != 0 {
+                    self.hang_up(receiver);
+                }
+            }
+        }
+    }
+
+    /// The other end of a channel is closed. Epoll forgets this one: nobody else has it.
+    fn hang_up(&self, receiver: RawFd) {
+        let _ = self
+            .receiver
+            .compare_exchange(receiver, NONE, Relaxed, Relaxed);
+        close(receiver);
+    }
+
+    /// Nothing has happened for a while: whether the thread is to go.
+    fn end(&self, epoll: RawFd) -> bool {
+        let Some(_starting) = self.starting.try_lock_for(0) else {
+            return false;
+        };
+        let list = self.list.lock();
+        if list.free.len() != list.places.len() {
+            return false;
+        }
+        drop(list);
+        self.epoll.store(NONE, Relaxed);
+        close(self.receiver.swap(NONE, Relaxed));
+        close(epoll);
+        true
     }
 }
 
-impl Table {
+/// Has the thread listen to a channel that has arrived, and starts it, if there is none. Done in the table.
+fn listen(poller: usize) -> Result<i64> {
+    // SAFETY: what `connect` has given: never freed.
+    let poller: &'static Poller = unsafe { &*(poller as *const Poller) };
+    super::receive_all();
+    let receiver = poller.receiver.load(Relaxed);
+    let is_new = poller.epoll.load(Relaxed) == NONE;
+    if is_new {
+        // SAFETY: a flag.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        poller.epoll.store(Errno::result(epoll)?, Relaxed);
+    }
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: CHANNEL | receiver as u64,
+    };
+    let epoll = poller.epoll.load(Relaxed);
+    // SAFETY: an event of ours.
+    Errno::result(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, receiver, &mut event) })?;
+    if is_new && let Some(global) = crate::process::global() {
+        global.libaio.table.enter();
+        let arg = ptr::from_ref(poller).cast_mut().cast();
+        // SAFETY: the poller is never freed.
+        if let Err(errno) = unsafe { spawn_detached(poll_main, arg) } {
+            global.libaio.table.leave();
+            poller.epoll.store(NONE, Relaxed);
+            close(epoll);
+            return Err(errno);
+        }
+    }
+    Ok(0)
+}
+
+struct Wanted<'a> {
+    context: &'a ContextRef,
+    /// The iocb; None: whichever.
+    obj: Option<u64>,
+}
+
+struct Cancel<'a> {
+    poller: &'static Poller,
+    wanted: Wanted<'a>,
+}
+
+/// Cancels one request, in the table. 0: there is none.
+fn cancel_one(given: usize) -> Result<i64> {
+    // SAFETY: what `ask_to_cancel` has given, which waits for this.
+    let Cancel { poller, wanted } = unsafe { &*(given as *const Cancel) };
+    let mut list = poller.list.lock();
+    let Some(index) = poller.find(&list, wanted) else {
+        return Ok(0);
+    };
+    let pending = list.places[index].pending.take();
+    list.free.push(index as u32);
+    drop(list);
+    if let Some(pending) = pending {
+        finish(poller, pending, 0);
+    }
+    Ok(1)
+}
+
+impl List {
     /// One more place.
     fn grow(&mut self) -> Result<u32> {
         self.places.try_reserve(1).map_err(|_| Errno::EAGAIN)?;
@@ -277,10 +446,12 @@ fn key(place: u32, turn: u32) -> u64 {
     u64::from(turn) << 32 | u64::from(place)
 }
 
-fn finish(pending: Pending, res: i64) {
-    // The file has other descriptors, so that closing this one does not make epoll forget it.
-    let _ = pending.poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
-    close(pending.fd);
+fn finish(poller: &Poller, pending: Pending, res: i64) {
+    if pending.fd != NONE {
+        // The program has the file, too, so that closing this descriptor does not make epoll forget it.
+        let _ = poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
+        close(pending.fd);
+    }
     let Pending {
         context, mut req, ..
     } = pending;
@@ -297,19 +468,11 @@ fn both_names(events: i16) -> i16 {
 extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-poller".as_ptr()) };
-    // SAFETY: what `start` gave: never freed.
+    // SAFETY: what `listen` gave: never freed.
     let poller: &'static Poller = unsafe { &*poller.cast::<Poller>() };
-    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
-    let epoll = poller.fd();
-    loop {
-        // SAFETY: room for as many events as said.
-        let got = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, -1) };
-        if got < 0 && Errno::last() != Errno::EINTR {
-            // Only if the program has closed our descriptor. Those that wait cannot be told.
-            return ptr::null_mut();
-        }
-        for event in events.iter().take(got.max(0) as usize) {
-            poller.ready(event.u64);
-        }
+    if let Some(global) = crate::process::global() {
+        let _inside = Inside::begin(&global.libaio.table);
+        poller.wait();
     }
+    ptr::null_mut()
 }

@@ -1,12 +1,17 @@
 //! What a request of this kind has beside its system call, from submit until its event.
 
+use super::Shared;
+use super::eventfd::{Eventfd, Told};
 use super::files::FileRef;
+use super::stats::Path;
+use super::table::is_inside;
 use crate::carrier;
-use crate::request::Req;
-use crate::sys::{Result, add_to_eventfd, poll_now, write_eventfd};
+use crate::request::{Call, Req};
+use crate::sys::Result;
 use libc::iovec;
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::ptr;
 
@@ -14,13 +19,15 @@ use std::ptr;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Side {
-    /// A [`FileRef`].
+    /// The program's number, which is its file's only as long as its io_submit() goes on.
+    number: RawFd,
+    iovec_count: u32,
+    /// The file, a [`FileRef`], if others are to carry it out; else 0.
     file: usize,
-    /// The eventfd to tell when it has completed: a [`FileRef`], or 0.
-    resfd: usize,
     /// The library's copy of the program's vectors, or null.
     iovecs: *mut iovec,
-    iovec_count: u32,
+    /// The eventfd to tell when it has completed.
+    eventfd: Eventfd,
     /// I/O priority of this request alone.
     ioprio: Option<u16>,
     /// The kernel would have completed it within io_submit().
@@ -31,39 +38,61 @@ pub struct Side {
     pub row: usize,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
     submitted: u64,
+    /// What the statistics know it by.
+    path: Option<&'static Path>,
 }
 
 impl Side {
-    pub fn new(file: FileRef, submitted: u64) -> Side {
+    pub fn new(number: RawFd, submitted: u64, path: Option<&'static Path>) -> Side {
         Side {
-            file: file.into_raw(),
-            resfd: 0,
-            iovecs: ptr::null_mut(),
+            number,
             iovec_count: 0,
+            file: 0,
+            iovecs: ptr::null_mut(),
+            eventfd: Eventfd::NONE,
             ioprio: None,
             at_once: false,
             for_submitter: false,
             row: 0,
             submitted,
+            path,
         }
     }
 
-    /// The descriptor to use.
+    /// The program's number.
+    pub fn number(&self) -> RawFd {
+        self.number
+    }
+
+    /// The descriptor to use in this thread: of the library's own table, or, within the request's io_submit(), of the
+    /// program's.
     pub fn fd(&self) -> RawFd {
+        if self.file == 0 || !is_inside() {
+            return self.number;
+        }
         // SAFETY: made by `into_raw`, and only looked at.
-        unsafe { std::mem::ManuallyDrop::new(FileRef::from_raw(self.file)).fd() }
+        unsafe { ManuallyDrop::new(FileRef::from_raw(self.file)) }.fd()
     }
 
     pub fn iovecs_at(&self) -> *mut iovec {
         self.iovecs
     }
 
-    pub fn set_resfd(&mut self, resfd: FileRef) {
-        self.resfd = resfd.into_raw();
+    pub fn set_eventfd(&mut self, eventfd: Eventfd) {
+        self.eventfd = eventfd;
     }
 
     pub fn has_eventfd(&self) -> bool {
-        self.resfd != 0
+        self.eventfd.is_some()
+    }
+
+    /// Makes its eventfd one that others can tell.
+    pub fn hold_eventfd(&mut self, shared: &'static Shared) -> Result<()> {
+        if self.eventfd.is_some() {
+            let file = shared.files.hold(&shared.table, self.eventfd.number())?;
+            self.eventfd.hold(file);
+        }
+        Ok(())
     }
 
     pub fn asks_ioprio(&self) -> bool {
@@ -80,9 +109,9 @@ impl Side {
     }
 
     /// It begins when what was submitted before it in the same direction is over.
-    pub fn keep_in_order(&mut self, writes: bool) {
-        // A file's address is a multiple of more than that.
-        self.row = self.file | usize::from(writes);
+    pub fn keep_in_order(&mut self, inode: (u64, u64), writes: bool) {
+        let (device, number) = inode;
+        self.row = (device.rotate_left(32) ^ number) as usize * 4 + 2 + usize::from(writes);
     }
 
     /// Makes room for a copy of vectors.
@@ -99,8 +128,8 @@ impl Side {
     }
 
     /// Gives back what it holds; what is left is the eventfd to tell.
-    pub fn end(&mut self) -> Option<FileRef> {
-        // SAFETY: each was made by `into_raw`, and is taken out here, once.
+    pub fn end(&mut self) -> Option<Told> {
+        // SAFETY: each was made by `into_raw` or `alloc`, and is taken out here, once.
         unsafe {
             if self.file != 0 {
                 drop(FileRef::from_raw(std::mem::take(&mut self.file)));
@@ -111,10 +140,55 @@ impl Side {
                 dealloc(self.iovecs.cast(), layout);
                 self.iovecs = ptr::null_mut();
             }
-            let resfd = std::mem::take(&mut self.resfd);
-            (resfd != 0).then(|| FileRef::from_raw(resfd))
         }
+        self.eventfd.take()
     }
+}
+
+/// Holds files of the requests of one submit, most of which name the same.
+#[derive(Default)]
+pub struct Holder {
+    last: Option<(RawFd, FileRef)>,
+}
+
+impl Holder {
+    fn hold(&mut self, shared: &'static Shared, number: RawFd) -> Result<FileRef> {
+        if let Some((last, file)) = &self.last
+            && *last == number
+        {
+            return Ok(file.again());
+        }
+        let file = shared.files.hold(&shared.table, number)?;
+        let again = file.again();
+        self.last = Some((number, file));
+        Ok(again)
+    }
+
+    /// Makes a request one that others can carry out, after its io_submit(). An error: only the caller can, now.
+    pub fn hold_for(&mut self, shared: &'static Shared, req: &mut Req) -> Result<()> {
+        let Some(side) = req.side_mut() else {
+            return Ok(());
+        };
+        if side.eventfd.is_some() && !side.eventfd.is_held() {
+            side.eventfd.hold(self.hold(shared, side.eventfd.number())?);
+        }
+        if side.file == 0 {
+            let file = self.hold(shared, side.number)?;
+            side.file = file.into_raw();
+        }
+        // From here on it stands for the file.
+        let place = side.file as u64;
+        req.set_file(place);
+        Ok(())
+    }
+}
+
+/// The system call of a request of this kind, with the descriptor that its file has in this thread's table. None: it
+/// is none.
+pub fn call_here(req: &Req) -> Option<Call> {
+    let mut call = *req.call();
+    call.args[0] = req.side()?.fd() as u64;
+    Some(call)
 }
 
 /// Carries out a request of this kind: `system_call` with the request's I/O priority.
@@ -148,41 +222,15 @@ pub fn count(req: &Req, began: u64) {
     let Some(side) = req.side() else { return };
     // One that was interrupted will be carried out once more.
     let over = req.res() != -i64::from(libc::EINTR);
-    if over && side.is_counted() && side.file != 0 {
-        // SAFETY: the request's own, which it keeps: forgotten here, so that it is not given back.
-        let file = std::mem::ManuallyDrop::new(unsafe { FileRef::from_raw(side.file) });
-        if let Some(global) = crate::process::global() {
-            let stats = &global.libaio.stats;
-            stats.count(&file, req.call(), req.res(), side.submitted, began);
-        }
+    if over && let Some(path) = side.path.filter(|_| side.is_counted()) {
+        path.count(req.call(), req.res(), side.submitted, began);
     }
 }
 
 /// The request has its result, and nothing more is done for it. Its file is given back before its
 /// event can be seen. What comes back is to be told after that.
-pub fn ended(req: &mut Req) -> Option<FileRef> {
+pub fn ended(req: &mut Req) -> Option<Told> {
     req.side_mut()?.end()
-}
-
-/// Adds 1 to each eventfd, for one event.
-pub fn tell(resfds: &[FileRef]) {
-    for same in resfds.chunk_by(FileRef::is_same) {
-        tell_one(&same[0], same.len());
-    }
-}
-
-fn tell_one(resfd: &FileRef, events: usize) {
-    let fd = resfd.fd();
-    let nonblocking = resfd.kind().nonblocking;
-    if nonblocking && add_to_eventfd(fd, events as u64) {
-        return;
-    }
-    for _ in 0..events {
-        // At its maximum a write would wait for somebody to read.
-        if nonblocking || poll_now(fd, libc::POLLOUT) {
-            write_eventfd(fd);
-        }
-    }
 }
 
 /// What the kernel says of a priority: asked for a process that does not exist, which is looked for

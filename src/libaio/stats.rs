@@ -5,13 +5,13 @@
 //! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error
 //! instead: that is the program itself, and not a child or a daemon that it has become.
 
-use super::files::FileRef;
 use crate::request::Call;
 use crate::sync::Lock;
 use crate::sys::{monotonic_ns, try_box};
 use libc::c_long;
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Write};
+use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -142,21 +142,21 @@ impl Stats {
         }
     }
 
-    fn path(&self, file: &FileRef) -> Option<&'static Path> {
-        let cached = file.stats();
-        // SAFETY: paths are never freed. Acquire: pairs with the release below.
-        if let Some(path) = unsafe { cached.load(Acquire).as_ref::<'static>() } {
-            return Some(path);
+    /// What a file is known by, if statistics are wanted: of that descriptor of the calling thread's.
+    pub fn path(&self, number: RawFd) -> Option<&'static Path> {
+        if self.wanted.load(Relaxed) {
+            self.find_path(number)
+        } else {
+            None
         }
-        self.find_path(file)
     }
 
     /// Apart, so that those who have no statistics need no stack for it.
     #[cold]
     #[inline(never)]
-    fn find_path(&self, file: &FileRef) -> Option<&'static Path> {
+    fn find_path(&self, number: RawFd) -> Option<&'static Path> {
         let mut name = [0; NAME_BYTES];
-        let proc = crate::sys::fd_path(file.fd());
+        let proc = crate::sys::fd_path(number);
         // SAFETY: a C string, and a buffer of the size given.
         let len =
             unsafe { libc::readlink(proc.as_ptr().cast(), name.as_mut_ptr().cast(), NAME_BYTES) };
@@ -188,40 +188,7 @@ impl Stats {
                 path
             }
         };
-        file.stats().swap(ptr::from_ref(path).cast_mut(), AcqRel);
         Some(path)
-    }
-
-    /// A request of that file has ended: submitted and begun at those times.
-    pub fn count(&self, file: &FileRef, call: &Call, res: i64, submitted: u64, began: u64) {
-        let Some(path) = self.path(file) else { return };
-        path.waiting.add(began.saturating_sub(submitted));
-        path.device.add(monotonic_ns() - began);
-        if res < 0 {
-            path.errors.fetch_add(1, Relaxed);
-        }
-        let bytes = res.max(0) as u64;
-        match c_long::from(call.nr) {
-            libc::SYS_read
-            | libc::SYS_pread64
-            | libc::SYS_readv
-            | libc::SYS_preadv
-            | libc::SYS_preadv2 => {
-                path.reads.fetch_add(1, Relaxed);
-                path.read_bytes.fetch_add(bytes, Relaxed);
-            }
-            libc::SYS_write
-            | libc::SYS_pwrite64
-            | libc::SYS_writev
-            | libc::SYS_pwritev
-            | libc::SYS_pwritev2 => {
-                path.writes.fetch_add(1, Relaxed);
-                path.written_bytes.fetch_add(bytes, Relaxed);
-            }
-            _ => {
-                path.syncs.fetch_add(1, Relaxed);
-            }
-        }
     }
 
     /// The process ends: prints what there is, once.
@@ -291,6 +258,37 @@ impl Stats {
 }
 
 impl Path {
+    /// A request of that file has ended: submitted and begun at those times.
+    pub fn count(&self, call: &Call, res: i64, submitted: u64, began: u64) {
+        self.waiting.add(began.saturating_sub(submitted));
+        self.device.add(monotonic_ns() - began);
+        if res < 0 {
+            self.errors.fetch_add(1, Relaxed);
+        }
+        let bytes = res.max(0) as u64;
+        match c_long::from(call.nr) {
+            libc::SYS_read
+            | libc::SYS_pread64
+            | libc::SYS_readv
+            | libc::SYS_preadv
+            | libc::SYS_preadv2 => {
+                self.reads.fetch_add(1, Relaxed);
+                self.read_bytes.fetch_add(bytes, Relaxed);
+            }
+            libc::SYS_write
+            | libc::SYS_pwrite64
+            | libc::SYS_writev
+            | libc::SYS_pwritev
+            | libc::SYS_pwritev2 => {
+                self.writes.fetch_add(1, Relaxed);
+                self.written_bytes.fetch_add(bytes, Relaxed);
+            }
+            _ => {
+                self.syncs.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     fn name(&self) -> &[u8] {
         &self.name[..self.name_len]
     }

@@ -5,14 +5,17 @@ use super::abi::{
     CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
 };
-use super::files::{FileRef, Files, Kind, knows_flags};
+use super::eventfd::Eventfd;
+use super::files::{Kind, knows_flags, look};
 use super::poller::Ticket;
 use super::request::{Side, check_ioprio};
+use super::stats::Path;
 use super::user::{Reader, plausible};
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
+use crate::own::{Making, close_here as close};
 use crate::registry::ContextRef;
-use crate::request::{Call, Class, Req};
+use crate::request::{Call, Class, Key, Req};
 use crate::sys::{Result, ready_now};
 use libc::{c_long, iovec};
 use nix::errno::Errno;
@@ -60,7 +63,7 @@ pub fn submit(
     }
     let began = one.now;
     drop(one);
-    batch.enqueue_reserved();
+    batch.enqueue_reserved(shared);
     shared.stats.submitted(began, done);
     if done == 0 { Err(stopped) } else { Ok(done) }
 }
@@ -72,9 +75,17 @@ struct Submit<'a> {
     pointers: Reader,
     /// The iocbs.
     records: Reader,
-    /// The descriptor that was looked up last: the kernel is asked once for it.
-    last: Option<(RawFd, FileRef)>,
+    /// The descriptor that was looked at last: the kernel is asked once for it.
+    last: Option<Looked>,
     now: u64,
+}
+
+/// What is known of a descriptor.
+#[derive(Clone, Copy)]
+struct Looked {
+    number: RawFd,
+    kind: Kind,
+    path: Option<&'static Path>,
 }
 
 /// What is to be done with a request when it is accepted.
@@ -106,13 +117,15 @@ impl Submit<'_> {
         if batch.is_full() {
             return Err(Errno::EAGAIN);
         }
-        let file = self.file(iocb.fildes)?;
-        let kind = file.kind();
-        let mut side = Side::new(file, self.now);
+        let Looked { kind, path, .. } = self.look(iocb.fildes)?;
+        let mut side = Side::new(iocb.fildes, self.now, path);
         match self.prepare(&iocb, writable, kind, &mut side) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Small) else {
                     side.end();
+                    if let Way::Poll(ticket, _) = way {
+                        self.shared.poller.give_back(ticket);
+                    }
                     return Err(Errno::EAGAIN);
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
@@ -130,7 +143,7 @@ impl Submit<'_> {
                         poller.submit(ticket, self.context, req, at as u64, events);
                         if self.context.is_closed() {
                             // io_destroy() came in between, and may have looked already.
-                            poller.cancel_all(self.context);
+                            poller.cancel_all(&self.shared.table, self.context);
                         }
                     }
                 }
@@ -143,21 +156,17 @@ impl Submit<'_> {
         }
     }
 
-    fn file(&mut self, number: RawFd) -> Result<FileRef> {
-        if let Some((last, file)) = &self.last
-            && *last == number
-        {
-            return Ok(file.again());
+    fn look(&mut self, number: RawFd) -> Result<Looked> {
+        if let Some(last) = self.last.filter(|last| last.number == number) {
+            return Ok(last);
         }
-        let files: &'static Files = &self.shared.files;
-        let file = files.get(number).map_err(|errno| match errno {
-            // The kernel needs no descriptor: come back when there is one.
-            Errno::EMFILE => Errno::EAGAIN,
-            errno => errno,
-        })?;
-        let again = file.again();
-        self.last = Some((number, file));
-        Ok(again)
+        let looked = Looked {
+            number,
+            kind: look(number)?,
+            path: self.shared.stats.path(number),
+        };
+        self.last = Some(looked);
+        Ok(looked)
     }
 
     fn prepare(
@@ -168,11 +177,11 @@ impl Submit<'_> {
         side: &mut Side,
     ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_RESFD != 0 {
-            let resfd = self.shared.files.get(iocb.resfd)?;
-            if !resfd.kind().eventfd {
+            let resfd = look(iocb.resfd)?;
+            if !resfd.eventfd {
                 return Err(Errno::EINVAL);
             }
-            side.set_resfd(resfd);
+            side.set_eventfd(Eventfd::new(iocb.resfd, resfd.nonblocking));
         }
         if !writable {
             return Err(Errno::EFAULT);
@@ -185,7 +194,7 @@ impl Submit<'_> {
             CMD_FSYNC => self.sync(iocb, kind, side, libc::SYS_fsync),
             CMD_FDSYNC => self.sync(iocb, kind, side, libc::SYS_fdatasync),
             CMD_POLL => self.poll(iocb, kind, side),
-            CMD_NOOP => Ok((call(IOCB2_NOP.into(), []), Way::Done(0))),
+            CMD_NOOP => Ok((call(IOCB2_NOP.into(), kind, []), Way::Done(0))),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -235,12 +244,12 @@ impl Submit<'_> {
         }
         if iocb.offset != 0 && kind.format == libc::S_IFSOCK {
             return Ok((
-                call(IOCB2_NOP.into(), []),
+                call(IOCB2_NOP.into(), kind, []),
                 Way::Done(-i64::from(libc::ESPIPE)),
             ));
         }
         if kind.stream || writes && (kind.appends || flags & RWF_APPEND != 0) {
-            side.keep_in_order(writes);
+            side.keep_in_order(kind.inode, writes);
         }
         side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
         // A write may have to wait for others whatever it did before, and so may a read past the page
@@ -252,10 +261,11 @@ impl Submit<'_> {
         let plain = flags == 0;
         if plain && let Some(buffer) = buffer {
             let call = if kind.stream {
-                call(pick(libc::SYS_read, libc::SYS_write), [fd, buffer, bytes])
+                let nr = pick(libc::SYS_read, libc::SYS_write);
+                call(nr, kind, [fd, buffer, bytes])
             } else {
                 let nr = pick(libc::SYS_pread64, libc::SYS_pwrite64);
-                call(nr, [fd, buffer, bytes, offset])
+                call(nr, kind, [fd, buffer, bytes, offset])
             };
             return Ok((call, Way::Queue));
         }
@@ -273,15 +283,18 @@ impl Submit<'_> {
             None => (side.iovecs_at() as u64, count),
         };
         let call = match (plain, kind.stream) {
-            (true, true) => call(pick(libc::SYS_readv, libc::SYS_writev), [fd, at, count]),
+            (true, true) => {
+                let nr = pick(libc::SYS_readv, libc::SYS_writev);
+                call(nr, kind, [fd, at, count])
+            }
             (true, false) => {
                 let nr = pick(libc::SYS_preadv, libc::SYS_pwritev);
-                call(nr, [fd, at, count, offset])
+                call(nr, kind, [fd, at, count, offset])
             }
             (false, stream) => {
                 let nr = pick(libc::SYS_preadv2, libc::SYS_pwritev2);
                 let position = if stream { u64::MAX } else { offset };
-                call(nr, [fd, at, count, position, 0, u64::from(flags)])
+                call(nr, kind, [fd, at, count, position, 0, u64::from(flags)])
             }
         };
         Ok((call, Way::Queue))
@@ -337,7 +350,7 @@ impl Submit<'_> {
                 return Err(Errno::EINVAL);
             }
         }
-        Ok((call(nr, [fd as u64]), Way::Queue))
+        Ok((call(nr, kind, [fd as u64]), Way::Queue))
     }
 
     fn poll(&mut self, iocb: &Iocb, kind: Kind, side: &mut Side) -> Result<(Call, Way)> {
@@ -350,27 +363,50 @@ impl Submit<'_> {
         let ready = ready_now(fd, events);
         let way = if ready != 0 {
             Way::Done(i64::from(ready))
-        } else if matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR) {
+        } else if !can_be_polled(fd, kind)? {
             // It is what it is for ever.
             return Err(Errno::EINVAL);
         } else {
-            Way::Poll(
-                self.shared
-                    .poller
-                    .prepare(fd, kind.format == libc::S_IFIFO)?,
-                events,
-            )
+            let ticket = self
+                .shared
+                .poller
+                .prepare(self.shared, kind.format == libc::S_IFIFO)?;
+            if side.hold_eventfd(self.shared).is_err() {
+                self.shared.poller.give_back(ticket);
+                return Err(Errno::EAGAIN);
+            }
+            Way::Poll(ticket, events)
         };
-        Ok((call(IOCB2_NOP.into(), []), way))
+        Ok((call(IOCB2_NOP.into(), kind, []), way))
     }
 }
 
-fn call<const N: usize>(nr: c_long, given: [u64; N]) -> Call {
+/// Whether the state of a file can change, for those who poll for it: epoll takes it then.
+fn can_be_polled(fd: RawFd, kind: Kind) -> Result<bool> {
+    const ALWAYS: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
+    // A file that nobody can poll for says that it is all of these.
+    if matches!(kind.format, 0 | libc::S_IFIFO | libc::S_IFSOCK)
+        || ready_now(fd, ALWAYS) != ALWAYS as u16
+    {
+        return Ok(true);
+    }
+    let _making = Making::begin();
+    // SAFETY: a flag.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    let epoll = Errno::result(epoll).map_err(|_| Errno::EAGAIN)?;
+    let mut event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: an event of ours.
+    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
+    close(epoll);
+    Ok(added == 0)
+}
+
+fn call<const N: usize>(nr: c_long, kind: Kind, given: [u64; N]) -> Call {
     let mut args = [0; 6];
     args[..N].copy_from_slice(&given);
     Call {
-        nr: nr as u32,
-        args,
+        key: Key::of_file(kind.format, kind.inode, kind.direct),
+        ..Call::new(nr as u32, args)
     }
 }
 
@@ -398,7 +434,7 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
 }
 
 impl Context {
-    /// The ring, if this is a context of the old kind.
+    /// Whether this is a context of the old kind.
     pub fn is_legacy(&self) -> bool {
         self.legacy_ring().is_ok()
     }

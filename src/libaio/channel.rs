@@ -1,0 +1,284 @@
+//! A one-way channel through which open files get from the program's descriptor table to the library's own one
+//! (SCM_RIGHTS over a socket pair).
+//!
+//! From the moment that a file has been sent, the kernel holds it, whatever the program does with its
+//! descriptor. The sending end is in the program's table, where the program may close it, or put
+//! something else in its place: before each message it is asked whether it still is this socket.
+
+use crate::own;
+use crate::sync::{Lock, Relaxed};
+use crate::sys::Result;
+use nix::errno::Errno;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU64};
+
+const NONE: RawFd = -1;
+
+/// The sending end.
+pub struct Sender {
+    number: AtomicI32,
+    /// The kernel's name for the socket.
+    cookie: AtomicU64,
+    /// Held while the number is used, or changes.
+    using: Lock<()>,
+}
+
+/// What a message brings: a number, and a file unless it was lost on the way.
+pub struct Message {
+    pub number: u64,
+    pub file: Option<RawFd>,
+}
+
+/// Room for one descriptor.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+// SAFETY: arithmetic.
+const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as usize;
+
+impl Sender {
+    pub const fn new() -> Sender {
+        Sender {
+            number: AtomicI32::new(NONE),
+            cookie: AtomicU64::new(0),
+            using: Lock::of(()),
+        }
+    }
+
+    /// Makes the channel. The receiving end comes back: a private descriptor in the program's table, for the
+    /// caller to move to the library's own one.
+    pub fn open(&self) -> Result<RawFd> {
+        self.close();
+        let mut ends = [NONE; 2];
+        // SAFETY: room for two descriptors.
+        Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
+        let moved = ends.map(own::duplicate);
+        for end in ends {
+            own::close(end);
+        }
+        let (mine, other) = match moved {
+            [Ok(mine), Ok(other)] => (mine, other),
+            [first, second] => {
+                for end in [first, second] {
+                    end.map(own::close).ok();
+                }
+                return Err(Errno::EMFILE);
+            }
+        };
+        let _using = self.using.lock();
+        // Relaxed: the lock orders it.
+        self.cookie.store(cookie(mine), Relaxed);
+        self.number.store(mine, Relaxed);
+        Ok(other)
+    }
+
+    /// Connects to who listens under that name (see [`listen`]).
+    pub fn connect(&self, digits: i64) -> Result<()> {
+        let address = name(digits);
+        // SAFETY: constants; an address of ours. By syscall(): libc's own is a cancellation point.
+        let mine = unsafe {
+            let low = Errno::result(libc::socket(libc::AF_UNIX, KIND, 0))?;
+            let connected =
+                libc::syscall(libc::SYS_connect, low, &raw const address, NAME_BYTES) == 0;
+            let mine = if connected {
+                own::duplicate(low)
+            } else {
+                Err(Errno::EBADF)
+            };
+            own::close(low);
+            mine?
+        };
+        let _using = self.using.lock();
+        // Relaxed: the lock orders it.
+        self.cookie.store(cookie(mine), Relaxed);
+        self.number.store(mine, Relaxed);
+        Ok(())
+    }
+
+    /// Gives the sending end back, if it still is one.
+    pub fn close(&self) {
+        let _using = self.using.lock();
+        if let Some(number) = self.there() {
+            own::close(number);
+        }
+        self.number.store(NONE, Relaxed);
+    }
+
+    /// The same in a forked child, where the lock may have been inherited held.
+    pub fn abandon(&self) {
+        if let Some(number) = self.there() {
+            own::close(number);
+        }
+    }
+
+    /// Whether the program has left it alone.
+    pub fn is_there(&self) -> bool {
+        self.there().is_some()
+    }
+
+    fn there(&self) -> Option<RawFd> {
+        let number = self.number.load(Relaxed);
+        (number != NONE && cookie(number) == self.cookie.load(Relaxed)).then_some(number)
+    }
+
+    /// The program is about to put something else in the place of a private descriptor: if it is this one it moves.
+    pub fn make_way(&self, number: RawFd) {
+        let _using = self.using.lock();
+        if self.there() != Some(number) {
+            return;
+        }
+        let moved = own::duplicate(number).unwrap_or(NONE);
+        self.number.store(moved, Relaxed);
+        own::close(number);
+    }
+
+    /// Sends that file, and a number with it. EBADF: there is no such file, or the channel is gone; EAGAIN: the
+    /// channel is full.
+    pub fn send(&self, mut number: u64, file: RawFd) -> Result<()> {
+        let _using = self.using.lock();
+        let there = self.there().ok_or(Errno::EBADF)?;
+        let mut part = libc::iovec {
+            iov_base: (&raw mut number).cast(),
+            iov_len: size_of::<u64>(),
+        };
+        let mut control = Control([0; CONTROL_BYTES]);
+        let message = header(&mut part, &mut control);
+        // SAFETY: the control buffer has room for one header and one descriptor.
+        unsafe {
+            let head = libc::CMSG_FIRSTHDR(&message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+            libc::CMSG_DATA(head).cast::<RawFd>().write_unaligned(file);
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // By syscall(): libc's own is a cancellation point.
+        // SAFETY: a message of ours.
+        let ret = unsafe { libc::syscall(libc::SYS_sendmsg, there, &raw const message, flags) };
+        Errno::result(ret).map(drop)
+    }
+}
+
+/// In the library's own table: a socket that can be connected to, under a name that the kernel chooses and that comes back as
+/// a number. For a channel whose sending end the program has closed.
+pub fn listen() -> Result<(RawFd, i64)> {
+    // SAFETY: constants.
+    let listener = Errno::result(unsafe { libc::socket(libc::AF_UNIX, KIND, 0) })?;
+    let mut address = name(0);
+    let mut bytes = NAME_BYTES;
+    let at = (&raw mut address).cast::<libc::sockaddr>();
+    // SAFETY: an address of ours: with the family alone, the kernel chooses a name.
+    let ret = unsafe {
+        let family = size_of::<libc::sa_family_t>() as libc::socklen_t;
+        match libc::bind(listener, at, family) {
+            0 => libc::listen(listener, 1).min(libc::getsockname(listener, at, &raw mut bytes)),
+            error => error,
+        }
+    };
+    if ret != 0 || bytes != NAME_BYTES {
+        own::close_here(listener);
+        return Err(Errno::EBADF);
+    }
+    let digits = &address.sun_path[1..=DIGITS];
+    Ok((
+        listener,
+        digits.iter().fold(0, |sum, &digit| sum << 8 | digit as i64),
+    ))
+}
+
+/// Takes the connection that comes from this process: the receiving end.
+pub fn accept(listener: RawFd) -> Result<RawFd> {
+    loop {
+        let flags = libc::SOCK_CLOEXEC;
+        let none = ptr::null_mut::<libc::c_void>();
+        // By syscall(): libc's own is a cancellation point.
+        // SAFETY: no address is wanted.
+        let end = unsafe { libc::syscall(libc::SYS_accept4, listener, none, none, flags) };
+        let end = Errno::result(end)? as RawFd;
+        let mut peer = libc::ucred {
+            pid: 0,
+            uid: 0,
+            gid: 0,
+        };
+        let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
+        // SAFETY: room for the answer, of the size given.
+        let is_ours = unsafe {
+            let at = (&raw mut peer).cast();
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+            libc::getsockopt(end, level, option, at, &raw mut bytes) == 0
+                && peer.pid == libc::getpid()
+        };
+        if is_ours {
+            return Ok(end);
+        }
+        own::close_here(end);
+    }
+}
+
+const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+/// A name that the kernel chooses is a 0 and so many digits.
+const DIGITS: usize = 5;
+const NAME_BYTES: libc::socklen_t =
+    (size_of::<libc::sa_family_t>() + 1 + DIGITS) as libc::socklen_t;
+
+fn name(digits: i64) -> libc::sockaddr_un {
+    // SAFETY: zeros are an address.
+    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (i, digit) in address.sun_path[1..=DIGITS].iter_mut().rev().enumerate() {
+        *digit = (digits >> (8 * i)) as libc::c_char;
+    }
+    address
+}
+
+/// Takes the next message from a receiving end, in the thread's own table; None if there is none.
+pub fn receive(from: RawFd) -> Option<Message> {
+    let mut number = 0u64;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut number).cast(),
+        iov_len: size_of::<u64>(),
+    };
+    let mut control = Control([0; CONTROL_BYTES]);
+    let mut message = header(&mut part, &mut control);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: a message of ours.
+    let got = unsafe { libc::syscall(libc::SYS_recvmsg, from, &raw mut message, flags) };
+    if got != size_of::<u64>() as libc::c_long {
+        return None;
+    }
+    // SAFETY: the kernel has filled in as many bytes of the control buffer as it says.
+    let file = unsafe {
+        let head = libc::CMSG_FIRSTHDR(&message);
+        (!head.is_null() && (*head).cmsg_type == libc::SCM_RIGHTS)
+            .then(|| libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned())
+    };
+    Some(Message { number, file })
+}
+
+fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
+    // SAFETY: zeros are a valid header.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = ptr::from_mut(part);
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = CONTROL_BYTES as _;
+    message
+}
+
+/// The kernel's name for a socket, which no other one ever has; 0 if it is none.
+fn cookie(number: RawFd) -> u64 {
+    let mut cookie = 0u64;
+    let mut bytes = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: room for the answer, of the size given.
+    let ret = unsafe {
+        libc::getsockopt(
+            number,
+            libc::SOL_SOCKET,
+            libc::SO_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut bytes,
+        )
+    };
+    if ret == 0 { cookie } else { 0 }
+}

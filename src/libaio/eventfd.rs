@@ -1,0 +1,192 @@
+//! The eventfd of a request (IOCB_FLAG_RESFD): told when the request has completed.
+//!
+//! The kernel's AIO keeps what an eventfd is about and not the open file, so that one that the program has
+//! closed is gone: no epoll tells of it any more. The library can only hold the file. So before it tells,
+//! it looks whether the program still has it.
+
+use super::files::FileRef;
+use super::table::is_inside;
+use crate::sys::{add_to_eventfd, has_call_filter, poll_now, write_eventfd};
+use nix::errno::Errno;
+use std::io::Write;
+use std::os::fd::RawFd;
+
+/// What a request has of it.
+#[derive(Clone, Copy)]
+pub struct Eventfd {
+    /// The program's number, or -1 for none.
+    number: RawFd,
+    nonblocking: bool,
+    /// The thread that has submitted the request, in whose table the number is.
+    thread: u32,
+    /// The file, a [`FileRef`], if others than that thread are to tell it; else 0.
+    held: usize,
+}
+
+/// What is left of it when the request has ended.
+pub struct Told {
+    number: RawFd,
+    nonblocking: bool,
+    thread: u32,
+    held: Option<FileRef>,
+}
+
+impl Eventfd {
+    pub const NONE: Eventfd = Eventfd {
+        number: -1,
+        nonblocking: false,
+        thread: 0,
+        held: 0,
+    };
+
+    pub fn new(number: RawFd, nonblocking: bool) -> Eventfd {
+        Eventfd {
+            number,
+            nonblocking,
+            // SAFETY: no arguments.
+            thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
+            held: 0,
+        }
+    }
+
+    pub fn is_some(&self) -> bool {
+        self.number >= 0
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held != 0
+    }
+
+    pub fn number(&self) -> RawFd {
+        self.number
+    }
+
+    pub fn hold(&mut self, file: FileRef) {
+        self.held = file.into_raw();
+    }
+
+    pub fn take(&mut self) -> Option<Told> {
+        let Eventfd {
+            number,
+            nonblocking,
+            thread,
+            held,
+        } = std::mem::replace(self, Eventfd::NONE);
+        (number >= 0).then(|| Told {
+            number,
+            nonblocking,
+            thread,
+            // SAFETY: made by `into_raw`, and taken out here, once.
+            held: (held != 0).then(|| unsafe { FileRef::from_raw(held) }),
+        })
+    }
+}
+
+impl Told {
+    fn is_same(&self, other: &Told) -> bool {
+        self.number == other.number
+            && match (&self.held, &other.held) {
+                (Some(one), Some(two)) => one.is_same(two),
+                (None, None) => true,
+                _ => false,
+            }
+    }
+
+    fn tell(&self, events: usize) {
+        let fd = match &self.held {
+            Some(file) if is_inside() => {
+                let own = file.fd();
+                if !self.program_has(own) {
+                    return;
+                }
+                own
+            }
+            _ => self.number,
+        };
+        if self.nonblocking && add_to_eventfd(fd, events as u64) {
+            return;
+        }
+        for _ in 0..events {
+            // At its maximum a write would wait for somebody to read.
+            if self.nonblocking || poll_now(fd, libc::POLLOUT) {
+                write_eventfd(fd);
+            }
+        }
+    }
+
+    /// Whether the program still has the eventfd that is `own` in this thread's table. If that cannot be found
+    /// out, it has.
+    fn program_has(&self, own: RawFd) -> bool {
+        const KCMP_FILE: i32 = 0;
+        if !has_call_filter() {
+            // SAFETY: integers.
+            let order = unsafe {
+                let here = libc::syscall(libc::SYS_gettid);
+                libc::syscall(
+                    libc::SYS_kcmp,
+                    self.thread,
+                    here,
+                    KCMP_FILE,
+                    self.number,
+                    own,
+                )
+            };
+            if order == 0 {
+                return true;
+            }
+        }
+        let Some(id) = eventfd_id(format_args!("thread-self/fdinfo/{own}")) else {
+            return true;
+        };
+        let thread = self.thread;
+        let there = |number: &dyn std::fmt::Display| {
+            let path = format_args!("self/task/{thread}/fdinfo/{number}");
+            eventfd_id(path) == Some(id)
+        };
+        if there(&self.number) {
+            return true;
+        }
+        // Another number may name it.
+        let Ok(all) = std::fs::read_dir(format!("/proc/self/task/{thread}/fdinfo")) else {
+            return true;
+        };
+        let mut any = false;
+        for name in all.flatten().map(|entry| entry.file_name()) {
+            any = true;
+            if there(&name.to_string_lossy()) {
+                return true;
+            }
+        }
+        // A thread that has ended has none.
+        !any
+    }
+}
+
+/// The kernel's number of an eventfd, from a file of /proc.
+fn eventfd_id(path: std::fmt::Arguments) -> Option<u64> {
+    let mut name = [0u8; 64];
+    write!(&mut name[..63], "/proc/{path}").ok()?;
+    let mut text = [0u8; 512];
+    // By syscall(): libc's own are cancellation points.
+    // SAFETY: a C string, and a buffer of the size given.
+    let got = unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, name.as_ptr(), flags);
+        Errno::result(fd).ok()?;
+        let got = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
+        libc::syscall(libc::SYS_close, fd);
+        got
+    };
+    let text = std::str::from_utf8(&text[..usize::try_from(got).ok()?]).ok()?;
+    let id = text
+        .lines()
+        .find_map(|line| line.strip_prefix("eventfd-id:"))?;
+    id.trim().parse().ok()
+}
+
+/// Adds 1 to each eventfd, for one event.
+pub fn tell(all: &[Told]) {
+    for same in all.chunk_by(Told::is_same) {
+        same[0].tell(same.len());
+    }
+}

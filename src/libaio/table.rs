@@ -1,0 +1,413 @@
+//! The library's own descriptor table, for the files of io_submit()'s requests.
+//!
+//! No descriptor in the program's table stands for a file of the program's: closing one would drop the
+//! process's record locks, keeping one would keep the file open, its number could be taken, a child would inherit
+//! it. So the threads that carry these requests out share a table of their own. A file gets there through a
+//! [channel](super::channel), and leaves it when the last request that uses it is over, before the event of that
+//! one can be seen.
+//!
+//! A thread has the table of the thread that started it. The first one here, the keeper, leaves the
+//! program's table and starts all others; what has to be done in here for a thread of the program's
+//! ([`Table::run`]), it does. It ends when nothing has been here for a while, and the table with it.
+//!
+//! Where there can be no such table (no thread, no descriptor, a sandbox that forbids it), io_submit()
+//! carries requests out itself, as the kernel does.
+
+use super::channel::{self, Message, Sender};
+use crate::own::{self, Making};
+use crate::sync::{Acquire, AtomicU32, Guard, Lock, Relaxed, Release, SeqCst};
+use crate::sys::{
+    NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns, spawn_detached,
+};
+use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::cell::Cell;
+use std::os::fd::{IntoRawFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
+
+/// The keeper ends when nothing has been here for so long.
+const IDLE_NS: u64 = 3_000_000_000;
+/// It looks so often whether the last of those who use the table has left it just before it could be woken.
+const LONG_NS: u64 = 60_000_000_000;
+const NO_FILE: RawFd = -1;
+
+/// What the keeper's word says: it has nothing to do.
+const IDLE: u32 = 0;
+/// It has a job.
+const ASKED: u32 = 1;
+/// It has done it.
+const DONE: u32 = 2;
+
+/// What is to be done in the table.
+type Job = fn(usize) -> Result<i64>;
+
+pub struct Table {
+    files: Sender,
+    /// The receiving end, in this table.
+    receiver: AtomicI32,
+    /// In this table, while the channel is made anew.
+    listener: AtomicI32,
+    /// Held by whoever receives.
+    receiving: Lock<()>,
+    /// Held by whoever gives the keeper a job, starts it, or ends it.
+    turn: Lock<()>,
+    /// The keeper's thread number; 0: there is none.
+    keeper: AtomicU32,
+    /// A futex.
+    word: AtomicU32,
+    /// The job, what it is given and what came of it: under `turn`, and handed over by `word`.
+    job: AtomicUsize,
+    given: AtomicUsize,
+    answer: AtomicI64,
+    /// Threads in here, and files that are held: as long as there are any, the keeper stays.
+    users: AtomicU32,
+    /// The keeper waits for the last of these to leave.
+    dozing: AtomicBool,
+    /// A file of no bytes: see [`bell`].
+    bell: AtomicI32,
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread has this table and not the program's.
+pub fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+impl Table {
+    pub fn new() -> Table {
+        Table {
+            files: Sender::new(),
+            receiver: AtomicI32::new(NO_FILE),
+            listener: AtomicI32::new(NO_FILE),
+            receiving: Lock::new(()),
+            turn: Lock::new(()),
+            keeper: AtomicU32::new(0),
+            word: AtomicU32::new(IDLE),
+            job: AtomicUsize::new(0),
+            given: AtomicUsize::new(0),
+            answer: AtomicI64::new(0),
+            users: AtomicU32::new(0),
+            dozing: AtomicBool::new(false),
+            bell: AtomicI32::new(NO_FILE),
+        }
+    }
+
+    /// Makes the table, unless it is there.
+    pub fn prepare(&'static self) -> Result<()> {
+        // SeqCst: pairs with `end`. Whoever has entered before sees that the keeper goes, or it stays.
+        if self.keeper.load(SeqCst) != 0 {
+            return Ok(());
+        }
+        let turn = self.turn.lock();
+        self.start(&turn)
+    }
+
+    /// Sends a file of the program's here: from now on the kernel holds it. `number` comes with it.
+    pub fn send(&'static self, number: u64, file: RawFd) -> Result<()> {
+        self.prepare()?;
+        let mut sent = self.files.send(number, file);
+        if sent == Err(Errno::EBADF) && !self.files.is_there() {
+            self.reconnect()?;
+            sent = self.files.send(number, file);
+        }
+        // Too many are on their way.
+        if let Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) = sent {
+            self.run(|_| Ok(super::receive_all()), 0)?;
+            sent = self.files.send(number, file);
+        }
+        sent
+    }
+
+    /// Makes a new channel: the program has closed the sending end.
+    fn reconnect(&'static self) -> Result<()> {
+        let turn = self.turn.lock();
+        self.start(&turn)?;
+        if self.files.is_there() {
+            return Ok(());
+        }
+        let digits = self.ask(&turn, listen, 0)?;
+        let _making = Making::begin();
+        let connected = self.files.connect(digits);
+        self.ask(&turn, accept, usize::from(connected.is_ok()))?;
+        connected
+    }
+
+    /// Takes what has been sent, and tells of each.
+    pub fn receive(&self, mut take: impl FnMut(Message)) {
+        debug_assert!(is_inside());
+        let _receiving = self.receiving.lock();
+        while let Some(message) = channel::receive(self.receiver.load(Relaxed)) {
+            take(message);
+        }
+    }
+
+    /// One more thread or file that needs the table: before it is prepared.
+    pub fn enter(&self) {
+        // SeqCst: pairs with `end`.
+        self.users.fetch_add(1, SeqCst);
+    }
+
+    pub fn leave(&self) {
+        // SeqCst: what was done with the table is over; pairs with `end`.
+        if self.users.fetch_sub(1, SeqCst) == 1 && self.dozing.load(SeqCst) {
+            futex_wake(&self.word, 1);
+        }
+    }
+
+    /// Whether the program's number names what that descriptor of this table does. If the kernel
+    /// cannot say, it does not.
+    pub fn is_same(&self, number: RawFd, descriptor: RawFd) -> bool {
+        const KCMP_FILE: i32 = 0;
+        if descriptor < 0 || has_call_filter() {
+            return false;
+        }
+        let there = self.keeper.load(Relaxed);
+        // SAFETY: integers.
+        let order = unsafe {
+            let here = libc::syscall(libc::SYS_gettid);
+            libc::syscall(libc::SYS_kcmp, here, there, KCMP_FILE, number, descriptor)
+        };
+        order == 0
+    }
+
+    /// Has that done by a thread in here, and waits for it.
+    pub fn run(&'static self, job: Job, given: usize) -> Result<i64> {
+        if is_inside() {
+            return job(given);
+        }
+        let turn = self.turn.lock();
+        self.start(&turn)?;
+        self.ask(&turn, job, given)
+    }
+
+    fn ask(&self, _turn: &Guard<()>, job: Job, given: usize) -> Result<i64> {
+        self.job.store(job as usize, Relaxed);
+        self.given.store(given, Relaxed);
+        // Release: pairs with the acquire in `keep`.
+        self.word.store(ASKED, Release);
+        futex_wake(&self.word, 1);
+        self.answer()
+    }
+
+    /// Waits for the keeper's word.
+    fn answer(&self) -> Result<i64> {
+        // Acquire: pairs with the release in `keep`.
+        while self.word.load(Acquire) != DONE {
+            let seen = self.word.load(Relaxed);
+            if seen != DONE {
+                futex_wait(&self.word, seen, NEVER);
+            }
+        }
+        self.word.store(IDLE, Relaxed);
+        match self.answer.load(Relaxed) {
+            error @ -4095..0 => Err(Errno::from_raw(-error as i32)),
+            value => Ok(value),
+        }
+    }
+
+    /// Starts the keeper, unless it is there.
+    fn start(&'static self, _turn: &Guard<()>) -> Result<()> {
+        if self.keeper.load(Acquire) != 0 {
+            return Ok(());
+        }
+        let _making = Making::begin();
+        let receiver = self.files.open()?;
+        self.receiver.store(receiver, Relaxed);
+        self.word.store(ASKED, Relaxed);
+        // SAFETY: the table is never freed.
+        let started = unsafe { spawn_detached(keeper_main, ptr::from_ref(self).cast_mut().cast()) };
+        let made = started.and_then(|()| self.answer());
+        // The keeper has it.
+        own::close(receiver);
+        if made.is_err() {
+            self.word.store(IDLE, Relaxed);
+            self.files.close();
+        }
+        made.map(drop)
+    }
+
+    fn done(&self, answer: Result<i64>) {
+        let answer = answer.unwrap_or_else(|errno| -(errno as i64));
+        self.answer.store(answer, Relaxed);
+        // Release: pairs with the acquire in `answer`.
+        self.word.store(DONE, Release);
+        futex_wake(&self.word, 1);
+    }
+
+    /// The keeper's life.
+    fn keep(&'static self) {
+        let made = leave_table(self.receiver.load(Relaxed));
+        if made.is_ok() {
+            INSIDE.set(true);
+            // SAFETY: no arguments.
+            let me = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+            // Release: pairs with the acquire in `prepare`.
+            self.keeper.store(me, Release);
+        }
+        let failed = made.is_err();
+        self.done(made.map(|()| 0));
+        let mut until = self.until();
+        while !failed {
+            // Acquire: pairs with the release in `ask`.
+            match self.word.load(Acquire) {
+                ASKED => {
+                    // SAFETY: what `ask` has stored there: a Job.
+                    let job = unsafe { std::mem::transmute::<usize, Job>(self.job.load(Relaxed)) };
+                    self.done(job(self.given.load(Relaxed)));
+                }
+                seen => {
+                    let waited = futex_wait(&self.word, seen, until);
+                    if waited == Waited::TimedOut && self.end() {
+                        return;
+                    }
+                    if waited != Waited::Interrupted {
+                        until = self.until();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until when the keeper waits: as long as somebody uses the table, until that one leaves.
+    fn until(&self) -> u64 {
+        self.dozing.store(true, SeqCst);
+        // SeqCst: the last to leave sees that the keeper dozes, or is seen here.
+        if self.users.load(SeqCst) != 0 {
+            return monotonic_ns() + LONG_NS;
+        }
+        self.dozing.store(false, SeqCst);
+        monotonic_ns() + IDLE_NS
+    }
+
+    /// Nothing has been asked for a while: whether the keeper is to go.
+    fn end(&self) -> bool {
+        // Whoever has it is about to ask.
+        let Some(_turn) = self.turn.try_lock_for(0) else {
+            return false;
+        };
+        if self.users.load(Relaxed) != 0 {
+            return false;
+        }
+        let me = self.keeper.swap(0, SeqCst);
+        // SeqCst, both: somebody may have entered, and have found the keeper still there.
+        let unused = self.users.load(SeqCst) == 0;
+        if !unused {
+            self.keeper.store(me, SeqCst);
+        } else {
+            // It goes with the table.
+            self.bell.store(NO_FILE, Relaxed);
+        }
+        unused
+    }
+
+    /// The program is about to put something else in the place of a private descriptor.
+    pub fn make_way(&self, number: RawFd) {
+        self.files.make_way(number);
+    }
+
+    /// In a forked child: gives back what it has inherited.
+    pub fn abandon(&self) {
+        self.files.abandon();
+    }
+}
+
+extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-keeper".as_ptr()) };
+    // SAFETY: what `start` gave: never freed.
+    let table: &'static Table = unsafe { &*table.cast::<Table>() };
+    table.keep();
+    ptr::null_mut()
+}
+
+/// A file of no bytes in this table, to read these from (see [`crate::kaio::ring_bell`]), for a thread that has it.
+pub fn bell() -> Option<RawFd> {
+    let table = &crate::process::global()
+        .filter(|_| is_inside())?
+        .libaio
+        .table;
+    // Relaxed, here and below: a number. What it names the kernel keeps in order.
+    let there = table.bell.load(Relaxed);
+    if there != NO_FILE {
+        return Some(there);
+    }
+    let mine = memfd_create(c"aio2-bell", MFdFlags::MFD_CLOEXEC)
+        .ok()?
+        .into_raw_fd();
+    match table.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
+        Ok(_) => Some(mine),
+        Err(first) => {
+            own::close_here(mine);
+            Some(first)
+        }
+    }
+}
+
+/// A thread that was started in here, until it ends.
+pub struct Inside(&'static Table);
+
+impl Inside {
+    /// The calling thread, which was started by one in here that has counted it ([`Table::enter`]).
+    pub fn begin(table: &'static Table) -> Inside {
+        INSIDE.set(true);
+        Inside(table)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The keeper's part in [`Table::reconnect`].
+fn listen(_: usize) -> Result<i64> {
+    let table = &crate::process::global().ok_or(Errno::EBADF)?.libaio.table;
+    let (listener, digits) = channel::listen()?;
+    table.listener.store(listener, Relaxed);
+    Ok(digits)
+}
+
+fn accept(connected: usize) -> Result<i64> {
+    let table = &crate::process::global().ok_or(Errno::EBADF)?.libaio.table;
+    let listener = table.listener.swap(NO_FILE, Relaxed);
+    let accepted = match connected {
+        0 => Err(Errno::EBADF),
+        _ => channel::accept(listener),
+    };
+    own::close_here(listener);
+    let receiver = accepted?;
+    // What is still on its way through the old one.
+    super::receive_all();
+    let _receiving = table.receiving.lock();
+    own::close_here(table.receiver.swap(receiver, Relaxed));
+    Ok(0)
+}
+
+/// Gives the calling thread a table of its own, in which nothing is open but `keep`.
+fn leave_table(keep: RawFd) -> Result<()> {
+    const UNSHARE: u32 = 2;
+    const LAST: u32 = u32::MAX;
+    let range = |first: u32, last: u32, flags: u32| {
+        // SAFETY: integers.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+    };
+    let keep = keep as u32;
+    // Recent kernels do not even copy what is closed.
+    if range(0, keep - 1, UNSHARE).is_ok() {
+        return range(keep + 1, LAST, 0);
+    }
+    // SAFETY: a flag: this thread's table alone.
+    Errno::result(unsafe { libc::unshare(libc::CLONE_FILES) })?;
+    // SAFETY: a constant.
+    let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(0, 1 << 20) as u32;
+    for other in (0..most.max(keep + 1)).filter(|&other| other != keep) {
+        // SAFETY: in the thread's own table: nobody else's.
+        unsafe { libc::syscall(libc::SYS_close, other) };
+    }
+    Ok(())
+}
