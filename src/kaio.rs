@@ -201,6 +201,12 @@ pub fn goes_with(batch: &Batch, next: &Req) -> bool {
     room && takes(next)
 }
 
+/// How many bytes a plain read or write asks for.
+pub fn plain_bytes(call: &Call) -> Option<u64> {
+    let nr = c_long::from(call.nr);
+    matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(call.args[2])
+}
+
 /// Whether the second transfers what comes after what the first one does.
 fn continues(first: &Call, second: &Call) -> bool {
     let [_, _, nbytes, offset, ..] = first.args;
@@ -233,7 +239,8 @@ impl InFlight {
     /// most.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
-        let came_back = self.nowait && self.res == -i64::from(libc::EAGAIN);
+        let refused = [libc::EAGAIN, libc::EOPNOTSUPP].map(|errno| -i64::from(errno));
+        let came_back = self.nowait && refused.contains(&self.res);
         let mut over = came_back;
         while let Some(mut req) = self.requests.pop() {
             let asked = req.call().args[2];

@@ -315,6 +315,15 @@ impl Req {
         self.call().args[0] as RawFd
     }
 
+    /// Whether others than whoever submits it can carry it out.
+    pub fn may_be_queued(&self) -> bool {
+        #[cfg(not(loom))]
+        if let Some(side) = self.side() {
+            return side.is_held();
+        }
+        true
+    }
+
     /// From here on this stands for its file in the call. Before it is on any list.
     #[cfg(not(loom))]
     pub fn set_file(&mut self, file: u64) {

@@ -285,11 +285,19 @@ impl<'a> Batch<'a> {
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
         let reads = self.is_for_submitter(&state);
+        let for_kernel = !reads
+            && self.may_overtake(&state)
+            && self
+                .context
+                .is_for_kernel_in_submit(&mut state, &self.requests);
         self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(&mut after);
         if reads {
             self.carry_out_reads();
+        }
+        if for_kernel {
+            Context::hand_over_in_submit(self.context, shared, &mut self.requests);
         }
         self.leave_to_others(shared);
     }
@@ -300,8 +308,13 @@ impl<'a> Batch<'a> {
         self.requests
             .first_is(|call| self.context.habits.short(call).is_some())
             && self.for_submitter != 0
-            && state.order.rows().0 == 0
+            && self.may_overtake(state)
             && !state.submits.are_deep()
+    }
+
+    /// Whether nothing that is under way has to come before what is submitted.
+    fn may_overtake(&self, state: &State) -> bool {
+        state.order.rows().0 == 0 && self.in_rows == 0
     }
 
     /// Carries out reads at the beginning of the submit that are known to be short: what takes longer is a worker's.

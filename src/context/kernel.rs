@@ -4,11 +4,11 @@ use super::{After, Context, Deadline, State};
 use crate::carrier;
 use crate::habit::{self, Now};
 use crate::kaio;
-use crate::libaio::{self, eventfd::Told};
+use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, Chain, List, RIDER, Req};
+use crate::request::{Call, Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
@@ -35,6 +35,8 @@ const FED: u32 = 16;
 const FED_MAX: u32 = 32;
 /// Nor for so many submits if the kernel would have had to wait, or could not say that it would.
 const WOULD_WAIT: u32 = 64;
+/// What is not larger lies in one piece on a device.
+const BLOCK: u64 = 4096;
 const REFUSED: u32 = 1 << 16;
 
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -106,6 +108,13 @@ impl State {
     pub(super) fn note_leaving(&mut self) {
         self.riders.left_ns = monotonic_ns();
         self.riders.left_in_flight = self.in_flight;
+    }
+
+    /// A request that was taken is not carried out after all.
+    fn give_up(&mut self, req: &Req) {
+        self.running.leave(req);
+        req.set_worker(NO_WORKER);
+        req.set_stage(Stage::Accepted);
     }
 
     fn untake_all(&mut self, mut requests: kaio::Batch) {
@@ -211,8 +220,14 @@ impl Context {
         if requests.would_wait {
             state.riders.pause = WOULD_WAIT;
         }
-        while let Some(req) = requests.again.pop() {
-            state.untake(req);
+        while let Some(mut req) = requests.again.pop() {
+            if req.may_be_queued() {
+                state.untake(req);
+            } else {
+                // Of one block, and for that the kernel has an answer at once: see `hand_over_in_submit`.
+                req.set_res(-i64::from(libc::EAGAIN));
+                Context::complete(this, state, req, after);
+            }
         }
         // With a limit, others may have waited for these.
         Context::offer(this, state, Class::Short, after);
@@ -529,12 +544,27 @@ impl Context {
     /// some. `nowait`: see [`kaio::InKernel::hand_over`].
     fn hand_over_in_seat<'a>(
         this: &'a ContextRef,
+        state: Guard<'a, State>,
+        after: After,
+        seat: &'static Seat,
+        batch: kaio::Batch,
+        nowait: bool,
+    ) -> (Guard<'a, State>, bool) {
+        let (mut state, refused, left) =
+            Context::hand_over_batch(this, state, after, seat, batch, nowait);
+        state.untake_all(left);
+        (state, refused)
+    }
+
+    /// The same; what the kernel does not take comes back.
+    fn hand_over_batch<'a>(
+        this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut after: After,
         seat: &'static Seat,
         mut batch: kaio::Batch,
         nowait: bool,
-    ) -> (Guard<'a, State>, bool) {
+    ) -> (Guard<'a, State>, bool, kaio::Batch) {
         let call = *batch[0].call();
         // Before they are there: so the watcher stays.
         state.riders.count += batch.len() as u32;
@@ -554,8 +584,7 @@ impl Context {
         }
         let mut state = this.state.lock();
         state.riders.count -= batch.len() as u32;
-        state.untake_all(batch);
-        (state, refused)
+        (state, refused, batch)
     }
 
     fn sleep_in_seat(
@@ -686,6 +715,120 @@ impl Context {
         }
     }
 
+    /// Whether io_submit() is to hand over to the kernel what begins with these: they will wait for a device, and a caller
+    /// comes and sleeps in the seat, or looks there, for their events. As long as nobody is there: who hands over
+    /// takes back itself what the kernel would have to wait for.
+    pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
+        if !first.first_is(|call| self.habits.is_slow(call)) {
+            return false;
+        }
+        let pause = state.riders.pause;
+        state.riders.pause = pause.saturating_sub(1);
+        pause == 0
+            && (state.riders.have_a_driver() || state.submits.are_polled())
+            && self.is_seat_free(state)
+            && !self.habits.wants_sample()
+            && state.closed.is_none()
+    }
+
+    fn is_seat_free(&self, state: &State) -> bool {
+        state.riders.attendant.is_none()
+            && state.backlog.waiters.is_empty()
+            && state.riders.count as usize <= seat::EVENTS - kaio::BATCH
+            && !self.pool.short_of_threads()
+    }
+
+    /// Hands over what is at the front of these, within its io_submit(): the kernel takes the files by the program's
+    /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
+    /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
+    pub(super) fn hand_over_in_submit(
+        this: &ContextRef,
+        shared: &'static libaio::Shared,
+        requests: &mut List,
+    ) {
+        let Some(seat) = this.seat_or_new().filter(|_| !has_call_filter()) else {
+            return;
+        };
+        let mut holder = Holder::default();
+        let mut back = List::new();
+        let mut goes_on = true;
+        while goes_on && let Some(batch) = this.batch_for_seat(requests, shared, &mut holder) {
+            let mut after = After::new();
+            let mut state = this.state.lock();
+            if !this.is_seat_free(&state) || !Context::list(this, &mut state, &mut after) {
+                batch.into_iter().for_each(|req| back.push(req));
+                drop(state);
+                this.finish(&mut after);
+                break;
+            }
+            state.riders.attend();
+            for req in &batch {
+                state.running.enter(req);
+            }
+            state.taken += batch.len() as u64;
+            this.habits.count_slow(batch.len() as u32);
+            let (mut state, refused, left) =
+                Context::hand_over_batch(this, state, after, seat, batch, true);
+            for req in left {
+                state.give_up(&req);
+                back.push(req);
+            }
+            drop(state);
+            // Now, while nobody else takes what has been done.
+            let mut done = Done::of(if seat.has_done() {
+                seat.reap(0).1
+            } else {
+                kaio::Done::new()
+            });
+            let mut after = After::new();
+            let mut state = this.state.lock();
+            state.riders.attendant = None;
+            state.riders.count -= done.count;
+            while let Some(req) = done.again.pop() {
+                state.give_up(&req);
+                back.push(req);
+            }
+            goes_on = !done.would_wait && !refused;
+            if refused {
+                state.riders.pause = REFUSED;
+            }
+            Context::complete_done(this, &mut state, &mut done, &mut after);
+            drop(state);
+            this.finish(&mut after);
+        }
+        back.append(requests);
+        *requests = back;
+        Context::watch_riders(this);
+    }
+
+    /// Takes requests that the kernel is to carry out together, for one file.
+    fn batch_for_seat(
+        &self,
+        requests: &mut List,
+        shared: &'static libaio::Shared,
+        holder: &mut Holder,
+    ) -> Option<kaio::Batch> {
+        let is_slow =
+            |req: &Req| !req.has_eventfd() && kaio::takes(req) && self.habits.is_slow(req.call());
+        let mut batch = kaio::Batch::new();
+        let first = requests.pop_if(is_slow)?;
+        let fd = first.fd();
+        batch.push(first);
+        while !batch.is_full()
+            && let Some(next) = requests
+                .pop_if(|req| req.fd() == fd && is_slow(req) && kaio::goes_with(&batch, req))
+        {
+            batch.push(next);
+        }
+        for req in &mut batch {
+            let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
+            if is_one_block || holder.hold_for(shared, req).is_err() {
+                req.set_apart();
+            }
+        }
+        Some(batch)
+    }
+
     /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
         let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
@@ -694,7 +837,14 @@ impl Context {
         if has_call_filter() {
             return false;
         }
-        Context::reap_in_seat(this, this.state.lock(), After::new(), seat, 0, None).1
+        let state = this.state.lock();
+        !this.is_handing_over(&state)
+            && Context::reap_in_seat(this, state, After::new(), seat, 0, None).1
+    }
+
+    /// Whether somebody is in the seat who has to see first what the kernel has done (see `hand_over_in_submit`).
+    fn is_handing_over(&self, state: &State) -> bool {
+        !self.callers_carry_out && state.riders.attendant.is_some()
     }
 
     /// Waits until the kernel carries nothing out in the seat any more, and publishes it all; if it may
@@ -705,6 +855,11 @@ impl Context {
         }
         while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
             let state = this.state.lock();
+            if this.is_handing_over(&state) {
+                drop(state);
+                std::thread::yield_now();
+                continue;
+            }
             Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
         }
     }

@@ -59,9 +59,9 @@ impl Side {
         }
     }
 
-    /// The program's number.
-    pub fn number(&self) -> RawFd {
-        self.number
+    /// Its file is held: others than the caller of its io_submit() can carry it out.
+    pub fn is_held(&self) -> bool {
+        self.file != 0
     }
 
     /// The descriptor to use in this thread: of the library's own table, or, within the request's io_submit(), of the
