@@ -913,11 +913,11 @@ impl Context {
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
     /// of workers. False if there is none.
     fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
-        if !this.callers_carry_out {
+        if !this.can_carry_out_here() {
             return false;
         }
         let mut state = this.state.lock();
-        let Some(mut req) = state.take_queued(|_, call| wanted(call)) else {
+        let Some(mut req) = state.take_queued(|_, call| wanted(&exec::here(call))) else {
             return false;
         };
         state.running.enter(&req);
@@ -927,6 +927,15 @@ impl Context {
         #[cfg(not(loom))]
         process::progress();
         true
+    }
+
+    /// Whether the files of its requests are in the calling thread's descriptor table.
+    fn can_carry_out_here(&self) -> bool {
+        #[cfg(not(loom))]
+        if libaio::table::is_inside() {
+            return true;
+        }
+        self.callers_carry_out
     }
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
@@ -1129,6 +1138,19 @@ impl Context {
         }
         drop(state);
         this.finish(&mut after);
+    }
+
+    /// Has the keeper of the library's own descriptor table carry out what is queued and need not wait for somebody
+    /// else: there are no workers.
+    fn carry_out_inside(this: &ContextRef, shared: &'static libaio::Shared) {
+        fn job(context: usize) -> Result<i64> {
+            // SAFETY: the caller's reference, who waits for this.
+            let context = unsafe { &*(context as *const ContextRef) };
+            while Context::carry_out_here(context, exec::is_ready) {}
+            Ok(0)
+        }
+        // It fails if there is no keeper, and so nothing that is held.
+        let _ = shared.table.run(job, std::ptr::from_ref(this) as usize);
     }
 
     /// Waits until no request for a file is under way.

@@ -136,6 +136,15 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     }
 }
 
+/// A call that waits to be made, with the descriptor that its file has in this thread's table.
+pub fn here(call: &Call) -> Call {
+    #[cfg(not(loom))]
+    if call.key.facts().is_some() {
+        return crate::libaio::request::call_inside(call);
+    }
+    *call
+}
+
 /// Fills in the event of a request that is taken out before it has begun.
 pub fn cancel(req: &mut Req) {
     skip(req, -ECANCELED);

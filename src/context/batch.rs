@@ -364,17 +364,17 @@ impl<'a> Batch<'a> {
                 self.requests.push(req);
                 continue;
             }
-            self.enqueue_held();
+            self.enqueue_held(shared);
             Context::wait_for_files_alone(self.context);
             shielded(|| exec::execute(&mut req, None));
             let mut done = ArrayVec::<Req, FEW>::new();
             done.push(req);
             Context::publish_all(self.context, &mut done);
         }
-        self.enqueue_held();
+        self.enqueue_held(shared);
     }
 
-    fn enqueue_held(&mut self) {
+    fn enqueue_held(&mut self, shared: &'static Shared) {
         if self.requests.is_empty() {
             return;
         }
@@ -384,6 +384,9 @@ impl<'a> Batch<'a> {
         self.hand_over(&mut state, &mut after);
         drop(state);
         self.context.finish(&mut after);
+        if self.context.pool.short_of_threads() {
+            Context::carry_out_inside(self.context, shared);
+        }
     }
 
     fn note_submit(&self, submits: &mut Submits) {

@@ -191,6 +191,15 @@ pub fn call_here(req: &Req) -> Option<Call> {
     Some(call)
 }
 
+/// The same of one whose file is held, in a thread that has the library's own table.
+pub fn call_inside(call: &Call) -> Call {
+    let mut call = *call;
+    // SAFETY: a held file stands for itself (`hold_for`), and is only looked at; the request is not over.
+    let file = unsafe { ManuallyDrop::new(FileRef::from_raw(call.args[0] as usize)) };
+    call.args[0] = file.fd() as u64;
+    call
+}
+
 /// Carries out a request of this kind: `system_call` with the request's I/O priority.
 pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
     let Some(side) = req.side().copied() else {
