@@ -9,6 +9,8 @@ use crate::attr::{self, Answers, Bound};
 use crate::exec::Manner;
 use libc::{EINVAL, EOPNOTSUPP};
 use std::alloc::{Layout, alloc, dealloc};
+#[cfg(not(loom))]
+use std::cell::Cell;
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr::{self, NonNull};
@@ -109,7 +111,8 @@ struct Link {
 /// Where a request stands among the others of its context (see [`crate::order`]).
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    pub epoch: u32,
+    /// Of a request of io_submit(): how many were accepted before it.
+    pub epoch: u64,
     /// The one that it waits for, and the one that waits for it: links of a chain.
     pub leader: Option<Tie>,
     pub follower: Option<Tie>,
@@ -156,6 +159,100 @@ impl Tie {
     }
 }
 
+/// What a request of io_submit() claims, and its neighbours among those that others may wait for (see
+/// [`crate::order::claims`]). It lies behind the request's [`Side`].
+#[cfg(not(loom))]
+#[repr(C)]
+struct Claimed {
+    what: u64,
+    bytes: u32,
+    access: Access,
+    /// Under the context's lock.
+    before: Cell<Option<Tie>>,
+    after: Cell<Option<Tie>>,
+}
+
+/// Ties of requests of io_submit().
+#[cfg(not(loom))]
+impl Tie {
+    fn claimed(&self) -> &Claimed {
+        // SAFETY: written when the request was built, and from then on only the cells change, under the
+        // context's lock, which whoever has a tie has.
+        unsafe { self.0.add(1).byte_add(CLAIMED_AT).cast().as_ref() }
+    }
+
+    pub fn claim(self) -> Claim {
+        let claimed = self.claimed();
+        Claim {
+            what: claimed.what,
+            // Of what has a position.
+            // SAFETY: the call does not change.
+            start: unsafe { self.0.as_ref() }.call.args[3],
+            bytes: claimed.bytes,
+            access: claimed.access,
+        }
+    }
+
+    /// How many were accepted before it.
+    pub fn number(self) -> u64 {
+        self.get().epoch
+    }
+
+    pub fn set_number(self, number: u64) {
+        self.set(Place {
+            epoch: number,
+            ..self.get()
+        });
+    }
+
+    /// Who stands before it and after it.
+    pub fn neighbours(self) -> (Option<Tie>, Option<Tie>) {
+        let claimed = self.claimed();
+        (claimed.before.get(), claimed.after.get())
+    }
+
+    pub fn set_before(self, before: Option<Tie>) {
+        self.claimed().before.set(before);
+    }
+
+    pub fn set_after(self, after: Option<Tie>) {
+        self.claimed().after.set(after);
+    }
+
+    /// `req` waits for this one. Requests that do are a list, of which the first is in `follower`, and the
+    /// last is where the one before the first would be.
+    pub fn add_follower(self, req: Req) {
+        let mut followers = self.take_followers();
+        followers.push(req);
+        self.set(Place {
+            follower: followers.first(),
+            ..self.get()
+        });
+        // SAFETY: on that list, which nobody else has.
+        unsafe { (*(*followers.head).link.get()).prev = followers.tail };
+    }
+
+    /// Takes those that wait for this one.
+    pub fn take_followers(self) -> List {
+        let place = self.get();
+        let Some(first) = place.follower else {
+            return List::new();
+        };
+        self.set(Place {
+            follower: None,
+            ..place
+        });
+        let head = first.0.as_ptr();
+        // SAFETY: they wait for this one, and so are nobody else's; the link is touched under the context's
+        // lock.
+        let prev = unsafe { &mut (*(*head).link.get()).prev };
+        List {
+            head,
+            tail: std::mem::replace(prev, ptr::null_mut()),
+        }
+    }
+}
+
 /// How much event a slot has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
@@ -177,7 +274,13 @@ const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + attr::PAYLOAD_WORDS_MAX);
 #[cfg(not(loom))]
 use crate::libaio::{abi::EVENT_WORDS as LEGACY_WORDS, request::Side};
 #[cfg(not(loom))]
-const _: () = assert!(SMALL_WORDS >= LEGACY_WORDS + size_of::<Side>() / 8);
+use crate::order::claims::{Access, Claim};
+#[cfg(not(loom))]
+const CLAIMED_AT: usize = LEGACY_WORDS * 8 + size_of::<Side>();
+#[cfg(not(loom))]
+const _: () = assert!(SMALL_WORDS * 8 >= CLAIMED_AT + size_of::<Claimed>());
+#[cfg(not(loom))]
+const _: () = assert!(CLAIMED_AT % align_of::<Claimed>() == 0);
 
 impl Class {
     fn of(words: usize) -> Class {
@@ -318,8 +421,10 @@ impl Req {
         call: Call,
         event: [u64; LEGACY_WORDS],
         side: Side,
+        claim: Claim,
     ) -> Req {
         assert!(slot.class == Class::Small);
+        debug_assert!(claim.start == 0 || claim.start == call.args[3]);
         let attrs = Attrs {
             event_words: LEGACY_WORDS,
             ..Attrs::NONE
@@ -329,12 +434,21 @@ impl Req {
             ..Head::new(slot.class, data, call, &attrs)
         };
         let req = Req(slot.at);
+        let claimed = Claimed {
+            what: claim.what,
+            bytes: claim.bytes,
+            access: claim.access,
+            before: Cell::new(None),
+            after: Cell::new(None),
+        };
         // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the
-        // head, the event and the side (asserted below).
+        // head, the event, the side and what it claims (asserted above).
         unsafe {
             slot.at.as_ptr().write(head);
             req.event_ptr().cast::<[u64; LEGACY_WORDS]>().write(event);
             req.event_ptr().add(LEGACY_WORDS).cast::<Side>().write(side);
+            let behind = req.event_ptr().byte_add(CLAIMED_AT);
+            behind.cast::<Claimed>().write(claimed);
         }
         req
     }

@@ -4,12 +4,8 @@
 use super::{AT_SUBMIT_NS, FEW, Submits, at_once};
 use super::{After, Context, State};
 use crate::habit::Short;
-#[cfg(not(loom))]
-use crate::order::Rows;
 use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
-#[cfg(not(loom))]
-use crate::sync::Guard;
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 use crate::sys::Result;
@@ -28,9 +24,6 @@ pub struct Batch<'a> {
     /// Of the requests, those that the kernel would complete at once.
     #[cfg(not(loom))]
     at_once: u32,
-    /// Those that may have to wait for others of their row.
-    #[cfg(not(loom))]
-    in_rows: usize,
     /// Those that who submits them may carry out.
     #[cfg(not(loom))]
     for_submitter: usize,
@@ -104,8 +97,6 @@ impl<'a> Batch<'a> {
             #[cfg(not(loom))]
             at_once: 0,
             #[cfg(not(loom))]
-            in_rows: 0,
-            #[cfg(not(loom))]
             for_submitter: 0,
             #[cfg(not(loom))]
             told: 0,
@@ -156,18 +147,24 @@ impl<'a> Batch<'a> {
     fn hand_over(&mut self, state: &mut State, after: &mut After) -> bool {
         after.queued = true;
         let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
-        let mut go = List::new();
-        if self.context.ring.ring2().is_some() {
-            state.order.admit(&mut self.requests, &mut go);
-        } else {
-            state.order.line_up(&mut self.requests, &mut go);
-        }
-        state.spread(&mut go);
+        self.let_begin(state);
         if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, after) {
             Context::offer(self.context, state, Class::Short, after);
         }
         Context::offer(self.context, state, Class::Long, after);
         for_kernel
+    }
+
+    /// Queues those that may begin; the others wait for these, or for earlier ones.
+    fn let_begin(&mut self, state: &mut State) {
+        let mut go = List::new();
+        #[cfg(not(loom))]
+        if self.context.is_legacy() {
+            state.order.claims.add(&mut self.requests, &mut go);
+            return state.spread(&mut go);
+        }
+        state.order.admit(&mut self.requests, &mut go);
+        state.spread(&mut go);
     }
 
     /// Queues what was built, as far as there still is room, and gives back what was not used.
@@ -228,32 +225,10 @@ impl<'a> Batch<'a> {
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(at_once(&req));
         if let Some(side) = req.side() {
-            self.in_rows += usize::from(side.row != 0);
             self.for_submitter += usize::from(side.for_submitter);
             self.told += usize::from(side.has_eventfd());
         }
         self.push(req);
-    }
-
-    /// The lock, with room for the rows that these requests may begin, as far as there is memory. What
-    /// is to be freed when the lock has been released is left in `old`.
-    fn lock_with_room(&self, old: &mut Rows) -> Guard<'a, State> {
-        let mut state = self.context.state.lock();
-        loop {
-            let (rows, room) = state.order.rows();
-            if room - rows >= self.in_rows {
-                return state;
-            }
-            drop(state);
-            let mut more = Rows::new();
-            let failed = more.try_reserve(rows + self.in_rows).is_err();
-            *old = Rows::new();
-            state = self.context.state.lock();
-            if failed {
-                return state;
-            }
-            *old = state.order.move_rows(more);
-        }
     }
 
     /// One more request, that somebody else completes.
@@ -264,8 +239,7 @@ impl<'a> Batch<'a> {
     /// Queues what was built, and gives back what was not used.
     pub fn enqueue_reserved(&mut self) {
         let mut after = After::new();
-        let mut old = Rows::new();
-        let mut state = self.lock_with_room(&mut old);
+        let mut state = self.context.state.lock();
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
@@ -273,7 +247,7 @@ impl<'a> Batch<'a> {
         let for_submitter = self.is_for_submitter(&state);
         let mut for_kernel = false;
         if for_submitter {
-            state.spread(&mut self.requests);
+            self.let_begin(&mut state);
             let ns = self.expected.ns / self.len as u64 * u64::from(state.waiting());
             if ns > AT_SUBMIT_NS {
                 Context::offer(self.context, &mut state, Class::Short, &mut after);

@@ -46,6 +46,10 @@ pub struct Kind {
     pub nonblocking: bool,
     /// A write goes to its end.
     pub appends: bool,
+    /// Which file it is: its device, and its number there. Of a block device: itself, and 0.
+    pub inode: (u64, u64),
+    /// How long it was when it was looked at.
+    pub size: u64,
 }
 
 /// An open file of the program's.
@@ -606,6 +610,14 @@ fn look(fd: RawFd, number: RawFd) -> Result<Kind> {
             && (format != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 7)),
         nonblocking: flags & libc::O_NONBLOCK != 0,
         appends: flags & libc::O_APPEND != 0,
+        inode: match format {
+            libc::S_IFBLK => (stat.st_rdev, 0),
+            _ => (stat.st_dev, stat.st_ino),
+        },
+        size: match format {
+            libc::S_IFREG => stat.st_size as u64,
+            _ => u64::MAX,
+        },
     })
 }
 

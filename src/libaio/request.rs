@@ -27,8 +27,6 @@ pub struct Side {
     pub at_once: bool,
     /// Who submits it may carry it out, if it is short.
     pub for_submitter: bool,
-    /// What it must not overtake another for: a number for a file and a direction; 0: nothing.
-    pub row: usize,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
     submitted: u64,
 }
@@ -43,7 +41,6 @@ impl Side {
             ioprio: None,
             at_once: false,
             for_submitter: false,
-            row: 0,
             submitted,
         }
     }
@@ -79,10 +76,24 @@ impl Side {
         self.ioprio = Some(ioprio);
     }
 
-    /// It begins when what was submitted before it in the same direction is over.
-    pub fn keep_in_order(&mut self, writes: bool) {
-        // A file's address is a multiple of more than that.
-        self.row = self.file | usize::from(writes);
+    /// Tells its open file from others.
+    pub fn file(&self) -> usize {
+        self.file
+    }
+
+    /// Of no file.
+    #[cfg(test)]
+    pub fn for_test() -> Side {
+        Side {
+            file: 0,
+            resfd: 0,
+            iovecs: ptr::null_mut(),
+            iovec_count: 0,
+            ioprio: None,
+            at_once: false,
+            for_submitter: false,
+            submitted: 0,
+        }
     }
 
     /// Makes room for a copy of vectors.
