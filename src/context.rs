@@ -841,6 +841,7 @@ impl Context {
     fn publish(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
         let mut go = List::new();
         let mut next = Some(req);
+        let had_prompt = state.at_once != 0;
         while let Some(req) = next {
             state.in_flight -= 1;
             state.at_once -= u32::from(at_once(&req));
@@ -850,6 +851,10 @@ impl Context {
             if let Some(req) = &mut next {
                 exec::cancel(req);
             }
+        }
+        if had_prompt && state.at_once == 0 {
+            let State { backlog, .. } = state;
+            backlog.waiters.take_only_for_prompt(&mut after.wakes);
         }
         after.published = true;
         this.note_end(state, after);
@@ -1097,16 +1102,6 @@ impl Context {
 
     pub fn legacy_ring(&self) -> Result<&LegacyRing> {
         self.ring.legacy().ok_or(Errno::EINVAL)
-    }
-
-    /// How many of the next `nr` events the kernel would have had ready when io_submit() returned.
-    pub fn due(&self, nr: usize) -> usize {
-        let state = self.state.lock();
-        let Some(ring) = self.ring.legacy().filter(|_| state.at_once != 0) else {
-            return 0;
-        };
-        let ready = ring.available(&state.backlog) as usize / libaio::abi::EVENT_BYTES;
-        nr.min(ready + state.at_once as usize)
     }
 
     /// Publishes a request that was in flight but not running here.

@@ -50,6 +50,7 @@ impl Context {
         mask: Option<&SigSet>,
     ) -> Result<usize> {
         let mut wait = Wait::begin(deadline, mask);
+        let may_wait_for_prompt = min == 0 && wait.visit.until != 0;
         loop {
             let enough = match this.ring.reap(out) {
                 Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
@@ -76,9 +77,12 @@ impl Context {
                 state.submits.unattended = 0;
             }
             let end = this.collect(&mut state, out, &wait);
-            let over = end.is_some() || out.len() >= min || wait.deadline.passed();
+            // With the kernel there would be an event by now, or another would have taken it.
+            wait.only_for_prompt = may_wait_for_prompt && state.at_once != 0;
+            let least = min.max(wait.only_for_prompt.into());
+            let over = end.is_some() || out.len() >= least || wait.deadline.passed();
             if !over {
-                let need = (min - out.len()) as u64;
+                let need = (least - out.len()) as u64;
                 Context::wait_for(this, state, &mut wait, need)?;
                 continue;
             }
@@ -176,12 +180,17 @@ impl Context {
             this.finish(&mut after);
             return Ok(());
         }
-        let mut state = match Context::wait_in_seat(this, state, &mut wait.visit, need) {
-            Ok(waited) => {
-                wait.has_slept(waited);
-                return Ok(());
+        // Who waits in the seat is told of events alone.
+        let mut state = if wait.only_for_prompt {
+            state
+        } else {
+            match Context::wait_in_seat(this, state, &mut wait.visit, need) {
+                Ok(waited) => {
+                    wait.has_slept(waited);
+                    return Ok(());
+                }
+                Err(state) => state,
             }
-            Err(state) => state,
         };
         let Some(sleeper) = &wait.sleeper else {
             if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
@@ -194,6 +203,7 @@ impl Context {
             wait.sleeper = Some(Sleeper::new(wait.mask.is_some())?);
             return Ok(());
         };
+        sleeper.waiter.set_only_for_prompt(wait.only_for_prompt);
         state.backlog.waiters.enter(&sleeper.waiter, need);
         drop(state);
         let waited = Context::sleep(this, sleeper, &wait.deadline, wait.mask);
@@ -445,6 +455,9 @@ struct Wait<'a> {
     deadline: Deadline,
     mask: Option<&'a SigSet>,
     visit: Visit,
+    /// No event was asked for. It waits for one only because requests are in flight that the kernel would have
+    /// completed within io_submit(), and as long as there are any.
+    only_for_prompt: bool,
     /// Where it sleeps; None: it has not, yet.
     sleeper: Option<Sleeper>,
     /// It has slept, and may have been woken for events that it leaves behind.
@@ -460,6 +473,7 @@ impl<'a> Wait<'a> {
         let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
         Wait {
             visit: Visit::new(&deadline, mask),
+            only_for_prompt: false,
             interrupted: mask.is_some_and(polls),
             deadline,
             mask,
