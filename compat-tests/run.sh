@@ -64,6 +64,7 @@ for how in preload path; do
     add robust-$how 180 program.sh $how robust
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
+    add ordered-$how 120 program.sh $how ordered
     add waiting-$how 180 program.sh $how waiting
 done
 # What only the object that aio2-run preloads sees.
