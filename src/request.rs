@@ -1007,6 +1007,20 @@ impl List {
         self.find(wanted).map(Tie)
     }
 
+    /// Whether it has one that is `wanted`.
+    #[cfg(not(loom))]
+    pub fn any(&self, wanted: impl Fn(Tie) -> bool) -> bool {
+        let mut at = NonNull::new(self.head);
+        while let Some(here) = at {
+            if wanted(Tie(here)) {
+                return true;
+            }
+            // SAFETY: as in `find`.
+            at = NonNull::new(unsafe { (*here.as_ref().link.get()).next });
+        }
+        false
+    }
+
     pub fn first_is(&self, wanted: impl FnOnce(&Call) -> bool) -> bool {
         // SAFETY: as in `find`.
         unsafe { self.head.as_ref() }.is_some_and(|head| wanted(&head.call))
