@@ -38,6 +38,8 @@ use crate::habit::{Habits, Short};
 use crate::libaio::{self, files::FileRef, ring::LegacyRing};
 use crate::notify::Notifier;
 use crate::order::Order;
+#[cfg(not(loom))]
+use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
@@ -1093,7 +1095,9 @@ impl Context {
     pub fn new_legacy(max_events: u32, id: u64, pool: &'static Pool) -> Result<Context> {
         let events = libaio::ring::events_for(max_events)?;
         let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
-        Ok(Context::unlimited(ring, Backlog::new(0), pool))
+        let new = Context::unlimited(ring, Backlog::new(0), pool);
+        new.state.lock().order.claims.mark_with(Marks::new());
+        Ok(new)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -13,6 +13,7 @@
 //! is allocated, and nothing can be forgotten for want of memory.
 
 use crate::request::{List, Req, Tie};
+use crate::sys::try_box_uninit;
 
 /// What a request does with its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -198,6 +199,113 @@ pub struct Claims {
     lines: [Line; PLACES],
     /// How many requests have been added.
     added: u64,
+    /// None: each request searches the lines.
+    marks: Option<Box<Marks>>,
+}
+
+/// Where reads and writes are under way: most requests see there that they need not search the lines, which
+/// may be long.
+pub struct Marks {
+    reads: Marked,
+    writes: Marked,
+}
+
+struct Marked {
+    /// How many there are.
+    all: u32,
+    /// Those that are too long to be marked, and appends.
+    wide: u32,
+    /// Writes that may make their files longer, which every read looks for.
+    grow: u32,
+    /// Pieces of files, by a hash of where they are: how many have one of these. The highest number stands for
+    /// itself and more, and stays.
+    pieces: [u16; PIECES],
+}
+
+const PIECES: usize = 1024;
+/// How long a piece is, and how many of them a request has at most that is marked.
+const PIECE_SHIFT: u32 = 12;
+const PIECES_MAX: u64 = 17;
+
+impl Marked {
+    fn mark(&mut self, claim: &Claim) {
+        self.all += 1;
+        self.grow += u32::from(claim.access == Access::Grow);
+        match pieces(claim) {
+            None => self.wide += 1,
+            Some(pieces) => pieces.for_each(|piece| {
+                self.pieces[piece] = self.pieces[piece].saturating_add(1);
+            }),
+        }
+    }
+
+    fn unmark(&mut self, claim: &Claim) {
+        self.all -= 1;
+        self.grow -= u32::from(claim.access == Access::Grow);
+        match pieces(claim) {
+            None => self.wide -= 1,
+            Some(pieces) => pieces.for_each(|piece| {
+                let count = &mut self.pieces[piece];
+                if *count != u16::MAX {
+                    *count -= 1;
+                }
+            }),
+        }
+    }
+
+    /// Whether a request with this claim, that is on a file, may have to wait for one of those.
+    fn may_hold(&self, claim: &Claim) -> bool {
+        self.wide != 0
+            || self.grow != 0 && claim.access.reads()
+            || pieces(claim).is_none_or(|mut pieces| pieces.any(|piece| self.pieces[piece] != 0))
+    }
+}
+
+/// The pieces of its file that it touches; None: too many, or who knows which.
+fn pieces(claim: &Claim) -> Option<impl Iterator<Item = usize> + use<>> {
+    const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+    let last_byte = claim.end().saturating_sub(1).max(claim.start);
+    let (first, last) = (claim.start >> PIECE_SHIFT, last_byte >> PIECE_SHIFT);
+    let what = claim.what;
+    (!claim.access.appends() && last - first < PIECES_MAX).then(|| {
+        (first..=last).map(move |piece| {
+            let hash = what.wrapping_add(piece).wrapping_mul(SPREAD);
+            (hash >> (64 - PIECES.ilog2())) as usize
+        })
+    })
+}
+
+impl Marks {
+    /// None if there is no memory.
+    pub fn new() -> Option<Box<Marks>> {
+        let mut marks = try_box_uninit::<Marks>().ok()?;
+        // SAFETY: numbers, for which zeros are valid.
+        unsafe {
+            marks.as_mut_ptr().write_bytes(0, 1);
+            Some(marks.assume_init())
+        }
+    }
+
+    fn of(&mut self, place: Place) -> Option<&mut Marked> {
+        match place {
+            Place::Reads => Some(&mut self.reads),
+            Place::Writes => Some(&mut self.writes),
+            _ => None,
+        }
+    }
+
+    /// Whether a request, not marked itself, may have to wait for one that is.
+    fn may_hold(&self, claim: &Claim) -> bool {
+        match claim.access {
+            Access::Read | Access::DirectRead => self.writes.may_hold(claim),
+            Access::Write | Access::DirectWrite => {
+                self.writes.may_hold(claim) || self.reads.may_hold(claim)
+            }
+            // Any read at all that is under way has to be looked at.
+            Access::Grow => self.writes.may_hold(claim) || self.reads.all != 0,
+            _ => true,
+        }
+    }
 }
 
 impl Claims {
@@ -209,7 +317,13 @@ impl Claims {
         Claims {
             lines: [line; PLACES],
             added: 0,
+            marks: None,
         }
+    }
+
+    /// Before anything is added.
+    pub fn mark_with(&mut self, marks: Option<Box<Marks>>) {
+        self.marks = marks;
     }
 
     /// Adds requests; those that may begin are added to `go`.
@@ -218,19 +332,38 @@ impl Claims {
             let tie = req.tie();
             tie.set_number(self.added);
             self.added += 1;
-            let access = tie.claim().access;
-            if let Some(place) = access.place() {
+            let claim = tie.claim();
+            let may_wait = self
+                .marks
+                .as_ref()
+                .is_none_or(|marks| marks.may_hold(&claim));
+            if let Some(place) = claim.access.place() {
                 self.stand(tie, place);
+                if let Some(marked) = self.marked(place) {
+                    marked.mark(&claim);
+                }
             }
-            self.go_or_wait(req, go);
+            if may_wait {
+                self.go_or_wait(req, go);
+            } else {
+                go.push(req);
+            }
         }
+    }
+
+    fn marked(&mut self, place: Place) -> Option<&mut Marked> {
+        self.marks.as_mut()?.of(place)
     }
 
     /// A request has ended; what may begin now is added to `go`.
     pub fn leave(&mut self, tie: Tie, go: &mut List) {
-        let Some(place) = tie.claim().access.place() else {
+        let claim = tie.claim();
+        let Some(place) = claim.access.place() else {
             return;
         };
+        if let Some(marked) = self.marked(place) {
+            marked.unmark(&claim);
+        }
         let line = &mut self.lines[place as usize];
         let (before, after) = tie.neighbours();
         match before {
@@ -421,9 +554,11 @@ mod tests {
             let mut slabs = Slabs::new();
             let slab = slabs.of(Class::Small);
             slab.add(Chunk::new(Class::Small, 32).unwrap());
+            let mut claims = Claims::new();
+            claims.mark_with(Marks::new());
             Flight {
                 slabs,
-                claims: Claims::new(),
+                claims,
                 begun: Vec::new(),
             }
         }
@@ -530,6 +665,55 @@ mod tests {
         assert_eq!(flight.end('c'), "df");
         assert_eq!(flight.end('d'), "f");
         assert_eq!(flight.end('f'), "");
+    }
+
+    /// Whatever is held is not overlooked for want of a mark; and what is unmarked leaves nothing.
+    #[test]
+    fn marks_are_seen_by_all_that_wait() {
+        const ON_FILES: [Access; 7] = [
+            Read,
+            Write,
+            Grow,
+            Append,
+            DirectRead,
+            DirectWrite,
+            DirectAppend,
+        ];
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let mut any = || {
+            let access = ON_FILES[random(7) as usize];
+            let start = [random(200), random(1 << 18), u64::MAX - random(8192)][random(3) as usize];
+            let bytes = [random(3), random(9000), random(1 << 31)][random(3) as usize];
+            Claim::of_file((7, random(3)), start, bytes as u32, access)
+        };
+        let mut marks = Marks::new().unwrap();
+        let (mut held, mut passed) = (0, 0);
+        for _ in 0..20_000 {
+            let (earlier, later) = (any(), any());
+            let place = earlier.access.place();
+            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+                marked.mark(&earlier);
+            }
+            let may_hold = marks.may_hold(&later);
+            assert!(
+                may_hold || !conflicts(&earlier, &later),
+                "{earlier:?} {later:?}"
+            );
+            held += u32::from(conflicts(&earlier, &later));
+            passed += u32::from(!may_hold);
+            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+                marked.unmark(&earlier);
+            }
+        }
+        assert!(held > 1000 && passed > 1000);
+        for marked in [&marks.reads, &marks.writes] {
+            assert_eq!((marked.all, marked.wide, marked.grow), (0, 0, 0));
+            assert!(marked.pieces.iter().all(|&count| count == 0));
+        }
     }
 
     #[test]
