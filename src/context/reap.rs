@@ -331,8 +331,10 @@ impl Context {
         need: u64,
         until: u64,
     ) {
+        let in_time = InTime::new(this, until);
+        let execute = |req: &mut Req, now: Option<u64>| in_time.execute(req, now);
         carrier::with_hand(|hand| {
-            let stint = Stint::of_waiter(this, &mut state, need, until);
+            let stint = Stint::of_waiter(this, &mut state, need, until, execute);
             Context::carry_out_short(this, state, req, stint, hand);
         });
     }
@@ -376,13 +378,51 @@ impl Context {
 
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
     /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
-    /// if it waits for nothing else, whether there is a timeout included, one that is brief.
+    /// if it waits for nothing else, whether there is a timeout included, one that is brief. If there is one,
+    /// nothing that could keep it longer, unless a device that is always quick falls silent.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            self.short(req).is_some() || nothing_runs && at_once(req) || lone && self.is_brief(req)
+            (self.short(req).is_some() || nothing_runs && at_once(req))
+                && (until == NEVER || self.fits_in_time(req))
+                || lone && self.is_brief(req)
         })
+    }
+
+    /// Whether a caller with a timeout may carry out a request that is known to be short.
+    fn fits_in_time(&self, req: &Req) -> bool {
+        let call = req.call();
+        self.habits.fits_in_time(call)
+            && (req.bound().is_none() || !self.habits.may_be_cached(call))
+    }
+}
+
+/// How a caller carries out what it has taken while it waits for events: if it is to be back in time, it reads
+/// what is in the page cache, and leaves what is not to a worker.
+struct InTime<'a> {
+    context: &'a Context,
+    is_bound: bool,
+    filtered: OnceCell<bool>,
+}
+
+impl InTime<'_> {
+    fn new(context: &Context, until: u64) -> InTime<'_> {
+        InTime {
+            context,
+            is_bound: until != NEVER,
+            filtered: OnceCell::new(),
+        }
+    }
+
+    #[inline]
+    fn execute(&self, req: &mut Req, now: Option<u64>) {
+        #[cfg(not(loom))]
+        if self.is_bound && self.context.habits.may_be_cached(req.call()) {
+            let filtered = || *self.filtered.get_or_init(has_call_filter);
+            return exec::execute_if_cached(req, true, filtered, now);
+        }
+        exec::execute(req, now);
     }
 }
 
@@ -399,12 +439,13 @@ struct Stint<E> {
 }
 
 impl Stint<()> {
-    fn of_waiter(
+    fn of_waiter<E: Execute>(
         context: &Context,
         state: &mut State,
         need: u64,
         until: u64,
-    ) -> Stint<impl Execute + use<>> {
+        execute: E,
+    ) -> Stint<E> {
         let now = Now::read();
         let prompt = if state.is_soon(now.ns) {
             state.prompt + 1
@@ -416,7 +457,7 @@ impl Stint<()> {
             need,
             until,
             submits: false,
-            execute: exec::execute,
+            execute,
             now,
         }
     }
