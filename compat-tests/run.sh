@@ -64,9 +64,12 @@ for how in preload path; do
     add robust-$how 180 program.sh $how robust
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
+    add lastwrites-$how 120 program.sh $how lastwrites
+    add ordered-$how 120 program.sh $how ordered
+    add waiting-$how 180 program.sh $how waiting
 done
 # What only the object that aio2-run preloads sees.
-for program in closeall dup2; do
+for program in closeall dup2 lastwrites; do
     add $program-run 120 program.sh run $program
 done
 for on in ext4 zram loop; do

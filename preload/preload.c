@@ -289,6 +289,15 @@ void _Exit(int status)
 /* libc's function of that name. */
 #define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
 
+/* libc's forks, and ends the process by an _exit() of its own. */
+int daemon(int nochdir, int noclose)
+{
+    typedef int (*function)(int, int);
+
+    process_ends(1);
+    return NEXT(function, "daemon")(nochdir, noclose);
+}
+
 int execve(const char *path, char *const argv[], char *const envp[])
 {
     process_ends(1);

@@ -38,11 +38,15 @@ use crate::habit::{Habits, Short};
 use crate::libaio::{self, eventfd::Told, ring::LegacyRing};
 use crate::notify::Notifier;
 use crate::order::Order;
+#[cfg(not(loom))]
+use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
+use crate::request::{
+    Call, Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage,
+};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
@@ -843,6 +847,7 @@ impl Context {
     fn publish(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
         let mut go = List::new();
         let mut next = Some(req);
+        let had_prompt = state.at_once != 0;
         while let Some(req) = next {
             state.in_flight -= 1;
             state.at_once -= u32::from(at_once(&req));
@@ -852,6 +857,10 @@ impl Context {
             if let Some(req) = &mut next {
                 exec::cancel(req);
             }
+        }
+        if had_prompt && state.at_once == 0 {
+            let State { backlog, .. } = state;
+            backlog.waiters.take_only_for_prompt(&mut after.wakes);
         }
         after.published = true;
         this.note_end(state, after);
@@ -869,10 +878,10 @@ impl Context {
 
     /// Waits until `over`, which is asked under the lock whenever a request has ended. False: none has
     /// for so long.
-    fn wait_for_end(&self, patience_ns: u64, mut over: impl FnMut(&State) -> bool) -> bool {
+    fn wait_for_end(&self, patience_ns: u64, mut over: impl FnMut(&mut State) -> bool) -> bool {
         let mut state = self.state.lock();
         state.watchers += 1;
-        let mut is_over = over(&state);
+        let mut is_over = over(&mut state);
         let mut in_time = true;
         while !is_over && in_time {
             let seen = self.ended.load(Relaxed);
@@ -885,7 +894,7 @@ impl Context {
             #[cfg(not(loom))]
             process::progress();
             state = self.state.lock();
-            is_over = over(&state);
+            is_over = over(&mut state);
             in_time = waited != Waited::TimedOut;
         }
         state.watchers -= 1;
@@ -927,6 +936,15 @@ impl Context {
         #[cfg(not(loom))]
         process::progress();
         true
+    }
+
+    /// How large a request without attributes is.
+    fn usual_size(&self) -> Size {
+        #[cfg(not(loom))]
+        if self.is_legacy() {
+            return Size::Extended;
+        }
+        Size::Small
     }
 
     /// Whether the files of its requests are in the calling thread's descriptor table.
@@ -1102,7 +1120,9 @@ impl Context {
     pub fn new_legacy(max_events: u32, id: u64, pool: &'static Pool) -> Result<Context> {
         let events = libaio::ring::events_for(max_events)?;
         let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
-        Ok(Context::unlimited(ring, Backlog::new(0), pool))
+        let new = Context::unlimited(ring, Backlog::new(0), pool);
+        new.state.lock().order.claims.mark_with(Marks::new());
+        Ok(new)
     }
 
     pub fn is_closed(&self) -> bool {
@@ -1111,16 +1131,6 @@ impl Context {
 
     pub fn legacy_ring(&self) -> Result<&LegacyRing> {
         self.ring.legacy().ok_or(Errno::EINVAL)
-    }
-
-    /// How many of the next `nr` events the kernel would have had ready when io_submit() returned.
-    pub fn due(&self, nr: usize) -> usize {
-        let state = self.state.lock();
-        let Some(ring) = self.ring.legacy().filter(|_| state.at_once != 0) else {
-            return 0;
-        };
-        let ready = ring.available(&state.backlog) as usize / libaio::abi::EVENT_BYTES;
-        nr.min(ready + state.at_once as usize)
     }
 
     /// Publishes requests that were carried out by whoever has submitted them.
@@ -1153,12 +1163,9 @@ impl Context {
         let _ = shared.table.run(job, std::ptr::from_ref(this) as usize);
     }
 
-    /// Waits until no request for a file is under way.
-    fn wait_for_files_alone(this: &ContextRef) {
-        let is_idle = |state: &State| {
-            state.running.short() == 0 && state.queues[Class::Short as usize].is_empty()
-        };
-        this.wait_for_end(NEVER, is_idle);
+    /// Waits until nothing that is under way has to come before a request.
+    fn wait_to_begin(&self, req: &Req) {
+        self.wait_for_end(NEVER, |state| state.order.claims.begin(req));
     }
 
     /// Publishes a request that was in flight but not running here.

@@ -92,6 +92,17 @@ pub fn execute(req: &mut Req, now: Option<u64>) {
 #[cfg(not(loom))]
 pub fn execute_at_once(req: &mut Req, filtered: impl FnOnce() -> bool, now: Option<u64>) {
     let cached = req.side().is_some_and(|side| side.at_once);
+    execute_if_cached(req, cached, filtered, now);
+}
+
+/// The same, of a read that is `cached` if it is not to wait.
+#[cfg(not(loom))]
+pub fn execute_if_cached(
+    req: &mut Req,
+    cached: bool,
+    filtered: impl FnOnce() -> bool,
+    now: Option<u64>,
+) {
     // A sandbox may not know the later call.
     let make = if cached && !filtered() {
         make_at_once
@@ -298,6 +309,9 @@ pub fn is_ready(call: &Call) -> bool {
 /// Whether one that may wait for somebody else has nobody to wait for, because it is about files.
 fn ends_by_itself(call: &Call) -> bool {
     let fd = |arg: usize| call.args[arg] as RawFd;
+    if let Some(facts) = call.key.facts() {
+        return facts.file;
+    }
     match syscalls::files(call.nr) {
         Files::Nothing => false,
         Files::Changes => true,
@@ -344,12 +358,18 @@ pub fn is_on_file(call: &Call) -> bool {
 /// callers carry out (see [`crate::habit`]): what is appended would then be there twice.
 #[cfg(not(loom))]
 pub fn may_be_repeated(call: &Call) -> bool {
-    !has_flag(call.args[0] as RawFd, libc::O_APPEND)
+    match call.key.facts() {
+        Some(facts) => !facts.appends,
+        None => !has_flag(call.args[0] as RawFd, libc::O_APPEND),
+    }
 }
 
 #[cfg(not(loom))]
 pub fn repeat(call: &Call) {
-    make(call);
+    match call.key.facts() {
+        Some(_) => crate::libaio::request::make_inside(call, make),
+        None => drop(make(call)),
+    }
 }
 
 /// A regular file or a block device.

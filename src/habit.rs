@@ -291,6 +291,23 @@ impl Habits {
         Use::of(call).is_some_and(|used| self.file(used).is_brief(used))
     }
 
+    /// Whether a caller that is to be back in time can carry out a request that is known to be short: a read, or
+    /// what goes past the page cache to a device, which then does it at once. A write to a file may have to wait
+    /// for a journal or for dirty pages, however often it did not.
+    pub fn fits_in_time(&self, call: &Call) -> bool {
+        Use::of(call).is_none_or(|used| match used.kind {
+            Kind::Read => true,
+            Kind::Write => self.file(used).is_direct(used) && !self.file(used).was(used, REGULAR),
+            Kind::Sync => false,
+        })
+    }
+
+    /// Whether it is a read that may go through the page cache.
+    pub fn may_be_cached(&self, call: &Call) -> bool {
+        Use::of(call)
+            .is_some_and(|used| used.kind == Kind::Read && !self.file(used).is_direct(used))
+    }
+
     /// Whether a request had better run alone: a write to a regular file that does not wait for a
     /// device. A second one beside it would wait for the file's lock, that is, use a second
     /// processor to no purpose. (4 KiB writes to a new file on zram, kernel 6.18: 40,000 a second by
@@ -471,7 +488,12 @@ impl File {
 
     /// A sync of it takes as long as the last one did: nothing piles up in the page cache.
     fn is_even(&self, used: Use) -> bool {
-        used.kind != Kind::Sync || self.was(used, DIRECT)
+        used.kind != Kind::Sync || self.is_direct(used)
+    }
+
+    /// Past the page cache.
+    fn is_direct(&self, used: Use) -> bool {
+        self.was(used, DIRECT)
     }
 
     /// Whether it had this bit when the kernel was asked last.

@@ -7,9 +7,11 @@
 //!
 //! Of a chain, all but the first are held as well, each until the one before it has succeeded.
 //!
-//! Requests of io_submit() know neither. But of those that move what has an order, and so must be
-//! carried out one after another, each is held until the one before it is over, however it ends.
-//! Everything here is done under the context's lock.
+//! Requests of io_submit() know neither: they have an order of their own ([`claims`]). Everything
+//! here is done under the context's lock.
+
+#[cfg(not(loom))]
+pub mod claims;
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
 use crate::request::{List, Place, Req, Tie};
@@ -18,20 +20,14 @@ pub struct Order {
     /// Accepted, and may not begin yet; in the order in which they were submitted.
     pub held: List,
     /// The epoch whose requests may run.
-    current: u32,
+    current: u64,
     /// The epoch of what is submitted now. Free-running.
-    last: u32,
+    last: u64,
     /// Requests of the current epoch that have not completed.
     remaining: u32,
-    rows: Rows,
-}
-
-/// What is in flight and must be carried out one after another.
-pub type Rows = Vec<Row>;
-
-pub struct Row {
-    what: usize,
-    last: Tie,
+    /// The order of requests of io_submit(). What waits there is not in `held`.
+    #[cfg(not(loom))]
+    pub claims: claims::Claims,
 }
 
 impl Order {
@@ -41,7 +37,8 @@ impl Order {
             current: 0,
             last: 0,
             remaining: 0,
-            rows: Rows::new(),
+            #[cfg(not(loom))]
+            claims: claims::Claims::new(),
         }
     }
 
@@ -85,8 +82,9 @@ impl Order {
     /// to `go`. What comes back has to be cancelled: the rest of its chain, of which this takes the
     /// next.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
+        #[cfg(not(loom))]
         if req.is_legacy() {
-            self.leave_row(req, go);
+            self.claims.leave(req.tie(), go);
             return None;
         }
         let Place {
@@ -135,13 +133,13 @@ impl Order {
 
     /// A drain that has not begun is gone: what was submitted after it belongs to the epoch before
     /// it, and so on.
-    fn join(&mut self, drain: u32, go: &mut List) {
+    fn join(&mut self, drain: u64, go: &mut List) {
         self.last = self.last.wrapping_sub(2);
         let mut held = std::mem::replace(&mut self.held, List::new());
         while let Some(req) = held.pop() {
             let place = req.tie().get();
             // Free-running: what is later is ahead by less than half of the numbers.
-            if (place.epoch.wrapping_sub(drain) as i32) < 0 {
+            if (place.epoch.wrapping_sub(drain) as i64) < 0 {
                 self.held.push(req);
                 continue;
             }
@@ -180,90 +178,4 @@ impl Order {
         waiting.append(&mut self.held);
         self.held = waiting;
     }
-
-    /// How many rows there are, and how many there is room for.
-    #[cfg(not(loom))]
-    pub fn rows(&self) -> (usize, usize) {
-        (self.rows.len(), self.rows.capacity())
-    }
-
-    /// Moves to where there is more room; what comes back is to be freed, without the lock.
-    #[cfg(not(loom))]
-    pub fn move_rows(&mut self, mut to: Rows) -> Rows {
-        if to.capacity() > self.rows.capacity() {
-            to.append(&mut self.rows);
-            std::mem::swap(&mut to, &mut self.rows);
-        }
-        to
-    }
-
-    /// Adds requests of io_submit(), each behind those of the same row. One whose row there is no room
-    /// to remember goes at once.
-    pub fn line_up(&mut self, requests: &mut List, go: &mut List) {
-        while let Some(req) = requests.pop() {
-            match row_of(&req) {
-                0 => go.push(req),
-                what => self.line_up_in(what, req, go),
-            }
-        }
-    }
-
-    fn line_up_in(&mut self, what: usize, req: Req, go: &mut List) {
-        let last = req.tie();
-        let Some(row) = self.rows.iter_mut().find(|row| row.what == what) else {
-            if self.rows.len() < self.rows.capacity() {
-                self.rows.push(Row { what, last });
-            }
-            return go.push(req);
-        };
-        let leader = std::mem::replace(&mut row.last, last);
-        leader.set(Place {
-            follower: Some(last),
-            ..leader.get()
-        });
-        last.set(Place {
-            leader: Some(leader),
-            ..last.get()
-        });
-        self.held.push(req);
-    }
-
-    /// One that was added by `line_up` is over; or was taken out while it was held, and is.
-    fn leave_row(&mut self, req: &Req, go: &mut List) {
-        if row_of(req) == 0 {
-            return;
-        }
-        let gone = req.tie();
-        let Place {
-            leader, follower, ..
-        } = gone.get();
-        if let Some(leader) = leader {
-            leader.set(Place {
-                follower,
-                ..leader.get()
-            });
-        }
-        if let Some(follower) = follower {
-            follower.set(Place {
-                leader,
-                ..follower.get()
-            });
-            if leader.is_none() {
-                go.push(self.held.remove(follower));
-            }
-        } else if let Some(at) = self.rows.iter().position(|row| row.last == gone) {
-            match leader {
-                Some(leader) => self.rows[at].last = leader,
-                None => drop(self.rows.swap_remove(at)),
-            }
-        }
-    }
-}
-
-/// What a request of io_submit() must not overtake others for; 0: nothing.
-fn row_of(_req: &Req) -> usize {
-    #[cfg(loom)]
-    return 0;
-    #[cfg(not(loom))]
-    _req.side().map_or(0, |side| side.row)
 }

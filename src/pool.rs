@@ -608,6 +608,12 @@ impl Pool {
         false
     }
 
+    /// The thread of a worker for requests that may wait.
+    #[cfg(not(loom))]
+    pub fn tid(&self, slot: u16) -> u32 {
+        self.slots[usize::from(slot)].tid.load(Relaxed)
+    }
+
     /// A worker's life: what the thread that was started for this slot does.
     pub fn work(&'static self, slot: u16) {
         let mut worker = Worker {

@@ -196,6 +196,11 @@ extern "C" fn before_fork() {
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: for another thread that forks now and finds it stored already.
     FORKING.store(here, Release);
+    let _errno = ErrnoGuard::new();
+    if own_global().is_some() {
+        let ending = Ending::new(What::Forks);
+        carrier::inside(|| ending.wait());
+    }
 }
 
 /// Run by fork() in the parent, after.
@@ -239,18 +244,35 @@ pub fn progress() {
     }
 }
 
-/// What the end of the process has to wait for.
+/// What the process is about to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Ends,
+    /// It becomes another program, if that succeeds.
+    MayEnd,
+    Forks,
+}
+
+/// What has to be waited for before that.
 struct Ending {
+    what: What,
     by: Interrupted,
-    /// It may not end, after all: it becomes another program, if that succeeds.
-    goes_on: bool,
     is_over: AtomicBool,
 }
 
 impl Ending {
+    fn new(what: What) -> Ending {
+        Ending {
+            what,
+            by: Interrupted::here(),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
     fn wait(self) {
         let busy = self.by.busy;
-        if !busy && !is_on_alternate_stack() {
+        // A fork only waits.
+        if !busy && (self.what == What::Forks || !is_on_alternate_stack()) {
             return self.see_to_all();
         }
         // A signal handler has interrupted a function of the library's, which may have locks that never
@@ -275,9 +297,12 @@ impl Ending {
             let waited = futex_wait(&PROGRESS, seen, until);
             let now = PROGRESS.load(Relaxed);
             if now == seen && waited == Waited::TimedOut {
-                return;
+                break;
             }
             seen = now;
+        }
+        if ending.what == What::Forks {
+            IS_ENDING.store(false, Relaxed);
         }
     }
 
@@ -285,14 +310,15 @@ impl Ending {
     #[inline(never)]
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
-        global.registry.for_each(|context| {
-            if self.goes_on {
-                Context::flush(context, &self.by);
-            } else {
-                Context::drain(context, &self.by);
-            }
+        global.registry.for_each(|context| match self.what {
+            What::Ends => Context::drain(context, &self.by),
+            What::MayEnd => Context::flush(context, &self.by),
+            What::Forks if context.is_legacy() => Context::settle(context, self.by.busy),
+            What::Forks => {}
         });
-        global.libaio.stats.report();
+        if self.what != What::Forks {
+            global.libaio.stats.report();
+        }
     }
 }
 
@@ -306,21 +332,11 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// The process ends, or (`goes_on`) may.
-fn end(goes_on: bool) {
-    if global().is_some() {
-        let ending = Ending {
-            by: Interrupted::here(),
-            goes_on,
-            is_over: AtomicBool::new(false),
-        };
-        ending.wait();
-    }
-}
-
 /// At a normal end of the process.
 extern "C" fn at_exit() {
-    end(false);
+    if global().is_some() {
+        Ending::new(What::Ends).wait();
+    }
 }
 
 /// For the object that aio2-run preloads, which sees what a library does not: the process is about
@@ -328,7 +344,12 @@ extern "C" fn at_exit() {
 extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        end(goes_on != 0);
+        let what = if goes_on != 0 {
+            What::MayEnd
+        } else {
+            What::Ends
+        };
+        Ending::new(what).wait();
     }
 }
 

@@ -9,6 +9,8 @@ use crate::attr::{self, Answers, Bound};
 use crate::exec::Manner;
 use libc::{EINVAL, EOPNOTSUPP};
 use std::alloc::{Layout, alloc, dealloc};
+#[cfg(not(loom))]
+use std::cell::Cell;
 use std::cell::UnsafeCell;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::RawFd;
@@ -47,7 +49,8 @@ impl Key {
     const FILE: u32 = 1 << 30;
     const REGULAR: u32 = 1 << 29;
     const DIRECT: u32 = 1 << 28;
-    const NUMBER: u32 = Key::DIRECT - 1;
+    const APPENDS: u32 = 1 << 27;
+    const NUMBER: u32 = Key::APPENDS - 1;
 
     fn of_descriptor(fd: u64) -> Key {
         Key(fd as u32 & !Key::LOOKED_AT)
@@ -55,7 +58,7 @@ impl Key {
 
     /// Of a file with that type (S_IFMT) and inode.
     #[cfg(not(loom))]
-    pub fn of_file(format: u32, inode: (u64, u64), direct: bool) -> Key {
+    pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
         let mixed = (number ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut key = Key::LOOKED_AT | (mixed >> 32) as u32 & Key::NUMBER;
@@ -63,6 +66,7 @@ impl Key {
             (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
             (Key::REGULAR, format == libc::S_IFREG),
             (Key::DIRECT, direct),
+            (Key::APPENDS, appends),
         ] {
             key |= if is { bit } else { 0 };
         }
@@ -83,6 +87,7 @@ impl Key {
             file: is(Key::FILE),
             regular: is(Key::REGULAR),
             direct: is(Key::DIRECT),
+            appends: is(Key::APPENDS),
         })
     }
 }
@@ -95,6 +100,8 @@ pub struct Facts {
     pub regular: bool,
     /// It is open with O_DIRECT.
     pub direct: bool,
+    /// A write goes to its end.
+    pub appends: bool,
 }
 
 /// Words of an event without attribute returns.
@@ -183,7 +190,8 @@ struct Link {
 /// Where a request stands among the others of its context (see [`crate::order`]).
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    pub epoch: u32,
+    /// Of a request of io_submit(): how many were accepted before it.
+    pub epoch: u64,
     /// The one that it waits for, and the one that waits for it: links of a chain.
     pub leader: Option<Tie>,
     pub follower: Option<Tie>,
@@ -230,10 +238,107 @@ impl Tie {
     }
 }
 
+/// What a request of io_submit() claims, and its neighbours among those that others may wait for (see
+/// [`crate::order::claims`]). It lies behind the request's [`Side`].
+#[cfg(not(loom))]
+#[repr(C)]
+struct Claimed {
+    what: u64,
+    bytes: u32,
+    access: Access,
+    /// Under the context's lock.
+    before: Cell<Option<Tie>>,
+    after: Cell<Option<Tie>>,
+}
+
+/// Ties of requests of io_submit().
+#[cfg(not(loom))]
+impl Tie {
+    fn claimed(&self) -> &Claimed {
+        // SAFETY: written when the request was built, and from then on only the cells change, under the
+        // context's lock, which whoever has a tie has.
+        unsafe { self.0.add(1).byte_add(CLAIMED_AT).cast().as_ref() }
+    }
+
+    pub fn claim(self) -> Claim {
+        let claimed = self.claimed();
+        Claim {
+            what: claimed.what,
+            // Of what has a position.
+            // SAFETY: the call does not change.
+            start: unsafe { self.0.as_ref() }.call.args[3],
+            bytes: claimed.bytes,
+            access: claimed.access,
+        }
+    }
+
+    /// How many were accepted before it.
+    pub fn number(self) -> u64 {
+        self.get().epoch
+    }
+
+    pub fn set_number(self, number: u64) {
+        self.set(Place {
+            epoch: number,
+            ..self.get()
+        });
+    }
+
+    /// Who stands before it and after it.
+    pub fn neighbours(self) -> (Option<Tie>, Option<Tie>) {
+        let claimed = self.claimed();
+        (claimed.before.get(), claimed.after.get())
+    }
+
+    pub fn set_before(self, before: Option<Tie>) {
+        self.claimed().before.set(before);
+    }
+
+    pub fn set_after(self, after: Option<Tie>) {
+        self.claimed().after.set(after);
+    }
+
+    /// `req` waits for this one. Requests that do are a list, of which the first is in `follower`, and the
+    /// last is where the one before the first would be.
+    pub fn add_follower(self, req: Req) {
+        let mut followers = self.take_followers();
+        followers.push(req);
+        self.set(Place {
+            follower: followers.first(),
+            ..self.get()
+        });
+        // SAFETY: on that list, which nobody else has.
+        unsafe { (*(*followers.head).link.get()).prev = followers.tail };
+    }
+
+    /// Takes those that wait for this one.
+    pub fn take_followers(self) -> List {
+        let place = self.get();
+        let Some(first) = place.follower else {
+            return List::new();
+        };
+        self.set(Place {
+            follower: None,
+            ..place
+        });
+        let head = first.0.as_ptr();
+        // SAFETY: they wait for this one, and so are nobody else's; the link is touched under the context's
+        // lock.
+        let prev = unsafe { &mut (*(*head).link.get()).prev };
+        List {
+            head,
+            tail: std::mem::replace(prev, ptr::null_mut()),
+        }
+    }
+}
+
 /// How much event a slot has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     Small,
+    /// A small one with the room that a request of io_submit() wants beside its event.
+    #[cfg(not(loom))]
+    Extended,
     Medium,
     Large,
 }
@@ -251,7 +356,14 @@ const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + attr::PAYLOAD_WORDS_MAX);
 #[cfg(not(loom))]
 use crate::libaio::{abi::EVENT_WORDS as LEGACY_WORDS, request::Side};
 #[cfg(not(loom))]
-const _: () = assert!(SMALL_WORDS >= LEGACY_WORDS + size_of::<Side>() / 8);
+use crate::order::claims::{Access, Claim};
+#[cfg(not(loom))]
+const CLAIMED_AT: usize = LEGACY_WORDS * 8 + size_of::<Side>();
+#[cfg(not(loom))]
+const EXTENDED_BYTES: usize =
+    (size_of::<Head>() + CLAIMED_AT + size_of::<Claimed>()).next_multiple_of(64);
+#[cfg(not(loom))]
+const _: () = assert!(CLAIMED_AT % align_of::<Claimed>() == 0);
 
 impl Class {
     fn of(words: usize) -> Class {
@@ -267,6 +379,8 @@ impl Class {
     const fn slot_bytes(self) -> usize {
         match self {
             Class::Small => SMALL_BYTES,
+            #[cfg(not(loom))]
+            Class::Extended => EXTENDED_BYTES,
             Class::Medium => MEDIUM_BYTES,
             Class::Large => LARGE_BYTES,
         }
@@ -408,7 +522,7 @@ impl Req {
         self.head().record_bytes as usize
     }
 
-    /// A request of libaio's, in a small slot: its event is complete but for what is to be set, and
+    /// A request of libaio's, in an extended slot: its event is complete but for what is to be set, and
     /// `data` is what it is found by.
     #[cfg(not(loom))]
     pub fn build_legacy(
@@ -417,8 +531,10 @@ impl Req {
         call: Call,
         event: [u64; LEGACY_WORDS],
         side: Side,
+        claim: Claim,
     ) -> Req {
-        assert!(slot.class == Class::Small);
+        assert!(slot.class == Class::Extended);
+        debug_assert!(claim.start == 0 || claim.start == call.args[3]);
         let attrs = Attrs {
             event_words: LEGACY_WORDS,
             ..Attrs::NONE
@@ -428,12 +544,21 @@ impl Req {
             ..Head::new(slot.class, data, call, &attrs)
         };
         let req = Req(slot.at);
-        // SAFETY: the slot is free, so nobody else looks at it, and a small one has room for the
-        // head, the event and the side (asserted below).
+        let claimed = Claimed {
+            what: claim.what,
+            bytes: claim.bytes,
+            access: claim.access,
+            before: Cell::new(None),
+            after: Cell::new(None),
+        };
+        // SAFETY: the slot is free, so nobody else looks at it, and one of this class has room for the
+        // head, the event, the side and what it claims.
         unsafe {
             slot.at.as_ptr().write(head);
             req.event_ptr().cast::<[u64; LEGACY_WORDS]>().write(event);
             req.event_ptr().add(LEGACY_WORDS).cast::<Side>().write(side);
+            let behind = req.event_ptr().byte_add(CLAIMED_AT);
+            behind.cast::<Claimed>().write(claimed);
         }
         req
     }
@@ -798,6 +923,8 @@ impl Slab {
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
+            #[cfg(not(loom))]
+            Class::Extended => (16, 1024),
             Class::Medium => (8, 512),
             Class::Large => (4, 64),
         };
@@ -870,6 +997,8 @@ impl Drop for Slab {
 /// The memory of a context's requests.
 pub struct Slabs {
     small: Slab,
+    #[cfg(not(loom))]
+    extended: Slab,
     medium: Slab,
     large: Slab,
 }
@@ -878,6 +1007,8 @@ impl Slabs {
     pub const fn new() -> Slabs {
         Slabs {
             small: Slab::new(Class::Small),
+            #[cfg(not(loom))]
+            extended: Slab::new(Class::Extended),
             medium: Slab::new(Class::Medium),
             large: Slab::new(Class::Large),
         }
@@ -886,6 +1017,8 @@ impl Slabs {
     pub fn of(&mut self, class: Class) -> &mut Slab {
         match class {
             Class::Small => &mut self.small,
+            #[cfg(not(loom))]
+            Class::Extended => &mut self.extended,
             Class::Medium => &mut self.medium,
             Class::Large => &mut self.large,
         }
@@ -894,7 +1027,7 @@ impl Slabs {
     /// Tells of each request that is not done, also in the middle of a change.
     #[cfg(not(loom))]
     pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
-        for slab in [&self.small, &self.medium, &self.large] {
+        for slab in [&self.small, &self.extended, &self.medium, &self.large] {
             slab.each_left(&mut tell);
         }
     }
@@ -987,6 +1120,20 @@ impl List {
     /// The first request that `wanted` says yes to.
     pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Tie> {
         self.find(wanted).map(Tie)
+    }
+
+    /// Whether it has one that is `wanted`.
+    #[cfg(not(loom))]
+    pub fn any(&self, wanted: impl Fn(Tie) -> bool) -> bool {
+        let mut at = NonNull::new(self.head);
+        while let Some(here) = at {
+            if wanted(Tie(here)) {
+                return true;
+            }
+            // SAFETY: as in `find`.
+            at = NonNull::new(unsafe { (*here.as_ref().link.get()).next });
+        }
+        false
     }
 
     pub fn first_is(&self, wanted: impl FnOnce(&Call) -> bool) -> bool {

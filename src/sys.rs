@@ -182,6 +182,21 @@ pub fn fd_path(fd: RawFd) -> [u8; 32] {
     path
 }
 
+/// In which system call a thread of this process sleeps; None: in none, or nobody tells.
+#[cfg(not(loom))]
+pub fn call_under_way(tid: u32) -> Option<u32> {
+    use std::io::{Read, Write};
+    let mut path = [0; 48];
+    let end = path.len();
+    let _ = write!(&mut path[..end], "/proc/self/task/{tid}/syscall");
+    let path = std::str::from_utf8(&path).ok()?.trim_end_matches('\0');
+    let mut text = [0; 24];
+    let read = std::fs::File::open(path).ok()?.read(&mut text).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?;
+    // "running", or the number and what it was called with.
+    text.split(' ').next()?.parse().ok()
+}
+
 /// Adds 1 to an eventfd.
 pub fn write_eventfd(fd: RawFd) {
     add_to_eventfd(fd, 1);

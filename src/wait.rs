@@ -94,6 +94,9 @@ impl Spin {
 pub struct Waiter {
     /// Bytes of events that end the wait. Written before it is listed.
     need: Cell<u64>,
+    /// It does not wait any longer than requests are in flight that the kernel would have completed within
+    /// io_submit(). Written before it is listed.
+    only_for_prompt: Cell<bool>,
     /// On a WaitList or on a Wakes: under the lock while listed, then the waker's.
     next: Cell<Option<NonNull<Waiter>>>,
     /// Under the lock.
@@ -105,10 +108,16 @@ impl Waiter {
     pub fn new(alarm: Alarm) -> Waiter {
         Waiter {
             need: Cell::new(0),
+            only_for_prompt: Cell::new(false),
             next: Cell::new(None),
             listed: Cell::new(false),
             parker: Parker::new(alarm),
         }
+    }
+
+    /// For the next time that it is listed.
+    pub fn set_only_for_prompt(&self, only: bool) {
+        self.only_for_prompt.set(only);
     }
 
     /// Sleeps until woken or until CLOCK_MONOTONIC is `deadline`.
@@ -192,6 +201,11 @@ impl WaitList {
             },
             |here| wakes.add(here),
         );
+    }
+
+    /// Takes those off that wait only as long as what the kernel would have completed at once is in flight.
+    pub fn take_only_for_prompt(&mut self, wakes: &mut Wakes) {
+        self.retain(|here| !here.only_for_prompt.get(), |here| wakes.add(here));
     }
 
     /// Takes all off.

@@ -12,12 +12,10 @@ use crate::habit::Now;
 use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::libaio::{Shared, request::Holder};
-#[cfg(not(loom))]
-use crate::order::Rows;
 use crate::registry::ContextRef;
-use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
-use crate::sync::Guard;
+use crate::request::Call;
+use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 use crate::sys::Result;
@@ -37,20 +35,30 @@ pub struct Batch<'a> {
     /// How many requests there was room for when it began.
     room: usize,
     requests: List,
+    /// Those of them that have begun: nothing has to come before them any more.
+    #[cfg(not(loom))]
+    begun: List,
     len: usize,
     pub(super) expected: Expected,
     /// Of the requests, those that the kernel would complete at once.
     #[cfg(not(loom))]
     at_once: u32,
-    /// Those that may have to wait for others of their row.
-    #[cfg(not(loom))]
-    in_rows: usize,
     /// Those that who submits them may carry out.
     #[cfg(not(loom))]
     for_submitter: usize,
     /// Those of whose end an eventfd tells.
     #[cfg(not(loom))]
     told: usize,
+}
+
+/// How who submits sees to requests.
+#[cfg(not(loom))]
+#[derive(Clone, Copy)]
+enum Here {
+    /// It carries them out.
+    Reads,
+    /// It hands them over to the kernel.
+    Kernel,
 }
 
 /// What the requests of a submit are expected to be like.
@@ -106,19 +114,20 @@ impl<'a> Batch<'a> {
         state.check_open()?;
         let room = context.room(&state);
         let room = claim(&mut state, room);
-        let mut small = FreeList::new(Size::Small);
-        small.take_from(&mut state.slabs.of(Size::Small).free, wanted.min(room));
+        let size = context.usual_size();
+        let mut small = FreeList::new(size);
+        small.take_from(&mut state.slabs.of(size).free, wanted.min(room));
         Ok(Batch {
             context,
             small,
             room,
             requests: List::new(),
+            #[cfg(not(loom))]
+            begun: List::new(),
             len: 0,
             expected: Expected::nothing(),
             #[cfg(not(loom))]
             at_once: 0,
-            #[cfg(not(loom))]
-            in_rows: 0,
             #[cfg(not(loom))]
             for_submitter: 0,
             #[cfg(not(loom))]
@@ -131,7 +140,7 @@ impl<'a> Batch<'a> {
         if self.len == self.room {
             return None;
         }
-        if class == Size::Small
+        if class == self.context.usual_size()
             && let Some(slot) = self.small.take()
         {
             return Some(slot);
@@ -162,7 +171,7 @@ impl<'a> Batch<'a> {
     /// Gives the places back that were not used.
     fn give_back(&mut self, state: &mut State) {
         let unused = self.small.len();
-        let free = &mut state.slabs.of(Size::Small).free;
+        let free = &mut state.slabs.of(self.context.usual_size()).free;
         free.take_from(&mut self.small, unused);
     }
 
@@ -170,18 +179,24 @@ impl<'a> Batch<'a> {
     fn hand_over(&mut self, state: &mut State, after: &mut After) -> bool {
         after.queued = true;
         let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
-        let mut go = List::new();
-        if self.context.ring.ring2().is_some() {
-            state.order.admit(&mut self.requests, &mut go);
-        } else {
-            state.order.line_up(&mut self.requests, &mut go);
-        }
-        state.spread(&mut go);
+        self.let_begin(state);
         if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, after) {
             Context::offer(self.context, state, Class::Short, after);
         }
         Context::offer(self.context, state, Class::Long, after);
         for_kernel
+    }
+
+    /// Queues those that may begin; the others wait for these, or for earlier ones.
+    fn let_begin(&mut self, state: &mut State) {
+        let mut go = List::new();
+        #[cfg(not(loom))]
+        if self.context.is_legacy() {
+            state.order.claims.add(&mut self.requests, &mut go);
+            return state.spread(&mut go);
+        }
+        state.order.admit(&mut self.requests, &mut go);
+        state.spread(&mut go);
     }
 
     /// Queues what was built, as far as there still is room, and gives back what was not used.
@@ -242,32 +257,10 @@ impl<'a> Batch<'a> {
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(at_once(&req));
         if let Some(side) = req.side() {
-            self.in_rows += usize::from(side.row != 0);
             self.for_submitter += usize::from(side.for_submitter);
             self.told += usize::from(side.has_eventfd());
         }
         self.push(req);
-    }
-
-    /// The lock, with room for the rows that these requests may begin, as far as there is memory. What
-    /// is to be freed when the lock has been released is left in `old`.
-    fn lock_with_room(&self, old: &mut Rows) -> Guard<'a, State> {
-        let mut state = self.context.state.lock();
-        loop {
-            let (rows, room) = state.order.rows();
-            if room - rows >= self.in_rows {
-                return state;
-            }
-            drop(state);
-            let mut more = Rows::new();
-            let failed = more.try_reserve(rows + self.in_rows).is_err();
-            *old = Rows::new();
-            state = self.context.state.lock();
-            if failed {
-                return state;
-            }
-            *old = state.order.move_rows(more);
-        }
     }
 
     /// One more request, that somebody else completes.
@@ -284,37 +277,53 @@ impl<'a> Batch<'a> {
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
-        let reads = self.is_for_submitter(&state);
-        let for_kernel = !reads
-            && self.may_overtake(&state)
-            && self
-                .context
-                .is_for_kernel_in_submit(&mut state, &self.requests);
+        let here = self.is_for_here(&mut state);
+        if let Some(here) = here {
+            self.take_for_here(&mut state, here);
+        }
         self.context.note_end(&state, &mut after);
         drop(state);
         self.context.finish(&mut after);
-        if reads {
-            self.carry_out_reads();
-        }
-        if for_kernel {
-            Context::hand_over_in_submit(self.context, shared, &mut self.requests);
+        match here {
+            None => {}
+            Some(Here::Reads) => self.carry_out_reads(),
+            Some(Here::Kernel) => {
+                Context::hand_over_in_submit(self.context, shared, &mut self.begun)
+            }
         }
         self.leave_to_others(shared);
     }
 
-    /// Whether the caller had better carry the first requests out now than hand them over, as the kernel
-    /// does: they are short reads, and nothing under way has to come before them.
-    fn is_for_submitter(&self, state: &State) -> bool {
-        self.requests
-            .first_is(|call| self.context.habits.short(call).is_some())
-            && self.for_submitter != 0
-            && self.may_overtake(state)
-            && !state.submits.are_deep()
+    /// Whether the caller had better see to the first requests now than leave them to others, and how.
+    fn is_for_here(&self, state: &mut State) -> Option<Here> {
+        let habits = &self.context.habits;
+        let short = |call: &Call| habits.short(call).is_some();
+        // As the kernel does: they are short reads.
+        if self.for_submitter != 0 && self.requests.first_is(short) && !state.submits.are_deep() {
+            return Some(Here::Reads);
+        }
+        self.context
+            .is_for_kernel_in_submit(state, &self.requests)
+            .then_some(Here::Kernel)
     }
 
-    /// Whether nothing that is under way has to come before what is submitted.
-    fn may_overtake(&self, state: &State) -> bool {
-        state.order.rows().0 == 0 && self.in_rows == 0
+    /// Takes the first requests that are to be seen to here: those before which nothing has to come that is under
+    /// way.
+    fn take_for_here(&mut self, state: &mut State, here: Here) {
+        let context = self.context;
+        let mut is_wanted = |req: &Req| {
+            let side = req.side();
+            let wanted = match here {
+                Here::Reads => {
+                    side.is_some_and(|side| side.for_submitter) && context.short(req).is_some()
+                }
+                Here::Kernel => context.is_for_seat(req),
+            };
+            wanted && state.order.claims.begin(req)
+        };
+        while let Some(req) = self.requests.pop_if(&mut is_wanted) {
+            self.begun.push(req);
+        }
     }
 
     /// Carries out reads at the beginning of the submit that are known to be short: what takes longer is a worker's.
@@ -327,11 +336,8 @@ impl<'a> Batch<'a> {
         let mut now = Now::read();
         let until = now.ns + AT_SUBMIT_NS;
         let mut done = ArrayVec::<Req, FEW>::new();
-        let is_wanted = |req: &Req| {
-            req.side().is_some_and(|side| side.for_submitter) && context.short(req).is_some()
-        };
         while now.ns < until
-            && let Some(mut req) = self.requests.pop_if(is_wanted)
+            && let Some(mut req) = self.begun.pop()
         {
             // For what it tells of the file, which is all that is wanted here.
             context.habits.is_file(req.call(), one, &mut now);
@@ -342,7 +348,7 @@ impl<'a> Batch<'a> {
             if req.res() == -i64::from(libc::EINTR) {
                 context.habits.distrust(req.call());
                 req.set_stage(Stage::Accepted);
-                self.requests.push_front(req);
+                self.begun.push_front(req);
                 break;
             }
             done.push(req);
@@ -354,33 +360,40 @@ impl<'a> Batch<'a> {
     }
 
     /// Queues the requests, each with the right to its file. Where there is nobody to leave one to, it is
-    /// carried out here, after those that were submitted before it, as the kernel does.
+    /// carried out here, as soon as nothing has to come before it, as the kernel does.
     fn leave_to_others(&mut self, shared: &'static Shared) {
         let mut holder = Holder::default();
-        let mut left = std::mem::replace(&mut self.requests, List::new());
-        while let Some(mut req) = left.pop() {
-            let has_others = !self.context.pool.short_of_threads();
-            if has_others && holder.hold_for(shared, &mut req).is_ok() {
-                self.requests.push(req);
-                continue;
+        let begun = std::mem::replace(&mut self.begun, List::new());
+        let others = std::mem::replace(&mut self.requests, List::new());
+        for (mut left, has_begun) in [(begun, true), (others, false)] {
+            while let Some(mut req) = left.pop() {
+                let has_others = !self.context.pool.short_of_threads();
+                if has_others && holder.hold_for(shared, &mut req).is_ok() {
+                    self.requests.push(req);
+                    continue;
+                }
+                self.enqueue_held(shared, has_begun);
+                if !has_begun {
+                    self.context.wait_to_begin(&req);
+                }
+                shielded(|| exec::execute(&mut req, None));
+                let mut done = ArrayVec::<Req, FEW>::new();
+                done.push(req);
+                Context::publish_all(self.context, &mut done);
             }
-            self.enqueue_held(shared);
-            Context::wait_for_files_alone(self.context);
-            shielded(|| exec::execute(&mut req, None));
-            let mut done = ArrayVec::<Req, FEW>::new();
-            done.push(req);
-            Context::publish_all(self.context, &mut done);
+            self.enqueue_held(shared, has_begun);
         }
-        self.enqueue_held(shared);
     }
 
-    fn enqueue_held(&mut self, shared: &'static Shared) {
+    fn enqueue_held(&mut self, shared: &'static Shared, has_begun: bool) {
         if self.requests.is_empty() {
             return;
         }
         let mut after = After::new();
-        let mut old = Rows::new();
-        let mut state = self.lock_with_room(&mut old);
+        let mut state = self.context.state.lock();
+        if has_begun {
+            state.spread(&mut self.requests);
+        }
         self.hand_over(&mut state, &mut after);
         drop(state);
         self.context.finish(&mut after);

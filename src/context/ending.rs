@@ -1,14 +1,16 @@
 //! The end of the process, as far as it concerns a context.
 
-use super::{Closed, Context, State};
+use super::{After, Closed, Context, State};
 use crate::carrier::Interrupted;
 use crate::exec;
 use crate::habit;
+use crate::order::claims::Access;
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, Carried, List, Stage};
+use crate::request::{Call, Carried, List, Stage, Tie};
 use crate::seat;
-use crate::sys::{NEVER, shielded};
+use crate::sys::{NEVER, call_under_way, monotonic_ns, shielded};
+use crate::syscalls::Class;
 use arrayvec::ArrayVec;
 
 /// How long the end of the process waits for a context's lock; and, if the thread that ends it may have been
@@ -36,6 +38,9 @@ impl Context {
         state.closed.get_or_insert(Closed::Exiting);
         drop(state);
         Context::redo_interrupted(this, by, false);
+        if this.is_legacy() {
+            return Context::drain_by_workers(this, by);
+        }
         state = this.state.lock();
         loop {
             // In one pass: a queue may be long.
@@ -75,6 +80,10 @@ impl Context {
             return this.carry_out_left_behind();
         }
         Context::redo_interrupted(this, by, true);
+        if this.is_legacy() {
+            let count = this.state.lock().order.claims.added();
+            return Context::see_to_owed(this, by, |state| state.order.claims.has_owed(count));
+        }
         while Context::carry_out_here(this, exec::is_on_file) {}
         Context::wait_for_files(this, by);
     }
@@ -145,5 +154,153 @@ impl Context {
             }
             Context::end(this, req);
         }
+    }
+}
+
+/// How often it is looked for threads, if there were none.
+const NO_THREADS_TICK_NS: u64 = 10_000_000;
+/// How long a fork waits for a write to a pipe or the like to end, if it cannot be known whether it waits for a
+/// reader; and how often it is looked whether it does.
+const STREAM_PATIENCE_NS: u64 = 1_000_000_000;
+const STREAM_TICK_NS: u64 = 2_000_000;
+
+impl State {
+    /// Whether something is in flight that the process owes somebody.
+    fn owes(&self) -> bool {
+        let is_owed = |tie: Tie| tie.claim().access.is_owed();
+        self.order.claims.has_owed(u64::MAX)
+            || self.running.iter().any(|one| is_owed(one.tie))
+            || self.queues.iter().any(|queue| queue.any(is_owed))
+    }
+}
+
+/// Contexts of io_setup(). Their workers have the files: these carry out what there is, and the thread that ends
+/// the process, or forks, waits for them.
+impl Context {
+    /// Sees to it, at the end of the process, that what was accepted is carried out, writes to pipes and the
+    /// like included: with the kernel, io_submit() would have waited for them. What waits for data of somebody
+    /// else's ends with the process.
+    fn drain_by_workers(this: &ContextRef, by: &Interrupted) {
+        let mut state = this.state.lock();
+        for class in [Class::Short, Class::Long] {
+            // In one pass: a queue may be long.
+            let mut queue = std::mem::replace(&mut state.queues[class as usize], List::new());
+            while let Some(req) = queue.pop() {
+                if req.tie().claim().access.is_owed() {
+                    state.queues[class as usize].push(req);
+                } else {
+                    state.left.push(req);
+                }
+            }
+        }
+        drop(state);
+        Context::see_to_owed(this, by, State::owes);
+    }
+
+    /// Waits until nothing is `owed` any more.
+    fn see_to_owed(this: &ContextRef, by: &Interrupted, owed: impl Fn(&State) -> bool) {
+        let state = this.state.lock();
+        // Some requests may be in the hands of the thread that was interrupted.
+        let attends = state.is_attended_by(by);
+        let is_here = |one: &Carried| one.tie.address() == by.in_hand || attends && one.is_rider();
+        let bounded = by.busy || state.running.iter().any(|one| is_here(&one));
+        drop(state);
+        if !attends {
+            Context::drain_riders(this);
+        }
+        if !Context::wait_for_workers(this, bounded, owed) {
+            this.carry_out_left_behind();
+        }
+    }
+
+    /// Has workers carry out what is queued, until nothing is `owed`. False: it is `bounded`, and nothing has
+    /// ended for a while.
+    fn wait_for_workers(this: &ContextRef, bounded: bool, owed: impl Fn(&State) -> bool) -> bool {
+        loop {
+            Context::call_workers(this);
+            let is_short = this.pool.short_of_threads();
+            while this.pool.short_of_threads() && Context::carry_out_here(this, exec::is_ready) {}
+            let tick = if is_short {
+                NO_THREADS_TICK_NS
+            } else {
+                EXIT_PATIENCE_NS
+            };
+            if this.wait_for_end(tick, |state| !owed(state)) {
+                return true;
+            }
+            if bounded && !is_short {
+                return false;
+            }
+        }
+    }
+
+    /// Nothing that is queued is left to a caller.
+    fn call_workers(this: &ContextRef) {
+        let mut after = After::new();
+        after.queued = true;
+        let mut state = this.state.lock();
+        this.set_prompt(&mut state, 0);
+        state.riders.stay_behind();
+        state.submits.polled = 0;
+        for class in [Class::Short, Class::Long] {
+            Context::offer_to_worker(this, &mut state, class, &mut after);
+        }
+        drop(state);
+        this.finish(&mut after);
+    }
+
+    /// Before a fork: sees to it that what was accepted and what the kernel would have carried out within
+    /// io_submit() has been, because the process may end as soon as there is a child, as a daemon's does, and
+    /// without exit(). But a write to a pipe or the like does not keep the child from being made that reads it.
+    pub fn settle(this: &ContextRef, busy: bool) {
+        let Some(state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
+            return;
+        };
+        let count = state.order.claims.added();
+        let (files, streams) = (
+            state.order.claims.has_prompt(count, false),
+            state.order.claims.has_prompt(count, true),
+        );
+        drop(state);
+        if files {
+            let owed = |state: &State| state.order.claims.has_prompt(count, false);
+            Context::wait_for_workers(this, busy, owed);
+        }
+        if streams {
+            Context::settle_streams(this, count);
+        }
+    }
+
+    fn settle_streams(this: &ContextRef, count: u64) {
+        Context::call_workers(this);
+        let over = |state: &mut State| !state.order.claims.has_prompt(count, true);
+        let mut since = monotonic_ns();
+        let mut left = u32::MAX;
+        while !this.wait_for_end(STREAM_TICK_NS, over) {
+            let now = monotonic_ns();
+            let in_flight = this.state.lock().in_flight;
+            if in_flight < left {
+                (left, since) = (in_flight, now);
+            } else if now - since > STREAM_PATIENCE_NS || this.waits_for_readers() {
+                return;
+            }
+        }
+    }
+
+    /// Whether each write to a pipe or the like that has begun waits for a reader, and there are some.
+    fn waits_for_readers(&self) -> bool {
+        let state = self.state.lock();
+        let writes = state
+            .running
+            .iter()
+            .filter(|one| one.tie.claim().access == Access::StreamWrite);
+        const MOST: usize = 16;
+        let begun: ArrayVec<(u32, u32), MOST> = writes
+            .filter_map(|one| Some((self.pool.tid(one.worker()?), one.call.nr)))
+            .take(MOST)
+            .collect();
+        drop(state);
+        let waits = |&(tid, nr): &(u32, u32)| call_under_way(tid) == Some(nr);
+        !begun.is_empty() && begun.iter().all(waits)
     }
 }

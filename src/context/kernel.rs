@@ -801,6 +801,11 @@ impl Context {
         Context::watch_riders(this);
     }
 
+    /// Whether a request can be handed over in the seat.
+    pub(super) fn is_for_seat(&self, req: &Req) -> bool {
+        !req.has_eventfd() && kaio::takes(req) && self.habits.is_slow(req.call())
+    }
+
     /// Takes requests that the kernel is to carry out together, for one file.
     fn batch_for_seat(
         &self,
@@ -808,15 +813,13 @@ impl Context {
         shared: &'static libaio::Shared,
         holder: &mut Holder,
     ) -> Option<kaio::Batch> {
-        let is_slow =
-            |req: &Req| !req.has_eventfd() && kaio::takes(req) && self.habits.is_slow(req.call());
         let mut batch = kaio::Batch::new();
-        let first = requests.pop_if(is_slow)?;
+        let first = requests.pop()?;
         let fd = first.fd();
         batch.push(first);
         while !batch.is_full()
-            && let Some(next) = requests
-                .pop_if(|req| req.fd() == fd && is_slow(req) && kaio::goes_with(&batch, req))
+            && let Some(next) =
+                requests.pop_if(|req| req.fd() == fd && kaio::goes_with(&batch, req))
         {
             batch.push(next);
         }

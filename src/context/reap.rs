@@ -10,13 +10,15 @@ use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::ring::{Out, Reaped};
 use crate::sync::{AtomicU32, Guard, Relaxed};
-use crate::sys::{NEVER, Result, Shield, Waited, futex_wait, monotonic_ns, poll, try_box};
+use crate::sys::{
+    NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
+};
 use crate::syscalls::Class;
 use crate::wait::{Alarm, Doorbell, Waiter};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
@@ -55,6 +57,7 @@ impl Context {
         mask: Option<&SigSet>,
     ) -> Result<usize> {
         let mut wait = Wait::begin(deadline, mask);
+        let may_wait_for_prompt = min == 0 && wait.visit.until != 0;
         loop {
             let enough = match this.ring.reap(out) {
                 Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
@@ -81,9 +84,12 @@ impl Context {
                 state.submits.unattended = 0;
             }
             let end = this.collect(&mut state, out, &wait);
-            let over = end.is_some() || out.len() >= min || wait.deadline.passed();
+            // With the kernel there would be an event by now, or another would have taken it.
+            wait.only_for_prompt = may_wait_for_prompt && state.at_once != 0;
+            let least = min.max(wait.only_for_prompt.into());
+            let over = end.is_some() || out.len() >= least || wait.deadline.passed();
             if !over {
-                let need = (min - out.len()) as u64;
+                let need = (least - out.len()) as u64;
                 Context::wait_for(this, state, &mut wait, need)?;
                 continue;
             }
@@ -185,12 +191,17 @@ impl Context {
             this.finish(&mut after);
             return Ok(());
         }
-        let mut state = match Context::wait_in_seat(this, state, &mut wait.visit, need) {
-            Ok(waited) => {
-                wait.has_slept(waited);
-                return Ok(());
+        // Who waits in the seat is told of events alone.
+        let mut state = if wait.only_for_prompt {
+            state
+        } else {
+            match Context::wait_in_seat(this, state, &mut wait.visit, need) {
+                Ok(waited) => {
+                    wait.has_slept(waited);
+                    return Ok(());
+                }
+                Err(state) => state,
             }
-            Err(state) => state,
         };
         let Some(sleeper) = &wait.sleeper else {
             if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
@@ -203,6 +214,7 @@ impl Context {
             wait.sleeper = Some(Sleeper::new(this, wait.mask.is_some()));
             return Ok(());
         };
+        sleeper.waiter.set_only_for_prompt(wait.only_for_prompt);
         state.backlog.waiters.enter(&sleeper.waiter, need);
         drop(state);
         let waited = Context::sleep(this, sleeper, &wait.deadline, wait.mask);
@@ -337,15 +349,18 @@ impl Context {
         need: u64,
         until: u64,
     ) {
+        let in_time = InTime::new(this, until);
+        let execute = |req: &mut Req, now: Option<u64>| in_time.execute(req, now);
         carrier::with_hand(|hand| {
-            let stint = Stint::of_waiter(this, &mut state, need, until);
+            let stint = Stint::of_waiter(this, &mut state, need, until, execute);
             Context::carry_out_short(this, state, req, stint, hand);
         });
     }
 
     /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
     /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
-    /// if it waits for nothing else, whether there is a timeout included, one that is brief.
+    /// if it waits for nothing else, whether there is a timeout included, one that is brief. If there is one,
+    /// nothing that could keep it longer, unless a device that is always quick falls silent.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         if !self.callers_carry_out {
             return None;
@@ -353,8 +368,45 @@ impl Context {
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            self.short(req).is_some() || nothing_runs && at_once(req) || lone && self.is_brief(req)
+            (self.short(req).is_some() || nothing_runs && at_once(req))
+                && (until == NEVER || self.fits_in_time(req))
+                || lone && self.is_brief(req)
         })
+    }
+
+    /// Whether a caller with a timeout may carry out a request that is known to be short.
+    fn fits_in_time(&self, req: &Req) -> bool {
+        let call = req.call();
+        self.habits.fits_in_time(call)
+            && (req.bound().is_none() || !self.habits.may_be_cached(call))
+    }
+}
+
+/// How a caller carries out what it has taken while it waits for events: if it is to be back in time, it reads
+/// what is in the page cache, and leaves what is not to a worker.
+struct InTime<'a> {
+    context: &'a Context,
+    is_bound: bool,
+    filtered: OnceCell<bool>,
+}
+
+impl InTime<'_> {
+    fn new(context: &Context, until: u64) -> InTime<'_> {
+        InTime {
+            context,
+            is_bound: until != NEVER,
+            filtered: OnceCell::new(),
+        }
+    }
+
+    #[inline]
+    fn execute(&self, req: &mut Req, now: Option<u64>) {
+        #[cfg(not(loom))]
+        if self.is_bound && self.context.habits.may_be_cached(req.call()) {
+            let filtered = || *self.filtered.get_or_init(has_call_filter);
+            return exec::execute_if_cached(req, true, filtered, now);
+        }
+        exec::execute(req, now);
     }
 }
 
@@ -369,12 +421,13 @@ struct Stint<E> {
 }
 
 impl Stint<()> {
-    fn of_waiter(
+    fn of_waiter<E: Execute>(
         context: &Context,
         state: &mut State,
         need: u64,
         until: u64,
-    ) -> Stint<impl Execute + use<>> {
+        execute: E,
+    ) -> Stint<E> {
         let now = Now::read();
         let prompt = if state.is_soon(now.ns) {
             state.prompt + 1
@@ -385,7 +438,7 @@ impl Stint<()> {
         Stint {
             need,
             until,
-            execute: exec::execute,
+            execute,
             now,
         }
     }
@@ -412,6 +465,9 @@ struct Wait<'a> {
     deadline: Deadline,
     mask: Option<&'a SigSet>,
     visit: Visit,
+    /// No event was asked for. It waits for one only because requests are in flight that the kernel would have
+    /// completed within io_submit(), and as long as there are any.
+    only_for_prompt: bool,
     /// Where it sleeps; None: it has not, yet.
     sleeper: Option<Sleeper<'a>>,
     /// It has slept, and may have been woken for events that it leaves behind.
@@ -427,6 +483,7 @@ impl<'a> Wait<'a> {
         let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
         Wait {
             visit: Visit::new(&deadline, mask),
+            only_for_prompt: false,
             interrupted: mask.is_some_and(polls),
             deadline,
             mask,

@@ -142,10 +142,6 @@ fn get_events(
     let nr = nr.min(1 << 26) as usize;
     let min = (min_nr as usize).min(nr) * EVENT_BYTES;
     let mut out = Out::unchecked(events as *mut u8, nr * EVENT_BYTES);
-    let min = match deadline {
-        Deadline::Now => min,
-        _ => min.max(context.due(nr) * EVENT_BYTES),
-    };
     let _cancel = mask.map(|_| NoCancel::new());
     Ok(Context::get_events(&context, min, &mut out, deadline, mask)? / EVENT_BYTES)
 }

@@ -41,6 +41,8 @@ pub struct Kind {
     pub nonblocking: bool,
     /// A write goes to its end.
     pub appends: bool,
+    /// How long it was when it was looked at.
+    pub size: u64,
 }
 
 /// An open file of the program's that is held for requests.
@@ -405,6 +407,10 @@ pub fn look(fd: RawFd) -> Result<Kind> {
             && (format != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 7)),
         nonblocking: flags & libc::O_NONBLOCK != 0,
         appends: flags & libc::O_APPEND != 0,
+        size: match format {
+            libc::S_IFREG => stat.st_size as u64,
+            _ => u64::MAX,
+        },
     })
 }
 

@@ -34,8 +34,6 @@ pub struct Side {
     pub at_once: bool,
     /// Who submits it may carry it out, if it is short.
     pub for_submitter: bool,
-    /// What it must not overtake another for: a number for a file and a direction; 0: nothing.
-    pub row: usize,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
     submitted: u64,
     /// What the statistics know it by.
@@ -53,7 +51,6 @@ impl Side {
             ioprio: None,
             at_once: false,
             for_submitter: false,
-            row: 0,
             submitted,
             path,
         }
@@ -108,10 +105,10 @@ impl Side {
         self.ioprio = Some(ioprio);
     }
 
-    /// It begins when what was submitted before it in the same direction is over.
-    pub fn keep_in_order(&mut self, inode: (u64, u64), writes: bool) {
-        let (device, number) = inode;
-        self.row = (device.rotate_left(32) ^ number) as usize * 4 + 2 + usize::from(writes);
+    /// Of no file.
+    #[cfg(test)]
+    pub fn for_test() -> Side {
+        Side::new(-1, 0, None)
     }
 
     /// Makes room for a copy of vectors.
@@ -198,6 +195,27 @@ pub fn call_inside(call: &Call) -> Call {
     let file = unsafe { ManuallyDrop::new(FileRef::from_raw(call.args[0] as usize)) };
     call.args[0] = file.fd() as u64;
     call
+}
+
+/// Makes the call of a request that has been left behind: in the library's own table if its file is held there, else with
+/// the program's descriptor, whose io_submit() does not go on.
+pub fn make_inside(call: &Call, make: fn(&Call) -> i64) {
+    let is_held = call.args[0] > u64::from(u32::MAX);
+    if !is_held {
+        make(call);
+        return;
+    }
+    struct Left<'a>(&'a Call, fn(&Call) -> i64);
+    fn job(left: usize) -> Result<i64> {
+        // SAFETY: what is given below, by one who waits for this.
+        let Left(call, make) = unsafe { &*(left as *const Left) };
+        make(&call_inside(call));
+        Ok(0)
+    }
+    if let Some(global) = crate::process::global() {
+        let left = Left(call, make);
+        let _ = global.libaio.table.run(job, ptr::from_ref(&left) as usize);
+    }
 }
 
 /// Carries out a request of this kind: `system_call` with the request's I/O priority.

@@ -13,6 +13,7 @@ use super::stats::Path;
 use super::user::{Reader, plausible};
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
+use crate::order::claims::{Access, Claim};
 use crate::own::{Making, close_here as close};
 use crate::registry::ContextRef;
 use crate::request::{Call, Class, Key, Req};
@@ -48,6 +49,7 @@ pub fn submit(
         pointers: Reader::new(),
         records: Reader::new(),
         last: None,
+        claim: Claim::NOTHING,
         now: shared.stats.now(),
     };
     let mut done = 0;
@@ -77,6 +79,8 @@ struct Submit<'a> {
     records: Reader,
     /// The descriptor that was looked at last: the kernel is asked once for it.
     last: Option<Looked>,
+    /// What the request that is being made must keep its order with others for.
+    claim: Claim,
     now: u64,
 }
 
@@ -119,9 +123,10 @@ impl Submit<'_> {
         }
         let Looked { kind, path, .. } = self.look(iocb.fildes)?;
         let mut side = Side::new(iocb.fildes, self.now, path);
+        self.claim = Claim::NOTHING;
         match self.prepare(&iocb, writable, kind, &mut side) {
             Ok((call, way)) => {
-                let Some(slot) = batch.slot(Class::Small) else {
+                let Some(slot) = batch.slot(Class::Extended) else {
                     side.end();
                     if let Way::Poll(ticket, _) = way {
                         self.shared.poller.give_back(ticket);
@@ -130,7 +135,7 @@ impl Submit<'_> {
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
                 let event: [u64; EVENT_WORDS] = [iocb.data, at as u64, res as u64, 0];
-                let req = Req::build_legacy(slot, at as u64, call, event, side);
+                let req = Req::build_legacy(slot, at as u64, call, event, side, self.claim);
                 match way {
                     Way::Queue => batch.queue(req),
                     Way::Done(_) => {
@@ -248,10 +253,15 @@ impl Submit<'_> {
                 Way::Done(-i64::from(libc::ESPIPE)),
             ));
         }
-        if kind.stream || writes && (kind.appends || flags & RWF_APPEND != 0) {
-            side.keep_in_order(kind.inode, writes);
-        }
-        side.at_once = !kind.direct && matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
+        let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK);
+        self.claim = if has_blocks {
+            let (start, bytes) = (iocb.offset as u64, bytes as u32);
+            let access = access(kind, writes, flags, start.saturating_add(u64::from(bytes)));
+            Claim::of_file(kind.inode, start, bytes, access)
+        } else {
+            Claim::of_stream(kind.inode, writes)
+        };
+        side.at_once = !kind.direct && has_blocks;
         // A write may have to wait for others whatever it did before, and so may a read past the page
         // cache that a file system sees to.
         side.for_submitter = !writes && (side.at_once || kind.format == libc::S_IFBLK);
@@ -340,6 +350,7 @@ impl Submit<'_> {
         if iocb.buf != 0 || iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0 {
             return Err(Errno::EINVAL);
         }
+        self.claim = Claim::of_file(kind.inode, 0, 0, Access::Sync);
         let fd = side.fd();
         let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
         if !has_blocks || kind.format == libc::S_IFREG && !kind.can_read {
@@ -381,6 +392,20 @@ impl Submit<'_> {
     }
 }
 
+/// What a read or a write of a regular file or a block device does, up to `end`.
+fn access(kind: Kind, writes: bool, flags: u32, end: u64) -> Access {
+    let appends = kind.appends && flags & RWF_NOAPPEND == 0 || flags & RWF_APPEND != 0;
+    match (writes, kind.direct) {
+        (false, false) => Access::Read,
+        (false, true) => Access::DirectRead,
+        (true, false) if appends => Access::Append,
+        (true, true) if appends => Access::DirectAppend,
+        (true, false) if end > kind.size => Access::Grow,
+        (true, false) => Access::Write,
+        (true, true) => Access::DirectWrite,
+    }
+}
+
 /// Whether the state of a file can change, for those who poll for it: epoll takes it then.
 fn can_be_polled(fd: RawFd, kind: Kind) -> Result<bool> {
     const ALWAYS: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
@@ -405,7 +430,7 @@ fn call<const N: usize>(nr: c_long, kind: Kind, given: [u64; N]) -> Call {
     let mut args = [0; 6];
     args[..N].copy_from_slice(&given);
     Call {
-        key: Key::of_file(kind.format, kind.inode, kind.direct),
+        key: Key::of_file(kind.format, kind.inode, kind.direct, kind.appends),
         ..Call::new(nr as u32, args)
     }
 }

@@ -1,0 +1,751 @@
+//! In which order requests of io_submit() are carried out.
+//!
+//! The kernel has carried a request through the page cache out when io_submit() returns, and one of a
+//! stream, too. So such requests never overtake each other, and an fsync() that was submitted after
+//! writes covers them. Here they are carried out later, by several threads; a request that would
+//! notice is held until the one that it must not overtake has ended.
+//!
+//! Each request has a [`Claim`]: the file, the bytes, and what is done with them. [`conflicts`] says,
+//! of two claims, whether the later one has to wait. What is in flight and may have others wait for
+//! it stands in one of some lines, in the order of submission; a request that comes searches those
+//! lines that can hold it. It then waits for one leader at a time: when that one ends, the request
+//! searches again for another that was submitted before it. The links are in the requests: nothing
+//! is allocated, and nothing can be forgotten for want of memory.
+
+use crate::request::{List, Req, Tie};
+use crate::sys::try_box_uninit;
+
+/// What a request does with its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Access {
+    /// Nothing that another could notice.
+    Nothing,
+    /// Through the page cache.
+    Read,
+    Write,
+    /// A write past what was the file's end when it was first used: the bytes before it appear, too.
+    Grow,
+    /// At the file's end, wherever that is then.
+    Append,
+    /// Past the page cache.
+    DirectRead,
+    DirectWrite,
+    DirectAppend,
+    Sync,
+    /// What has no positions. Reads and writes have an order of their own each.
+    StreamRead,
+    StreamWrite,
+}
+
+/// What a request claims.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The file: see [`Claim::of_file`]. Requests of two files that it does not tell apart would wait for
+    /// each other needlessly.
+    pub what: u64,
+    pub start: u64,
+    pub bytes: u32,
+    pub access: Access,
+}
+
+impl Claim {
+    pub const NOTHING: Claim = Claim {
+        what: 0,
+        start: 0,
+        bytes: 0,
+        access: Access::Nothing,
+    };
+
+    /// Of a regular file or a block device. `inode`: its device and its number there.
+    pub fn of_file(inode: (u64, u64), start: u64, bytes: u32, access: Access) -> Claim {
+        // Odd, and without a pattern: devices have small numbers that are alike.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let (device, number) = inode;
+        Claim {
+            what: number.wrapping_add(device.wrapping_mul(SPREAD)),
+            start,
+            bytes,
+            access,
+        }
+    }
+
+    /// Of anything else.
+    pub fn of_stream(inode: (u64, u64), writes: bool) -> Claim {
+        let access = if writes {
+            Access::StreamWrite
+        } else {
+            Access::StreamRead
+        };
+        Claim::of_file(inode, 0, 0, access)
+    }
+
+    fn end(&self) -> u64 {
+        self.start.saturating_add(u64::from(self.bytes))
+    }
+
+    fn overlaps(&self, other: &Claim) -> bool {
+        self.bytes != 0 && other.bytes != 0 && self.start < other.end() && other.start < self.end()
+    }
+}
+
+impl Access {
+    fn reads(self) -> bool {
+        matches!(self, Access::Read | Access::DirectRead)
+    }
+
+    fn appends(self) -> bool {
+        matches!(self, Access::Append | Access::DirectAppend)
+    }
+
+    /// Whether the page cache is passed by.
+    fn is_direct(self) -> bool {
+        matches!(
+            self,
+            Access::DirectRead | Access::DirectWrite | Access::DirectAppend
+        )
+    }
+
+    /// Whether somebody may count on it once io_submit() has returned, also if the process ends then.
+    pub fn is_owed(self) -> bool {
+        !matches!(self, Access::Nothing | Access::StreamRead)
+    }
+}
+
+/// Whether the later of two requests is held until the earlier one has ended.
+pub fn conflicts(earlier: &Claim, later: &Claim) -> bool {
+    use Access::*;
+    if earlier.what != later.what {
+        return false;
+    }
+    match (earlier.access, later.access) {
+        (Nothing | DirectRead | Sync, _) | (_, Nothing) => false,
+        (StreamRead, to) => to == StreamRead,
+        (StreamWrite, to) => to == StreamWrite,
+        (_, StreamRead | StreamWrite) => false,
+        (before, Sync) => !before.reads(),
+        // The kernel does not have it done within io_submit().
+        (DirectWrite, _) => false,
+        // But it has moved the file's end.
+        (DirectAppend, to) => to.appends() || !to.is_direct(),
+        (before, to) if before.reads() && to.reads() => false,
+        // Where it will be is not known before.
+        (Append, _) | (_, Append | DirectAppend) => true,
+        // What is read shows where the file ended.
+        (Grow, to) if to.reads() => later.start < earlier.end(),
+        (before, Grow) if before.reads() => earlier.start < later.end(),
+        _ => earlier.overlaps(later),
+    }
+}
+
+/// In which line requests stand that others may have to wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Reads,
+    /// Appends past the page cache, too.
+    Writes,
+    DirectWrites,
+    Syncs,
+    StreamReads,
+    StreamWrites,
+}
+
+const PLACES: usize = 6;
+
+impl Access {
+    fn place(self) -> Option<Place> {
+        match self {
+            Access::Nothing | Access::DirectRead => None,
+            Access::Read => Some(Place::Reads),
+            Access::Write | Access::Grow | Access::Append | Access::DirectAppend => {
+                Some(Place::Writes)
+            }
+            Access::DirectWrite => Some(Place::DirectWrites),
+            Access::Sync => Some(Place::Syncs),
+            Access::StreamRead => Some(Place::StreamReads),
+            Access::StreamWrite => Some(Place::StreamWrites),
+        }
+    }
+
+    /// Where those stand that it may have to wait for.
+    fn waits_for(self) -> &'static [Place] {
+        match self {
+            Access::Nothing => &[],
+            Access::Read | Access::DirectRead => &[Place::Writes],
+            Access::Write
+            | Access::Grow
+            | Access::Append
+            | Access::DirectWrite
+            | Access::DirectAppend => &[Place::Writes, Place::Reads],
+            Access::Sync => &[Place::Writes, Place::DirectWrites],
+            Access::StreamRead => &[Place::StreamReads],
+            Access::StreamWrite => &[Place::StreamWrites],
+        }
+    }
+}
+
+/// Requests in the order of submission.
+#[derive(Clone, Copy)]
+struct Line {
+    first: Option<Tie>,
+    last: Option<Tie>,
+}
+
+/// What is in flight, as far as others may have to wait for it.
+pub struct Claims {
+    lines: [Line; PLACES],
+    /// How many requests have been added.
+    added: u64,
+    /// None: each request searches the lines.
+    marks: Option<Box<Marks>>,
+}
+
+/// Where reads and writes are under way: most requests see there that they need not search the lines, which
+/// may be long.
+pub struct Marks {
+    reads: Marked,
+    writes: Marked,
+}
+
+struct Marked {
+    /// How many there are.
+    all: u32,
+    /// Those that are too long to be marked, and appends.
+    wide: u32,
+    /// Writes that may make their files longer, which every read looks for.
+    grow: u32,
+    /// Pieces of files, by a hash of where they are: how many have one of these. The highest number stands for
+    /// itself and more, and stays.
+    pieces: [u16; PIECES],
+}
+
+const PIECES: usize = 1024;
+/// How long a piece is, and how many of them a request has at most that is marked.
+const PIECE_SHIFT: u32 = 12;
+const PIECES_MAX: u64 = 17;
+
+impl Marked {
+    fn mark(&mut self, claim: &Claim) {
+        self.all += 1;
+        self.grow += u32::from(claim.access == Access::Grow);
+        match pieces(claim) {
+            None => self.wide += 1,
+            Some(pieces) => pieces.for_each(|piece| {
+                self.pieces[piece] = self.pieces[piece].saturating_add(1);
+            }),
+        }
+    }
+
+    fn unmark(&mut self, claim: &Claim) {
+        self.all -= 1;
+        self.grow -= u32::from(claim.access == Access::Grow);
+        match pieces(claim) {
+            None => self.wide -= 1,
+            Some(pieces) => pieces.for_each(|piece| {
+                let count = &mut self.pieces[piece];
+                if *count != u16::MAX {
+                    *count -= 1;
+                }
+            }),
+        }
+    }
+
+    /// Whether a request with this claim, that is on a file, may have to wait for one of those.
+    fn may_hold(&self, claim: &Claim) -> bool {
+        self.wide != 0
+            || self.grow != 0 && claim.access.reads()
+            || pieces(claim).is_none_or(|mut pieces| pieces.any(|piece| self.pieces[piece] != 0))
+    }
+}
+
+/// The pieces of its file that it touches; None: too many, or who knows which.
+fn pieces(claim: &Claim) -> Option<impl Iterator<Item = usize> + use<>> {
+    const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+    let last_byte = claim.end().saturating_sub(1).max(claim.start);
+    let (first, last) = (claim.start >> PIECE_SHIFT, last_byte >> PIECE_SHIFT);
+    let what = claim.what;
+    (!claim.access.appends() && last - first < PIECES_MAX).then(|| {
+        (first..=last).map(move |piece| {
+            let hash = what.wrapping_add(piece).wrapping_mul(SPREAD);
+            (hash >> (64 - PIECES.ilog2())) as usize
+        })
+    })
+}
+
+impl Marks {
+    /// None if there is no memory.
+    pub fn new() -> Option<Box<Marks>> {
+        let mut marks = try_box_uninit::<Marks>().ok()?;
+        // SAFETY: numbers, for which zeros are valid.
+        unsafe {
+            marks.as_mut_ptr().write_bytes(0, 1);
+            Some(marks.assume_init())
+        }
+    }
+
+    fn of(&mut self, place: Place) -> Option<&mut Marked> {
+        match place {
+            Place::Reads => Some(&mut self.reads),
+            Place::Writes => Some(&mut self.writes),
+            _ => None,
+        }
+    }
+
+    /// Whether a request, not marked itself, may have to wait for one that is.
+    fn may_hold(&self, claim: &Claim) -> bool {
+        match claim.access {
+            Access::Read | Access::DirectRead => self.writes.may_hold(claim),
+            Access::Write | Access::DirectWrite => {
+                self.writes.may_hold(claim) || self.reads.may_hold(claim)
+            }
+            // Any read at all that is under way has to be looked at.
+            Access::Grow => self.writes.may_hold(claim) || self.reads.all != 0,
+            _ => true,
+        }
+    }
+}
+
+impl Claims {
+    pub const fn new() -> Claims {
+        let line = Line {
+            first: None,
+            last: None,
+        };
+        Claims {
+            lines: [line; PLACES],
+            added: 0,
+            marks: None,
+        }
+    }
+
+    /// Before anything is added.
+    pub fn mark_with(&mut self, marks: Option<Box<Marks>>) {
+        self.marks = marks;
+    }
+
+    /// Adds requests; those that may begin are added to `go`.
+    pub fn add(&mut self, requests: &mut List, go: &mut List) {
+        while let Some(req) = requests.pop() {
+            let tie = req.tie();
+            tie.set_number(self.added);
+            let claim = tie.claim();
+            let may_wait = self
+                .marks
+                .as_ref()
+                .is_none_or(|marks| marks.may_hold(&claim));
+            self.enter(tie, &claim);
+            if may_wait {
+                self.go_or_wait(req, go);
+            } else {
+                go.push(req);
+            }
+        }
+    }
+
+    /// Adds a request if it may begin at once.
+    pub fn begin(&mut self, req: &Req) -> bool {
+        let tie = req.tie();
+        let claim = tie.claim();
+        // It comes after all that there are.
+        tie.set_number(self.added);
+        let may_wait = self
+            .marks
+            .as_ref()
+            .is_none_or(|marks| marks.may_hold(&claim));
+        if may_wait && self.leader_of(tie).is_some() {
+            return false;
+        }
+        self.enter(tie, &claim);
+        true
+    }
+
+    fn enter(&mut self, tie: Tie, claim: &Claim) {
+        self.added += 1;
+        if let Some(place) = claim.access.place() {
+            self.stand(tie, place);
+            if let Some(marked) = self.marked(place) {
+                marked.mark(claim);
+            }
+        }
+    }
+
+    fn marked(&mut self, place: Place) -> Option<&mut Marked> {
+        self.marks.as_mut()?.of(place)
+    }
+
+    /// A request has ended; what may begin now is added to `go`.
+    pub fn leave(&mut self, tie: Tie, go: &mut List) {
+        let claim = tie.claim();
+        let Some(place) = claim.access.place() else {
+            return;
+        };
+        if let Some(marked) = self.marked(place) {
+            marked.unmark(&claim);
+        }
+        let line = &mut self.lines[place as usize];
+        let (before, after) = tie.neighbours();
+        match before {
+            Some(before) => before.set_after(after),
+            None => line.first = after,
+        }
+        match after {
+            Some(after) => after.set_before(before),
+            None => line.last = before,
+        }
+        let mut followers = tie.take_followers();
+        while let Some(req) = followers.pop() {
+            self.go_or_wait(req, go);
+        }
+    }
+
+    fn stand(&mut self, tie: Tie, place: Place) {
+        let line = &mut self.lines[place as usize];
+        tie.set_before(line.last);
+        tie.set_after(None);
+        match line.last {
+            Some(last) => last.set_after(Some(tie)),
+            None => line.first = Some(tie),
+        }
+        line.last = Some(tie);
+    }
+
+    fn go_or_wait(&self, req: Req, go: &mut List) {
+        match self.leader_of(req.tie()) {
+            Some(leader) => leader.add_follower(req),
+            None => go.push(req),
+        }
+    }
+
+    /// The last of those before it that it has to wait for.
+    fn leader_of(&self, tie: Tie) -> Option<Tie> {
+        let claim = tie.claim();
+        let own = claim.access.place();
+        claim.access.waits_for().iter().find_map(|&place| {
+            // One that does not stand there yet comes after all.
+            let mut at = if own == Some(place) && tie.number() < self.added {
+                tie.neighbours().0
+            } else {
+                self.lines[place as usize].last
+            };
+            while let Some(earlier) = at {
+                if earlier.number() < tie.number() && conflicts(&earlier.claim(), &claim) {
+                    break;
+                }
+                at = earlier.neighbours().0;
+            }
+            at
+        })
+    }
+
+    /// How many requests have been added so far.
+    pub fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// Whether some of the first `count` that were added are in flight that the kernel would have had done
+    /// within io_submit(): all but `streams`, or these alone.
+    pub fn has_prompt(&self, count: u64, streams: bool) -> bool {
+        let places: &[Place] = if streams {
+            &[Place::StreamWrites]
+        } else {
+            &[Place::Reads, Place::Writes]
+        };
+        self.has(count, places)
+    }
+
+    /// Whether some of the first `count` that were added are in flight that the process owes somebody, reads
+    /// past the page cache not counted.
+    pub fn has_owed(&self, count: u64) -> bool {
+        let places = [
+            Place::Reads,
+            Place::Writes,
+            Place::DirectWrites,
+            Place::Syncs,
+            Place::StreamWrites,
+        ];
+        self.has(count, &places)
+    }
+
+    fn has(&self, count: u64, places: &[Place]) -> bool {
+        places.iter().any(|&place| {
+            let first = self.lines[place as usize].first;
+            first.is_some_and(|first| first.number() < count)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Access::*;
+    use super::*;
+    use crate::abi::IOCB2_NOP;
+    use crate::libaio::request::Side;
+    use crate::request::{Call, Chunk, Class, Slabs};
+
+    const FILE: (u64, u64) = (7, 1);
+
+    fn on_file(access: Access, start: u64, bytes: u32) -> Claim {
+        match access {
+            StreamRead | StreamWrite => Claim::of_stream(FILE, access == StreamWrite),
+            _ => Claim::of_file(FILE, start, bytes, access),
+        }
+    }
+
+    /// Whether the later (the column) waits for the earlier (the row): if they overlap, and if the later
+    /// one is before the earlier, or behind it.
+    #[test]
+    fn what_waits_for_what() {
+        const ALL: [Access; 11] = [
+            Nothing,
+            Read,
+            Write,
+            Grow,
+            Append,
+            DirectRead,
+            DirectWrite,
+            DirectAppend,
+            Sync,
+            StreamRead,
+            StreamWrite,
+        ];
+        // x: always. o: if they overlap. b: and if the later one is before the earlier; a: behind it.
+        #[rustfmt::skip]
+        let table = [
+            // -  R  W  G  A  dR dW dA S  sR sW
+            (Nothing,      "..........."),
+            (Read,         "..oax.ox..."),
+            (Write,        ".oooxooxx.."),
+            (Grow,         ".booxboxx.."),
+            (Append,       ".xxxxxxxx.."),
+            (DirectRead,   "..........."),
+            (DirectWrite,  "........x.."),
+            (DirectAppend, ".xxxx..xx.."),
+            (Sync,         "..........."),
+            (StreamRead,   ".........x."),
+            (StreamWrite,  "..........x"),
+        ];
+        for (earlier, row) in table {
+            for (later, expected) in ALL.into_iter().zip(row.chars()) {
+                let waits =
+                    |start| conflicts(&on_file(earlier, 100, 10), &on_file(later, start, 10));
+                let (before, overlapping, behind) = (waits(50), waits(105), waits(200));
+                let expected = match expected {
+                    'x' => (true, true, true),
+                    'o' => (false, true, false),
+                    'b' => (true, true, false),
+                    'a' => (false, true, true),
+                    _ => (false, false, false),
+                };
+                let found = (before, overlapping, behind);
+                assert_eq!(found, expected, "{earlier:?}, then {later:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_bytes_and_other_files_do_not_wait() {
+        let first = on_file(Write, 4096, 4096);
+        assert!(!conflicts(&first, &on_file(Write, 8192, 1)));
+        assert!(!conflicts(&first, &on_file(Write, 0, 4096)));
+        assert!(conflicts(&first, &on_file(Read, 8191, 1)));
+        assert!(conflicts(&first, &on_file(Read, 0, 4097)));
+        assert!(!conflicts(&first, &on_file(Read, 5000, 0)));
+        for inode in [(7, 2), (8, 1), (8, 0)] {
+            for access in [Read, Write, Append, Sync] {
+                let other = Claim::of_file(inode, 4096, 4096, access);
+                assert!(!conflicts(&first, &other), "{inode:?} {access:?}");
+                assert!(!conflicts(&other, &first), "{inode:?} {access:?}");
+            }
+        }
+        let end = on_file(Write, u64::MAX - 10, 4096);
+        assert!(conflicts(&end, &on_file(Read, u64::MAX - 1, 1)));
+    }
+
+    /// Requests of which each is known by a letter, and what has begun.
+    struct Flight {
+        slabs: Slabs,
+        claims: Claims,
+        begun: Vec<Req>,
+    }
+
+    impl Flight {
+        fn new() -> Flight {
+            let mut slabs = Slabs::new();
+            let slab = slabs.of(Class::Extended);
+            slab.add(Chunk::new(Class::Extended, 32).unwrap());
+            let mut claims = Claims::new();
+            claims.mark_with(Marks::new());
+            Flight {
+                slabs,
+                claims,
+                begun: Vec::new(),
+            }
+        }
+
+        fn submit(&mut self, requests: &[(char, Access, u64, u32)]) {
+            let (mut list, mut go) = (List::new(), List::new());
+            for &(name, access, start, bytes) in requests {
+                let slot = self.slabs.of(Class::Extended).free.take().unwrap();
+                let call = Call {
+                    nr: IOCB2_NOP,
+                    args: [0, 0, 0, start, 0, 0],
+                };
+                let claim = on_file(access, start, bytes);
+                let side = Side::for_test();
+                let event = [name as u64, 0, 0, 0];
+                list.push(Req::build_legacy(slot, 0, call, event, side, claim));
+            }
+            self.claims.add(&mut list, &mut go);
+            self.begin(go);
+        }
+
+        fn begin(&mut self, mut go: List) {
+            while let Some(req) = go.pop() {
+                self.begun.push(req);
+            }
+        }
+
+        fn names(&self) -> String {
+            let name = |req: &Req| char::from(req.event()[0] as u8);
+            self.begun.iter().map(name).collect()
+        }
+
+        fn end(&mut self, name: char) -> String {
+            let is_it = |req: &Req| req.event()[0] == name as u64;
+            let at = self.begun.iter().position(is_it).expect("it runs");
+            let req = self.begun.remove(at);
+            let mut go = List::new();
+            self.claims.leave(req.tie(), &mut go);
+            self.slabs.free(req);
+            self.begin(go);
+            self.names()
+        }
+    }
+
+    #[test]
+    fn a_sync_covers_every_write_before_it() {
+        let mut flight = Flight::new();
+        flight.submit(&[('a', Write, 0, 10), ('d', DirectWrite, 20, 10)]);
+        flight.submit(&[('r', Read, 40, 10), ('s', Sync, 0, 0), ('l', Write, 60, 10)]);
+        assert_eq!(flight.names(), "adrl");
+        assert!(flight.claims.has_owed(4));
+        assert_eq!(flight.end('a'), "drl");
+        assert_eq!(flight.end('d'), "rls");
+        assert_eq!(flight.end('r'), "ls");
+        assert_eq!(flight.end('s'), "l");
+        assert!(!flight.claims.has_owed(4) && flight.claims.has_owed(5));
+        assert_eq!(flight.end('l'), "");
+        assert!(!flight.claims.has_owed(5));
+    }
+
+    #[test]
+    fn appends_go_one_by_one() {
+        let mut flight = Flight::new();
+        flight.submit(&[
+            ('a', Append, 0, 10),
+            ('b', Append, 0, 10),
+            ('c', DirectAppend, 0, 10),
+        ]);
+        flight.submit(&[
+            ('r', Read, 0, 1),
+            ('s', Sync, 0, 0),
+            ('x', DirectRead, 0, 1),
+        ]);
+        assert_eq!(flight.names(), "a");
+        assert_eq!(flight.end('a'), "b");
+        // `x` need not wait for `c`.
+        assert_eq!(flight.end('b'), "cx");
+        assert_eq!(flight.end('x'), "c");
+        assert_eq!(flight.end('c'), "rs");
+        assert_eq!(flight.end('r'), "s");
+        assert_eq!(flight.end('s'), "");
+    }
+
+    /// One that waits has one leader at a time, and never one that was submitted after it.
+    #[test]
+    fn each_waits_for_all_before_it() {
+        let mut flight = Flight::new();
+        flight.submit(&[
+            ('a', Write, 0, 10),
+            ('b', Write, 10, 10),
+            ('r', Read, 0, 20),
+        ]);
+        flight.submit(&[
+            ('c', Write, 5, 10),
+            ('d', Read, 100, 10),
+            ('e', Write, 30, 1),
+        ]);
+        assert_eq!(flight.names(), "abde");
+        assert_eq!(flight.end('b'), "ade");
+        flight.submit(&[('f', Write, 0, 40)]);
+        assert_eq!(flight.end('a'), "der");
+        assert_eq!(flight.end('e'), "dr");
+        assert_eq!(flight.end('r'), "dc");
+        assert_eq!(flight.end('c'), "df");
+        assert_eq!(flight.end('d'), "f");
+        assert_eq!(flight.end('f'), "");
+    }
+
+    /// Whatever is held is not overlooked for want of a mark; and what is unmarked leaves nothing.
+    #[test]
+    fn marks_are_seen_by_all_that_wait() {
+        const ON_FILES: [Access; 7] = [
+            Read,
+            Write,
+            Grow,
+            Append,
+            DirectRead,
+            DirectWrite,
+            DirectAppend,
+        ];
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let mut any = || {
+            let access = ON_FILES[random(7) as usize];
+            let start = [random(200), random(1 << 18), u64::MAX - random(8192)][random(3) as usize];
+            let bytes = [random(3), random(9000), random(1 << 31)][random(3) as usize];
+            Claim::of_file((7, random(3)), start, bytes as u32, access)
+        };
+        let mut marks = Marks::new().unwrap();
+        let (mut held, mut passed) = (0, 0);
+        for _ in 0..20_000 {
+            let (earlier, later) = (any(), any());
+            let place = earlier.access.place();
+            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+                marked.mark(&earlier);
+            }
+            let may_hold = marks.may_hold(&later);
+            assert!(
+                may_hold || !conflicts(&earlier, &later),
+                "{earlier:?} {later:?}"
+            );
+            held += u32::from(conflicts(&earlier, &later));
+            passed += u32::from(!may_hold);
+            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+                marked.unmark(&earlier);
+            }
+        }
+        assert!(held > 1000 && passed > 1000);
+        for marked in [&marks.reads, &marks.writes] {
+            assert_eq!((marked.all, marked.wide, marked.grow), (0, 0, 0));
+            assert!(marked.pieces.iter().all(|&count| count == 0));
+        }
+    }
+
+    #[test]
+    fn streams_have_an_order_for_each_direction() {
+        let mut flight = Flight::new();
+        flight.submit(&[('r', StreamRead, 0, 1), ('w', StreamWrite, 0, 1)]);
+        flight.submit(&[('x', StreamRead, 0, 1), ('y', StreamWrite, 0, 1)]);
+        assert_eq!(flight.names(), "rw");
+        assert!(flight.claims.has_prompt(4, true) && !flight.claims.has_prompt(4, false));
+        assert_eq!(flight.end('w'), "ry");
+        assert_eq!(flight.end('y'), "r");
+        assert!(!flight.claims.has_owed(4));
+        assert_eq!(flight.end('r'), "x");
+        assert_eq!(flight.end('x'), "");
+    }
+}
