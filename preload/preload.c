@@ -191,9 +191,10 @@ static long pgetevents(long a, long b, long c, long d, long e, const struct kern
     struct kernel_sigset given = {NULL, 0};
 
     if (arg != NULL) {
-        /* Looks at a set of 8 bytes and does nothing with it. */
-        if (kernel(SYS_rt_sigprocmask, -1, (long)arg, 0, 8, 0, 0) == -1 && errno == EFAULT)
-            return -EFAULT;
+        /* Looks at a set of 8 bytes and does nothing with it. The two words may be in two pages. */
+        for (const char *word = (const char *)arg; word < (const char *)(arg + 1); word += 8)
+            if (kernel(SYS_rt_sigprocmask, -1, (long)word, 0, 8, 0, 0) == -1 && errno == EFAULT)
+                return -EFAULT;
         given = *arg;
         if (given.set != NULL && given.bytes != 8)
             return -EINVAL;

@@ -124,7 +124,8 @@ impl Out {
     pub fn is_writable(&mut self, bytes: usize) -> bool {
         while self.checked < self.len + bytes {
             let at = (self.at as usize).wrapping_add(self.checked);
-            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked) {
+            let own = std::ptr::from_ref(self) as usize;
+            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked, own) {
                 0 => return false,
                 more => self.checked += more,
             }
