@@ -54,6 +54,7 @@ for how in run path; do
     done
 done
 add diff-raw 60 diff.sh run raw
+add diff-raw-path 60 diff.sh path raw
 for how in preload path; do
     add reaper-$how 120 program.sh $how reaper
     add retention-$how 120 program.sh $how retention
@@ -66,9 +67,12 @@ for how in preload path; do
     add reapers-$how 120 program.sh $how reapers
     add memory-$how 60 program.sh $how memory
 done
-# What only the object that aio2-run preloads sees.
+# What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
 for program in closeall dup2; do
     add $program-run 120 program.sh run $program
+done
+for how in object path run; do
+    add mixed-$how 120 program.sh $how mixed
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
@@ -83,11 +87,16 @@ add stress-ng 120 stress-ng.sh
 add sysbench 120 others.sh sysbench
 add stressapptest 60 others.sh stressapptest
 add mariadb 180 others.sh mariadb
+# It makes some of its calls by syscall(), too.
+add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
 add run-transparent 60 aio2-run.sh transparent
+add run-folder 60 aio2-run.sh folder
+add run-cannot 60 aio2-run.sh cannot
+add run-planted 60 aio2-run.sh planted
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${names[@]}"

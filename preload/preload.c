@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What aio2-run preloads beside libaio2.so. It sees what a library cannot:
+ * What libaio2-preload.so and libaio.so.1 have beside libaio's functions (libaio.c). It sees what a library cannot:
  *
- * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio. Its numbers are answered by
- *   libaio2; every other call goes to the kernel as it is.
+ * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio, or not for all of its calls. Its
+ *   numbers are answered by libaio2; every other call goes to the kernel as it is.
  * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
  *   accepted is carried out first.
  * - A program that closes descriptors which are not its own, but libaio2's, or puts others in their places: the kernel's AIO
@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "report.h"
 
 /* libaio2's, all of which return a negative errno. Pointers are the program's, and are looked at there. */
 int io_setup(int max_events, void *ctxp);
@@ -47,6 +48,8 @@ static void process_ends(int goes_on)
 {
     if (aio2_at_process_end)
         aio2_at_process_end(goes_on);
+    if (!goes_on)
+        aio2_report();
 }
 
 /* What io_pgetevents(2) itself has as its last argument. */
