@@ -59,19 +59,14 @@ impl Reader {
     /// An error unless all of it can be read.
     pub fn check(&mut self, at: usize, bytes: usize) -> Result<()> {
         for page in pages(at, bytes)? {
-            self.check_page(page)?;
+            if page == self.readable[0] || self.is_writable(page) {
+                continue;
+            }
+            if page != self.readable[1] && !readable(at.max(page)) {
+                return Err(Errno::EFAULT);
+            }
+            self.readable = [page, self.readable[0]];
         }
-        Ok(())
-    }
-
-    fn check_page(&mut self, page: usize) -> Result<()> {
-        if page == self.readable[0] || self.is_writable(page) {
-            return Ok(());
-        }
-        if page != self.readable[1] && !readable(page + 8) {
-            return Err(Errno::EFAULT);
-        }
-        self.readable = [page, self.readable[0]];
         Ok(())
     }
 
@@ -119,11 +114,14 @@ fn overwritable(at: usize, bytes: usize) -> bool {
     ret != -1 || Errno::last() != Errno::EFAULT && writable(at)
 }
 
-/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
-/// before it finds that there is nothing called -1 to do with it.
+/// Whether the page of this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
+/// nothing called -1 to do with it. The set is at the address, as far as the page goes: tools that look for
+/// the use of undefined memory see that of the caller's record.
 fn readable(at: usize) -> bool {
+    // NULL stands for no set.
+    let set = at.min(page_of(at) + PAGE - 8).max(8);
     // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
-    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, set, ptr::null_mut::<u8>(), 8) };
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
