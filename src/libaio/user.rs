@@ -101,8 +101,8 @@ impl Reader {
 }
 
 /// Whether these bytes, which are in one page, can be written to. Some of them may be changed by the
-/// question: the caller is going to write to all of them. getcpu(2) writes a number there; it takes a third
-/// of the time that [`writable`] does.
+/// question: the caller is going to write to all of them. getcpu(2) writes a number there; it takes half
+/// the time that [`writable`] does.
 fn overwritable(at: usize, bytes: usize) -> bool {
     // To getcpu(2), NULL stands for a number that is not wanted.
     if bytes < size_of::<u32>() || at == 0 {
