@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libaio.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -132,6 +133,45 @@ static void across_the_end(void)
     MUST(submit((void *)(uintptr_t)-8) == -EFAULT && submit((void *)(uintptr_t)-1) == -EFAULT && submit(NULL) == -EFAULT);
     MUST(io_submit(ctx, 1, (struct iocb **)(uintptr_t)-4) == -EFAULT);
     MUST(io_cancel(ctx, (struct iocb *)(uintptr_t)-4, ev) == -EFAULT);
+    MUST(munmap(pages, 3 * PAGE) == 0);
+}
+
+/* ---- An event that has no place, behind one that has been taken ---- */
+
+static int later[2];
+static const volatile unsigned *ring_head;
+static unsigned head_before;
+
+static void *when_one_is_taken(void *arg)
+{
+    while (*ring_head == head_before)
+        usleep(100);
+    MUST(write(later[1], "x", 1) == 1);
+    return arg;
+}
+
+static void second_has_no_place(void)
+{
+    char *pages = two_pages(), *end = pages + 2 * PAGE;
+    struct iocb now, poll, *list[2] = { &now, &poll };
+    struct io_event *one = (struct io_event *)end - 1, ev;
+    pthread_t thread;
+
+    MUST(pipe(later) == 0);
+    io_prep_pread(&now, fd, buffer, PAGE, 0);
+    io_prep_poll(&poll, later[0], POLLIN);
+    /* The ring: id, nr, head, tail. */
+    ring_head = (const volatile unsigned *)ctx + 2;
+    head_before = *ring_head;
+    MUST(io_submit(ctx, 2, list) == 2);
+    MUST(pthread_create(&thread, NULL, when_one_is_taken, NULL) == 0);
+    MUST(io_getevents(ctx, 2, 2, one, NULL) == 1);
+    MUST(one->obj == &now && (long)one->res == PAGE);
+    MUST(io_getevents(ctx, 1, 1, &ev, NULL) == 1);
+    MUST(ev.obj == &poll && (long)ev.res & POLLIN);
+    MUST(pthread_join(thread, NULL) == 0);
+    close(later[0]);
+    close(later[1]);
     MUST(munmap(pages, 3 * PAGE) == 0);
 }
 
@@ -301,7 +341,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = { { "end", across_the_end }, { "read-only", read_only }, { "keys", keys }, { "stacks", stacks } };
+    } parts[] = {
+        { "end", across_the_end }, { "second", second_has_no_place }, { "read-only", read_only }, { "keys", keys }, { "stacks", stacks },
+    };
 
     MUST(argc >= 2);
     snprintf(path, sizeof(path), "%s/memory", argv[1]);
