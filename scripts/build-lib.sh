@@ -72,12 +72,11 @@ object() { # FILE OPTION...
     local to=$out/$1 input
     shift
     for input in preload/*.[ch] src/libaio/versions.map scripts/build-lib.sh; do
-        if [ ! "$to" -nt "$input" ]; then
+        # A link: made by an older version.
+        if [ -L "$to" ] || [ ! "$to" -nt "$input" ]; then
             "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -fuse-ld=bfd -Wall -Wextra -Werror -o "$to.tmp" preload/*.c \
                 -L"$out" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "$@" -Wl,--enable-new-dtags \
                 -Wl,--version-script=src/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
-            # In the place of a link that an older version has made.
-            rm -f "$to"
             mv "$to.tmp" "$to"
             return
         fi
