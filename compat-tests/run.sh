@@ -73,6 +73,7 @@ for program in closeall dup2; do
 done
 for how in object path run; do
     add mixed-$how 120 program.sh $how mixed
+    add mixed-order-$how 120 order.sh $how
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do

@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "rebind.h"
 #include "report.h"
 
 /* libaio2's, all of which return a negative errno. Pointers are the program's, and are looked at there. */
@@ -267,6 +268,8 @@ long syscall(long nr, ...)
     }
     return with_errno(ret);
 }
+
+long aio2_syscall(long nr, ...) __THROW __attribute__((alias("syscall")));
 
 /* ---- The ends of a process --------------------------------------------------------------------- */
 
