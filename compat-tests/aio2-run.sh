@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# aio2-run.sh help|stats|transparent: aio2-run itself.
+# aio2-run.sh help|stats|transparent|folder|cannot|planted: aio2-run itself.
 . "$(dirname "$0")/common.sh" || exit 1
 on_ours run
 [ "$REAL" != 1 ] || skip "there is no aio2-run with the real libaio"
@@ -72,5 +72,234 @@ t = [threading.Thread(target=lambda: subprocess.check_call(["true"])) for _ in r
 [x.start() for x in t]; [x.join() for x in t]
 assert os.spawnlp(os.P_WAIT, "true", "true") == 0' || fail "python3 does not work"
     fi
+    ;;
+folder)
+    # In whatever folder it is, the program runs on ours, and its children, or it is said that it does not, and not run.
+    program=$(build whose) || exit 1
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    for name in 'a b' ' a  b ' "it's" 'a;b' 'a:b' 'a b:c' 'a b;c' '$LIB' 'a${ORIGIN}' $'tab\tand\nline'; do
+        mkdir -p "$work/$name/bin" "$work/$name/build"
+        cp "$RUN" "$work/$name/bin"
+        cp -R "$LIBDIR" "$work/$name/build/lib"
+        # The one beside the libraries, and one that is told where they are.
+        for run in "$work/$name/bin/aio2-run" "$RUN --libdir"; do
+            if [ "$run" = "$RUN --libdir" ]; then
+                command=("$RUN" "--libdir=$work/$name/build/lib")
+            else
+                command=("$run")
+            fi
+            out=$("${command[@]}" "$program" 2>"$work/err")
+            status=$?
+            case $name in
+            *:* | *' '*';'* | *'$'*)
+                [ $status = 125 ] && [ -z "$out" ] || fail "in '$name' it ends with $status, and the program says: $out"
+                grep -q '^aio2-run: .*--libdir' "$work/err" || fail "in '$name' it does not say what to do: $(cat "$work/err")"
+                ;;
+            *)
+                [ $status = 0 ] && [ "$out" = ours ] || fail "in '$name' the program ends with $status and says: $out $(cat "$work/err")"
+                [ ! -s "$work/err" ] || fail "in '$name' something is said: $(cat "$work/err")"
+                out=$("${command[@]}" sh -c 'cd /; "$1"; exit 3' sh "$program")
+                [ $? = 3 ] && [ "$out" = ours ] || fail "in '$name' a child says: $out"
+                ;;
+            esac
+        done
+    done
+    # As it says itself.
+    ln -s "$work/a:b/build/lib" "$work/link"
+    [ "$("$RUN" --libdir="$work/link" "$program")" = ours ] || fail "through a symbolic link it does not work"
+    # From another directory, with a path that is relative to it; one that shells would take for something else.
+    (cd "$work/a b" && [ "$(CDPATH=/ "$RUN" --libdir=build/lib "$program")" = ours ]) || fail "with a relative path it does not work"
+    ;;
+cannot)
+    # One line if the program cannot be helped, and it is run all the same; else none.
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    chmod 755 "$work"
+    cat >"$work/own.c" <<'END'
+/* own setup|uring|none: reaches the kernel by an instruction of its own. */
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static long call(long nr, long a, long b)
+{
+#if defined(__x86_64__)
+    long ret;
+
+    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b) : "rcx", "r11", "memory");
+    return ret;
+#else
+    register long x8 __asm__("x8") = nr;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
+    return x0;
+#endif
+}
+
+int main(int argc, char **argv)
+{
+    static char parameters[120];
+    unsigned long ctx = 0;
+    long ret = 0;
+
+    if (argc > 1 && strcmp(argv[1], "setup") == 0)
+        ret = call(SYS_io_setup, 4, (long)&ctx);
+    if (argc > 1 && strcmp(argv[1], "uring") == 0) {
+        ret = call(SYS_io_uring_setup, 4, (long)parameters);
+        if (ret >= 0 && mmap(NULL, 4096, PROT_READ, MAP_SHARED, (int)ret, 0) != MAP_FAILED)
+            ret = 0;
+    }
+    if (argc > 2)
+        _exit(ret < 0 ? 77 : 7);
+    return ret < 0 ? 77 : 7;
+}
+END
+    "$CC" -o "$work/own" "$work/own.c" || fail "cannot compile"
+    "$CC" -o "$work/with-libaio" "$work/own.c" -Wl,--no-as-needed -laio || fail "cannot compile"
+    says() { # STATUS EXPRESSION COMMAND...: it ends with this status, and says this, and nothing else; '' is nothing
+        local status=$1 expression=$2
+        shift 2
+        "$@" >"$work/out" 2>"$work/err"
+        got=$?
+        [ $got != 77 ] || { echo "not here: $*"; return; }
+        [ $got = "$status" ] || fail "$*: ends with $got: $(cat "$work/err")"
+        if [ -z "$expression" ]; then
+            [ ! -s "$work/err" ] || fail "$*: says $(cat "$work/err")"
+        else
+            [ "$(wc -l <"$work/err")" = 1 ] || fail "$*: says $(cat "$work/err")"
+            grep -q "^aio2-run: .*$expression" "$work/err" || fail "$*: says $(cat "$work/err")"
+        fi
+    }
+    says 7 '' "$RUN" "$work/own" none
+    says 7 'own .*instructions of its own' "$RUN" "$work/own" setup
+    says 7 'own .*instructions of its own' "$RUN" "$work/own" setup _exit
+    says 7 'own .*io_uring' "$RUN" "$work/own" uring
+    says 7 'with-libaio made no AIO context' "$RUN" "$work/with-libaio" none
+    says 7 'with-libaio made no AIO context' "$RUN" sh -c 'exec "$1"' sh "$work/with-libaio"
+    says 7 '' "$RUN" --quiet "$work/own" setup
+    says 7 '' "$RUN" --quiet "$work/with-libaio" none
+    says 7 'own made no AIO context' "$RUN" --stats "$work/own" none
+    says 7 '' "$RUN" --stats="$work/file" "$work/own" none
+    # A child's business is its own; what becomes of a daemon is not known.
+    says 0 '' "$RUN" sh -c '"$1"; true' sh "$work/with-libaio"
+    program=$(build daemonize) || exit 1
+    mkdir "$work/daemon"
+    says 0 '' "$RUN" "$program" "$work/daemon"
+    for _ in $(seq 100); do
+        [ -e "$work/daemon/daemon-done" ] && break
+        sleep 0.1
+    done
+    # One that is helped.
+    program=$(build whose) || exit 1
+    says 0 '' "$RUN" "$program"
+    # Before it begins: statically linked, or for another machine; also what interprets a script, and found by PATH.
+    if "$CC" -static -o "$work/static" "$work/own.c" 2>/dev/null; then
+        says 7 'static is statically linked' "$RUN" "$work/static"
+        says 7 '' "$RUN" --quiet "$work/static"
+        PATH=$work:$PATH says 7 'static is statically linked' "$RUN" static
+        printf '#! %s none\n' "$work/static" >"$work/script"
+        chmod 755 "$work/script"
+        says 7 'static is statically linked' "$RUN" "$work/script"
+    fi
+    if "$CC" -static-pie -o "$work/static-pie" "$work/own.c" 2>/dev/null; then
+        says 7 'static-pie is statically linked' "$RUN" "$work/static-pie"
+    fi
+    says 0 '' "$RUN" "$(readelf -lW "$work/own" | sed -n 's/.*program interpreter: \(.*\)]/\1/p')" --version
+    # A name that does something to a terminal.
+    cp "$work/with-libaio" "$work/"$'with\e[31m\nline'
+    says 7 'with?\[31m?line made' "$RUN" "$work/"$'with\e[31m\nline'
+    ! "$RUN" $'--\e[31m' 2>"$work/err" || fail "takes an option that there is not"
+    ! grep -q $'\e' "$work/err" || fail "prints an escape sequence"
+    # Whose standard error is gone, or somebody else's by now, or a pipe that nobody reads.
+    says 7 '' "$RUN" sh -c 'exec 2>&-; exec "$1"' sh "$work/with-libaio"
+    mkfifo "$work/pipe"
+    exec 7<>"$work/pipe" 8>"$work/pipe" 7>&-
+    "$RUN" "$work/with-libaio" 2>&8
+    got=$?
+    exec 8>&-
+    [ $got = 7 ] || fail "with a pipe that nobody reads it ends with $got"
+    # With more rights than the user has.
+    [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null || exit 0
+    cp -R "$LIBDIR" "$work/lib"
+    cp "$RUN" "$work/aio2-run"
+    chmod -R a+rX "$work"
+    nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'cd /; exec "$@"' sh "$work/aio2-run" "--libdir=$work/lib")
+    install -m 4755 "$work/own" "$work/set-user-id"
+    install -m 2755 "$work/own" "$work/set-group-id"
+    says 7 'is set-user-ID' "${nobody[@]}" "$work/set-user-id"
+    says 7 'is set-group-ID' "${nobody[@]}" "$work/set-group-id"
+    # Where these bits give no rights they are in no one's way.
+    says 7 '' "$RUN" "$work/set-user-id"
+    says 7 '' setpriv --no-new-privs "${nobody[@]}" "$work/set-user-id"
+    install -m 755 "$work/own" "$work/capability"
+    if command -v getcap >/dev/null && setcap cap_net_raw+ep "$work/capability" 2>/dev/null; then
+        says 7 'has file capabilities' "${nobody[@]}" "$work/capability"
+        says 7 '' "$RUN" "$work/capability"
+    fi
+    # One that may be run and not read.
+    chmod 4711 "$work/set-user-id"
+    says 7 'is set-user-ID' "${nobody[@]}" "$work/set-user-id"
+    ;;
+planted)
+    # --stats in a directory where others can put something at the name that the file will have.
+    need setpriv
+    need_root
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    mkdir "$work/open"
+    chmod 755 "$work"
+    chmod 1777 "$work/open"
+    echo precious >"$work/victim"
+    cat >"$work/child.c" <<'END'
+/* A child that reads: its statistics go to the file. */
+#include <fcntl.h>
+#include <libaio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    static char buffer[4];
+    struct iocb iocb, *list[1] = { &iocb };
+    struct io_event event;
+    io_context_t ctx = NULL;
+    int status;
+
+    if (fork() != 0)
+        return wait(&status) < 0 || status != 0;
+    io_prep_pread(&iocb, open(argv[argc - 1], O_RDONLY), buffer, 4, 0);
+    return io_setup(1, &ctx) != 0 || io_submit(ctx, 1, list) != 1 || io_getevents(ctx, 1, 1, &event, NULL) != 1 || (long)event.res != 4;
+}
+END
+    "$CC" -o "$work/child" "$work/child.c" -laio || fail "cannot compile"
+    other=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    for what in nothing link pipe file; do
+        # The process's number is known before it runs: sh becomes aio2-run.
+        # shellcheck disable=SC2016
+        (cd "$work/open" && timeout 20 sh -c '
+            at=$2/open/aio2-stats.$$
+            what=$1 work=$2 run=$3
+            shift 3
+            case $what in
+            link) "$@" ln -s "$work/victim" "$at" ;;
+            pipe) "$@" mkfifo "$at" ;;
+            file) "$@" sh -c ": >\"\$1\"" sh "$at" ;;
+            esac
+            exec "$run" --stats "$work/child" "$work/victim"' sh $what "$work" "$RUN" "${other[@]}" >"$work/out" 2>"$work/err") ||
+            fail "$what: it ends with $?"
+        [ "$(cat "$work/victim")" = precious ] || fail "$what: the victim has it"
+        found=$(find "$work/open" -type f -size +0 -printf '%U %m')
+        if [ $what = nothing ]; then
+            [ "$found" = '0 600' ] || fail "without anything there, the file's owner and mode are: $found"
+            ! grep -q 'no statistics' "$work/err" || fail "it says that there are none: $(cat "$work/err")"
+        else
+            [ -z "$found" ] || fail "$what: a file of somebody else's has it"
+            grep -q 'no statistics' "$work/err" || fail "$what: it does not say that there are none: $(cat "$work/err")"
+        fi
+        rm -f "$work/open"/*
+    done
     ;;
 esac

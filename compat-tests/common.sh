@@ -28,13 +28,18 @@ need_root() {
     [ "$(id -u)" = 0 ] || skip "needs root"
 }
 
-# Sets `via`, the words before a command, so that it runs on ours: by `preload`, by `path`, or by aio2-run (`run`;
-# `run?` is satisfied with the preload alone where there is no aio2-run).
+# Sets `via`, the words before a command, so that it runs on ours: by `preload` (of the library alone, which is what a program has that is
+# linked with it), by `object` (a preload of what aio2-run preloads), by `path`, or by aio2-run (`run`; `run?` is satisfied with the preload alone
+# where there is no aio2-run).
 on_ours() {
     via=()
     [ "$REAL" != 1 ] || return 0
     case $1 in
     preload) via=(env "LD_PRELOAD=$LIBDIR/libaio2.so.0") ;;
+    object)
+        [ -e "$LIBDIR/libaio2-preload.so" ] || skip "there is no $LIBDIR/libaio2-preload.so"
+        via=(env "LD_PRELOAD=$LIBDIR/libaio2-preload.so")
+        ;;
     path)
         [ -n "$COMPATDIR" ] && [ -e "$COMPATDIR/libaio.so.1" ] || skip "needs COMPATDIR with our libaio.so.1"
         via=(env "LD_LIBRARY_PATH=$COMPATDIR")

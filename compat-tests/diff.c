@@ -345,9 +345,13 @@ __attribute__((format(printf, 2, 3))) static long one(struct iocb *cb, const cha
     if (cb->data == NULL)
         cb->data = (void *)0x123456789abcdefUL;
     memset(ev, 0x55, sizeof(ev));
+    cb->key = 0x5eed;
     ret = submit(cb);
     if (ret != 1) {
         say("%s: submit %s", label, code(ret));
+        /* The kernel writes a 0 to it when it has found the descriptors, and not before. */
+        if (cb->key != 0)
+            say("  key %x", cb->key);
         return LONG_MIN;
     }
     n = gather(1, ev);

@@ -5,7 +5,7 @@
 # print differs only where differences.txt says so.
 . "$(dirname "$0")/common.sh" || exit 1
 how=$1 part=$2
-if [ "$part" = raw ]; then on_ours run; elif [ "$how" = run ]; then on_ours 'run?'; else on_ours "$how"; fi
+if [ "$how" = run ] && [ "$part" != raw ]; then on_ours 'run?'; else on_ours "$how"; fi
 program=$(build diff) || exit 1
 check_on_ours
 devices

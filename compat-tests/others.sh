@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# others.sh sysbench|stressapptest|mariadb|lvm: programs of Debian's that use libaio, as they are installed.
+# others.sh sysbench|stressapptest|mariadb|lvm [HOW]: programs of Debian's that use libaio, as they are installed.
 . "$(dirname "$0")/common.sh" || exit 1
 program=$1
 case $program in
@@ -13,7 +13,7 @@ lvm)
     ;;
 *) need "$program" ;;
 esac
-on_ours 'run?'
+on_ours "${2:-run?}"
 check_on_ours
 devices
 # Not from a directory that is to be unmounted.

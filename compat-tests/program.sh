@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# program.sh preload|path|run NAME: a program of this directory, on an ext4 file system of its own if we are root. It ends with
+# program.sh preload|object|path|run NAME: a program of this directory, on an ext4 file system of its own if we are root. It ends with
 # 0, 1 or 77 and is given a directory, and a block device if there is one.
 . "$(dirname "$0")/common.sh" || exit 1
 on_ours "$1"

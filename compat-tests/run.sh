@@ -54,6 +54,7 @@ for how in run path; do
     done
 done
 add diff-raw 60 diff.sh run raw
+add diff-raw-path 60 diff.sh path raw
 for how in preload path; do
     add reaper-$how 120 program.sh $how reaper
     add retention-$how 120 program.sh $how retention
@@ -67,10 +68,16 @@ for how in preload path; do
     add lastwrites-$how 120 program.sh $how lastwrites
     add ordered-$how 120 program.sh $how ordered
     add waiting-$how 180 program.sh $how waiting
+    add memory-$how 60 program.sh $how memory
+    add descriptors-$how 180 program.sh $how descriptors
 done
-# What only the object that aio2-run preloads sees.
-for program in closeall dup2 lastwrites; do
+# What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
+for program in closeall dup2 lastwrites descriptors; do
     add $program-run 120 program.sh run $program
+done
+for how in object path run; do
+    add mixed-$how 120 program.sh $how mixed
+    add mixed-order-$how 120 order.sh $how
 done
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
@@ -85,11 +92,16 @@ add stress-ng 120 stress-ng.sh
 add sysbench 120 others.sh sysbench
 add stressapptest 60 others.sh stressapptest
 add mariadb 180 others.sh mariadb
+# It makes some of its calls by syscall(), too.
+add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
 add run-transparent 60 aio2-run.sh transparent
+add run-folder 60 aio2-run.sh folder
+add run-cannot 60 aio2-run.sh cannot
+add run-planted 60 aio2-run.sh planted
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${names[@]}"

@@ -38,9 +38,16 @@ nodes "$real" >"$BUILD/nodes.real"
 nodes "$ours" >"$BUILD/nodes.$1"
 diff "$BUILD/nodes.real" "$BUILD/nodes.$1" || fail "$ours: version nodes differ from $real (< real, > ours)"
 
-# A program that only links must not have other calls taken over.
-for name in syscall io_uring_setup mremap munmap fork; do
-    if readelf --dyn-syms -W "$ours" | awk '$7 != "UND" { print $8 }' | grep -q "^$name\(@\|\$\)"; then
-        fail "$ours defines $name"
-    fi
+# A program that only links must not have other calls taken over. libaio.so.1 comes with those of libc's functions that tell of the
+# kernel's AIO: a program may make some of its calls by syscall().
+defines() {
+    readelf --dyn-syms -W "$ours" | awk '$7 != "UND" { print $8 }' | grep -q "^$1\(@\|\$\)"
+}
+for name in io_uring_setup mremap munmap fork syscall _exit close; do
+    case $1-$name in
+    libaio1-syscall | libaio1-_exit | libaio1-close)
+        [ "$REAL" = 1 ] || defines $name || fail "$ours does not define $name"
+        ;;
+    *) ! defines $name || fail "$ours defines $name" ;;
+    esac
 done

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What aio2-run preloads beside libaio2.so. It sees what a library cannot:
+ * What libaio2-preload.so and libaio.so.1 have beside libaio's functions (libaio.c). It sees what a library cannot:
  *
- * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio. Its numbers are answered by
- *   libaio2; every other call goes to the kernel as it is.
+ * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio, or not for all of its calls. Its
+ *   numbers are answered by libaio2; every other call goes to the kernel as it is.
  * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
  *   accepted is carried out first.
  * - A program that closes descriptors which are not its own, but libaio2's, or puts others in their places: the kernel's AIO
@@ -25,6 +25,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include "rebind.h"
+#include "report.h"
 
 /* libaio2's, all of which return a negative errno. Pointers are the program's, and are looked at there. */
 int io_setup(int max_events, void *ctxp);
@@ -47,6 +49,8 @@ static void process_ends(int goes_on)
 {
     if (aio2_at_process_end)
         aio2_at_process_end(goes_on);
+    if (!goes_on)
+        aio2_report();
 }
 
 /* What io_pgetevents(2) itself has as its last argument. */
@@ -191,9 +195,10 @@ static long pgetevents(long a, long b, long c, long d, long e, const struct kern
     struct kernel_sigset given = {NULL, 0};
 
     if (arg != NULL) {
-        /* Looks at a set of 8 bytes and does nothing with it. */
-        if (kernel(SYS_rt_sigprocmask, -1, (long)arg, 0, 8, 0, 0) == -1 && errno == EFAULT)
-            return -EFAULT;
+        /* Looks at a set of 8 bytes and does nothing with it. The two words may be in two pages. */
+        for (const char *word = (const char *)arg; word < (const char *)(arg + 1); word += 8)
+            if (kernel(SYS_rt_sigprocmask, -1, (long)word, 0, 8, 0, 0) == -1 && errno == EFAULT)
+                return -EFAULT;
         given = *arg;
         if (given.set != NULL && given.bytes != 8)
             return -EINVAL;
@@ -263,6 +268,8 @@ long syscall(long nr, ...)
     }
     return with_errno(ret);
 }
+
+long aio2_syscall(long nr, ...) __THROW __attribute__((alias("syscall")));
 
 /* ---- The ends of a process --------------------------------------------------------------------- */
 

@@ -65,12 +65,25 @@ for input in "$target/release/libaio2.a" exports.txt src/libaio/versions.map scr
 done
 ln -sfn "libaio2.so.$version" "$out/$soname"
 ln -sfn "$soname" "$out/libaio2.so"
-# For programs that look for libaio: in a directory of its own, so that nobody finds it who has not asked for it.
+# What is preloaded, and what programs that look for libaio find: in a directory of its own, so that nobody finds it who has
+# not asked for it. The same functions, under two names: as libaio.so.1, the first would be a libaio for ldconfig.
 mkdir -p "$out/aio2"
-ln -sfn "../libaio2.so.$version" "$out/aio2/libaio.so.1"
+object() { # FILE OPTION...
+    local to=$out/$1 input
+    shift
+    for input in preload/*.[ch] src/libaio/versions.map scripts/build-lib.sh; do
+        # A link: made by an older version.
+        if [ -L "$to" ] || [ ! "$to" -nt "$input" ]; then
+            "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -fuse-ld=bfd -Wall -Wextra -Werror -o "$to.tmp" preload/*.c \
+                -L"$out" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "$@" -Wl,--enable-new-dtags \
+                -Wl,--version-script=src/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
+            mv "$to.tmp" "$to"
+            return
+        fi
+    done
+}
+# The first is also found in the directory of the second: see bin/aio2-run.
+object libaio2-preload.so -Wl,-rpath,'$ORIGIN:$ORIGIN/..'
+object aio2/libaio.so.1 -Wl,-soname,libaio.so.1 -Wl,-rpath,'$ORIGIN/..'
 ln -sfn libaio.so.1 "$out/aio2/libaio.so"
-if [ "$1" = lib ] && { [ preload/preload.c -nt "$out/libaio2-preload.so" ] || [ scripts/build-lib.sh -nt "$out/libaio2-preload.so" ]; }; then
-    "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -Wall -Wextra -Werror -o "$out/libaio2-preload.so.tmp" preload/preload.c \
-        -L"$out" -laio2 -Wl,-rpath,'$ORIGIN',-z,nodelete,-z,now
-    mv "$out/libaio2-preload.so.tmp" "$out/libaio2-preload.so"
-fi
+ln -sfn ../libaio2-preload.so "$out/aio2/libaio2-preload.so"

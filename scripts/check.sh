@@ -98,7 +98,7 @@ step_exports() {
 
 step_elf() {
     set -e
-    local dynamic
+    local dynamic object
     dynamic=$(readelf -dW "$build/lib/libaio2.so")
     grep -q "SONAME.*\[$soname\]" <<<"$dynamic" || die "the soname is not $soname"
     grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "dlclose() can unload it under its threads: no NODELETE"
@@ -108,6 +108,22 @@ step_elf() {
     # What every C program has, and the unwinder of Rust's panic messages.
     diff -u <(printf '%s\n' ld-linux libc libgcc_s) \
         <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
+
+    # What is preloaded, and found as libaio: one thing, but for the name.
+    for object in libaio2-preload.so aio2/libaio.so.1; do
+        dynamic=$(readelf -dW "$build/lib/$object")
+        grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "$object: no NODELETE"
+        grep -q 'BIND_NOW' <<<"$dynamic" || die "$object: not linked with -z now"
+        ! grep -q TEXTREL <<<"$dynamic" || die "$object has text relocations"
+        readelf -lW "$build/lib/$object" | grep -q 'GNU_STACK.* RW ' || die "$object asks for an executable stack"
+        grep -q "NEEDED.*\[$soname\]" <<<"$dynamic" || die "$object does not need $soname"
+    done
+    grep -q 'SONAME.*\[libaio.so.1\]' <<<"$dynamic" || die "the soname of $object is not libaio.so.1"
+    # Else ldconfig would make a libaio.so.1 of it, in the place of the distribution's.
+    ! readelf -dW "$build/lib/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
+    diff -u <(nm -D --with-symbol-versions "$build/lib/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
+        <(nm -D --with-symbol-versions "$build/lib/aio2/libaio.so.1" | sed 's/^[0-9a-f]* *//' | sort) ||
+        die "libaio2-preload.so and libaio.so.1 have different symbols"
 }
 
 # Programs and test suites of others, with the library in libaio's place.

@@ -33,7 +33,8 @@ $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
 $2/aio2/libaio.so -> libaio.so.1
-$2/aio2/libaio.so.1 -> ../libaio2.so.$version
+$2/aio2/libaio.so.1 755
+$2/aio2/libaio2-preload.so -> ../libaio2-preload.so
 $2/libaio2-preload.so 755
 $2/libaio2.a 644
 $2/libaio2.so -> libaio2.so.0

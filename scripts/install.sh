@@ -40,7 +40,9 @@ install)
     # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
     sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
         -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
-    sed -e "s|@LIBDIR@|$LIBDIR|" bin/aio2-run >"$run"
+    # Between quotes in a shell script, and in sed's command.
+    quoted=$(sed "s/'/'\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$LIBDIR")
+    sed -e "s|@LIBDIR@|$quoted|" bin/aio2-run >"$run"
     ;;
 uninstall)
     pc=
@@ -56,8 +58,9 @@ put 644 "$build/lib/libaio2.a" "$LIBDIR"
 put 644 include/aio2.h "$INCLUDEDIR"
 put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
 # libaio's name in a directory of its own: never in the place of the distribution's.
-link "../libaio2.so.$version" "$LIBDIR/aio2" libaio.so.1
+put 755 "$build/lib/aio2/libaio.so.1" "$LIBDIR/aio2"
 link libaio.so.1 "$LIBDIR/aio2" libaio.so
+link ../libaio2-preload.so "$LIBDIR/aio2" libaio2-preload.so
 put 755 "$build/lib/libaio2-preload.so" "$LIBDIR"
 put 755 "$run" "$BINDIR" aio2-run
 put 644 "$pc" "$PKGCONFIGDIR" aio2.pc

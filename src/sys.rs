@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::time::{ClockId, clock_gettime};
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
@@ -172,6 +173,16 @@ fn ppoll(poller: &mut libc::pollfd, ns: Option<u64>, mask: Option<&SigSet>) -> l
     unsafe { libc::syscall(libc::SYS_ppoll, ptr::from_mut(poller), 1, limit, mask, 8) }
 }
 
+/// A variable of the environment, if it is there and not empty. None in a program that has more rights than its
+/// user (set-user-ID, file capabilities): there the environment is somebody else's.
+pub fn variable(name: &CStr) -> Option<CString> {
+    // SAFETY: a C string; what comes back is one, too, or null, and is copied.
+    unsafe {
+        let value = secure_getenv(name.as_ptr());
+        (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value).to_owned())
+    }
+}
+
 /// The path of /proc at which a descriptor's file can be found, as a C string.
 #[cfg(not(loom))]
 pub fn fd_path(fd: RawFd) -> [u8; 32] {
@@ -209,7 +220,8 @@ pub fn add_to_eventfd(fd: RawFd, count: u64) -> bool {
 }
 
 unsafe extern "C" {
-    // libc has it, the crate does not.
+    // libc has these, the crate does not.
+    fn secure_getenv(name: *const libc::c_char) -> *mut libc::c_char;
     safe fn pthread_setcancelstate(
         state: libc::c_int,
         before: Option<&mut libc::c_int>,

@@ -2,7 +2,7 @@
 /*
  * The interface of libaio, for programs that are written for it and built on a machine without its header:
  *
- *     cc -I/usr/local/include/aio2 program.c -laio2
+ *     cc -I/usr/local/include/aio2 program.c -L/usr/local/lib/aio2 -laio -Wl,-rpath,/usr/local/lib/aio2
  *
  * Types, names and values are libaio's (and the kernel's: linux/aio_abi.h), for 64-bit little-endian machines. All calls
  * return a value >= 0 or a negative errno, and leave errno alone. What they do is what the kernel does, but for

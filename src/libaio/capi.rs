@@ -5,9 +5,9 @@
 //! followed; what else is read or written is asked about first ([`super::user`]).
 #![allow(clippy::missing_safety_doc)]
 
-use super::abi::{EVENT_BYTES, Iocb};
-use super::submit;
-use super::user::{Reader, write_u64};
+use super::abi::EVENT_BYTES;
+use super::submit::{self, key_of};
+use super::user::Reader;
 use crate::capi::answer;
 use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
@@ -52,8 +52,9 @@ fn find(ctx: Handle) -> Result<ContextRef> {
 
 fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
     let _cancel = NoCancel::new();
+    let mut memory = Reader::new();
     // SAFETY: a number.
-    let ctx: usize = unsafe { Reader::new().read(ctxp)? };
+    let ctx: usize = unsafe { memory.read(ctxp)? };
     if ctx != 0 || max_events == 0 {
         return Err(Errno::EINVAL);
     }
@@ -67,7 +68,7 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
     global
         .registry
         .insert(context, |contexts| global.libaio_pool.reserve(contexts))?;
-    write_u64(ctxp, handle as u64).inspect_err(|_| {
+    memory.write(ctxp, handle).inspect_err(|_| {
         let _ = destroy(handle);
     })?;
     Ok(0)
@@ -148,7 +149,7 @@ fn get_events(
 
 fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
     // SAFETY: a number.
-    let key: u32 = unsafe { Reader::new().read(iocb + std::mem::offset_of!(Iocb, key))? };
+    let key: u32 = unsafe { Reader::new().read(key_of(iocb))? };
     if key != 0 {
         return Err(Errno::EINVAL);
     }
@@ -246,7 +247,7 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_init(max_events: c_int, ctxp: usiz
         if max_events <= 0 {
             return Err(Errno::EINVAL);
         }
-        write_u64(ctxp, 0)?;
+        Reader::new().write(ctxp, 0usize)?;
         setup(max_events, ctxp)
     }) as c_int
 }

@@ -221,6 +221,7 @@ impl LegacyRing {
 
     /// Copies as many events as there are and fit, under the lock.
     pub fn collect(&self, backlog: &Backlog, out: &mut Out) -> Reaped {
+        let before = out.begin();
         let first = self.head();
         let mut head = first;
         let mut end = Reaped::Empty;
@@ -230,8 +231,8 @@ impl LegacyRing {
                 break;
             }
             if !out.is_writable(EVENT_BYTES) {
-                // None of them is taken, as with the kernel.
-                out.clear();
+                // None of them is taken, as with the kernel. Those of an earlier turn are the caller's.
+                out.take_back(before);
                 return Reaped::Fault;
             }
             let event: [u64; EVENT_WORDS] =

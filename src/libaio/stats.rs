@@ -4,13 +4,20 @@
 //!
 //! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error
 //! instead: that is the program itself, and not a child or a daemon that it has become.
+//!
+//! Nobody is harmed by it who has not asked for it. A program that has more rights than its user does not
+//! look at the environment ([`crate::sys::variable`]). FILE is a regular file of the user's own, which has no
+//! other name, or a new one ([`open`]). Standard error is what it was when the program began. A name that
+//! somebody else has chosen cannot do anything to the terminal, nor look like a line of ours ([`Escaped`]).
 
 use crate::request::Call;
 use crate::sync::Lock;
-use crate::sys::{monotonic_ns, try_box};
+use crate::sys::{monotonic_ns, shielded, try_box, variable};
 use libc::c_long;
+use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::OnceLock;
@@ -202,14 +209,16 @@ impl Stats {
         let Some(wanted) = wanted() else {
             return;
         };
-        let Some(mut out) = Printer::open(wanted) else {
-            return;
-        };
-        let _ = self.print(&mut out, &wanted.program.to_string_lossy());
-        out.flush();
+        // It may be a pipe that nobody reads any more, or larger than files may be.
+        shielded(|| {
+            let mut out = Printer::open(wanted)?;
+            let _ = self.print(&mut out, Escaped(wanted.program.to_bytes()));
+            out.flush();
+            Some(())
+        });
     }
 
-    fn print(&self, out: &mut Printer, program: &str) -> fmt::Result {
+    fn print(&self, out: &mut Printer, program: Escaped) -> fmt::Result {
         // SAFETY: no arguments.
         let pid = unsafe { libc::getpid() };
         let ran = monotonic_ns() - self.began;
@@ -235,7 +244,7 @@ impl Stats {
             writeln!(
                 out,
                 "{}\n  {} reads ({} bytes), {} writes ({} bytes), {} syncs, {} errors",
-                String::from_utf8_lossy(path.name()),
+                Escaped(path.name()),
                 n(&path.reads),
                 n(&path.read_bytes),
                 n(&path.writes),
@@ -312,6 +321,8 @@ struct Wanted {
     path: CString,
     /// The process that prints to standard error instead.
     main: Option<libc::pid_t>,
+    /// What standard error was.
+    stderr: Option<Identity>,
 }
 
 /// As the environment was when the library was loaded: there are programs that make themselves
@@ -320,18 +331,12 @@ struct Wanted {
 fn wanted() -> Option<&'static Wanted> {
     static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
-        let variable = |name: &CStr| {
-            // SAFETY: a C string; what comes back is one, too, or null, and is copied.
-            unsafe {
-                let value = libc::getenv(name.as_ptr());
-                (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value).to_owned())
-            }
-        };
         Some(Wanted {
             path: variable(c"AIO2_STATS")?,
             // SAFETY: libc has set it before anything of ours runs; a C string.
             program: unsafe { CStr::from_ptr(program_invocation_short_name) }.to_owned(),
             main: variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok()),
+            stderr: look_at(libc::STDERR_FILENO).map(|file| file.identity()),
         })
     });
     wanted.as_ref()
@@ -347,35 +352,142 @@ extern "C" fn at_load() {
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = at_load;
 
+/// A file: device and number.
+type Identity = (libc::dev_t, libc::ino_t);
+
+struct File(libc::stat);
+
+fn look_at(fd: RawFd) -> Option<File> {
+    let mut file = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a structure of ours, which is filled if the call succeeds.
+    unsafe { (libc::fstat(fd, file.as_mut_ptr()) == 0).then(|| File(file.assume_init())) }
+}
+
+impl File {
+    fn identity(&self) -> Identity {
+        (self.0.st_dev, self.0.st_ino)
+    }
+
+    /// Whether text may be added to it, wherever it was found: a regular file, which the user owns, and
+    /// which nobody has given a name here that belongs somewhere else.
+    fn is_own(&self) -> bool {
+        // SAFETY: no arguments.
+        let user = unsafe { libc::geteuid() };
+        self.0.st_mode & libc::S_IFMT == libc::S_IFREG
+            && self.0.st_uid == user
+            && self.0.st_nlink == 1
+    }
+}
+
+/// A new file, for the user alone; or one that is there and is the user's own. Others may be able to put
+/// anything in its place, such as a link or a pipe.
+fn open(path: &CStr) -> Option<RawFd> {
+    const FLAGS: libc::c_int = libc::O_WRONLY
+        | libc::O_APPEND
+        | libc::O_CLOEXEC
+        | libc::O_NOFOLLOW
+        | libc::O_NOCTTY
+        | libc::O_NONBLOCK;
+    // Again, where others make it and remove it in between.
+    for _ in 0..3 {
+        // SAFETY: a C string.
+        let new = unsafe { libc::open(path.as_ptr(), FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600) };
+        if new >= 0 || Errno::last() != Errno::EEXIST {
+            return (new >= 0).then_some(new);
+        }
+        // SAFETY: a C string.
+        let fd = unsafe { libc::open(path.as_ptr(), FLAGS) };
+        if fd >= 0 {
+            if look_at(fd).is_some_and(|file| file.is_own()) {
+                return Some(fd);
+            }
+            // SAFETY: just opened, and nobody else's.
+            unsafe { libc::close(fd) };
+            return None;
+        }
+        if Errno::last() != Errno::ENOENT {
+            return None;
+        }
+    }
+    None
+}
+
+/// A name as it can be printed on one line of a terminal.
+struct Escaped<'a>(&'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for char in chunk.valid().chars() {
+                match char {
+                    '\'' | '"' => f.write_char(char)?,
+                    _ => write!(f, "{}", char.escape_debug())?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Text to a descriptor, in as few writes as there is room for.
 struct Printer {
-    fd: i32,
+    fd: RawFd,
     text: [u8; 8192],
     len: usize,
 }
 
 impl Printer {
     fn open(wanted: &Wanted) -> Option<Printer> {
-        // SAFETY: no arguments; a C string.
-        let fd = unsafe {
-            if wanted.main == Some(libc::getpid()) {
-                2
-            } else {
-                let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
-                libc::open(wanted.path.as_ptr(), flags, 0o644)
+        let stderr = || look_at(libc::STDERR_FILENO).map(|file| file.identity());
+        // SAFETY: no arguments.
+        let is_main = wanted.main == Some(unsafe { libc::getpid() });
+        // The program may have closed it, and have a file of its own there.
+        let has_stderr = wanted.stderr.is_some() && stderr() == wanted.stderr;
+        let fd = if is_main && has_stderr {
+            libc::STDERR_FILENO
+        } else {
+            match open(&wanted.path) {
+                Some(fd) => fd,
+                None if has_stderr => {
+                    let mut out = Printer::to(libc::STDERR_FILENO);
+                    let path = Escaped(wanted.path.to_bytes());
+                    let _ = writeln!(
+                        out,
+                        "aio2: no statistics: {path} cannot be made, or is not a file of this user's alone"
+                    );
+                    out.flush();
+                    return None;
+                }
+                None => return None,
             }
         };
-        (fd >= 0).then_some(Printer {
+        Some(Printer::to(fd))
+    }
+
+    fn to(fd: RawFd) -> Printer {
+        Printer {
             fd,
             text: [0; 8192],
             len: 0,
-        })
+        }
     }
 
     fn flush(&mut self) {
         // SAFETY: as many bytes as there are.
         unsafe { libc::write(self.fd, self.text.as_ptr().cast(), self.len) };
         self.len = 0;
+    }
+}
+
+impl Drop for Printer {
+    fn drop(&mut self) {
+        if self.fd != libc::STDERR_FILENO {
+            // SAFETY: opened for this.
+            unsafe { libc::close(self.fd) };
+        }
     }
 }
 

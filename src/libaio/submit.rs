@@ -46,8 +46,7 @@ pub fn submit(
     let mut one = Submit {
         shared,
         context,
-        pointers: Reader::new(),
-        records: Reader::new(),
+        memory: Reader::new(),
         last: None,
         claim: Claim::NOTHING,
         now: shared.stats.now(),
@@ -70,13 +69,16 @@ pub fn submit(
     if done == 0 { Err(stopped) } else { Ok(done) }
 }
 
+/// Where an iocb has its key: 0 from the time that it was submitted.
+pub fn key_of(iocb: usize) -> usize {
+    iocb.wrapping_add(std::mem::offset_of!(Iocb, key))
+}
+
 struct Submit<'a> {
     shared: &'static Shared,
     context: &'a ContextRef,
-    /// The array of pointers.
-    pointers: Reader,
-    /// The iocbs.
-    records: Reader,
+    /// The array of pointers, and the iocbs.
+    memory: Reader,
     /// The descriptor that was looked at last: the kernel is asked once for it.
     last: Option<Looked>,
     /// What the request that is being made must keep its order with others for.
@@ -105,16 +107,9 @@ enum Way {
 impl Submit<'_> {
     fn accept(&mut self, batch: &mut Batch, pointer: usize) -> Result<()> {
         // SAFETY: a number.
-        let at: usize = unsafe { self.pointers.read(pointer)? };
-        // The kernel writes a 0 to it, later, and may say so then.
-        let key = at + std::mem::offset_of!(Iocb, key);
-        let writable = self.records.is_scratch(key);
-        if writable {
-            // SAFETY: found to be so.
-            unsafe { std::ptr::write_unaligned(key as *mut u32, 0) };
-        }
+        let at: usize = unsafe { self.memory.read(pointer)? };
         // SAFETY: plain numbers.
-        let iocb: Iocb = unsafe { self.records.read(at)? };
+        let iocb: Iocb = unsafe { self.memory.read(at)? };
         if iocb.reserved2 != 0 || iocb.nbytes > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }
@@ -124,7 +119,7 @@ impl Submit<'_> {
         let Looked { kind, path, .. } = self.look(iocb.fildes)?;
         let mut side = Side::new(iocb.fildes, self.now, path);
         self.claim = Claim::NOTHING;
-        match self.prepare(&iocb, writable, kind, &mut side) {
+        match self.prepare(&iocb, at, kind, &mut side) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Extended) else {
                     side.end();
@@ -177,7 +172,7 @@ impl Submit<'_> {
     fn prepare(
         &mut self,
         iocb: &Iocb,
-        writable: bool,
+        at: usize,
         kind: Kind,
         side: &mut Side,
     ) -> Result<(Call, Way)> {
@@ -188,9 +183,8 @@ impl Submit<'_> {
             }
             side.set_eventfd(Eventfd::new(iocb.resfd, resfd.nonblocking));
         }
-        if !writable {
-            return Err(Errno::EFAULT);
-        }
+        // As in the kernel: after the descriptors are found, before the operation is looked at.
+        self.memory.write(key_of(at), 0u32)?;
         match iocb.opcode {
             CMD_PREAD => self.transfer(iocb, kind, side, false, false),
             CMD_PWRITE => self.transfer(iocb, kind, side, true, false),

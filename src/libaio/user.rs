@@ -1,10 +1,13 @@
 //! The program's memory, which may be bad: a bad pointer is -EFAULT, as with the kernel, not a
 //! SIGSEGV.
 //!
-//! Memory is asked about with a system call that looks at it and does nothing else, once for each
-//! page, and used afterwards. A program that unmaps it in between has a race with itself. What is
-//! certain to be there need not be asked about ([`is_certain`]): a system call takes a tenth of a
-//! microsecond, and a submit of one iocb makes two.
+//! Before memory is used, the kernel is asked about each page of it, by a system call that touches the
+//! page and has no other effect that matters. A program that unmaps the page in between has a race with
+//! itself. The answer holds for the rest of the call: the next call asks again.
+//!
+//! One page need not be asked about: the page that holds the [`Reader`] itself. The library is using it.
+//! No other guess is made. In particular, nothing is assumed about the rest of the stack: it may be a
+//! coroutine's, and end anywhere.
 
 use crate::sys::Result;
 use nix::errno::Errno;
@@ -15,18 +18,30 @@ const PAGE: usize = 4096;
 /// Not a page.
 const NOWHERE: usize = usize::MAX;
 
-/// Reads the program's memory, and remembers the page that it has asked about last: most of a
-/// submit's records are neighbours.
+fn page_of(at: usize) -> usize {
+    at & !(PAGE - 1)
+}
+
+/// The pages of a record.
+fn pages(at: usize, bytes: usize) -> Result<impl Iterator<Item = usize>> {
+    let last = at.checked_add(bytes.max(1) - 1).ok_or(Errno::EFAULT)?;
+    Ok((page_of(at)..=page_of(last)).step_by(PAGE))
+}
+
+/// Reads and writes the program's memory for the duration of one call, and remembers the pages that it
+/// has asked about last: most of a submit's records are neighbours.
 pub struct Reader {
-    page: usize,
-    /// The same of one that can be written to.
+    /// Pages that can be read, the one used last first: one for the array of pointers, one for what they
+    /// point to.
+    readable: [usize; 2],
+    /// A page that can be written to, and so read.
     writable: usize,
 }
 
 impl Reader {
     pub fn new() -> Reader {
         Reader {
-            page: NOWHERE,
+            readable: [NOWHERE; 2],
             writable: NOWHERE,
         }
     }
@@ -41,73 +56,57 @@ impl Reader {
         Ok(unsafe { ptr::read_unaligned(at as *const T) })
     }
 
-    /// Whether the word there can be written to, and so read: then its page is known. The word may
-    /// be changed by the question: it is one that is going to be written to anyway.
-    pub fn is_scratch(&mut self, at: usize) -> bool {
-        let page = at & !(PAGE - 1);
-        if page != self.writable {
-            if is_certain(at, 4) {
-                return true;
-            }
-            if page == 0 || !scratch(at) {
-                return false;
-            }
-            self.writable = page;
-            self.page = page;
-        }
-        true
-    }
-
     /// An error unless all of it can be read.
     pub fn check(&mut self, at: usize, bytes: usize) -> Result<()> {
-        let last = at.checked_add(bytes.max(1) - 1).ok_or(Errno::EFAULT)? & !(PAGE - 1);
-        let mut page = at & !(PAGE - 1);
-        loop {
-            if page != self.page {
-                if is_certain(at, bytes) {
-                    return Ok(());
-                }
-                if !readable(page + 8) {
-                    return Err(Errno::EFAULT);
-                }
-                self.page = page;
+        for page in pages(at, bytes)? {
+            if page == self.readable[0] || self.is_writable(page) {
+                continue;
             }
-            if page == last {
-                return Ok(());
+            if page != self.readable[1] && !readable(at.max(page)) {
+                return Err(Errno::EFAULT);
             }
-            page += PAGE;
+            self.readable = [page, self.readable[0]];
         }
+        Ok(())
+    }
+
+    /// Whether the page is known to be writable.
+    fn is_writable(&self, page: usize) -> bool {
+        page == self.writable || page == page_of(ptr::from_ref(self) as usize)
+    }
+
+    /// Writes all of it, or an error.
+    pub fn write<T: Copy>(&mut self, at: usize, value: T) -> Result<()> {
+        let bytes = size_of::<T>();
+        for page in pages(at, bytes)? {
+            if self.is_writable(page) {
+                continue;
+            }
+            // Only if all of the record is in one page may the question change it: otherwise the answer
+            // for the next page may be no.
+            let can = if page == page_of(at.wrapping_add(bytes - 1)) && page <= at {
+                overwritable(at, bytes)
+            } else {
+                writable(page.max(at))
+            };
+            if !can {
+                return Err(Errno::EFAULT);
+            }
+            self.writable = page;
+        }
+        // SAFETY: just found writable; aligned or not.
+        unsafe { ptr::write_unaligned(at as *mut T, value) };
+        Ok(())
     }
 }
 
-/// Whether this is in frames of the calling thread, between its stack's pointer and its end: memory that
-/// is there and can be written to. May say no where the answer is yes.
-fn is_certain(at: usize, bytes: usize) -> bool {
-    const NEAR: usize = 64 << 10;
-    const STACK: usize = 8 << 20;
-    let mark = 0u8;
-    let here = (&raw const mark) as usize;
-    let Some(end) = at.checked_add(bytes) else {
-        return false;
-    };
-    if at < here || at - here > NEAR {
-        return false;
-    }
-    // A thread's own block is at the end of its stack; at the end of the first thread's stack is
-    // the name of the program.
-    // SAFETY: no pointers.
-    let (block, name) = unsafe { (libc::pthread_self(), libc::getauxval(libc::AT_EXECFN)) };
-    [block as usize, name as usize]
-        .into_iter()
-        .any(|top| top > here && top - here < STACK && end <= top)
-}
-
-/// Whether the word at this address can be written to, which is tried. getcpu(2) writes a number there;
-/// it takes a third of the time that [`writable`] does.
-fn scratch(at: usize) -> bool {
-    // NULL stands for a number that is not wanted.
-    if at == 0 {
-        return false;
+/// Whether these bytes, which are in one page, can be written to. Some of them may be changed by the
+/// question: the caller is going to write to all of them. getcpu(2) writes a number there; it takes half
+/// the time that [`writable`] does.
+fn overwritable(at: usize, bytes: usize) -> bool {
+    // To getcpu(2), NULL stands for a number that is not wanted.
+    if bytes < size_of::<u32>() || at == 0 {
+        return writable(at);
     }
     // SAFETY: the kernel writes 4 bytes of the program's, or says EFAULT.
     let ret = unsafe { libc::syscall(libc::SYS_getcpu, at, 0, 0) };
@@ -115,17 +114,20 @@ fn scratch(at: usize) -> bool {
     ret != -1 || Errno::last() != Errno::EFAULT && writable(at)
 }
 
-/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
-/// before it finds that there is nothing called -1 to do with it.
+/// Whether the page of this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
+/// nothing called -1 to do with it. The set is at the address, as far as the page goes: tools that look for
+/// the use of undefined memory see that of the caller's record.
 fn readable(at: usize) -> bool {
+    // NULL stands for no set.
+    let set = at.min(page_of(at) + PAGE - 8).max(8);
     // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
-    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, set, ptr::null_mut::<u8>(), 8) };
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
 /// Whether the page of this address can be written to: a futex operation that adds 0 to a word
 /// there, and has nobody to wake.
-pub fn writable(at: usize) -> bool {
+fn writable(at: usize) -> bool {
     static NOBODY: u32 = 0;
     let word = at & !3;
     const ADD_0_IF_LESS: u32 = 1 << 28 | 2 << 24 | 0x801;
@@ -144,12 +146,13 @@ pub fn writable(at: usize) -> bool {
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
-/// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written
-/// to: all or none. If they begin with an aligned word, it may be changed: it is going to be.
-pub fn writable_in_page(at: usize, most: usize) -> usize {
-    let question = if at % 8 == 0 { scratch } else { writable };
-    if is_certain(at, most) || question(at) {
-        (PAGE - at % PAGE).min(most)
+/// How many bytes from `at` on, up to the end of the page and not more than `most`, can be written to:
+/// all or none. They may be changed: they are going to be. `own` is the address of something that the
+/// library itself writes to.
+pub fn writable_in_page(at: usize, most: usize, own: usize) -> usize {
+    let bytes = (PAGE - at % PAGE).min(most);
+    if page_of(at) == page_of(own) || overwritable(at, bytes) {
+        bytes
     } else {
         0
     }
@@ -159,14 +162,4 @@ pub fn writable_in_page(at: usize, most: usize) -> usize {
 pub fn plausible(at: u64, bytes: u64) -> bool {
     at.checked_add(bytes)
         .is_some_and(|end| end <= i64::MAX as u64)
-}
-
-/// Writes a pointer-sized value to memory that may be bad.
-pub fn write_u64(at: usize, value: u64) -> Result<()> {
-    if !writable(at) || !writable(at.wrapping_add(7)) {
-        return Err(Errno::EFAULT);
-    }
-    // SAFETY: just found writable; aligned or not.
-    unsafe { ptr::write_unaligned(at as *mut u64, value) };
-    Ok(())
 }

@@ -124,7 +124,8 @@ impl Out {
     pub fn is_writable(&mut self, bytes: usize) -> bool {
         while self.checked < self.len + bytes {
             let at = (self.at as usize).wrapping_add(self.checked);
-            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked) {
+            let own = std::ptr::from_ref(self) as usize;
+            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked, own) {
                 0 => return false,
                 more => self.checked += more,
             }
@@ -132,10 +133,20 @@ impl Out {
         true
     }
 
-    /// Forgets what was copied.
+    /// Before more is copied, perhaps after a wait: what was found of the rest of the buffer may no longer be
+    /// true. Returns what there is so far.
     #[cfg(not(loom))]
-    pub fn clear(&mut self) {
-        self.len = 0;
+    pub fn begin(&mut self) -> usize {
+        if self.checked != usize::MAX {
+            self.checked = self.len;
+        }
+        self.len
+    }
+
+    /// Forgets what was copied since then.
+    #[cfg(not(loom))]
+    pub fn take_back(&mut self, len: usize) {
+        self.len = len;
     }
 
     pub fn len(&self) -> usize {

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include <sys/types.h>
+
+/* What is known of the program that aio2-run has started. */
+struct aio2_run {
+    /* 0: this process is not that program. */
+    pid_t pid;
+    /* Statistics are to be printed. */
+    int has_stats;
+    /* What its standard error was when it began. */
+    dev_t device;
+    ino_t inode;
+    int has_forked, has_ended;
+};
+
+extern struct aio2_run aio2_run;
+
+/* See preload.c. */
+extern void (*aio2_at_process_end)(int goes_on);
+
+/* At the end of the process: once. */
+__attribute__((visibility("hidden"))) void aio2_report(void);
+
+#endif
