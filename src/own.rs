@@ -5,6 +5,7 @@
 
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use nix::errno::Errno;
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
@@ -81,16 +82,27 @@ static BUSY: AtomicU32 = AtomicU32::new(0);
 /// How long a fork waits: it may be called by a signal handler that has interrupted whoever makes some.
 const FORK_PATIENCE_NS: u64 = 1_000_000_000;
 
+thread_local! {
+    /// How many of them the thread has.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
 impl Making {
     pub fn begin() -> Making {
-        begin(NEVER);
+        if DEPTH.get() == 0 {
+            begin(NEVER);
+        }
+        DEPTH.set(DEPTH.get() + 1);
         Making(())
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
-        end();
+        DEPTH.set(DEPTH.get() - 1);
+        if DEPTH.get() == 0 {
+            end();
+        }
     }
 }
 

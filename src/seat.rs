@@ -16,8 +16,8 @@ use crate::libaio::table;
 use crate::own;
 use crate::registry::ContextRef;
 use crate::sys::Waited;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::os::fd::{AsRawFd, RawFd};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32};
@@ -35,7 +35,7 @@ const NO_FILE: RawFd = -1;
 
 pub struct Seats {
     places: [Place; SEATS],
-    /// A file of no bytes, to read these from: see [`kaio::ring_bell`].
+    /// A file to read no bytes from: see [`kaio::ring_bell`].
     bell: AtomicI32,
 }
 
@@ -88,8 +88,8 @@ impl Seats {
         if there != NO_FILE {
             return Some(there);
         }
-        let file = memfd_create(c"aio2-bell", MFdFlags::MFD_CLOEXEC).ok()?;
-        let mine = own::duplicate(file.as_raw_fd()).ok()?;
+        let file = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?;
+        let mine = own::duplicate(file.as_fd().as_raw_fd()).ok()?;
         match self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
             Ok(_) => Some(mine),
             Err(first) => {

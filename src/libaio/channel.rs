@@ -12,17 +12,26 @@ use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize};
 
 const NONE: RawFd = -1;
 
-/// The sending end.
+/// Sending ends. A thread of the program's that has left the others' descriptor table has one of its own.
 pub struct Sender {
+    ends: [End; ENDS],
+    /// Which of them is made next.
+    next: AtomicUsize,
+    /// Held while a number is used, or changes.
+    using: Lock<()>,
+}
+
+/// As many as there are tables of which each keeps its own. With more, they are made anew in turn.
+pub const ENDS: usize = 4;
+
+struct End {
     number: AtomicI32,
     /// The kernel's name for the socket.
     cookie: AtomicU64,
-    /// Held while the number is used, or changes.
-    using: Lock<()>,
 }
 
 /// What a message brings: a number, and a file unless it was lost on the way.
@@ -31,25 +40,60 @@ pub struct Message {
     pub file: Option<RawFd>,
 }
 
+/// What there is at a receiving end.
+pub enum Received {
+    Message(Message),
+    Nothing,
+    /// The sending end is closed.
+    End,
+}
+
 /// Room for one descriptor.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 // SAFETY: arithmetic.
 const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as usize;
 
+impl End {
+    const fn none() -> End {
+        End {
+            number: AtomicI32::new(NONE),
+            cookie: AtomicU64::new(0),
+        }
+    }
+
+    /// The number, if it is this socket in the calling thread's table.
+    fn there(&self) -> Option<RawFd> {
+        // Relaxed, here and below: the lock orders it.
+        let number = self.number.load(Relaxed);
+        (number != NONE && cookie(number) == self.cookie.load(Relaxed)).then_some(number)
+    }
+
+    fn close(&self) {
+        if let Some(number) = self.there() {
+            own::close(number);
+        }
+        self.number.store(NONE, Relaxed);
+    }
+
+    fn set(&self, number: RawFd) {
+        self.cookie.store(cookie(number), Relaxed);
+        self.number.store(number, Relaxed);
+    }
+}
+
 impl Sender {
     pub const fn new() -> Sender {
         Sender {
-            number: AtomicI32::new(NONE),
-            cookie: AtomicU64::new(0),
+            ends: [const { End::none() }; ENDS],
+            next: AtomicUsize::new(0),
             using: Lock::of(()),
         }
     }
 
-    /// Makes the channel. The receiving end comes back: a private descriptor in the program's table, for the
-    /// caller to move to the library's own one.
-    pub fn open(&self) -> Result<RawFd> {
-        self.close();
+    /// Makes a channel. The receiving end comes back: a private descriptor in the program's table, for the
+    /// caller to move to the library's own one; and which of the sending ends it is of.
+    pub fn open(&self) -> Result<(RawFd, usize)> {
         let mut ends = [NONE; 2];
         // SAFETY: room for two descriptors.
         Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
@@ -66,15 +110,20 @@ impl Sender {
                 return Err(Errno::EMFILE);
             }
         };
-        let _using = self.using.lock();
-        // Relaxed: the lock orders it.
-        self.cookie.store(cookie(mine), Relaxed);
-        self.number.store(mine, Relaxed);
-        Ok(other)
+        Ok((other, self.add(mine)))
     }
 
-    /// Connects to who listens under that name (see [`listen`]).
-    pub fn connect(&self, digits: i64) -> Result<()> {
+    fn add(&self, mine: RawFd) -> usize {
+        let _using = self.using.lock();
+        let at = self.next.load(Relaxed);
+        self.next.store((at + 1) % ENDS, Relaxed);
+        self.ends[at].close();
+        self.ends[at].set(mine);
+        at
+    }
+
+    /// Connects to who listens under that name (see [`listen`]). Which of the sending ends it is comes back.
+    pub fn connect(&self, digits: i64) -> Result<usize> {
         let address = name(digits);
         // SAFETY: constants; an address of ours. By syscall(): libc's own is a cancellation point.
         let mine = unsafe {
@@ -89,48 +138,39 @@ impl Sender {
             own::close(low);
             mine?
         };
-        let _using = self.using.lock();
-        // Relaxed: the lock orders it.
-        self.cookie.store(cookie(mine), Relaxed);
-        self.number.store(mine, Relaxed);
-        Ok(())
+        Ok(self.add(mine))
     }
 
-    /// Gives the sending end back, if it still is one.
+    /// Gives the sending ends back that are in the calling thread's table, and forgets the others.
     pub fn close(&self) {
         let _using = self.using.lock();
-        if let Some(number) = self.there() {
-            own::close(number);
-        }
-        self.number.store(NONE, Relaxed);
+        self.ends.iter().for_each(End::close);
     }
 
     /// The same in a forked child, where the lock may have been inherited held.
     pub fn abandon(&self) {
-        if let Some(number) = self.there() {
-            own::close(number);
-        }
+        self.ends.iter().for_each(End::close);
     }
 
-    /// Whether the program has left it alone.
+    /// Whether the calling thread can send.
     pub fn is_there(&self) -> bool {
+        let _using = self.using.lock();
         self.there().is_some()
     }
 
     fn there(&self) -> Option<RawFd> {
-        let number = self.number.load(Relaxed);
-        (number != NONE && cookie(number) == self.cookie.load(Relaxed)).then_some(number)
+        self.ends.iter().find_map(End::there)
     }
 
-    /// The program is about to put something else in the place of a private descriptor: if it is this one it moves.
+    /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
     pub fn make_way(&self, number: RawFd) {
         let _using = self.using.lock();
-        if self.there() != Some(number) {
-            return;
+        for end in &self.ends {
+            if end.there() == Some(number) {
+                end.set(own::duplicate(number).unwrap_or(NONE));
+                own::close(number);
+            }
         }
-        let moved = own::duplicate(number).unwrap_or(NONE);
-        self.number.store(moved, Relaxed);
-        own::close(number);
     }
 
     /// Sends that file, and a number with it. EBADF: there is no such file, or the channel is gone; EAGAIN: the
@@ -232,8 +272,8 @@ fn name(digits: i64) -> libc::sockaddr_un {
     address
 }
 
-/// Takes the next message from a receiving end, in the thread's own table; None if there is none.
-pub fn receive(from: RawFd) -> Option<Message> {
+/// Takes the next message from a receiving end, in the library's own table.
+pub fn receive(from: RawFd) -> Received {
     let mut number = 0u64;
     let mut part = libc::iovec {
         iov_base: (&raw mut number).cast(),
@@ -244,8 +284,10 @@ pub fn receive(from: RawFd) -> Option<Message> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: a message of ours.
     let got = unsafe { libc::syscall(libc::SYS_recvmsg, from, &raw mut message, flags) };
-    if got != size_of::<u64>() as libc::c_long {
-        return None;
+    match got {
+        0 => return Received::End,
+        -1 => return Received::Nothing,
+        _ => {}
     }
     // SAFETY: the kernel has filled in as many bytes of the control buffer as it says.
     let file = unsafe {
@@ -253,7 +295,7 @@ pub fn receive(from: RawFd) -> Option<Message> {
         (!head.is_null() && (*head).cmsg_type == libc::SCM_RIGHTS)
             .then(|| libc::CMSG_DATA(head).cast::<RawFd>().read_unaligned())
     };
-    Some(Message { number, file })
+    Received::Message(Message { number, file })
 }
 
 fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {

@@ -6,7 +6,7 @@
 //! thread, because it is ready, or the keeper, for somebody who cancels) completes it.
 
 use super::Shared;
-use super::channel::{self, Sender};
+use super::channel::{self, ENDS, Received, Sender};
 use super::files::descriptors_max;
 use super::table::{Inside, Table};
 use crate::context::Context;
@@ -31,11 +31,15 @@ pub struct Poller {
     list: Lock<List>,
     /// Held while the thread is started, or ends.
     starting: Lock<()>,
-    /// In the library's own table: the epoll, NONE as long as there is no thread; and the receiving end of a channel
-    /// that it does not listen to yet.
+    /// In the library's own table: the epoll, NONE as long as there is no thread; the receiving ends of channels that
+    /// it listens to, and of one that it does not yet.
     epoll: AtomicI32,
-    receiver: AtomicI32,
+    receivers: [AtomicI32; RECEIVERS],
+    arrived: AtomicI32,
 }
+
+/// Beside those whose sending ends are there, some are closed and not seen to be.
+const RECEIVERS: usize = 2 * ENDS;
 
 struct List {
     places: Vec<Place>,
@@ -81,7 +85,8 @@ impl Poller {
             }),
             starting: Lock::new(()),
             epoll: AtomicI32::new(NONE),
-            receiver: AtomicI32::new(NONE),
+            receivers: [const { AtomicI32::new(NONE) }; RECEIVERS],
+            arrived: AtomicI32::new(NONE),
         }
     }
 
@@ -136,10 +141,12 @@ impl Poller {
     }
 
     fn connect(&'static self, table: &'static Table) -> Result<()> {
-        let receiver = {
-            let _making = Making::begin();
-            self.requests.open()?
-        };
+        let _making = Making::begin();
+        if self.epoll.load(Relaxed) == NONE {
+            // What is left of the last thread's.
+            self.requests.close();
+        }
+        let (receiver, _) = self.requests.open()?;
         let made = table
             .send(CHANNEL_COMES, receiver)
             .and_then(|()| table.run(listen, ptr::from_ref(self) as usize));
@@ -147,10 +154,9 @@ impl Poller {
         made.map(drop)
     }
 
-    /// The receiving end of a channel has arrived. The one before it is closed when the thread has seen that its
-    /// other end is.
+    /// The receiving end of a channel has arrived.
     pub fn arrived(&self, receiver: Option<RawFd>) {
-        self.receiver.store(receiver.unwrap_or(NONE), Relaxed);
+        self.arrived.store(receiver.unwrap_or(NONE), Relaxed);
     }
 
     /// The request is pending from here on, and its context's event will come.
@@ -245,7 +251,12 @@ impl Poller {
 
     /// Takes what has come through a channel.
     fn take_requests(&self, receiver: RawFd) {
-        while let Some(message) = channel::receive(receiver) {
+        loop {
+            let message = match channel::receive(receiver) {
+                Received::Message(message) => message,
+                Received::Nothing => return,
+                Received::End => return self.hang_up(receiver),
+            };
             let mut list = self.list.lock();
             let place = list.places.get_mut(message.number as u32 as usize);
             let pending = place
@@ -330,21 +341,23 @@ impl Poller {
                     self.ready(event.u64);
                     continue;
                 }
-                let receiver = (event.u64 & !CHANNEL) as RawFd;
-                self.take_requests(receiver);
-                if event.events & libc::EPOLLHUP as u32 != 0 {
-                    self.hang_up(receiver);
-                }
+                self.take_requests((event.u64 & !CHANNEL) as RawFd);
             }
         }
     }
 
     /// The other end of a channel is closed. Epoll forgets this one: nobody else has it.
     fn hang_up(&self, receiver: RawFd) {
-        let _ = self
-            .receiver
-            .compare_exchange(receiver, NONE, Relaxed, Relaxed);
+        let place = self.place_of(receiver);
+        if let Some(place) = place {
+            place.store(NONE, Relaxed);
+        }
         close(receiver);
+    }
+
+    fn place_of(&self, receiver: RawFd) -> Option<&AtomicI32> {
+        let is_here = |place: &&AtomicI32| place.load(Relaxed) == receiver;
+        self.receivers.iter().find(is_here)
     }
 
     /// Nothing has happened for a while: whether the thread is to go.
@@ -358,7 +371,9 @@ impl Poller {
         }
         drop(list);
         self.epoll.store(NONE, Relaxed);
-        close(self.receiver.swap(NONE, Relaxed));
+        for place in &self.receivers {
+            close(place.swap(NONE, Relaxed));
+        }
         close(epoll);
         true
     }
@@ -369,7 +384,10 @@ fn listen(poller: usize) -> Result<i64> {
     // SAFETY: what `connect` has given: never freed.
     let poller: &'static Poller = unsafe { &*(poller as *const Poller) };
     super::receive_all();
-    let receiver = poller.receiver.load(Relaxed);
+    let receiver = poller.arrived.swap(NONE, Relaxed);
+    // The thread sees to those that are closed, sooner or later.
+    let place = poller.place_of(NONE).ok_or(Errno::EAGAIN);
+    let place = place.inspect_err(|_| close(receiver))?;
     let is_new = poller.epoll.load(Relaxed) == NONE;
     if is_new {
         // SAFETY: a flag.
@@ -383,6 +401,7 @@ fn listen(poller: usize) -> Result<i64> {
     let epoll = poller.epoll.load(Relaxed);
     // SAFETY: an event of ours.
     Errno::result(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, receiver, &mut event) })?;
+    place.store(receiver, Relaxed);
     if is_new && let Some(global) = crate::process::global() {
         global.libaio.table.enter();
         let arg = ptr::from_ref(poller).cast_mut().cast();
@@ -390,6 +409,7 @@ fn listen(poller: usize) -> Result<i64> {
         if let Err(errno) = unsafe { spawn_detached(poll_main, arg) } {
             global.libaio.table.leave();
             poller.epoll.store(NONE, Relaxed);
+            poller.hang_up(receiver);
             close(epoll);
             return Err(errno);
         }

@@ -13,16 +13,16 @@
 //! Where there can be no such table (no thread, no descriptor, a sandbox that forbids it), io_submit()
 //! carries requests out itself, as the kernel does.
 
-use super::channel::{self, Message, Sender};
+use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::own::{self, Making};
 use crate::sync::{Acquire, AtomicU32, Guard, Lock, Relaxed, Release, SeqCst};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns, spawn_detached,
 };
 use nix::errno::Errno;
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::Cell;
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
@@ -44,8 +44,8 @@ type Job = fn(usize) -> Result<i64>;
 
 pub struct Table {
     files: Sender,
-    /// The receiving end, in this table.
-    receiver: AtomicI32,
+    /// The receiving ends, in this table.
+    receivers: [AtomicI32; ENDS],
     /// In this table, while the channel is made anew.
     listener: AtomicI32,
     /// Held by whoever receives.
@@ -64,7 +64,7 @@ pub struct Table {
     users: AtomicU32,
     /// The keeper waits for the last of these to leave.
     dozing: AtomicBool,
-    /// A file of no bytes: see [`bell`].
+    /// See [`bell`].
     bell: AtomicI32,
 }
 
@@ -81,7 +81,7 @@ impl Table {
     pub fn new() -> Table {
         Table {
             files: Sender::new(),
-            receiver: AtomicI32::new(NO_FILE),
+            receivers: [const { AtomicI32::new(NO_FILE) }; ENDS],
             listener: AtomicI32::new(NO_FILE),
             receiving: Lock::new(()),
             turn: Lock::new(()),
@@ -132,16 +132,25 @@ impl Table {
         let digits = self.ask(&turn, listen, 0)?;
         let _making = Making::begin();
         let connected = self.files.connect(digits);
-        self.ask(&turn, accept, usize::from(connected.is_ok()))?;
-        connected
+        self.ask(&turn, accept, connected.unwrap_or(ENDS))?;
+        connected.map(drop)
     }
 
     /// Takes what has been sent, and tells of each.
     pub fn receive(&self, mut take: impl FnMut(Message)) {
         debug_assert!(is_inside());
         let _receiving = self.receiving.lock();
-        while let Some(message) = channel::receive(self.receiver.load(Relaxed)) {
-            take(message);
+        for receiver in &self.receivers {
+            loop {
+                match receiver.load(Relaxed) {
+                    NO_FILE => break,
+                    from => match channel::receive(from) {
+                        Received::Message(message) => take(message),
+                        Received::Nothing => break,
+                        Received::End => own::close_here(receiver.swap(NO_FILE, Relaxed)),
+                    },
+                }
+            }
         }
     }
 
@@ -215,8 +224,12 @@ impl Table {
             return Ok(());
         }
         let _making = Making::begin();
-        let receiver = self.files.open()?;
-        self.receiver.store(receiver, Relaxed);
+        // What is left of the last one's.
+        self.files.close();
+        let (receiver, at) = self.files.open()?;
+        for (i, place) in self.receivers.iter().enumerate() {
+            place.store(if i == at { receiver } else { NO_FILE }, Relaxed);
+        }
         self.word.store(ASKED, Relaxed);
         // SAFETY: the table is never freed.
         let started = unsafe { spawn_detached(keeper_main, ptr::from_ref(self).cast_mut().cast()) };
@@ -240,7 +253,11 @@ impl Table {
 
     /// The keeper's life.
     fn keep(&'static self) {
-        let made = leave_table(self.receiver.load(Relaxed));
+        let mut receivers = self.receivers.iter().map(|place| place.load(Relaxed));
+        let made = receivers
+            .find(|&receiver| receiver != NO_FILE)
+            .ok_or(Errno::EBADF)
+            .and_then(leave_table);
         if made.is_ok() {
             INSIDE.set(true);
             // SAFETY: no arguments.
@@ -324,7 +341,7 @@ extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// A file of no bytes in this table, to read these from (see [`crate::kaio::ring_bell`]), for a thread that has it.
+/// A file in this table to read no bytes from (see [`crate::kaio::ring_bell`]), for a thread that has it.
 pub fn bell() -> Option<RawFd> {
     let table = &crate::process::global()
         .filter(|_| is_inside())?
@@ -335,9 +352,8 @@ pub fn bell() -> Option<RawFd> {
     if there != NO_FILE {
         return Some(there);
     }
-    let mine = memfd_create(c"aio2-bell", MFdFlags::MFD_CLOEXEC)
-        .ok()?
-        .into_raw_fd();
+    let mine = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?;
+    let mine = OwnedFd::from(mine).into_raw_fd();
     match table.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
         Ok(_) => Some(mine),
         Err(first) => {
@@ -372,19 +388,22 @@ fn listen(_: usize) -> Result<i64> {
     Ok(digits)
 }
 
-fn accept(connected: usize) -> Result<i64> {
+fn accept(at: usize) -> Result<i64> {
     let table = &crate::process::global().ok_or(Errno::EBADF)?.libaio.table;
     let listener = table.listener.swap(NO_FILE, Relaxed);
-    let accepted = match connected {
-        0 => Err(Errno::EBADF),
-        _ => channel::accept(listener),
+    let place = table.receivers.get(at);
+    let accepted = match place {
+        None => Err(Errno::EBADF),
+        Some(_) => channel::accept(listener),
     };
     own::close_here(listener);
     let receiver = accepted?;
-    // What is still on its way through the old one.
+    // What is still on its way through the one whose place it takes.
     super::receive_all();
     let _receiving = table.receiving.lock();
-    own::close_here(table.receiver.swap(receiver, Relaxed));
+    if let Some(place) = place {
+        own::close_here(place.swap(receiver, Relaxed));
+    }
     Ok(0)
 }
 
