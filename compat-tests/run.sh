@@ -64,6 +64,7 @@ for how in preload path; do
     add robust-$how 180 program.sh $how robust
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
+    add filter-$how 120 program.sh $how filter
 done
 # What only the object that aio2-run preloads sees.
 for program in closeall dup2; do

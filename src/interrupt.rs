@@ -108,6 +108,12 @@ unsafe extern "C" {
     static aio2_interruptible_cancel: u8;
 }
 
+/// Makes the system call in a thread that need not be one whose calls can be interrupted.
+pub fn raw_call(call: &Call) -> i64 {
+    static GO_ON: AtomicU32 = AtomicU32::new(0);
+    system_call(call, &GO_ON)
+}
+
 /// Makes the system call, unless `flag` is set; returns what the kernel does: a result, or a negative
 /// errno.
 pub fn system_call(call: &Call, flag: &AtomicU32) -> i64 {

@@ -174,6 +174,7 @@ extern "C" fn in_child() {
         parent.registry.abandon(close, blank_view);
         parent.libaio.abandon();
         parent.seats.abandon();
+        parent.kaio.abandon();
     }
 }
 
