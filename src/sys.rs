@@ -502,6 +502,10 @@ pub unsafe fn spawn_detached(
         Some(&SigSet::all()),
         Some(&mut before),
     )?;
+    #[cfg(not(loom))]
+    if !crate::carrier::is_worker() {
+        crate::interrupt::note_blocked(before.as_ref());
+    }
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: the attributes are initialised before they are used and destroyed after.
