@@ -66,6 +66,7 @@ for how in preload path; do
     add reapers-$how 120 program.sh $how reapers
     add filter-$how 120 program.sh $how filter
     add signals-$how 60 program.sh $how signals
+    add filesize-$how 60 program.sh $how filesize
 done
 # What only the object that aio2-run preloads sees.
 for program in closeall dup2; do

@@ -6,7 +6,7 @@
 //! certain to be there need not be asked about ([`is_certain`]): a system call takes a tenth of a
 //! microsecond, and a submit of one iocb makes two.
 
-use crate::sys::Result;
+use crate::sys::{Result, readable};
 use nix::errno::Errno;
 use std::ptr;
 
@@ -113,14 +113,6 @@ fn scratch(at: usize) -> bool {
     let ret = unsafe { libc::syscall(libc::SYS_getcpu, at, 0, 0) };
     // A sandbox may not know the call.
     ret != -1 || Errno::last() != Errno::EFAULT && writable(at)
-}
-
-/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
-/// before it finds that there is nothing called -1 to do with it.
-fn readable(at: usize) -> bool {
-    // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
-    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
-    ret != -1 || Errno::last() != Errno::EFAULT
 }
 
 /// Whether the page of this address can be written to: a futex operation that adds 0 to a word
