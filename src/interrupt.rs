@@ -23,8 +23,8 @@
 //! to the process once more, this worker has it blocked from then on, and all use another.
 //!
 //! A signal needs room in the user's queue (RLIMIT_SIGPENDING). Each worker has made room for one
-//! beforehand: that of a timer, whose signal is sent if there is no other room. If there was none then, a
-//! signal is used that needs no room, because it is no real-time one.
+//! beforehand: that of a timer, whose signal is sent if there is no other room. If there was none then, or
+//! little, a signal is used that needs no room, because it is no real-time one.
 
 use crate::carrier;
 use crate::request::Call;
@@ -291,6 +291,18 @@ const NO_TIMER: c_int = -1;
 /// It is not tried.
 const NEVER_TIMER: c_int = -2;
 
+/// With less room in the queue than this, all of it is left to the program.
+const QUEUE_LEAST: libc::rlim_t = 1024;
+
+fn queue_limit() -> libc::rlim_t {
+    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
+    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_SIGPENDING, limit.as_mut_ptr());
+        limit.assume_init().rlim_cur
+    }
+}
+
 /// A timer of ours sends the address of this.
 static MARK: u8 = 0;
 
@@ -347,8 +359,11 @@ impl Interruptible {
         fence(SeqCst);
     }
 
-    /// Makes the timer. What it does without is the queue's room.
+    /// Makes the timer, unless the program may need the little room that there is for itself.
     fn make_timer(&self, signal: c_int) {
+        if queue_limit() < QUEUE_LEAST {
+            return;
+        }
         if has_call_filter() {
             return self.timer.store(NEVER_TIMER, Relaxed);
         }

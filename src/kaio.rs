@@ -549,15 +549,33 @@ impl Doorbell {
             _ => {
                 // Somebody has closed it.
                 std::thread::sleep(Duration::from_nanos(DEAF_NS.min(ns)));
-                Waited::Woken
+                Waited::TimedOut
             }
         }
     }
 }
 
-fn close_all(fds: [RawFd; 2]) {
-    for fd in fds.into_iter().filter(|&fd| fd != NO_FILE) {
-        own::close(fd);
+/// Closes what [`Doorbell::take`] has given, unless the program has closed it: the numbers may be the
+/// program's by now.
+fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
+    if eventfd == NO_FILE {
+        return;
+    }
+    let mut rings = libc::epoll_event { events: 0, u64: 0 };
+    // If both are what they were, the one is in the other.
+    // SAFETY: a structure of ours.
+    let are_ours = unsafe {
+        match libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) {
+            -1 => Errno::last() == Errno::EEXIST,
+            _ => {
+                libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, &mut rings);
+                false
+            }
+        }
+    };
+    if are_ours {
+        own::close(epoll);
+        own::close(eventfd);
     }
 }
 
@@ -625,7 +643,7 @@ impl Kaio {
         // SAFETY: `self` is never freed.
         let started = unsafe { spawn_detached(reaper_main, arg) }.is_ok();
         if !started {
-            close_all(self.doorbell.take());
+            close_doorbell(self.doorbell.take());
         }
         started
     }
@@ -650,14 +668,14 @@ impl Kaio {
                 *state = Reaper::None;
                 let fds = self.doorbell.take();
                 drop(state);
-                return close_all(fds);
+                return close_doorbell(fds);
             }
         }
     }
 
     /// In a forked child: gives back what it inherited, which are descriptors.
     pub fn abandon(&self) {
-        close_all(self.doorbell.take());
+        close_doorbell(self.doorbell.take());
     }
 }
 

@@ -393,6 +393,25 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
     }
 }
 
+/// Whether that number is at that address, where nothing may be mapped. A futex operation compares it, which
+/// then has nobody to wake and nobody to move: a call that every sandbox knows.
+pub fn holds(at: usize, number: u32) -> bool {
+    static NOBODY: u32 = 0;
+    let command = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel reads the number, or says EFAULT.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            at,
+            command,
+            0,
+            0usize,
+            &raw const NOBODY,
+            number,
+        ) == 0
+    }
+}
+
 /// Copies memory of this process that may not be there: then it is an error.
 pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
     // A sandbox may not know the call.

@@ -3,7 +3,7 @@
 //! memory without a file, which nobody can be given a descriptor of.
 
 use super::Header;
-use crate::sys::{Result, duplicate, read_memory, set_file_size};
+use crate::sys::{Result, duplicate, holds, set_file_size};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -282,8 +282,11 @@ fn unmap(from: usize, to: usize) {
 
 /// Whether that word is at that address, where nothing may be mapped.
 fn reads_as(at: usize, word: u64) -> bool {
-    let mut seen = [0; 8];
-    read_memory(at, &mut seen).is_ok_and(|()| u64::from_ne_bytes(seen) == word)
+    let halves = [word as u32, (word >> 32) as u32];
+    halves
+        .into_iter()
+        .enumerate()
+        .all(|(i, half)| holds(at + i * size_of::<u32>(), half))
 }
 
 impl Drop for RingMem {
