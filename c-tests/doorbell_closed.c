@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The program closes what the library's reaper of the kernel's AIO is told by, and has files of its own under these numbers
- * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread.
+ * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread. Nor does it matter
+ * that there was no descriptor to be had for a while.
  */
 /* time limit: 60 s */
 /* needs: root */
@@ -93,6 +94,18 @@ int main(void)
     memory = at;
     device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
     ctx = setup2(65536, 0, 0);
+    struct rlimit before, limit;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    /* All that there are are below, but one, which the caller's eventfd takes. */
+    limit.rlim_cur = (rlim_t)dup(device) + 2;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < 500; i++) {
+        submit_reads();
+        get_reads();
+    }
+    CHECK(!is_there_a_reaper());
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     for (int tries = 0; !is_there_a_reaper(); tries++) {
         CHECK_CMP(tries, <, 20000);
         submit_reads();

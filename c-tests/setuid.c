@@ -64,7 +64,7 @@ static void get_one_event(io_context2_t ctx, struct io_event2 *event)
 
 /* ---- What waits goes on ---------------------------------------------------------------------- */
 
-enum { TIMED = 16, UNTIMED = 8 };
+enum { TIMED = 20, UNTIMED = 8 };
 
 static void timed(void)
 {
@@ -84,8 +84,11 @@ static void timed(void)
     /* Where the kernel cannot write to what is left. */
     struct timespec *fixed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
+    struct timeval *fixed_tv = (struct timeval *)(fixed + 1);
+
     CHECK(epoll >= 0 && sem >= 0 && fixed != MAP_FAILED);
     *fixed = limit;
+    *fixed_tv = tv;
     CHECK_EQ(mprotect(fixed, 4096, PROT_READ), 0);
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
     poller = (struct pollfd){ .fd = ends[0], .events = POLLIN };
@@ -103,6 +106,7 @@ static void timed(void)
     ADD(0, SYS_poll, (uintptr_t)&poller, 1, WAIT_MS, 0, 0, 0);
     ADD(0, SYS_epoll_wait, (uint64_t)epoll, (uintptr_t)&event, 1, WAIT_MS, 0, 0);
     ADD(0, SYS_select, 0, 0, 0, 0, (uintptr_t)&tv, 0);
+    ADD(0, SYS_select, 0, 0, 0, 0, (uintptr_t)fixed_tv, 0);
 #endif
     ADD(0, SYS_ppoll, (uintptr_t)&poller, 1, (uintptr_t)&own[n], 0, 8, 0);
     ADD(0, SYS_ppoll, (uintptr_t)&poller, 1, (uintptr_t)fixed, 0, 8, 0);

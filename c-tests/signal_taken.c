@@ -93,6 +93,30 @@ static void all_come(int sig, bool by_descriptor)
     close(fd);
 }
 
+/* Who has sent it is still to be seen. */
+static void comes_from(int sig)
+{
+    struct signalfd_siginfo info;
+    struct pollfd poller;
+    sigset_t set;
+
+    CHECK_EQ(sigemptyset(&set), 0);
+    CHECK_EQ(sigaddset(&set, sig), 0);
+    int fd = signalfd(-1, &set, SFD_CLOEXEC);
+    CHECK(fd >= 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(kill(getppid(), sig));
+    wait_child(child);
+    poller = (struct pollfd){ fd, POLLIN, 0 };
+    CHECK_EQ(poll(&poller, 1, 10000), 1);
+    CHECK_EQ(read(fd, &info, sizeof(info)), sizeof(info));
+    CHECK_EQ(info.ssi_signo, sig);
+    CHECK_EQ(info.ssi_pid, child);
+    CHECK_EQ(info.ssi_uid, getuid());
+    close(fd);
+}
+
 static void goes_on(void)
 {
     union event_room room;
@@ -126,6 +150,7 @@ static void after(bool by_descriptor)
     start_reads();
     int sig = library_signal();
     block(sig);
+    comes_from(sig);
     all_come(sig, by_descriptor);
     goes_on();
     exit(0);

@@ -187,18 +187,21 @@ impl Again {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_epoll_wait => self.less_ms(3),
             libc::SYS_epoll_pwait => self.less_ms(3),
-            libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => self.less(3),
-            libc::SYS_io_getevents | SYS_IO_PGETEVENTS => self.less(4),
-            libc::SYS_futex if args[1] as c_int & FUTEX_COMMAND == libc::FUTEX_WAIT => self.less(3),
+            libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => self.less(3, NS),
+            libc::SYS_io_getevents | SYS_IO_PGETEVENTS => self.less(4, NS),
+            libc::SYS_futex if args[1] as c_int & FUTEX_COMMAND == libc::FUTEX_WAIT => {
+                self.less(3, NS);
+            }
             libc::SYS_nanosleep => self.sleep_on(0, 1),
             libc::SYS_clock_nanosleep if args[1] as c_int & libc::TIMER_ABSTIME == 0 => {
                 self.sleep_on(2, 3);
             }
             // The kernel has written there what is left.
-            libc::SYS_ppoll => self.less_if_unknown(2),
-            libc::SYS_pselect6 => self.less_if_unknown(4),
-            // So with select(2), which has another structure. Others have no time to wait for, or a
-            // certain time.
+            libc::SYS_ppoll => self.less_if_unknown(2, NS),
+            libc::SYS_pselect6 => self.less_if_unknown(4, NS),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_select => self.less_if_unknown(4, US),
+            // Others have no time to wait for, or a certain time.
             _ => {}
         }
     }
@@ -210,16 +213,17 @@ impl Again {
     /// The argument is in milliseconds; negative: for ever. It is that of the call before, and so is the
     /// beginning then.
     fn less_ms(&mut self, arg: usize) {
-        const NS: u64 = 1_000_000;
+        const MS: u64 = 1_000_000;
         if let Ok(ms) = u64::try_from(self.call.args[arg] as c_int) {
-            let left_ns = (ms * NS).saturating_sub(self.gone_ns());
-            self.call.args[arg] = left_ns.div_ceil(NS);
+            let left_ns = (ms * MS).saturating_sub(self.gone_ns());
+            self.call.args[arg] = left_ns.div_ceil(MS);
             self.began_ns = monotonic_ns();
         }
     }
 
-    /// The argument is the address of a time that the kernel does not change; NULL: for ever.
-    fn less(&mut self, arg: usize) {
+    /// The argument is the address of a time, in seconds and this unit, that the kernel does not change; NULL:
+    /// for ever.
+    fn less(&mut self, arg: usize, unit_ns: u64) {
         let at = self.call.args[arg];
         if at == 0 {
             return;
@@ -228,19 +232,24 @@ impl Again {
         if read_memory(at as usize, &mut bytes).is_err() {
             return;
         }
-        let [seconds, ns] =
+        let [seconds, units] =
             [0, 8].map(|at| u64::from_ne_bytes(std::array::from_fn(|i| bytes[at + i])));
-        let whole = seconds.saturating_mul(1_000_000_000).saturating_add(ns);
-        *self.left.get_mut() = timespec(whole.saturating_sub(self.gone_ns()));
+        let part_ns = units.saturating_mul(unit_ns);
+        let whole_ns = seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(part_ns);
+        let mut left = timespec(whole_ns.saturating_sub(self.gone_ns()));
+        left.tv_nsec /= unit_ns as c_long;
+        *self.left.get_mut() = left;
         self.began_ns = monotonic_ns();
         self.call.args[arg] = self.left.get() as u64;
     }
 
     /// So it is with a time that the kernel changes, if it cannot.
-    fn less_if_unknown(&mut self, arg: usize) {
+    fn less_if_unknown(&mut self, arg: usize, unit_ns: u64) {
         let at = self.call.args[arg] as usize;
         if !crate::libaio::user::writable(at) {
-            self.less(arg);
+            self.less(arg, unit_ns);
         }
     }
 
@@ -263,6 +272,11 @@ impl Again {
         }
     }
 }
+
+/// The units of struct timespec, and of struct timeval.
+const NS: u64 = 1;
+#[cfg(target_arch = "x86_64")]
+const US: u64 = 1_000;
 
 /// The crate does not have it.
 const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
@@ -497,15 +511,23 @@ fn is_from_us(signal: c_int, info: &siginfo_t) -> bool {
     }
 }
 
-/// Sends a signal, which is the program's, to the process once more: it has threads that want it.
+/// Sends a signal, which is the program's, to the process once more: it has threads that want it. Who has
+/// sent it stays true. How does as far as the kernel lets a thread say so.
 ///
 /// # Safety
 /// `info` is what a handler was given.
 unsafe fn send_on(signal: c_int, info: *const siginfo_t) {
-    // SAFETY: the caller's promise. A process may send itself any.
+    // SAFETY: the caller's promise. What else there is in it lies where it did.
     unsafe {
+        let mut info = *info;
+        info.si_code = match info.si_code {
+            libc::SI_USER | libc::SI_KERNEL | libc::SI_TKILL => libc::SI_QUEUE,
+            // A descriptor is ready.
+            1.. => libc::SI_SIGIO,
+            code => code,
+        };
         let process = libc::getpid();
-        if libc::syscall(libc::SYS_rt_sigqueueinfo, process, signal, info) != 0 {
+        if libc::syscall(libc::SYS_rt_sigqueueinfo, process, signal, &raw const info) != 0 {
             libc::kill(process, signal);
         }
     }

@@ -606,9 +606,12 @@ impl Kaio {
             drop(state);
             let made = self.make();
             state = self.state.lock();
-            *state = if made { Reaper::Runs } else { Reaper::Never };
-            if made {
+            *state = made;
+            if !matches!(made, Reaper::Never) {
                 self.here.room.store(EVENTS as u32, Relaxed);
+            }
+            if let Reaper::None = made {
+                return true;
             }
         }
         let Reaper::Runs = *state else {
@@ -623,19 +626,19 @@ impl Kaio {
         self.here.submit(kernel, handed, batch)
     }
 
-    /// Makes what is not there, and starts the reaper. False: it cannot be had.
-    fn make(&'static self) -> bool {
-        let mut kernel = self.kernel.load(Acquire);
-        if kernel == 0 {
+    /// Makes what is not there, and starts the reaper. None: it cannot be had now, for want of a descriptor or
+    /// a thread.
+    fn make(&'static self) -> Reaper {
+        // Relaxed: one at a time comes here, and the lock is between them.
+        if self.kernel.load(Relaxed) == 0 {
             let Some(new) = new_context(EVENTS) else {
-                return false;
+                return Reaper::Never;
             };
-            kernel = new;
             // Release: pairs with the acquire loads.
-            self.kernel.store(kernel, Release);
+            self.kernel.store(new, Release);
         }
         if !self.doorbell.open() {
-            return false;
+            return Reaper::None;
         }
         let eventfd = self.doorbell.eventfd.load(Relaxed);
         self.here.told.store(eventfd, Relaxed);
@@ -644,8 +647,9 @@ impl Kaio {
         let started = unsafe { spawn_detached(reaper_main, arg) }.is_ok();
         if !started {
             close_doorbell(self.doorbell.take());
+            return Reaper::None;
         }
-        started
+        Reaper::Runs
     }
 
     /// The life of the thread that takes what has been done.
