@@ -12,104 +12,21 @@
 #include "test.h"
 #include "stress.h"
 #include "device.h"
+#include "frozen.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stddef.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 
-#define DEVICE_BYTES (8 * 1024 * 1024)
+#define DEVICE_BYTES FROZEN_BYTES
 #define BLOCK 512
 #define DEPTH 32
 /* What it takes at most to wake a sleeper here. Should it not be woken, it looks for itself after 100 ms. */
 #define PROMPT_MS 30
 
-static int file_system; /* where it is mounted */
-static int device;
 static unsigned char *memory;
-
-/* ---- The file system ------------------------------------------------------------------------- */
-
-/* When it was frozen; 0: it is not. Shared with the guard. */
-static int64_t *frozen_ns;
-
-static void freeze(void)
-{
-    CHECK_EQ(ioctl(file_system, FIFREEZE, 0), 0);
-    __atomic_store_n(frozen_ns, now_ns(), __ATOMIC_RELAXED);
-}
-
-static void thaw(void)
-{
-    __atomic_store_n(frozen_ns, 0, __ATOMIC_RELAXED);
-    CHECK_EQ(ioctl(file_system, FITHAW, 0), 0);
-}
-
-/* A process whose writes are frozen does not come to its end: should the test fail then, somebody has to thaw them. */
-static void start_guard(void)
-{
-    int ends[2];
-
-    frozen_ns = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(frozen_ns != MAP_FAILED);
-    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
-    pid_t guard = fork();
-    CHECK(guard >= 0);
-    if (guard == 0) {
-        struct pollfd end_of_test = { ends[0], POLLIN, 0 };
-
-        (void)setsid();
-        alarm(0);
-        for (int fd = 0; fd < 1024; fd++)
-            if (fd != ends[0] && fd != file_system)
-                close(fd);
-        while (poll(&end_of_test, 1, 100) == 0) {
-            int64_t since = __atomic_load_n(frozen_ns, __ATOMIC_RELAXED);
-
-            if (since != 0 && now_ns() - since > 10 * NSEC_PER_SEC)
-                ioctl(file_system, FITHAW, 0);
-        }
-        _exit(0);
-    }
-    close(ends[0]);
-}
-
-static void make_device(void)
-{
-    char command[PATH_MAX + 64], loop[64], link[64], dir[PATH_MAX], *image = temp_path("image");
-    int fd = open(image, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    ssize_t n;
-
-    CHECK(fd >= 0);
-    CHECK_EQ(ftruncate(fd, 64 << 20), 0);
-    snprintf(command, sizeof(command), "mkfs.ext4 -q -F '%s' >/dev/null 2>&1", image);
-    if (system(command) != 0)
-        SKIP("there is no mkfs.ext4");
-    int outer = loop_open(fd, 0);
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", outer);
-    n = readlink(link, loop, sizeof(loop) - 1);
-    CHECK(n > 0);
-    loop[n] = '\0';
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-        SKIP("no mount namespace of its own");
-    snprintf(dir, sizeof(dir), "%s", temp_path("mounted"));
-    CHECK_EQ(mkdir(dir, 0700), 0);
-    CHECK_EQ(mount(loop, dir, "ext4", 0, NULL), 0);
-    close(outer);
-    file_system = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(file_system >= 0);
-    /* It goes when it is not used any more. */
-    CHECK_EQ(umount2(dir, MNT_DETACH), 0);
-    start_guard();
-    int inner = openat(file_system, "inner", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    CHECK(inner >= 0);
-    CHECK_EQ(pwrite(inner, memory, DEVICE_BYTES, 0), DEVICE_BYTES);
-    CHECK_EQ(fsync(inner), 0);
-    device = loop_open(inner, O_DIRECT);
-    close(inner);
-}
 
 /* ---- The caller that sleeps there -------------------------------------------------------------- */
 
@@ -549,7 +466,7 @@ int main(void)
     CHECK_EQ(posix_memalign(&at, 4096, DEVICE_BYTES), 0);
     memory = at;
     fill_pattern(memory, DEVICE_BYTES, 0, 1);
-    make_device();
+    make_device(memory);
 
     io_context2_t ctx = setup2(65536, 0, 0);
     other_requests(ctx, true);

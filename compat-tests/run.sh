@@ -70,6 +70,9 @@ for how in preload path; do
     add waiting-$how 180 program.sh $how waiting
     add memory-$how 60 program.sh $how memory
     add descriptors-$how 180 program.sh $how descriptors
+    add filter-$how 120 program.sh $how filter
+    add signals-$how 60 program.sh $how signals
+    add filesize-$how 60 program.sh $how filesize
 done
 # What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
 for program in closeall dup2 lastwrites descriptors; do

@@ -5,6 +5,8 @@
 //! same, and gives it back when one comes that asks for none. A thread of the program's (it
 //! carries requests out in io_issue2(), or while it waits for events) gets its own back at once.
 
+#[cfg(not(loom))]
+use crate::interrupt::Interruptible;
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
@@ -20,7 +22,8 @@ struct Carrier {
     tid: u32,
     lent: Option<Lent>,
     /// What interrupts the worker's calls, if they can be.
-    interrupt: Option<&'static AtomicU32>,
+    #[cfg(not(loom))]
+    interrupt: Option<&'static Interruptible>,
 }
 
 /// A request's priority that a worker has.
@@ -36,6 +39,7 @@ thread_local! {
         Cell::new(Carrier {
             tid: NO_WORKER,
             lent: None,
+            #[cfg(not(loom))]
             interrupt: None,
         })
     };
@@ -127,17 +131,23 @@ pub fn worker_ends() {
     }
 }
 
-/// The calling thread's system calls are interrupted when this is set and it is sent the signal.
+/// The calling thread's system calls are interrupted by this.
 #[cfg(not(loom))]
-pub fn set_interrupt_flag(flag: &'static AtomicU32) {
+pub fn set_interruptible(target: &'static Interruptible) {
     let mut here = HERE.get();
-    here.interrupt = Some(flag);
+    here.interrupt = Some(target);
     HERE.set(here);
 }
 
 #[cfg(not(loom))]
-pub fn interrupt_flag() -> Option<&'static AtomicU32> {
+pub fn interruptible() -> Option<&'static Interruptible> {
     HERE.get().interrupt
+}
+
+/// Whether the calling thread is a worker.
+#[cfg(not(loom))]
+pub fn is_worker() -> bool {
+    HERE.get().tid != NO_WORKER
 }
 
 /// The calling thread's number.

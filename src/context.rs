@@ -105,6 +105,8 @@ const FEW: usize = if cfg!(loom) { 2 } else { 8 };
 /// But not more than are done in this time: their events come later for it. (4 KiB writes to zram,
 /// 8 us each: 209,000 a second one at a time, 214,000.)
 const FEW_NS: u32 = 64_000;
+/// Who waits for requests to end that it has interrupted does so again if none ends for so long.
+const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
 #[cfg(not(loom))]
 const READS: usize = 8;
@@ -1012,6 +1014,13 @@ impl Context {
         result
     }
 
+    /// Interrupts all that runs and can be interrupted.
+    fn interrupt_all(&self, state: &State) {
+        for worker in state.running.iter().filter_map(|carried| carried.worker()) {
+            self.pool.interrupt(worker);
+        }
+    }
+
     /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
     /// context any more; those who had found it before may still be inside.
     pub fn close(this: &ContextRef) {
@@ -1024,9 +1033,7 @@ impl Context {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut after);
             }
-            for worker in state.running.iter().filter_map(|carried| carried.worker()) {
-                this.pool.interrupt(worker);
-            }
+            this.interrupt_all(&state);
         }
         state.backlog.waiters.take_all(&mut after.wakes);
         drop(state);
@@ -1040,7 +1047,14 @@ impl Context {
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_riders(this);
-        this.wait_for_end(NEVER, |state| state.in_flight == 0);
+        // Perhaps there was no signal to be had for one of them.
+        let patience_ns = match this.ring.ring2() {
+            Some(_) if !cfg!(loom) => INTERRUPT_AGAIN_NS,
+            _ => NEVER,
+        };
+        while !this.wait_for_end(patience_ns, |state| state.in_flight == 0) {
+            this.interrupt_all(&this.state.lock());
+        }
     }
 }
 

@@ -167,10 +167,31 @@ fn skip(req: &mut Req, res: i32) {
 }
 
 fn make(call: &Call) -> i64 {
-    match call.nr {
-        IOCB2_NOP => 0,
-        _ => system_call(call),
+    if call.nr == IOCB2_NOP {
+        return 0;
     }
+    for _ in 0..INTERRUPTIONS_MAX {
+        let res = system_call(call);
+        if res != -i64::from(libc::EINTR) || !may_be_made_again(call) {
+            return res;
+        }
+    }
+    -i64::from(libc::EINTR)
+}
+
+/// So often in a row, and it is not a signal that interrupts: a file system may say so of its own accord.
+const INTERRUPTIONS_MAX: u32 = 1000;
+
+/// Whether a call was interrupted that is nobody's to interrupt: in a worker, by a signal of the C
+/// library's own (setuid).
+#[cfg(not(any(loom, aio2_fuzz)))]
+fn may_be_made_again(call: &Call) -> bool {
+    carrier::is_worker() && interrupt::may_be_made_again(call)
+}
+
+#[cfg(any(loom, aio2_fuzz))]
+fn may_be_made_again(_call: &Call) -> bool {
+    false
 }
 
 /// Reads what is in the page cache, if that is all; else it is as if it had been interrupted.
@@ -195,12 +216,12 @@ fn make_at_once(call: &Call) -> i64 {
 
 #[cfg(not(loom))]
 fn make_interruptibly(call: &Call) -> i64 {
-    match (call.nr, carrier::interrupt_flag()) {
+    match (call.nr, carrier::interruptible()) {
         (IOCB2_NOP, _) | (_, None) => make(call),
         #[cfg(aio2_fuzz)]
         (_, Some(_)) => system_call(call),
         #[cfg(not(aio2_fuzz))]
-        (_, Some(flag)) => interrupt::system_call(call, flag),
+        (_, Some(target)) => interrupt::system_call(call, target),
     }
 }
 

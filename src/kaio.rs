@@ -10,24 +10,38 @@
 //! It is for files opened with O_DIRECT that have made many requests in a row wait
 //! ([`crate::habit::Habits::is_slow`]), and for plain reads and writes. Nothing depends on it: what
 //! the kernel does not take, a worker carries out. There is one context for the process, of
-//! [`EVENTS`] events, made when it is first wanted and given back when it is not used for a while.
+//! [`EVENTS`] events, made when it is first wanted.
+//!
+//! A seccomp filter may come at any time, for all threads at once, and it may end a process that makes a
+//! call of the kernel's AIO. So each such call is made right after the question whether there is a filter
+//! ([`aio_call`]), and what is with the kernel comes back without one: events are taken from the kernel's
+//! ring, which is mapped in the process ([`InKernel::take_done`]). The kernel itself never takes an event
+//! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
+//! request that is handed over adds to an eventfd ([`Doorbell`]).
 
 use crate::carrier;
 use crate::context::Context;
+use crate::exec;
+use crate::habit;
 use crate::interrupt;
 use crate::libaio;
-use crate::libaio::table::{self, Inside};
+use crate::libaio::table::Inside;
+use crate::own::{self, is_inside};
 use crate::process::global;
 use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::{Call, Chain, Req, Stage};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Lock, Relaxed};
+use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::{Result, Waited, has_call_filter, monotonic_ns, spawn_detached, timespec};
 use arrayvec::ArrayVec;
 use libc::{c_long, iovec};
 use nix::errno::Errno;
-use std::os::fd::RawFd;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64};
+use std::time::Duration;
 
 /// Requests in flight here. More are carried out by workers.
 const EVENTS: usize = 256;
@@ -51,28 +65,46 @@ const WAITED_NS: u64 = 20_000;
 pub const REAPED: usize = 64;
 /// The thread that takes what has been done ends when nothing has been for so long.
 const IDLE_NS: u64 = 3_000_000_000;
+/// While something is in flight, that thread looks at the ring this often though nobody rings: the program
+/// may have closed what is rung by.
+const LOOK_NS: u64 = 100_000_000;
+/// And this often if it cannot hear anything any more.
+const DEAF_NS: u64 = 1_000_000;
+const NO_FILE: RawFd = -1;
 
 /// Requests on their way to the kernel.
 pub type Batch = ArrayVec<Req, BATCH>;
 
+/// Its descriptors are in the table of the thread that first hands something over. All who hand over must
+/// share that table.
 pub struct Kaio {
-    kernel: Lock<Kernel>,
+    state: Lock<Reaper>,
     here: InKernel,
-    /// The kernel's context for which the reaper is started; and whether that has the library's own descriptor table.
-    started_for: AtomicU64,
+    /// The kernel's context; 0: none yet. Once made it stays: to destroy it would be one more call.
+    kernel: AtomicU64,
+    doorbell: Doorbell,
+    /// The reaper has the library's own descriptor table, as those who hand over.
     is_inside: AtomicBool,
 }
 
+/// The thread that takes events from the context.
 #[derive(Clone, Copy)]
-enum Kernel {
-    /// No context.
+enum Reaper {
     None,
-    /// Somebody makes one.
+    /// Somebody makes what it needs.
     Making,
-    /// There is one, and a thread that takes events from it.
-    Context(u64),
+    Runs,
     /// There can be none.
     Never,
+}
+
+/// What the kernel tells the reaper by that something has been done. The reaper sleeps in epoll_wait(2) and
+/// reads nothing: should the program have closed these numbers and use them for something else, nothing
+/// of that is taken.
+struct Doorbell {
+    eventfd: AtomicI32,
+    /// Of that eventfd alone, edge-triggered.
+    epoll: AtomicI32,
 }
 
 /// The requests that a context of the kernel's has, each in a place by whose number it is known
@@ -83,6 +115,8 @@ pub struct InKernel {
     room: AtomicU32,
     /// The kernel was seen to wait for what it was given. A hint.
     waits: AtomicBool,
+    /// The eventfd that each request adds to; NO_FILE: none.
+    told: AtomicI32,
 }
 
 struct Places {
@@ -134,17 +168,11 @@ struct KernelIocb {
 
 const _: () = assert!(size_of::<KernelIocb>() == 64);
 
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct KernelEvent {
-    data: u64,
-    obj: u64,
-    res: i64,
-    res2: i64,
-}
-
 /// What stands in an event for the number of a place if it has none.
 const NO_PLACE: u64 = u64::MAX;
+
+/// The kernel adds to the eventfd in `resfd`.
+const FLAG_RESFD: u32 = 1;
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
@@ -232,11 +260,22 @@ fn run_of(batch: &Batch) -> Option<usize> {
     (joined != 0).then_some(joined + 1)
 }
 
+/// Whether requests of the batch, which are all for one file, may be made a run. What is appended lands
+/// elsewhere than its offset says.
+fn may_run(batch: &Batch) -> bool {
+    let [first, _, ..] = batch.as_slice() else {
+        return false;
+    };
+    let call = first.call();
+    !habit::writes(call) || exec::may_be_repeated(call)
+}
+
 impl InFlight {
     /// Gives back the requests, with their results; or, as errors, those that are to be carried out once
-    /// more: because the kernel would have had to wait, or, of a run that was not carried out in full, from
-    /// where it stopped on. Each of these then goes by itself: the kernel has said what becomes of one at
-    /// most.
+    /// more: because the kernel would have had to wait, or, of a run that was not carried out in full, those
+    /// behind where it stopped. Each of these then goes by itself: the kernel has said what becomes of one at
+    /// most. The one that it stopped in has moved some bytes. A write says so: these are in the file, and
+    /// that is what it would have said by itself. A read is made once more.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
         let refused = [libc::EAGAIN, libc::EOPNOTSUPP].map(|errno| -i64::from(errno));
@@ -244,7 +283,14 @@ impl InFlight {
         let mut over = came_back;
         while let Some(mut req) = self.requests.pop() {
             let asked = req.call().args[2];
-            over |= self.is_run && asked > left;
+            let stopped = self.is_run && !over && asked > left;
+            over |= stopped;
+            if stopped && left != 0 && habit::writes(req.call()) {
+                req.set_res(left as i64);
+                libaio::request::count(&req, self.began);
+                take(Ok(req));
+                continue;
+            }
             if over {
                 if !came_back {
                     req.set_apart();
@@ -271,6 +317,7 @@ impl InKernel {
             places: Lock::new(Places { places, free }),
             room: AtomicU32::new(most as u32),
             waits: AtomicBool::new(false),
+            told: AtomicI32::new(NO_FILE),
         })
     }
 
@@ -284,7 +331,8 @@ impl InKernel {
         self.room.store(places.free.len() as u32, Relaxed);
     }
 
-    fn is_unused(&self) -> bool {
+    /// Whether the kernel has none of them.
+    pub fn is_unused(&self) -> bool {
         let places = self.places.lock();
         places.free.len() == places.places.len()
     }
@@ -298,12 +346,15 @@ impl InKernel {
         nowait: bool,
         vectors: &mut Vectors,
     ) -> Handed {
+        let may_run = may_run(batch);
+        // Relaxed: made before who hands over took the lock of `Kaio::state`.
+        let told = self.told.load(Relaxed);
         let mut places = self.places.lock();
         let mut handed = Handed::new();
         while !batch.is_empty()
             && let Some(place) = places.free.pop()
         {
-            let run = run_of(batch);
+            let run = may_run.then(|| run_of(batch)).flatten();
             let first = batch[0].call();
             let mut iocb = KernelIocb::of(first).unwrap_or_default();
             if let Some(count) = run {
@@ -318,6 +369,10 @@ impl InKernel {
             }
             iocb.fd = batch[0].fd() as u32;
             iocb.data = u64::from(place);
+            if told != NO_FILE {
+                iocb.flags |= FLAG_RESFD;
+                iocb.resfd = told as u32;
+            }
             if nowait {
                 iocb.rw_flags |= libc::RWF_NOWAIT as u32;
             }
@@ -349,7 +404,7 @@ impl InKernel {
     }
 
     /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
-    /// whether it has refused one. `nowait`: it is to wait for nothing meanwhile; those for which it would
+    /// whether it has refused one, or a filter may do so. `nowait`: it is to wait for nothing meanwhile; those for which it would
     /// have to come back.
     pub fn hand_over(
         &self,
@@ -381,8 +436,8 @@ impl InKernel {
         while taken < count {
             let some = &mut handed[taken..count.min(taken + most)];
             match submit(kernel, some) {
-                0 => break,
-                more => taken += more,
+                Some(more) if more != 0 => taken += more,
+                _ => break,
             }
         }
         let waits = (monotonic_ns() - began) / count as u64 > WAITED_NS;
@@ -402,32 +457,38 @@ impl InKernel {
         true
     }
 
-    /// Takes what has been done: waits for the first for so long at most. Says, too, how the wait
-    /// ended.
-    pub fn reap(&self, kernel: u64, ns: u64) -> (Waited, Done) {
-        let mut events = [KernelEvent::default(); REAPED];
-        let limit = timespec(ns);
-        let min = u64::from(ns != 0);
-        let (at, limit) = (events.as_mut_ptr() as u64, &raw const limit as u64);
-        let args = [kernel, min, REAPED as u64, at, limit, 0];
-        let count = kernel_call(libc::SYS_io_getevents, args);
-        let waited = match count {
-            0 => Waited::TimedOut,
-            count if count == -i64::from(libc::EINTR) => Waited::Interrupted,
-            _ => Waited::Woken,
-        };
+    /// Takes what has been done, as much as it has room for, without a system call.
+    pub fn take_done(&self, kernel: u64) -> Done {
         let mut done = Done::new();
-        if count > 0 {
-            let mut places = self.places.lock();
-            for event in &events[..count as usize] {
-                if let Some(mut one) = places.take(event.data) {
-                    one.res = event.res;
-                    done.push(one);
-                }
-            }
-            self.set_room(&places);
+        let ring = Ring::at(kernel);
+        if ring.available() == 0 {
+            return done;
         }
-        (waited, done)
+        // Under the lock there is one who moves the head.
+        let mut places = self.places.lock();
+        while !done.is_full()
+            && let Some((place, res)) = ring.take()
+        {
+            if let Some(mut one) = places.take(place) {
+                one.res = res;
+                done.push(one);
+            }
+        }
+        self.set_room(&places);
+        done
+    }
+
+    /// Takes what has been done: waits in the kernel's AIO for the first, for so long at most. Says, too, how
+    /// the wait ended; None: it must not wait there, as there is a filter.
+    pub fn reap(&self, kernel: u64, ns: u64) -> (Option<Waited>, Done) {
+        let done = self.take_done(kernel);
+        if ns == 0 || !done.is_empty() {
+            return (Some(Waited::Woken), done);
+        }
+        match sleep(kernel, ns) {
+            None => (None, done),
+            Some(waited) => (Some(waited), self.take_done(kernel)),
+        }
     }
 }
 
@@ -439,12 +500,103 @@ impl Places {
     }
 }
 
+impl Doorbell {
+    const fn new() -> Doorbell {
+        Doorbell {
+            eventfd: AtomicI32::new(NO_FILE),
+            epoll: AtomicI32::new(NO_FILE),
+        }
+    }
+
+    /// Makes the descriptors; false: there are none to be had.
+    fn open(&self) -> bool {
+        let make = || -> Result<(RawFd, RawFd)> {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            let eventfd = EventFd::from_value_and_flags(0, flags)?;
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let eventfd = own::duplicate(eventfd.as_fd().as_raw_fd())?;
+            let made = own::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
+                let mut rings = libc::epoll_event {
+                    events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+                    u64: 0,
+                };
+                // SAFETY: a structure of ours.
+                let ret =
+                    unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
+                Errno::result(ret)
+                    .map(|_| epoll)
+                    .inspect_err(|_| own::close(epoll))
+            });
+            made.map(|epoll| (eventfd, epoll))
+                .inspect_err(|_| own::close(eventfd))
+        };
+        let made = make();
+        if let Ok((eventfd, epoll)) = made {
+            // Relaxed, as all here: numbers. Who uses them has taken the lock of `Kaio::state` since.
+            self.eventfd.store(eventfd, Relaxed);
+            self.epoll.store(epoll, Relaxed);
+        }
+        made.is_ok()
+    }
+
+    fn take(&self) -> [RawFd; 2] {
+        [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
+    }
+
+    /// Waits until something has been done, for so long at most.
+    fn wait(&self, ns: u64) -> Waited {
+        let mut rung = libc::epoll_event { events: 0, u64: 0 };
+        let (epoll, ms) = (self.epoll.load(Relaxed), (ns / 1_000_000) as libc::c_int);
+        // libc's own is a cancellation point.
+        // SAFETY: a structure of ours.
+        let count = unsafe {
+            let none = ptr::null::<libc::sigset_t>();
+            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut rung, 1, ms, none, 8)
+        };
+        match count {
+            0 => Waited::TimedOut,
+            1.. => Waited::Woken,
+            _ if Errno::last() == Errno::EINTR => Waited::Interrupted,
+            _ => {
+                // Somebody has closed it.
+                std::thread::sleep(Duration::from_nanos(DEAF_NS.min(ns)));
+                Waited::TimedOut
+            }
+        }
+    }
+}
+
+/// Closes what [`Doorbell::take`] has given, unless the program has closed it: the numbers may be the
+/// program's by now.
+fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
+    if eventfd == NO_FILE {
+        return;
+    }
+    let mut rings = libc::epoll_event { events: 0, u64: 0 };
+    // If both are what they were, the one is in the other.
+    // SAFETY: a structure of ours.
+    let are_ours = unsafe {
+        match libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) {
+            -1 => Errno::last() == Errno::EEXIST,
+            _ => {
+                libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, &mut rings);
+                false
+            }
+        }
+    };
+    if are_ours {
+        own::close(epoll);
+        own::close(eventfd);
+    }
+}
+
 impl Kaio {
     pub fn new() -> Result<Kaio> {
         Ok(Kaio {
-            kernel: Lock::new(Kernel::None),
+            state: Lock::new(Reaper::None),
             here: InKernel::new(EVENTS)?,
-            started_for: AtomicU64::new(0),
+            kernel: AtomicU64::new(0),
+            doorbell: Doorbell::new(),
             is_inside: AtomicBool::new(false),
         })
     }
@@ -457,68 +609,100 @@ impl Kaio {
     /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
     /// whether it has refused one.
     pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
-        let mut state = self.kernel.lock();
-        if let Kernel::None = *state {
-            *state = Kernel::Making;
+        let mut state = self.state.lock();
+        if let Reaper::None = *state {
+            *state = Reaper::Making;
             // Nobody else asks meanwhile; nor ever, if it fails.
             // Relaxed: a hint, see `InKernel::room`.
             self.here.room.store(0, Relaxed);
             drop(state);
             let made = self.make();
-            state = self.kernel.lock();
-            *state = made.map_or(Kernel::Never, Kernel::Context);
-            if made.is_some() {
+            state = self.state.lock();
+            *state = made;
+            if !matches!(made, Reaper::Never) {
                 self.here.room.store(EVENTS as u32, Relaxed);
             }
+            if let Reaper::None = made {
+                return true;
+            }
         }
-        let Kernel::Context(kernel) = *state else {
+        let Reaper::Runs = *state else {
             return false;
         };
         // Under the lock, so that the reaper does not find it unused.
         let mut vectors = Vectors::new();
         let handed = self.here.put(context, batch, false, &mut vectors);
         drop(state);
+        // Acquire: pairs with the release in `make`.
+        let kernel = self.kernel.load(Acquire);
         self.here.submit(kernel, handed, batch)
     }
 
-    /// Makes the kernel's context, and starts the thread that looks after it.
-    fn make(&'static self) -> Option<u64> {
-        let kernel = new_context(EVENTS)?;
-        let is_inside = table::is_inside();
+    /// Makes what is not there, and starts the reaper. None: it cannot be had now, for want of a descriptor or
+    /// a thread.
+    fn make(&'static self) -> Reaper {
+        // Relaxed: one at a time comes here, and the lock is between them.
+        if self.kernel.load(Relaxed) == 0 {
+            let Some(new) = new_context(EVENTS) else {
+                return Reaper::Never;
+            };
+            // Release: pairs with the acquire loads.
+            self.kernel.store(new, Release);
+        }
+        if !self.doorbell.open() {
+            return Reaper::None;
+        }
+        let eventfd = self.doorbell.eventfd.load(Relaxed);
+        self.here.told.store(eventfd, Relaxed);
+        let arg = ptr::from_ref(self).cast_mut().cast();
+        let table = global()
+            .filter(|_| is_inside())
+            .map(|global| &global.libaio.table);
         // Relaxed: starting a thread orders it.
-        self.started_for.store(kernel, Relaxed);
-        self.is_inside.store(is_inside, Relaxed);
-        let table = &global()?.libaio.table;
-        if is_inside {
+        self.is_inside.store(table.is_some(), Relaxed);
+        if let Some(table) = table {
             table.enter();
         }
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: never freed.
-        if unsafe { spawn_detached(reaper_main, arg) }.is_err() {
-            if is_inside {
+        // SAFETY: `self` is never freed.
+        let started = unsafe { spawn_detached(reaper_main, arg) }.is_ok();
+        if !started {
+            if let Some(table) = table {
                 table.leave();
             }
-            destroy_context(kernel);
-            return None;
+            close_doorbell(self.doorbell.take());
+            return Reaper::None;
         }
-        Some(kernel)
+        Reaper::Runs
     }
 
     /// The life of the thread that takes what has been done.
-    fn reap(&'static self, kernel: u64) {
+    fn reap(&'static self) {
+        // Acquire: pairs with the release in `make`.
+        let kernel = self.kernel.load(Acquire);
         loop {
-            let (waited, done) = self.here.reap(kernel, IDLE_NS);
-            complete(done);
-            if waited != Waited::TimedOut {
+            let done = self.here.take_done(kernel);
+            if !done.is_empty() {
+                complete(done);
                 continue;
             }
-            let mut state = self.kernel.lock();
+            let unused = self.here.is_unused();
+            let waited = self.doorbell.wait(if unused { IDLE_NS } else { LOOK_NS });
+            if !unused || waited != Waited::TimedOut {
+                continue;
+            }
+            let mut state = self.state.lock();
             if self.here.is_unused() {
-                *state = Kernel::None;
+                *state = Reaper::None;
+                let fds = self.doorbell.take();
                 drop(state);
-                return destroy_context(kernel);
+                return close_doorbell(fds);
             }
         }
+    }
+
+    /// In a forked child: gives back what it inherited, which are descriptors.
+    pub fn abandon(&self) {
+        close_doorbell(self.doorbell.take());
     }
 }
 
@@ -540,75 +724,131 @@ fn complete(done: Done) {
 extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
-    // SAFETY: what `make` has given, which is never freed.
+    // SAFETY: what `make` has given it, which is never freed.
     let kaio: &'static Kaio = unsafe { &*kaio.cast() };
     if let Some(global) = global() {
-        let _inside = kaio
-            .is_inside
-            .load(Relaxed)
-            .then(|| Inside::begin(&global.libaio.table));
+        let table = &global.libaio.table;
+        let _inside = kaio.is_inside.load(Relaxed).then(|| Inside::begin(table));
         processors::let_waker_go_on();
-        kaio.reap(kaio.started_for.load(Relaxed));
+        kaio.reap();
     }
     ptr::null_mut()
 }
 
-/// A context of the kernel's, if one can be had. None behind a system call filter: one that does not
-/// know the call may end the process.
+/// A context of the kernel's, if one can be had whose ring is as we know it. None behind a system call
+/// filter.
 pub fn new_context(events: usize) -> Option<u64> {
     let mut kernel = 0u64;
     let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];
-    (!has_call_filter() && kernel_call(libc::SYS_io_setup, args) == 0).then_some(kernel)
+    if aio_call(libc::SYS_io_setup, args) != Some(0) {
+        return None;
+    }
+    if !Ring::at(kernel).is_known() {
+        aio_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
+        return None;
+    }
+    Some(kernel)
 }
 
-/// How many events a context of the kernel's has, by what it shows of itself: its number is the address
-/// of its ring. None: that is not as expected.
-pub fn events(kernel: u64) -> Option<usize> {
-    #[repr(C)]
-    struct Ring {
-        _id: u32,
-        size: AtomicU32,
-        head: AtomicU32,
-        tail: AtomicU32,
-        magic: AtomicU32,
-        _compatible_features: u32,
-        incompatible_features: AtomicU32,
+/// The kernel's ring, by what a context is known: its number is its ring's address. The kernel lets the
+/// process take events by itself.
+#[repr(C)]
+struct Ring {
+    _id: u32,
+    size: AtomicU32,
+    head: AtomicU32,
+    tail: AtomicU32,
+    magic: AtomicU32,
+    _compatible_features: u32,
+    incompatible_features: AtomicU32,
+    _header_length: u32,
+}
+
+/// What follows in the ring: so many of these.
+#[repr(C)]
+struct KernelEvent {
+    data: AtomicU64,
+    _obj: u64,
+    res: AtomicI64,
+    _res2: i64,
+}
+
+const _: () = assert!(size_of::<Ring>() == 32 && size_of::<KernelEvent>() == 32);
+
+impl Ring {
+    fn at(kernel: u64) -> &'static Ring {
+        // SAFETY: the kernel has mapped the ring there, for as long as the context lives, and none that is
+        // used here is ever destroyed. All that the kernel writes to is atomic.
+        unsafe { &*ptr::with_exposed_provenance(kernel as usize) }
     }
-    const MAGIC: u32 = 0xa10a_10a1;
-    // SAFETY: the kernel has mapped the ring there, until the context is destroyed; it is read
-    // atomically, as the kernel may write to it.
-    let ring: &Ring = unsafe { &*ptr::with_exposed_provenance(kernel as usize) };
-    // Relaxed: the events are then asked for of the kernel.
-    let is_known =
-        ring.magic.load(Relaxed) == MAGIC && ring.incompatible_features.load(Relaxed) == 0;
-    is_known.then(|| {
+
+    fn is_known(&self) -> bool {
+        const MAGIC: u32 = 0xa10a_10a1;
+        // Relaxed: written before io_setup(2) returned.
+        self.magic.load(Relaxed) == MAGIC
+            && self.incompatible_features.load(Relaxed) == 0
+            && self.size.load(Relaxed) != 0
+    }
+
+    /// How many events there are.
+    fn available(&self) -> usize {
+        // Relaxed: who takes them looks again.
         let [size, head, tail] =
-            [&ring.size, &ring.head, &ring.tail].map(|word| word.load(Relaxed));
+            [&self.size, &self.head, &self.tail].map(|word| word.load(Relaxed));
         let tail = if tail < head {
             tail.wrapping_add(size)
         } else {
             tail
         };
         tail.wrapping_sub(head) as usize
+    }
+
+    /// Takes the first event: its data and its result. The caller is alone in doing so.
+    fn take(&self) -> Option<(u64, i64)> {
+        let size = self.size.load(Relaxed);
+        // Relaxed: only we move it.
+        let head = self.head.load(Relaxed);
+        // Acquire: pairs with the kernel's barrier before it moves the tail: the event is there.
+        if head == self.tail.load(Acquire) || head >= size {
+            return None;
+        }
+        let events = ptr::from_ref(self).wrapping_add(1).cast::<KernelEvent>();
+        // SAFETY: within the ring, which has as many events as it says behind its header.
+        let event = unsafe { &*events.wrapping_add(head as usize) };
+        let taken = (event.data.load(Relaxed), event.res.load(Relaxed));
+        let next = if head + 1 == size { 0 } else { head + 1 };
+        // Release: the kernel may write there from now on.
+        self.head.store(next, Release);
+        Some(taken)
+    }
+}
+
+/// How many events a context of the kernel's has.
+pub fn events(kernel: u64) -> usize {
+    Ring::at(kernel).available()
+}
+
+/// Sleeps until a context of the kernel's has an event, for so long at most; it stays there. None: there
+/// is a filter.
+fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
+    // To where no process can be written to: io_getevents(2) says so as soon as there is an event, and
+    // leaves it in the ring, from which nobody but [`Ring::take`] takes any.
+    const NOWHERE: u64 = !0 << 12;
+    let limit = timespec(ns);
+    let args = [kernel, 1, 1, NOWHERE, &raw const limit as u64, 0];
+    Some(match aio_call(libc::SYS_io_getevents, args)? {
+        0 => Waited::TimedOut,
+        count if count == -i64::from(libc::EINTR) => Waited::Interrupted,
+        _ => Waited::Woken,
     })
 }
 
-fn destroy_context(kernel: u64) {
-    kernel_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
-}
-
-/// How many of these the kernel takes.
-fn submit(kernel: u64, iocbs: &mut [KernelIocb]) -> usize {
+/// How many of these the kernel takes; None: there is a filter.
+fn submit(kernel: u64, iocbs: &mut [KernelIocb]) -> Option<usize> {
     let pointers: ArrayVec<*mut KernelIocb, BATCH> = iocbs.iter_mut().map(ptr::from_mut).collect();
-    let args = [
-        kernel,
-        pointers.len() as u64,
-        pointers.as_ptr() as u64,
-        0,
-        0,
-        0,
-    ];
-    kernel_call(libc::SYS_io_submit, args).max(0) as usize
+    let (count, at) = (pointers.len() as u64, pointers.as_ptr() as u64);
+    let taken = aio_call(libc::SYS_io_submit, [kernel, count, at, 0, 0, 0])?;
+    Some(taken.max(0) as usize)
 }
 
 /// Has a context of the kernel's show an event that is none of a request's: of reading no bytes from
@@ -623,9 +863,10 @@ pub fn ring_bell(kernel: u64, file: RawFd) {
     submit(kernel, &mut bell);
 }
 
-/// Makes a system call, past whatever may have been put before libc's: aio2-run answers the numbers
-/// of the kernel's AIO by this library.
-fn kernel_call(nr: c_long, args: [u64; 6]) -> i64 {
-    static GO_ON: AtomicU32 = AtomicU32::new(0);
-    interrupt::system_call(&Call::new(nr as u32, args), &GO_ON)
+/// Makes a call of the kernel's AIO, past whatever may have been put before libc's: aio2-run answers these
+/// numbers by this library. None: it is not made, because the thread's calls go through a filter, which may
+/// not know it and end the process. Nothing stands between the question and the call.
+fn aio_call(nr: c_long, args: [u64; 6]) -> Option<i64> {
+    let call = Call::new(nr as u32, args);
+    (!has_call_filter()).then(|| interrupt::raw_call(&call))
 }

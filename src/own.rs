@@ -36,13 +36,27 @@ pub fn avoid(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
+thread_local! {
+    /// The thread has the library's own descriptor table (see [`crate::libaio::table`]), of which the program sees nothing.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn is_inside() -> bool {
+    INSIDE.get()
+}
+
+/// The calling thread has that table from here on.
+pub fn set_inside() {
+    INSIDE.set(true);
+}
+
 /// A duplicate with a high number; at the lowest that is free if there is no room up there.
 pub fn duplicate(number: RawFd) -> Result<RawFd> {
     for least in [ABOVE.load(Relaxed), HIGH, 3] {
         // SAFETY: integers; reports a number that is not open.
         let dup = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
         if dup >= 0 {
-            if let Some((word, bit)) = word(dup) {
+            if let Some((word, bit)) = word(dup).filter(|_| !is_inside()) {
                 word.fetch_or(bit, Relaxed);
                 USED.fetch_max(dup as usize / 64 + 1, Relaxed);
             }
@@ -58,7 +72,7 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
 
 pub fn close(fd: RawFd) {
     // Before: afterwards the number may be the program's.
-    if let Some((word, bit)) = word(fd) {
+    if let Some((word, bit)) = word(fd).filter(|_| !is_inside()) {
         word.fetch_and(!bit, Relaxed);
     }
     close_here(fd);

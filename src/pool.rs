@@ -23,21 +23,17 @@
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
-#[cfg(not(loom))]
-use crate::carrier;
 use crate::context::Context;
 use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
 #[cfg(not(loom))]
-use crate::interrupt;
+use crate::interrupt::Interruptible;
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
 use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
-#[cfg(not(loom))]
-use crate::sync::{SeqCst, fence};
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscalls::Class;
 use crate::wait::Spin;
@@ -168,11 +164,9 @@ struct Slot {
     seen: AtomicU32,
     /// It counts against the processors.
     counted: AtomicBool,
-    /// The request at which it is has to be interrupted: see [`crate::interrupt`].
-    interrupt: AtomicU32,
-    /// Its thread, and the signal that interrupts it, or 0.
-    tid: AtomicU32,
-    signal: AtomicU32,
+    /// What interrupts it at its request.
+    #[cfg(not(loom))]
+    interruptible: Interruptible,
 }
 
 fn class_of(slot: u16) -> Class {
@@ -242,9 +236,8 @@ impl Pool {
             begun: AtomicU32::new(0),
             seen: AtomicU32::new(0),
             counted: AtomicBool::new(false),
-            interrupt: AtomicU32::new(0),
-            tid: AtomicU32::new(0),
-            signal: AtomicU32::new(0),
+            #[cfg(not(loom))]
+            interruptible: Interruptible::new(),
         });
         Ok(Pool {
             state: Lock::new(PoolState {
@@ -588,19 +581,7 @@ impl Pool {
     /// the request's context, which keeps the worker from going on to another.
     #[cfg(not(loom))]
     pub fn interrupt(&self, slot: u16) -> bool {
-        let place = &self.slots[usize::from(slot)];
-        place.interrupt.store(1, Relaxed);
-        // Pairs with the one in `carry_out_long`.
-        fence(SeqCst);
-        match place.signal.load(Relaxed) as libc::c_int {
-            // It has only just begun, with its first request, and will see the flag.
-            0 => true,
-            signal => {
-                let sent = interrupt::send(place.tid.load(Relaxed), signal).is_ok();
-                place.interrupt.store(sent.into(), Relaxed);
-                sent
-            }
-        }
+        self.slots[usize::from(slot)].interruptible.interrupt()
     }
 
     #[cfg(loom)]
@@ -611,7 +592,7 @@ impl Pool {
     /// The thread of a worker for requests that may wait.
     #[cfg(not(loom))]
     pub fn tid(&self, slot: u16) -> u32 {
-        self.slots[usize::from(slot)].tid.load(Relaxed)
+        self.slots[usize::from(slot)].interruptible.tid()
     }
 
     /// A worker's life: what the thread that was started for this slot does.
@@ -633,6 +614,7 @@ impl Pool {
             }
             Context::serve(&context, &mut worker);
         }
+        worker.ends();
     }
 }
 
@@ -664,41 +646,38 @@ impl Worker {
     fn begins(&self) {
         #[cfg(not(loom))]
         if self.class() == Class::Long {
-            let place = self.place();
-            place.signal.store(0, Relaxed);
-            place.tid.store(carrier::tid(), Relaxed);
-            carrier::set_interrupt_flag(&place.interrupt);
+            self.place().interruptible.begins();
+        }
+    }
+
+    fn ends(&self) {
+        #[cfg(not(loom))]
+        if self.class() == Class::Long {
+            self.place().interruptible.ends();
         }
     }
 
     /// The request that it had is no longer found. True if it was to be interrupted; then
     /// `take_interrupt` is to be called before the next one begins. Called under the context's lock.
     pub fn was_interrupted(&self) -> bool {
-        // Relaxed: set under the same lock.
-        self.place().interrupt.load(Relaxed) != 0 && {
-            self.place().interrupt.store(0, Relaxed);
-            true
-        }
+        #[cfg(loom)]
+        return false;
+        #[cfg(not(loom))]
+        self.place().interruptible.was_interrupted()
     }
 
     /// Takes the signal that was meant for the request before, so that the next one is not
     /// interrupted by it.
     pub fn take_interrupt(&self) {
         #[cfg(not(loom))]
-        interrupt::take_pending();
+        self.place().interruptible.take();
     }
 
     /// Carries out a request that may not end by itself.
     pub fn carry_out_long(&mut self, req: &mut Req) {
         #[cfg(not(loom))]
         {
-            let place = self.place();
-            let before = place.signal.load(Relaxed) as libc::c_int;
-            let signal = interrupt::prepare(before);
-            place.signal.store(signal as u32, Relaxed);
-            // Pairs with the one in `interrupt`: either the signal is seen there, or the flag when
-            // the call is about to be made.
-            fence(SeqCst);
+            self.place().interruptible.prepare();
             exec::execute_interruptibly(req);
         }
         #[cfg(loom)]

@@ -17,7 +17,7 @@ use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
-    spawn_detached, try_box, try_box_uninit,
+    shielded, spawn_detached, try_box, try_box_uninit,
 };
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -222,6 +222,7 @@ extern "C" fn in_child() {
         parent.registry.abandon(close, blank_view);
         parent.libaio.abandon();
         parent.seats.abandon();
+        parent.pool.kaio.abandon();
     }
 }
 
@@ -317,7 +318,8 @@ impl Ending {
             What::Forks => {}
         });
         if self.what != What::Forks {
-            global.libaio.stats.report();
+            // A file may be as large as it can be.
+            shielded(|| global.libaio.stats.report());
         }
     }
 }

@@ -127,14 +127,14 @@ impl Seat {
         self.room() == EVENTS
     }
 
-    /// Whether there is something to reap: without a system call, and only if that can be seen.
+    /// Whether there is something to reap: without a system call.
     pub fn has_done(&self) -> bool {
-        !self.is_unused() && kaio::events(self.kernel) != Some(0)
+        !self.is_unused() && kaio::events(self.kernel) != 0
     }
 
     /// Whether there is nothing that the kernel has not done yet.
     pub fn has_done_all(&self) -> bool {
-        kaio::events(self.kernel).is_some_and(|events| events + self.room() >= EVENTS)
+        kaio::events(self.kernel) + self.room() >= EVENTS
     }
 
     /// See [`InKernel::hand_over`].
@@ -143,11 +143,12 @@ impl Seat {
     }
 
     /// See [`InKernel::reap`].
-    pub fn reap(&self, ns: u64) -> (Waited, Done) {
+    pub fn reap(&self, ns: u64) -> (Option<Waited>, Done) {
         self.has.reap(self.kernel, ns)
     }
 
-    /// Wakes the caller that sleeps here.
+    /// Wakes the caller that sleeps here, if no filter stands in the way: then it looks for itself, after
+    /// [`SLEEP_NS`] at most.
     pub fn ring(&self) {
         // A thread with another descriptor table has one of its own.
         let file = table::bell().unwrap_or_else(|| self.bell.load(Relaxed));

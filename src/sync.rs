@@ -22,7 +22,7 @@ mod primitive {
 pub use primitive::{AtomicBool, AtomicU32, AtomicU64, fence};
 use primitive::{Mutex, MutexGuard, UnsafeCell};
 use std::ops::{Deref, DerefMut};
-pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant. What it
 /// guards is beside it, for the one who may have to look at it although it never comes free.

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::ftruncate;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -283,6 +284,30 @@ fn pending_signals() -> SigSet {
     set
 }
 
+/// Gives a new file its size. One that RLIMIT_FSIZE does not allow is an error, and no signal.
+pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
+    if file_size_limit() < bytes as u64 {
+        return Err(Errno::EFBIG);
+    }
+    // Another thread may lower the limit now.
+    let shield = Shield::new();
+    let result = ftruncate(file, bytes as libc::off_t);
+    if let (Some(shield), Err(Errno::EFBIG)) = (shield, result) {
+        shield.take_back();
+    }
+    result
+}
+
+fn file_size_limit() -> libc::rlim_t {
+    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
+    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    let limit = unsafe {
+        libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr());
+        limit.assume_init()
+    };
+    limit.rlim_cur
+}
+
 /// Keeps SIGXFSZ from the calling thread while it writes in place of others.
 pub struct Shield {
     before: SigSet,
@@ -291,13 +316,7 @@ pub struct Shield {
 impl Shield {
     /// None: no file can be too large.
     pub fn new() -> Option<Shield> {
-        let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-        // SAFETY: a structure of ours, valid as zeros if the call should fail.
-        let limit = unsafe {
-            libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr());
-            limit.assume_init()
-        };
-        if limit.rlim_cur == libc::RLIM_INFINITY {
+        if file_size_limit() == libc::RLIM_INFINITY {
             return None;
         }
         let mut ours = SigSet::empty();
@@ -401,8 +420,38 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
     }
 }
 
+/// Whether that number is at that address, where nothing may be mapped. A futex operation compares it, which
+/// then has nobody to wake and nobody to move: a call that every sandbox knows.
+pub fn holds(at: usize, number: u32) -> bool {
+    static NOBODY: u32 = 0;
+    let command = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel reads the number, or says EFAULT.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            at,
+            command,
+            0,
+            0usize,
+            &raw const NOBODY,
+            number,
+        ) == 0
+    }
+}
+
 /// Copies memory of this process that may not be there: then it is an error.
 pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
+    // A sandbox may not know the call.
+    if !has_call_filter() {
+        match copy_by_kernel(at, to) {
+            Err(Errno::ENOSYS | Errno::EPERM) => {}
+            other => return other,
+        }
+    }
+    copy_readable(at, to)
+}
+
+fn copy_by_kernel(at: usize, to: &mut [u8]) -> Result<()> {
     let local = libc::iovec {
         iov_base: to.as_mut_ptr().cast(),
         iov_len: to.len(),
@@ -417,6 +466,30 @@ pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
         copied if copied as usize == to.len() => Ok(()),
         _ => Err(Errno::EFAULT),
     }
+}
+
+/// The same by asking first whether it is there. A program that unmaps it in between has a race with itself.
+fn copy_readable(at: usize, to: &mut [u8]) -> Result<()> {
+    // The smallest page there is: what is true of one byte is true of the rest of its page.
+    const PAGE: usize = 4096;
+    let end = at.checked_add(to.len()).ok_or(Errno::EFAULT)?;
+    for page in (at & !(PAGE - 1)..end).step_by(PAGE) {
+        // Not the address 0.
+        if !readable(page + 8) {
+            return Err(Errno::EFAULT);
+        }
+    }
+    // SAFETY: readable, as far as it can be known; what is there may change meanwhile, and any bytes do.
+    unsafe { ptr::copy_nonoverlapping(at as *const u8, to.as_mut_ptr(), to.len()) };
+    Ok(())
+}
+
+/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
+/// before it finds that there is nothing called -1 to do with it.
+pub fn readable(at: usize) -> bool {
+    // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
+    ret != -1 || Errno::last() != Errno::EFAULT
 }
 
 /// The bytes of all buffers that an array of iovecs names. An error if it cannot be read, or has more
@@ -529,6 +602,10 @@ pub unsafe fn spawn_detached(
         Some(&SigSet::all()),
         Some(&mut before),
     )?;
+    #[cfg(not(loom))]
+    if !crate::carrier::is_worker() {
+        crate::interrupt::note_blocked(before.as_ref());
+    }
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: the attributes are initialised before they are used and destroyed after.

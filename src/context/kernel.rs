@@ -17,6 +17,7 @@ use crate::wait::{Alarm, Waiter};
 use arrayvec::ArrayVec;
 use nix::sys::signal::SigSet;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A caller who is back for events so soon after it has got some will be the next time.
 const BACK_NS: u64 = 50_000;
@@ -38,6 +39,10 @@ const WOULD_WAIT: u32 = 64;
 /// What is not larger lies in one piece on a device.
 const BLOCK: u64 = 4096;
 const REFUSED: u32 = 1 << 16;
+
+/// Who waits until the kernel has done all looks at first this often, then less and less.
+const DRAIN_NS: u64 = 20_000;
+const DRAIN_NS_MAX: u64 = 1_000_000;
 
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
 pub type OwnSeat = OnceLock<Option<Taken>>;
@@ -285,8 +290,6 @@ pub struct Visit {
     pub until: u64,
     /// It may sleep there.
     may_sleep: bool,
-    /// It has been asked whether the kernel lets it.
-    is_checked: bool,
     /// It has looked whether something has been done there.
     has_looked: bool,
     /// When it was counted whether it came soon after the last; 0: not yet.
@@ -299,7 +302,6 @@ impl Visit {
             until: deadline.ns(),
             // The signal mask cannot be changed and a sleep begun there in one call.
             may_sleep: mask.is_none(),
-            is_checked: false,
             has_looked: false,
             came_ns: 0,
         }
@@ -394,7 +396,7 @@ impl Context {
         let mut after = After::new();
         if this.has_for_seat(&state) {
             drop(state);
-            let seat = this.seat_or_new().filter(|_| !has_call_filter());
+            let seat = this.seat_or_new();
             state = this.state.lock();
             if let Some(seat) = seat.filter(|_| state.riders.attendant.is_none())
                 && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
@@ -431,12 +433,6 @@ impl Context {
         if visit.came_ns == 0 {
             visit.came_ns = state.note_coming();
         }
-        if this.seat().is_some() && !std::mem::replace(&mut visit.is_checked, true) {
-            // Not under the lock. This thread may have got a filter of its own.
-            drop(state);
-            visit.may_sleep = !has_call_filter();
-            return Ok(Waited::Woken);
-        }
         let mut after = After::new();
         // To hand over may take its time. If there is a limit to that, it is for those who would have had to
         // wait in the kernel's io_submit() for as long. (4 KiB reads of a virtual disk, one at a time and by
@@ -468,9 +464,12 @@ impl Context {
         // What was left to us and is not for us.
         Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
         match this.seat().filter(|_| sleeps_there) {
-            Some(seat) => Ok(Context::sleep_in_seat(
-                this, state, after, seat, until, need,
-            )),
+            Some(seat) => {
+                let waited = Context::sleep_in_seat(this, state, after, seat, until, need);
+                // There is a filter, which may be this thread's alone. The watcher sees to what is there.
+                visit.may_sleep = waited.is_some();
+                Ok(waited.unwrap_or(Waited::Woken))
+            }
             None if after.is_nothing() => Err(state),
             None => {
                 drop(state);
@@ -594,7 +593,7 @@ impl Context {
         seat: &'static Seat,
         until: u64,
         need: u64,
-    ) -> Waited {
+    ) -> Option<Waited> {
         let waiter = Waiter::new(Alarm::Seat(seat));
         state.backlog.waiters.enter(&waiter, need);
         let left = until.saturating_sub(monotonic_ns());
@@ -604,7 +603,7 @@ impl Context {
     }
 
     /// Publishes what the kernel has done in the seat, and waits for the first of it for so long at
-    /// most. Returns how the wait ended, and whether there was something.
+    /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
     fn reap_in_seat(
         this: &ContextRef,
         mut state: Guard<State>,
@@ -612,7 +611,7 @@ impl Context {
         seat: &'static Seat,
         ns: u64,
         waiter: Option<&Waiter>,
-    ) -> (Waited, bool) {
+    ) -> (Option<Waited>, bool) {
         let attends = state.riders.attendant.is_none();
         if attends {
             state.riders.attend();
@@ -634,7 +633,7 @@ impl Context {
         state.riders.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut after);
         if waiter.is_some() {
-            let idle = waited == Waited::TimedOut && ns == seat::SLEEP_NS;
+            let idle = waited == Some(Waited::TimedOut) && ns == seat::SLEEP_NS;
             state.riders.fed = match state.riders.fed {
                 fed if fed == 0 || idle => 0,
                 _ if any => FED,
@@ -687,7 +686,7 @@ impl Context {
 
     /// Hands over what was just submitted, as far as the kernel has not to wait for that.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
-        let seat = this.seat().filter(|_| !has_call_filter());
+        let seat = this.seat();
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
@@ -837,9 +836,6 @@ impl Context {
         let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
             return false;
         };
-        if has_call_filter() {
-            return false;
-        }
         let state = this.state.lock();
         !this.is_handing_over(&state)
             && Context::reap_in_seat(this, state, After::new(), seat, 0, None).1
@@ -850,20 +846,17 @@ impl Context {
         !self.callers_carry_out && state.riders.attendant.is_some()
     }
 
-    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all; if it may
-    /// not, the watcher does that.
+    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all. It does not
+    /// sleep in the kernel's AIO, which a filter may forbid.
     pub(super) fn drain_riders(this: &ContextRef) {
-        if this.seat().is_none() || has_call_filter() {
-            return;
-        }
-        while let Some(seat) = this.seat().filter(|seat| !seat.is_unused()) {
-            let state = this.state.lock();
-            if this.is_handing_over(&state) {
-                drop(state);
-                std::thread::yield_now();
+        let mut pause = DRAIN_NS;
+        while this.seat().is_some_and(|seat| !seat.is_unused()) {
+            if Context::take_done(this) {
+                pause = DRAIN_NS;
                 continue;
             }
-            Context::reap_in_seat(this, state, After::new(), seat, seat::SLEEP_NS, None);
+            carrier::outside(|| std::thread::sleep(Duration::from_nanos(pause)));
+            pause = (pause * 2).min(DRAIN_NS_MAX);
         }
     }
 

@@ -9,11 +9,10 @@ use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
 use crate::request::{Req, Slabs};
 use crate::ring::{Backlog, Mapping, Out, Reaped, page_bytes};
 use crate::sync::Relaxed;
-use crate::sys::Result;
+use crate::sys::{Result, set_file_size};
 use crate::wait::Wakes;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::ftruncate;
 use std::ffi::c_void;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
@@ -95,7 +94,7 @@ fn mapped_twice(bytes: usize) -> Result<[Mapping; 2]> {
     // Under valgrind, and in some sandboxes, it does not.
     drop(first);
     let file = memfd_create(c"aio2-ring", MFdFlags::MFD_CLOEXEC)?;
-    ftruncate(&file, bytes as libc::off_t)?;
+    set_file_size(&file, bytes)?;
     Ok([Mapping::of(&file, bytes)?, Mapping::of(&file, bytes)?])
 }
 

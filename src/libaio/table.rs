@@ -15,15 +15,15 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::own::{self, Making};
-use crate::sync::{Acquire, AtomicU32, Guard, Lock, Relaxed, Release, SeqCst};
+use crate::sync::{Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns, spawn_detached,
 };
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::cell::Cell;
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
 /// The keeper ends when nothing has been here for so long.
@@ -68,14 +68,8 @@ pub struct Table {
     bell: AtomicI32,
 }
 
-thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Whether the calling thread has this table and not the program's.
-pub fn is_inside() -> bool {
-    INSIDE.get()
-}
+pub use crate::own::is_inside;
 
 impl Table {
     pub fn new() -> Table {
@@ -259,7 +253,7 @@ impl Table {
             .ok_or(Errno::EBADF)
             .and_then(leave_table);
         if made.is_ok() {
-            INSIDE.set(true);
+            own::set_inside();
             // SAFETY: no arguments.
             let me = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
             // Release: pairs with the acquire in `prepare`.
@@ -369,7 +363,7 @@ pub struct Inside(&'static Table);
 impl Inside {
     /// The calling thread, which was started by one in here that has counted it ([`Table::enter`]).
     pub fn begin(table: &'static Table) -> Inside {
-        INSIDE.set(true);
+        own::set_inside();
         Inside(table)
     }
 }

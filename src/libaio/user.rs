@@ -9,7 +9,7 @@
 //! No other guess is made. In particular, nothing is assumed about the rest of the stack: it may be a
 //! coroutine's, and end anywhere.
 
-use crate::sys::Result;
+use crate::sys::{Result, readable};
 use nix::errno::Errno;
 use std::ptr;
 
@@ -114,20 +114,9 @@ fn overwritable(at: usize, bytes: usize) -> bool {
     ret != -1 || Errno::last() != Errno::EFAULT && writable(at)
 }
 
-/// Whether the page of this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
-/// nothing called -1 to do with it. The set is at the address, as far as the page goes: tools that look for
-/// the use of undefined memory see that of the caller's record.
-fn readable(at: usize) -> bool {
-    // NULL stands for no set.
-    let set = at.min(page_of(at) + PAGE - 8).max(8);
-    // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
-    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, set, ptr::null_mut::<u8>(), 8) };
-    ret != -1 || Errno::last() != Errno::EFAULT
-}
-
 /// Whether the page of this address can be written to: a futex operation that adds 0 to a word
 /// there, and has nobody to wake.
-fn writable(at: usize) -> bool {
+pub fn writable(at: usize) -> bool {
     static NOBODY: u32 = 0;
     let word = at & !3;
     const ADD_0_IF_LESS: u32 = 1 << 28 | 2 << 24 | 0x801;

@@ -1,8 +1,9 @@
 //! The ring's memory: a sealed memfd, mapped for the program (header, then the data area twice in a
-//! row) and once more for the library itself.
+//! row) and once more for the library itself. If RLIMIT_FSIZE does not allow a file of that size, it is
+//! memory without a file, which nobody can be given a descriptor of.
 
 use super::Header;
-use crate::sys::{Result, duplicate, read_memory};
+use crate::sys::{Result, duplicate, holds, set_file_size};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,7 +11,6 @@ use nix::sys::mman::{
     MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, mremap, munmap,
 };
 use nix::sys::stat::Mode;
-use nix::unistd::ftruncate;
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::num::NonZeroUsize;
@@ -51,6 +51,17 @@ impl Mapping {
         Ok(Mapping { at, ..*self })
     }
 
+    /// The same of a part, at a certain place.
+    ///
+    /// # Safety
+    /// `to` is a place of the caller's to map over.
+    unsafe fn again_at(&self, from: usize, bytes: usize, to: NonNull<c_void>) -> Result<()> {
+        let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+        // SAFETY: the caller's promise; `from` is within the mapping.
+        unsafe { mremap(self.at.byte_add(from), 0, bytes, flags, Some(to))? };
+        Ok(())
+    }
+
     /// It stays mapped; its address.
     pub fn leak(self) -> usize {
         std::mem::ManuallyDrop::new(self).at.as_ptr() as usize
@@ -74,7 +85,8 @@ pub struct RingMem {
     ours: Mapping,
     /// The program's view. Not a Mapping: see `unmap_view`.
     view: usize,
-    fd: OwnedFd,
+    /// None: there is no file.
+    fd: Option<OwnedFd>,
     header_bytes: usize,
     ring_bytes: usize,
     pub sealed: bool,
@@ -84,6 +96,40 @@ pub struct RingMem {
 unsafe impl Send for RingMem {}
 // SAFETY: as above.
 unsafe impl Sync for RingMem {}
+
+/// A file in memory of that size, which can be sealed and keeps it.
+fn sealable_file(bytes: usize) -> Result<OwnedFd> {
+    let fd = memfd_create(
+        c"aio2-ring",
+        MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+    )?;
+    // The program may have closed its standard descriptors, and what it prints must not go
+    // here.
+    let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
+        fd
+    } else {
+        duplicate(fd.as_fd())?
+    };
+    set_file_size(&fd, bytes)?;
+    fcntl(
+        &fd,
+        FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
+    )?;
+    Ok(fd)
+}
+
+/// After this no seal can be added, and, if it returns true, the memory cannot be mapped for writing again.
+fn seal(fd: &OwnedFd) -> Result<bool> {
+    // SAFETY: an fcntl with an integer argument.
+    let sealed = unsafe {
+        let seals = F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
+        libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) == 0
+    };
+    if !sealed {
+        fcntl(fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL))?;
+    }
+    Ok(sealed)
+}
 
 pub fn page_bytes() -> usize {
     // SAFETY: no arguments but a constant.
@@ -95,26 +141,15 @@ impl RingMem {
     pub fn new(ring_bytes: usize) -> Result<RingMem> {
         let header_bytes = page_bytes();
         let file_bytes = header_bytes + ring_bytes;
-        let fd = memfd_create(
-            c"aio2-ring",
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?;
-        // The program may have closed its standard descriptors, and what it prints must not go
-        // here.
-        let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
-            fd
-        } else {
-            duplicate(fd.as_fd())?
+        let fd = match sealable_file(file_bytes) {
+            Err(Errno::EFBIG) => None,
+            other => Some(other?),
         };
-        ftruncate(&fd, file_bytes as libc::off_t)?;
-        fcntl(
-            &fd,
-            FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW),
-        )?;
-
-        let ours = Mapping::of(&fd, file_bytes)?;
-
-        // A place for header, data and data again; then the file is mapped into it piece by piece.
+        let ours = match &fd {
+            Some(fd) => Mapping::of(fd, file_bytes)?,
+            None => Mapping::shared(file_bytes)?,
+        };
+        // A place for header, data and data again; then the memory is mapped into it piece by piece.
         let view_bytes = header_bytes + 2 * ring_bytes;
         // SAFETY: a new mapping without access.
         let at = unsafe {
@@ -129,29 +164,25 @@ impl RingMem {
             at,
             bytes: view_bytes,
         };
-        let start = at.as_ptr() as usize;
-        // SAFETY: MAP_FIXED within the place that was just reserved, and nothing else.
-        unsafe {
-            map(Some(start), file_bytes, &fd, 0, MapFlags::MAP_FIXED)?;
-            map(
-                Some(start + file_bytes),
-                ring_bytes,
-                &fd,
-                header_bytes,
-                MapFlags::MAP_FIXED,
-            )?;
+        for (to, from, bytes) in [(0, 0, file_bytes), (file_bytes, header_bytes, ring_bytes)] {
+            // SAFETY: within the place that was just reserved, and nothing else.
+            unsafe {
+                let to = at.byte_add(to);
+                match &fd {
+                    Some(fd) => {
+                        let to = Some(to.as_ptr() as usize);
+                        map(to, bytes, fd, from, MapFlags::MAP_FIXED)?;
+                    }
+                    None => ours.again_at(from, bytes, to)?,
+                }
+            }
         }
         ours.keep_from_children()?;
         reserved.keep_from_children()?;
-        // After this the memory cannot be mapped for writing again, and no seal can be added.
-        // SAFETY: an fcntl with an integer argument.
-        let sealed = unsafe {
-            let seals = F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
-            libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) == 0
+        let sealed = match &fd {
+            Some(fd) => seal(fd)?,
+            None => false,
         };
-        if !sealed {
-            fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL))?;
-        }
         Ok(RingMem {
             ours,
             view: reserved.leak(),
@@ -186,19 +217,20 @@ impl RingMem {
     }
 
     pub fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd.as_ref().map_or(-1, |fd| fd.as_raw_fd())
     }
 
     /// A new descriptor that cannot be mapped for writing.
     pub fn open_read_only(&self) -> Result<OwnedFd> {
         use std::io::Write;
+        let fd = self.fd.as_ref().ok_or(Errno::EFBIG)?;
         let mut path = [0; 32];
-        let _ = write!(&mut path[..], "/proc/self/fd/{}\0", self.fd.as_raw_fd());
+        let _ = write!(&mut path[..], "/proc/self/fd/{}\0", fd.as_raw_fd());
         let path = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EBADF)?;
         match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             // No /proc: the seal alone must do.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) if self.sealed => {
-                duplicate(self.fd.as_fd())
+                duplicate(fd.as_fd())
             }
             other => other,
         }
@@ -250,12 +282,11 @@ fn unmap(from: usize, to: usize) {
 
 /// Whether that word is at that address, where nothing may be mapped.
 fn reads_as(at: usize, word: u64) -> bool {
-    let mut seen = [0; 8];
-    match read_memory(at, &mut seen) {
-        Ok(()) => u64::from_ne_bytes(seen) == word,
-        // Not to be found out in this sandbox: do as the kernel does with its AIO ring.
-        Err(errno) => matches!(errno, Errno::ENOSYS | Errno::EPERM),
-    }
+    let halves = [word as u32, (word >> 32) as u32];
+    halves
+        .into_iter()
+        .enumerate()
+        .all(|(i, half)| holds(at + i * size_of::<u32>(), half))
 }
 
 impl Drop for RingMem {

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The program closes what the library's reaper of the kernel's AIO is told by, and has files of its own under these numbers
+ * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread. Nor does it matter
+ * that there was no descriptor to be had for a while.
+ */
+/* time limit: 60 s */
+/* needs: root */
+#include "test.h"
+#include "stress.h"
+#include "device.h"
+
+#define DEVICE_BYTES (8 * 1024 * 1024)
+#define BLOCK 512
+#define DEPTH 32
+
+static unsigned char *memory;
+static int device;
+static io_context2_t ctx;
+
+static bool is_there_a_reaper(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    bool found = false;
+    char comm[64];
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL)
+        found = found || (entry->d_name[0] != '.' && read_task_file(entry->d_name, "comm", comm, sizeof(comm)) &&
+                          strcmp(comm, "aio2-reaper\n") == 0);
+    closedir(dir);
+    return found;
+}
+
+static void submit_reads(void)
+{
+    struct iocb2 iocbs[DEPTH];
+
+    for (int i = 0; i < DEPTH; i++)
+        io_prep2_pread(&iocbs[i], device, memory + i * BLOCK, BLOCK, i * BLOCK * 3);
+    submit_all(ctx, iocbs, sizeof(iocbs));
+}
+
+static void get_reads(void)
+{
+    struct io_event2 events[DEPTH];
+    size_t left = DEPTH;
+
+    while (left != 0) {
+        struct timespec limit = { 20, 0 };
+        sigset_t mask;
+        CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+        /* With a mask the caller does not hand over by itself. */
+        ssize_t got = io_pgetevents2(ctx, sizeof(events[0]), events, sizeof(events), &limit, &mask);
+
+        CHECK_CMP(got, >, 0);
+        for (size_t i = 0; i < (size_t)got / sizeof(events[0]); i++)
+            CHECK_EQ(events[i].res, BLOCK);
+        left -= (size_t)got / sizeof(events[0]);
+    }
+}
+
+/* Puts the ends of a pipe, with something to read in it, in the place of the library's. */
+static int replace(int kept[8], int end)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        char target[64] = "";
+        int fd = atoi(entry->d_name);
+
+        if (fd > 100 && readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 &&
+            strncmp(target, "anon_inode:", strlen("anon_inode:")) == 0) {
+            CHECK_CMP(count, <, 8);
+            CHECK_EQ(dup3(end, fd, O_CLOEXEC), fd);
+            kept[count++] = fd;
+        }
+    }
+    closedir(dir);
+    return count;
+}
+
+int main(void)
+{
+    char seen[16];
+    int ends[2], kept[8], count;
+    void *at;
+
+    CHECK_EQ(posix_memalign(&at, 4096, DEPTH * BLOCK), 0);
+    memory = at;
+    device = loop_open(temp_file(DEVICE_BYTES, 0), O_DIRECT);
+    ctx = setup2(65536, 0, 0);
+    struct rlimit before, limit;
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    /* All that there are are below, but one, which the caller's eventfd takes. */
+    limit.rlim_cur = (rlim_t)dup(device) + 2;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int i = 0; i < 500; i++) {
+        submit_reads();
+        get_reads();
+    }
+    CHECK(!is_there_a_reaper());
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (int tries = 0; !is_there_a_reaper(); tries++) {
+        CHECK_CMP(tries, <, 20000);
+        submit_reads();
+        get_reads();
+    }
+    CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    CHECK_EQ(write(ends[1], "0123456789abcdef", 16), 16);
+    submit_reads();
+    count = replace(kept, ends[0]);
+    CHECK_CMP(count, >, 0);
+    get_reads();
+    for (int i = 0; i < 200; i++) {
+        submit_reads();
+        get_reads();
+    }
+    CHECK_WITHIN_MS(20000, !is_there_a_reaper());
+    for (int i = 0; i < count; i++)
+        CHECK_CMP(fcntl(kept[i], F_GETFD), >=, 0);
+    CHECK_EQ(read(ends[0], seen, sizeof(seen)), 16);
+    CHECK_MEM(seen, "0123456789abcdef", 16);
+    /* And another, with what is told anew. */
+    for (int i = 0; i < 50; i++) {
+        submit_reads();
+        get_reads();
+    }
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    return 0;
+}
