@@ -41,6 +41,8 @@ use crate::order::Order;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
+#[cfg(not(loom))]
+use crate::rank::{self, Standing};
 use crate::registry::ContextRef;
 use crate::request::{Call, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
@@ -114,6 +116,9 @@ pub struct Context {
     pub habits: Habits,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
+    /// Workers that serve it, by the class of what they carry out. Under the pool's lock, and of the
+    /// standard library also in a model.
+    workers: [std::sync::atomic::AtomicU32; 2],
     /// How often somebody has looked for events in vain. Of the standard library also in a model: a
     /// count that orders nothing.
     in_vain: std::sync::atomic::AtomicU32,
@@ -417,6 +422,7 @@ impl Context {
             limit: u32::MAX,
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
+            workers: Default::default(),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             nests: std::sync::atomic::AtomicBool::new(false),
             polled: std::sync::atomic::AtomicBool::new(false),
@@ -466,6 +472,26 @@ impl Context {
             self.pool.retry();
         }
         after.kicks.perform(self.pool);
+    }
+
+    /// The same for who submits. If a worker that is woken for it may never get this thread's processor,
+    /// it carries out what it has submitted.
+    fn finish_submit(this: &ContextRef, after: &mut After) {
+        #[cfg(not(loom))]
+        let is_before = {
+            let looks = !after.kicks.is_empty() || rank::is_urgent();
+            let standing = if looks { rank::look() } else { Standing::Equal };
+            move || match standing {
+                Standing::Equal => false,
+                Standing::Behind => rank::is_refused(),
+                Standing::Before => true,
+            }
+        };
+        this.finish(after);
+        #[cfg(not(loom))]
+        if is_before() {
+            while Context::carry_out_here(this, exec::is_ready) {}
+        }
     }
 
     // ---- Submitting ----
@@ -554,6 +580,19 @@ impl Context {
         state.spread(&mut go);
         Context::offer(this, state, Class::Short, after);
         Context::offer(this, state, Class::Long, after);
+    }
+
+    /// How many workers serve it. Called under the pool's lock.
+    pub fn workers(&self, class: Class) -> u32 {
+        // Relaxed, here and below: the lock orders it.
+        self.workers[class as usize].load(Relaxed)
+    }
+
+    /// One more serves it, or one less. Called under the pool's lock.
+    pub fn count_worker(&self, class: Class, more: bool) {
+        let now = self.workers(class);
+        let now = if more { now + 1 } else { now - 1 };
+        self.workers[class as usize].store(now, Relaxed);
     }
 
     /// Whether its caller has been seen to carry its requests out itself.
@@ -911,10 +950,16 @@ impl Context {
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
     /// of workers. False if there is none.
     fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        Context::carry_out_one(this, |state| state.take_queued(|_, call| wanted(call)))
+    }
+
+    /// Carries out one queued request, which `take` takes out of its queue.
+    fn carry_out_one(this: &ContextRef, take: impl FnOnce(&mut State) -> Option<Req>) -> bool {
         let mut state = this.state.lock();
-        let Some(mut req) = state.take_queued(|_, call| wanted(call)) else {
+        let Some(mut req) = take(&mut state) else {
             return false;
         };
+        state.taken += 1;
         state.running.enter(&req);
         drop(state);
         shielded(|| exec::execute(&mut req, None));
@@ -922,6 +967,32 @@ impl Context {
         #[cfg(not(loom))]
         process::progress();
         true
+    }
+
+    /// Carries out all queued requests of a class that do not wait for somebody else, in place of
+    /// a worker that cannot be started; the context was taken out of line for it. False: there were
+    /// none.
+    pub fn stand_in(this: &ContextRef, class: Class) -> bool {
+        let lane = class as usize;
+        let mut any = false;
+        this.state.lock().offered[lane] = false;
+        let take =
+            |state: &mut State| state.queues[lane].remove_first(|_, call| exec::is_ready(call));
+        while Context::carry_out_one(this, take) {
+            any = true;
+        }
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        // What is left stays in line: whoever comes next tries again.
+        if !state.offered[lane] && !state.queues[lane].is_empty() {
+            state.offered[lane] = true;
+            this.pool.line_up(this.clone(), class);
+        }
+        // With a limit, one of the other class may have waited for these.
+        Context::offer(this, &mut state, class.other(), &mut after);
+        drop(state);
+        this.finish(&mut after);
+        any
     }
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.

@@ -19,6 +19,7 @@ use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     spawn_detached, try_box, try_box_uninit,
 };
+use crate::thread::{self, Threads};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -31,6 +32,7 @@ pub struct Global {
     pub pool: Pool,
     pub kaio: Kaio,
     pub seats: Seats,
+    pub threads: Threads,
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
     pid: libc::pid_t,
@@ -47,6 +49,7 @@ impl Global {
             (&raw mut (*at).pool).write(pool);
             (&raw mut (*at).kaio).write(kaio);
             (&raw mut (*at).seats).write(Seats::new());
+            (&raw mut (*at).threads).write(Threads::new());
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
@@ -72,6 +75,7 @@ pub fn global_or_new() -> Result<&'static Global> {
         return Ok(global);
     }
     let cell = cell_or_new()?;
+    thread::prepare();
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {

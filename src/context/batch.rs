@@ -200,7 +200,7 @@ impl<'a> Batch<'a> {
             for_kernel = self.hand_over(&mut state, &mut after);
         }
         drop(state);
-        self.context.finish(&mut after);
+        Context::finish_submit(self.context, &mut after);
         if for_kernel {
             Context::hand_over_submitted(self.context);
         }
@@ -287,7 +287,7 @@ impl<'a> Batch<'a> {
         }
         self.context.note_end(&state, &mut after);
         drop(state);
-        self.context.finish(&mut after);
+        Context::finish_submit(self.context, &mut after);
         if for_submitter {
             Context::carry_out_submitted(self.context);
         } else if for_kernel {
