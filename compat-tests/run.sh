@@ -64,6 +64,11 @@ for how in preload path; do
     add robust-$how 180 program.sh $how robust
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
+    add nothread-$how 120 program.sh $how nothread
+    add statictls-$how 60 program.sh $how statictls
+    add lastthread-$how 120 program.sh $how lastthread
+    add hung-$how 120 program.sh $how hung
+    add realtime-$how 240 program.sh $how realtime
 done
 # What only the object that aio2-run preloads sees.
 for program in closeall dup2; do

@@ -4,11 +4,12 @@
 //! own. If they may not have one, it carries its requests out itself.
 //!
 //! Nothing tells of a change of policy, and to ask the kernel costs a system call. It is asked where a
-//! system call is made anyway: when a submit wakes a worker or starts one, and when a caller has looked
-//! in vain for a while; and at each submit of a thread that had such a policy the last time.
+//! system call is made anyway: when a submit wakes a worker, when a thread is started, and when a caller
+//! has looked in vain for a while; and at each submit of a thread that had such a policy the last time.
 
 use crate::process::global;
 use crate::sys::{has_call_filter, monotonic_ns};
+use crate::thread;
 use libc::c_int;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -44,7 +45,7 @@ pub enum Standing {
 /// The calling thread's. Makes system calls.
 pub fn look() -> Standing {
     // Behind a filter no call is made that it may not know.
-    if has_call_filter() {
+    if thread::is_ours() || has_call_filter() {
         return Standing::Equal;
     }
     let priority = priority_now();

@@ -10,11 +10,12 @@
 //! The steps, of which each is one atomic addition, so that exactly one thread finds the count at 0:
 //!
 //! - Before a thread is started, the starter adds one, which keeps the process from ending between
-//!   here and the new thread's first step. If there was nothing to add to, the process is ending.
-//! - libc adds one for the new thread, which takes both back. If nothing is left then, the program's
-//!   last thread has ended meanwhile, and the new one ends the process in its place.
-//! - At its end a thread adds one, which libc takes back. If there was nothing to add to, the process
-//!   is ending, and libc must not find that out a second time: it adds one more.
+//!   here and the new thread's first step. libc adds one for the new thread, which takes both back. If
+//!   nothing is left then, the program's last thread has ended meanwhile, and the new one ends the
+//!   process in its place.
+//! - At its end a thread adds one, which libc takes back.
+//! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
+//!   never gets there a second time.
 
 use crate::processors;
 use crate::rank;
@@ -23,6 +24,7 @@ use crate::sys::{Result, try_box};
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
@@ -78,24 +80,23 @@ fn count() -> Option<&'static AtomicU32> {
 #[derive(Clone, Copy)]
 struct Pin {
     count: Option<&'static AtomicU32>,
-    /// It was ending already.
-    is_late: bool,
+    /// It was ending already: this stays.
+    stays: bool,
 }
 
 impl Pin {
     fn new() -> Pin {
         let count = count();
         // AcqRel, here and below: with libc's own additions. Only the number counts.
-        let is_late = count.is_some_and(|count| count.fetch_add(1, AcqRel) == 0);
-        Pin { count, is_late }
+        let stays = count.is_some_and(|count| count.fetch_add(1, AcqRel) == 0);
+        Pin { count, stays }
     }
 
     /// Takes it away, and with it what libc has added for `threads`.
     fn take_back(self, threads: u32) {
-        let pinned = 1 + threads;
+        let pinned = threads + u32::from(!self.stays);
         if let Some(count) = self.count
             && count.fetch_sub(pinned, AcqRel) == pinned
-            && !self.is_late
         {
             end_process();
         }
@@ -111,6 +112,15 @@ fn end_process() {
     }
 }
 
+thread_local! {
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is one of the library's.
+pub fn is_ours() -> bool {
+    IS_OURS.get()
+}
+
 /// A thread of the library's, as long as it lives.
 struct Living {
     count: Option<&'static AtomicU32>,
@@ -121,6 +131,7 @@ impl Living {
     fn begin(pin: Pin) -> Living {
         let count = pin.count;
         pin.take_back(1);
+        IS_OURS.set(true);
         // SAFETY: no arguments.
         let tid = unsafe { libc::syscall(libc::SYS_gettid) as u32 };
         if let Some(global) = crate::process::global() {
@@ -139,6 +150,7 @@ impl Drop for Living {
         if let Some(count) = self.count
             && count.fetch_add(1, AcqRel) == 0
         {
+            // That one stays.
             count.fetch_add(1, AcqRel);
         }
     }
@@ -215,6 +227,7 @@ pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
 
 /// Creates the thread; returns what pthread_create() does.
 fn create(start: *mut c_void) -> c_int {
+    rank::look();
     let priority = rank::for_new_thread();
     match try_create(start, priority) {
         // It may not have that one.

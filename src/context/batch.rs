@@ -6,6 +6,8 @@ use super::{After, Context, State};
 use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::order::Rows;
+#[cfg(not(loom))]
+use crate::rank;
 use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
@@ -37,6 +39,9 @@ pub struct Batch<'a> {
     /// Those of whose end an eventfd tells.
     #[cfg(not(loom))]
     told: usize,
+    /// There are some that neither the pool nor who submits carries out.
+    #[cfg(not(loom))]
+    elsewhere: bool,
 }
 
 /// What the requests of a submit are expected to be like.
@@ -109,6 +114,8 @@ impl<'a> Batch<'a> {
             for_submitter: 0,
             #[cfg(not(loom))]
             told: 0,
+            #[cfg(not(loom))]
+            elsewhere: false,
         })
     }
 
@@ -259,6 +266,7 @@ impl<'a> Batch<'a> {
     /// One more request, that somebody else completes.
     pub fn count(&mut self) {
         self.len += 1;
+        self.elsewhere = true;
     }
 
     /// Queues what was built, and gives back what was not used.
@@ -287,6 +295,10 @@ impl<'a> Batch<'a> {
         }
         self.context.note_end(&state, &mut after);
         drop(state);
+        if self.elsewhere && after.is_nothing() {
+            // Those need one of the library's threads, too.
+            rank::look();
+        }
         Context::finish_submit(self.context, &mut after);
         if for_submitter {
             Context::carry_out_submitted(self.context);
