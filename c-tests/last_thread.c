@@ -51,8 +51,20 @@ static void *outlive(void *arg)
     if (arg != NULL)
         use();
     CHECK_WITHIN_MS(20000, thread_state(main_thread) == 'Z');
-    if (arg != NULL)
+    if (arg != NULL) {
+        struct io_setup2_params params = params2();
+        io_context2_t other = NULL;
+        int fd;
+
         use();
+        /* What the library finds out by /proc it finds out still. */
+        params.eventfd = file;
+        CHECK_EQ(CALL(io_setup2(IO_SETUP2_VERSION, &params, &other)), -EINVAL);
+        fd = CALL(io_ring_fd2(ctx));
+        CHECK_CMP(fd, >=, 0);
+        CHECK_EQ(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+        close(fd);
+    }
     sleep_ms(100);
     CHECK_EQ(write(handled[1], "y", 1), 1);
     return NULL;

@@ -59,15 +59,17 @@ use std::ptr::NonNull;
 const SHORT: Limits = Limits {
     alone: 128,
     together: 256,
-    most: if cfg!(loom) { 2 } else { 2048 },
-    part: if cfg!(loom) { 1 } else { 8 },
+    shared: 2048,
+    part: 8,
+    most: if cfg!(loom) { 2 } else { 4096 },
 };
 /// Workers for those that may not.
 const LONG: Limits = Limits {
     alone: 2048,
     together: u32::MAX,
-    most: if cfg!(loom) { 0 } else { 4096 },
+    shared: 4096,
     part: 1,
+    most: if cfg!(loom) { 0 } else { 6144 },
 };
 /// Slots of the workers for requests that end by themselves; the others come behind.
 const SHORT_SLOTS: usize = SHORT.most as usize;
@@ -557,6 +559,7 @@ impl Pool {
 
     /// Makes sure that there is a worker for requests of that class, which does not end as long as
     /// what comes back is there. None: there is none, and none can be started.
+    #[expect(dead_code)]
     pub fn ensure_worker(&'static self, class: Class) -> Option<Hold> {
         let mut state = self.state.lock();
         let lane = state.lane(class);

@@ -95,14 +95,14 @@ fn raise_above(priority: c_int) -> bool {
         return false;
     }
     let Some(global) = global() else { return false };
-    // The lock is kept: so none of them ends, and its number stays its own.
-    let tids = global.threads.lock();
-    let wanted = (priority + 1).max(RAISED.load(Relaxed));
-    // Release: pairs with the acquire above and in `for_new_thread`.
-    RAISED.store(wanted, Release);
-    if tids.iter().any(|&tid| !set(tid, libc::SCHED_FIFO, wanted)) {
-        refuse();
-    }
+    global.threads.with_all(|tids| {
+        let wanted = (priority + 1).max(RAISED.load(Relaxed));
+        // Release: pairs with the acquire above and in `for_new_thread`.
+        RAISED.store(wanted, Release);
+        if tids.iter().any(|&tid| !set(tid, libc::SCHED_FIFO, wanted)) {
+            refuse();
+        }
+    });
     !is_refused()
 }
 
@@ -160,13 +160,14 @@ pub fn lower_if_unused() {
         return;
     }
     let Some(global) = global() else { return };
-    let tids = global.threads.lock();
-    // Once more under the lock: who has asked meanwhile waits for it, and then raises them again.
-    if !is_in_use() && RAISED.swap(0, AcqRel) != 0 {
-        tids.iter().for_each(|&tid| {
-            set(tid, libc::SCHED_BATCH, 0);
-        });
-    }
+    global.threads.with_all(|tids| {
+        // Once more: who has asked meanwhile waits for the lock, and then raises them again.
+        if !is_in_use() && RAISED.swap(0, AcqRel) != 0 {
+            tids.iter().for_each(|&tid| {
+                set(tid, libc::SCHED_BATCH, 0);
+            });
+        }
+    });
 }
 
 /// The calling thread, one of the library's, begins: it may have been started before the others got

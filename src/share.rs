@@ -3,7 +3,8 @@
 //!
 //! A worker whose request does not come to an end is lost to the pool, but costs little. So such
 //! workers do not count, and the pool grows by as many; up to a bound, of which no context gets more
-//! than a part of what is left. However many contexts hang, something is left for the next.
+//! than a part of what is left. Beyond that bound there are some of which each context gets one, if it
+//! has none. However many contexts hang, something is left for the next.
 
 /// The workers of one class.
 #[derive(Clone, Copy)]
@@ -12,10 +13,12 @@ pub struct Limits {
     pub alone: u32,
     /// Most of all contexts that are at requests which may soon end.
     pub together: u32,
+    /// Most of all for contexts that have some.
+    pub shared: u32,
+    /// A context gets this part of what is left of `shared`: one of so many.
+    pub part: u32,
     /// Most of all.
     pub most: u32,
-    /// A context gets this part of what is left of `most`: one of so many.
-    pub part: u32,
 }
 
 /// What the pool's workers of that class do.
@@ -33,11 +36,11 @@ pub struct Facts {
 pub fn may_have_one_more(facts: Facts, limits: Limits) -> bool {
     let moving = facts.busy.saturating_sub(facts.hung);
     let left_of_moving = limits.together.saturating_sub(moving);
-    let left_of_all = limits.most.saturating_sub(facts.busy);
     if facts.own == 0 {
-        return left_of_moving.min(left_of_all) != 0;
+        return left_of_moving != 0 && facts.busy < limits.most;
     }
-    let share = left_of_moving.min(left_of_all / limits.part);
+    let left_of_shared = limits.shared.saturating_sub(facts.busy);
+    let share = left_of_moving.min(left_of_shared / limits.part);
     facts.own < limits.alone.min(share)
 }
 
@@ -48,8 +51,9 @@ mod tests {
     const LIMITS: Limits = Limits {
         alone: 128,
         together: 256,
-        most: 2048,
+        shared: 2048,
         part: 8,
+        most: 4096,
     };
 
     /// Contexts that each want more than they can get, and whose workers all hang from time to time.

@@ -174,13 +174,14 @@ fn ppoll(poller: &mut libc::pollfd, ns: Option<u64>, mask: Option<&SigSet>) -> l
     unsafe { libc::syscall(libc::SYS_ppoll, ptr::from_mut(poller), 1, limit, mask, 8) }
 }
 
-/// The path of /proc at which a descriptor's file can be found, as a C string.
+/// The path of /proc at which a descriptor's file can be found, as a C string: by the calling thread, as
+/// the process's first one, of which /proc/self tells, may have ended.
 #[cfg(not(loom))]
 pub fn fd_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
-    // Shorter than its room: a 0 stays behind it.
-    let _ = write!(&mut path[..], "/proc/self/fd/{fd}");
+    // At least by one shorter than its room: a 0 stays behind it.
+    let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}");
     path
 }
 

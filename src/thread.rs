@@ -17,9 +17,10 @@
 //! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
 //!   never gets there a second time.
 
+use crate::process::global;
 use crate::processors;
 use crate::rank;
-use crate::sync::{Guard, Lock};
+use crate::sync::Lock;
 use crate::sys::{Result, try_box};
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
@@ -64,8 +65,8 @@ pub fn prepare() {
     // Release: pairs with the acquire of whoever uses them.
     MIN_STACK.store(find(c"__pthread_get_minstack", c"GLIBC_PRIVATE"), Release);
     let count: *mut AtomicU32 = find(c"__nptl_nthreads", c"GLIBC_PRIVATE").cast();
-    // SAFETY: null, or libc's variable, an unsigned int that it changes by atomic operations.
     let is_plausible = |count: &AtomicU32| (1..1 << 24).contains(&count.load(Relaxed));
+    // SAFETY: null, or libc's variable, an unsigned int that it changes by atomic operations.
     if unsafe { count.as_ref() }.is_some_and(is_plausible) {
         COUNT.store(count, Release);
     }
@@ -123,30 +124,37 @@ pub fn is_ours() -> bool {
 
 /// A thread of the library's, as long as it lives.
 struct Living {
+    threads: &'static Threads,
     count: Option<&'static AtomicU32>,
     tid: u32,
 }
 
 impl Living {
-    fn begin(pin: Pin) -> Living {
-        let count = pin.count;
-        pin.take_back(1);
+    fn begin(start: Box<Start>) -> (Living, Entry, *mut c_void) {
+        let Start {
+            threads,
+            entry,
+            arg,
+            pin,
+        } = *start;
         IS_OURS.set(true);
+        pin.take_back(1);
         // SAFETY: no arguments.
         let tid = unsafe { libc::syscall(libc::SYS_gettid) as u32 };
-        if let Some(global) = crate::process::global() {
-            global.threads.add(tid);
-            rank::catch_up(tid);
-        }
-        Living { count, tid }
+        threads.arrive(start, Some(tid));
+        rank::catch_up(tid);
+        let living = Living {
+            threads,
+            count: pin.count,
+            tid,
+        };
+        (living, entry, arg)
     }
 }
 
 impl Drop for Living {
     fn drop(&mut self) {
-        if let Some(global) = crate::process::global() {
-            global.threads.remove(self.tid);
-        }
+        self.threads.leave(self.tid);
         if let Some(count) = self.count
             && count.fetch_add(1, AcqRel) == 0
         {
@@ -156,29 +164,64 @@ impl Drop for Living {
     }
 }
 
-/// The numbers of the library's threads in this process.
-pub struct Threads(Lock<Vec<u32>>);
+/// The library's threads in this process.
+pub struct Threads(Lock<Known>);
+
+struct Known {
+    tids: Vec<u32>,
+    /// How many are being started.
+    starting: usize,
+    /// Places for what a new thread is given, that were used before.
+    free: Vec<Box<Start>>,
+}
 
 impl Threads {
     pub fn new() -> Threads {
-        Threads(Lock::new(Vec::new()))
+        Threads(Lock::new(Known {
+            tids: Vec::new(),
+            starting: 0,
+            free: Vec::new(),
+        }))
     }
 
-    fn add(&self, tid: u32) {
-        let mut tids = self.0.lock();
-        // One that is not there is only not hurried on: see `rank`.
-        if tids.try_reserve(1).is_ok() {
-            tids.push(tid);
-        }
+    /// A thread is about to be started: sees to it that it has to allocate nothing. (Its first call of
+    /// malloc() would give it an arena of its own.)
+    fn prepare(&self, start: Start) -> Result<Box<Start>> {
+        let mut known = self.0.lock();
+        let Known {
+            tids,
+            starting,
+            free,
+        } = &mut *known;
+        tids.try_reserve(*starting + 1)
+            .and_then(|()| free.try_reserve(*starting + 1))
+            .map_err(|_| Errno::ENOMEM)?;
+        let place = match free.pop() {
+            Some(mut place) => {
+                *place = start;
+                place
+            }
+            None => try_box(start)?,
+        };
+        *starting += 1;
+        Ok(place)
     }
 
-    fn remove(&self, tid: u32) {
-        self.0.lock().retain(|&other| other != tid);
+    /// The thread of that number has come (None: it could not be started).
+    fn arrive(&self, place: Box<Start>, tid: Option<u32>) {
+        let mut known = self.0.lock();
+        known.starting -= 1;
+        known.free.push(place);
+        known.tids.extend(tid);
     }
 
-    /// As long as the lock is held, none of them ends.
-    pub fn lock(&self) -> Guard<'_, Vec<u32>> {
-        self.0.lock()
+    fn leave(&self, tid: u32) {
+        self.0.lock().tids.retain(|&other| other != tid);
+    }
+
+    /// Does that with the numbers of all, of which none ends meanwhile.
+    pub fn with_all<T>(&self, body: impl FnOnce(&[u32]) -> T) -> T {
+        body(&self.0.lock().tids)
     }
 }
 
@@ -186,15 +229,18 @@ type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
 
 /// What a new thread is given.
 struct Start {
+    threads: &'static Threads,
     entry: Entry,
     arg: *mut c_void,
     pin: Pin,
 }
 
+// SAFETY: the argument is the new thread's.
+unsafe impl Send for Start {}
+
 extern "C" fn thread_main(start: *mut c_void) -> *mut c_void {
     // SAFETY: what `spawn_detached` has made, for this thread alone.
-    let Start { entry, arg, pin } = unsafe { *Box::from_raw(start.cast::<Start>()) };
-    let _living = Living::begin(pin);
+    let (_living, entry, arg) = Living::begin(unsafe { Box::from_raw(start.cast::<Start>()) });
     entry(arg)
 }
 
@@ -203,20 +249,28 @@ extern "C" fn thread_main(start: *mut c_void) -> *mut c_void {
 /// # Safety
 /// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
 pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
+    // A child that was made without libc has none before its first context.
+    let threads = &global().ok_or(Errno::EAGAIN)?.threads;
     let pin = Pin::new();
-    let started = try_box(Start { entry, arg, pin }).and_then(|start| {
-        let start = Box::into_raw(start);
+    let start = Start {
+        threads,
+        entry,
+        arg,
+        pin,
+    };
+    let started = threads.prepare(start).and_then(|place| {
+        let place = Box::into_raw(place);
         // The new thread inherits the mask: at no time can a signal handler of the program's run there.
         // libc leaves its internal signals (setuid, cancellation) out of a full set.
         let (all, mut before) = (SigSet::all(), SigSet::empty());
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
-        let error = create(start.cast());
+        let error = create(place.cast());
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
         if error == 0 {
             return Ok(());
         }
         // SAFETY: no thread has got it.
-        drop(unsafe { Box::from_raw(start) });
+        threads.arrive(unsafe { Box::from_raw(place) }, None);
         Err(Errno::from_raw(error))
     });
     if started.is_err() {
