@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * A program with one processor and a real-time policy that looks for events and never sleeps gets them: by the ring or by calls
- * that do not wait, whenever it got its policy, with the highest priority, and without the right to give others a higher one.
+ * that do not wait, whenever it got its policy, with the highest priority, and without the right to give others a higher one. So
+ * does one that keeps all processors busy.
  */
 /* time limit: 300 s */
 /* needs: root */
@@ -9,11 +10,11 @@
 #include "stress.h"
 
 enum { ROUNDS = 100, BLOCK = 512, LIMIT_S = 25 };
-enum part { RING, CALLS, CALLS_NO_TIME, ROUND_ROBIN, LATER, HIGHEST, HIGHEST_CALLS, NO_RIGHT, PIPE, PARTS };
+enum part { RING, CALLS, CALLS_NO_TIME, ROUND_ROBIN, LATER, HIGHEST, HIGHEST_CALLS, NO_RIGHT, PIPE, ALL_BUSY, PARTS };
 
 static const char *const names[PARTS] = {
     "ring", "calls", "calls without a timeout", "SCHED_RR", "policy set later", "highest priority",
-    "highest priority, calls", "no right to raise", "pipe",
+    "highest priority, calls", "no right to raise", "pipe", "all processors busy",
 };
 
 static void become(int policy, int priority)
@@ -49,11 +50,31 @@ static void look(io_context2_t ctx, enum part part, uint64_t before)
     CHECK_CMP(room.event.res, >, 0);
 }
 
+static void *keep_busy(void *arg)
+{
+    become(SCHED_FIFO, 50);
+    for (;;)
+        ;
+    return arg;
+}
+
+/* A thread on each processor but one, which are never to be had again. */
+static void keep_others_busy(void)
+{
+    cpu_set_t set;
+
+    CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+    for (int i = 1; i < CPU_COUNT(&set); i++)
+        (void)thread_start(keep_busy, NULL);
+}
+
 static void run(enum part part, int fd)
 {
     io_context2_t ctx = setup2(0, 0, 0);
     char buf[BLOCK];
 
+    if (part == ALL_BUSY)
+        keep_others_busy();
     if (part == NO_RIGHT) {
         become(SCHED_FIFO, 50);
         give_up_rights();
@@ -81,7 +102,7 @@ static void run(enum part part, int fd)
 }
 
 /* The program is started on one processor, and so is all that it starts. */
-static void start_on_one(const char *self, enum part part, int fd)
+static void start(const char *self, enum part part, int fd)
 {
     int processor = -1;
     char numbers[2][16];
@@ -92,9 +113,12 @@ static void start_on_one(const char *self, enum part part, int fd)
         if (CPU_ISSET(i, &set))
             processor = i;
     }
-    CPU_ZERO(&set);
-    CPU_SET(processor, &set);
-    CHECK_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+    if (part != ALL_BUSY) {
+        CPU_ZERO(&set);
+        CPU_SET(processor, &set);
+        CHECK_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+    }
+    become(SCHED_OTHER, 0);
     snprintf(numbers[0], sizeof(numbers[0]), "%d", (int)part);
     snprintf(numbers[1], sizeof(numbers[1]), "%d", fd);
     execl(self, self, numbers[0], numbers[1], (char *)NULL);
@@ -113,7 +137,7 @@ static void check(const char *self, enum part part, int file)
     CHECK(child >= 0);
     if (child == 0) {
         close(ends[1]);
-        start_on_one(self, part, part == PIPE ? ends[0] : file);
+        start(self, part, part == PIPE ? ends[0] : file);
     }
     close(ends[0]);
     signal(SIGPIPE, SIG_IGN);
@@ -145,6 +169,8 @@ int main(int argc, char **argv)
         SKIP("needs a second processor, for who watches it");
     file = temp_pattern_file(8 * BLOCK, 1, 0);
     CHECK_EQ(fcntl(file, F_SETFD, 0), 0);
+    /* Who watches it gets a processor whatever it does. */
+    become(SCHED_FIFO, 60);
     for (int part = 0; part < PARTS; part++)
         check(argv[0], (enum part)part, file);
     return 0;
