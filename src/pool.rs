@@ -516,14 +516,18 @@ impl Pool {
         }
         self.count(&mut state, slot, false);
         drop(state);
-        self.call_workers_for_listed();
         if !was_short {
             self.call_for_help(Class::Short);
             self.call_for_help(Class::Long);
         }
         carrier::stand_in(|| {
             // One request may let another begin, of the other class, too.
-            while self.stand_in(Class::Short) | self.stand_in(Class::Long) {}
+            let mut more = true;
+            while more {
+                more = self.call_workers_for_listed();
+                more |= self.stand_in(Class::Short);
+                more |= self.stand_in(Class::Long);
+            }
         });
     }
 
@@ -596,18 +600,20 @@ impl Pool {
         }
     }
 
-    /// Without a watcher, the list's contexts need workers at once.
-    fn call_workers_for_listed(&'static self) {
+    /// Without a watcher, the list's contexts need workers at once. False: there were none.
+    fn call_workers_for_listed(&'static self) -> bool {
+        let mut any = false;
         loop {
             let mut state = self.state.lock();
             if state.watcher {
-                return;
+                return any;
             }
             let Some(context) = state.listed.pop_front() else {
-                return;
+                return any;
             };
             drop(state);
             Context::look_after(&context, Look::Alone);
+            any = true;
         }
     }
 

@@ -42,10 +42,45 @@ pub enum Standing {
     Before,
 }
 
+/// The kernel's timers are exact for a thread with a real-time policy, and for no other.
+static TIMERS_TELL: AtomicBool = AtomicBool::new(false);
+
+/// Finds out whether they tell: since Linux 6.12.
+pub fn prepare() {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: a structure of ours, whose strings are empty if the call should fail.
+    let name = unsafe {
+        libc::uname(name.as_mut_ptr());
+        name.assume_init()
+    };
+    let mut numbers = name
+        .release
+        .split(|&byte| !(byte as u8).is_ascii_digit())
+        .map(|digits| {
+            digits.iter().fold(0, |sum: u32, &digit| {
+                sum.wrapping_mul(10)
+                    .wrapping_add(digit as u32 - u32::from(b'0'))
+            })
+        });
+    let version = (numbers.next(), numbers.next());
+    TIMERS_TELL.store(version >= (Some(6), Some(12)), Relaxed);
+}
+
+/// Whether the calling thread has no real-time policy for sure: by one system call, which has the number
+/// of the one that asks for a filter.
+fn is_ordinary() -> bool {
+    // SAFETY: integers.
+    TIMERS_TELL.load(Relaxed) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) > 0 }
+}
+
 /// The calling thread's. Makes system calls.
 pub fn look() -> Standing {
+    if thread::is_ours() {
+        return Standing::Equal;
+    }
     // Behind a filter no call is made that it may not know.
-    if thread::is_ours() || has_call_filter() {
+    if is_ordinary() || has_call_filter() {
+        URGENT.set(false);
         return Standing::Equal;
     }
     let priority = priority_now();

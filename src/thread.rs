@@ -70,6 +70,7 @@ pub fn prepare() {
     if unsafe { count.as_ref() }.is_some_and(is_plausible) {
         COUNT.store(count, Release);
     }
+    rank::prepare();
 }
 
 fn count() -> Option<&'static AtomicU32> {
@@ -172,6 +173,7 @@ struct Known {
     /// How many are being started.
     starting: usize,
     /// Places for what a new thread is given, that were used before.
+    #[expect(clippy::vec_box)] // Their addresses are what threads are given.
     free: Vec<Box<Start>>,
 }
 

@@ -193,7 +193,11 @@ impl RingMem {
     pub fn open_read_only(&self) -> Result<OwnedFd> {
         use std::io::Write;
         let mut path = [0; 32];
-        let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", self.fd.as_raw_fd());
+        let _ = write!(
+            &mut path[..],
+            "/proc/thread-self/fd/{}\0",
+            self.fd.as_raw_fd()
+        );
         let path = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EBADF)?;
         match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             // No /proc: the seal alone must do.
