@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * No thread can be created: never, after some, now and then. Requests still complete, because a caller
- * that waits in io_getevents2 carries them out; a request that blocks does not hold the others up, nor the
- * timeout; destruction and exit work as ever.
+ * that submits, or waits in io_getevents2, carries them out; a request that blocks does not hold the others
+ * up, nor the timeout; destruction and exit work as ever.
  */
 /* time limit: 90 s */
 #include "test.h"
@@ -140,7 +140,7 @@ static void recovered(void)
 
     __atomic_store_n(&allowed, 0, __ATOMIC_RELAXED);
     submit_nops(ctx, 0, 10);
-    CHECK_EQ(ring_completed(ctx), 0);
+    CHECK_EQ(ring_completed(ctx), 10);
     __atomic_store_n(&allowed, INT_MAX / 2, __ATOMIC_RELAXED);
     submit_nops(ctx, 0, 10);
     CHECK_WITHIN_MS(10000, ring_completed(ctx) == 20);

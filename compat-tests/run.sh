@@ -73,6 +73,11 @@ for how in preload path; do
     add filter-$how 120 program.sh $how filter
     add signals-$how 60 program.sh $how signals
     add filesize-$how 60 program.sh $how filesize
+    add nothread-$how 120 program.sh $how nothread
+    add statictls-$how 60 program.sh $how statictls
+    add lastthread-$how 120 program.sh $how lastthread
+    add hung-$how 120 program.sh $how hung
+    add realtime-$how 240 program.sh $how realtime
 done
 # What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
 for program in closeall dup2 lastwrites descriptors; do

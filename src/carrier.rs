@@ -82,6 +82,27 @@ fn as_busy<T>(busy: bool, body: impl FnOnce() -> T) -> T {
     })
 }
 
+#[cfg(not(loom))]
+thread_local! {
+    static STANDS_IN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The body carries out what others should have, unless that is what this thread does already: then
+/// it goes on with it.
+#[cfg(not(loom))]
+pub fn stand_in(body: impl FnOnce()) {
+    if !STANDS_IN.replace(true) {
+        body();
+        STANDS_IN.set(false);
+    }
+}
+
+/// A model has few requests, and many threads in one of the system's.
+#[cfg(loom)]
+pub fn stand_in(body: impl FnOnce()) {
+    body();
+}
+
 /// Lets the caller say what it has in hand: under the context's lock, so that who has the lock knows.
 pub fn with_hand<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
     INSIDE.with(|inside| body(&inside.in_hand))

@@ -43,6 +43,8 @@ use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
+#[cfg(not(loom))]
+use crate::rank::{self, Standing};
 use crate::registry::ContextRef;
 use crate::request::{
     Call, Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage,
@@ -122,6 +124,9 @@ pub struct Context {
     pub habits: Habits,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
+    /// Workers that serve it, by the class of what they carry out. Under the pool's lock, and of the
+    /// standard library also in a model.
+    workers: [std::sync::atomic::AtomicU32; 2],
     /// How often somebody has looked for events in vain. Of the standard library also in a model: a
     /// count that orders nothing.
     in_vain: std::sync::atomic::AtomicU32,
@@ -420,6 +425,7 @@ impl Context {
             callers_carry_out: false,
             habits: Habits::new(),
             serves_itself: AtomicBool::new(false),
+            workers: Default::default(),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             nests: std::sync::atomic::AtomicBool::new(false),
             polled: std::sync::atomic::AtomicBool::new(false),
@@ -471,6 +477,26 @@ impl Context {
             self.pool.retry();
         }
         after.kicks.perform(self.pool);
+    }
+
+    /// The same for who submits. If a worker that is woken for it may never get this thread's processor,
+    /// it carries out what it has submitted.
+    fn finish_submit(this: &ContextRef, after: &mut After) {
+        #[cfg(not(loom))]
+        let is_before = {
+            let looks = !after.kicks.is_empty() || rank::is_urgent();
+            let standing = if looks { rank::look() } else { Standing::Equal };
+            move || match standing {
+                Standing::Equal => false,
+                Standing::Behind => rank::is_refused(),
+                Standing::Before => true,
+            }
+        };
+        this.finish(after);
+        #[cfg(not(loom))]
+        if is_before() {
+            while Context::carry_out_here(this, exec::is_ready) {}
+        }
     }
 
     // ---- Submitting ----
@@ -559,6 +585,19 @@ impl Context {
         state.spread(&mut go);
         Context::offer(this, state, Class::Short, after);
         Context::offer(this, state, Class::Long, after);
+    }
+
+    /// How many workers serve it. Called under the pool's lock.
+    pub fn workers(&self, class: Class) -> u32 {
+        // Relaxed, here and below: the lock orders it.
+        self.workers[class as usize].load(Relaxed)
+    }
+
+    /// One more serves it, or one less. Called under the pool's lock.
+    pub fn count_worker(&self, class: Class, more: bool) {
+        let now = self.workers(class);
+        let now = if more { now + 1 } else { now - 1 };
+        self.workers[class as usize].store(now, Relaxed);
     }
 
     /// Whether its caller has been seen to carry its requests out itself.
@@ -927,10 +966,18 @@ impl Context {
         if !this.can_carry_out_here() {
             return false;
         }
+        Context::carry_out_one(this, |state| {
+            state.take_queued(|_, call| wanted(&exec::here(call)))
+        })
+    }
+
+    /// Carries out one queued request, which `take` takes out of its queue.
+    fn carry_out_one(this: &ContextRef, take: impl FnOnce(&mut State) -> Option<Req>) -> bool {
         let mut state = this.state.lock();
-        let Some(mut req) = state.take_queued(|_, call| wanted(&exec::here(call))) else {
+        let Some(mut req) = take(&mut state) else {
             return false;
         };
+        state.taken += 1;
         state.running.enter(&req);
         drop(state);
         shielded(|| exec::execute(&mut req, None));
@@ -956,6 +1003,37 @@ impl Context {
             return true;
         }
         self.callers_carry_out
+    }
+
+    /// Carries out all queued requests of a class that do not wait for somebody else, in place of
+    /// a worker that cannot be started; the context was taken out of line for it. False: there were
+    /// none.
+    pub fn stand_in(this: &ContextRef, class: Class) -> bool {
+        #[cfg(not(loom))]
+        if !this.can_carry_out_here() {
+            return Context::stand_in_inside(this, class);
+        }
+        let lane = class as usize;
+        let mut any = false;
+        this.state.lock().offered[lane] = false;
+        let take = |state: &mut State| {
+            state.queues[lane].remove_first(|_, call| exec::is_ready(&exec::here(call)))
+        };
+        while Context::carry_out_one(this, take) {
+            any = true;
+        }
+        let mut after = After::new();
+        let mut state = this.state.lock();
+        // What is left stays in line: whoever comes next tries again.
+        if !state.offered[lane] && !state.queues[lane].is_empty() {
+            state.offered[lane] = true;
+            this.pool.line_up(this.clone(), class);
+        }
+        // With a limit, one of the other class may have waited for these.
+        Context::offer(this, &mut state, class.other(), &mut after);
+        drop(state);
+        this.finish(&mut after);
+        any
     }
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
@@ -1164,17 +1242,21 @@ impl Context {
         this.finish(&mut after);
     }
 
-    /// Has the keeper of the library's own descriptor table carry out what is queued and need not wait for somebody
-    /// else: there are no workers.
-    fn carry_out_inside(this: &ContextRef, shared: &'static libaio::Shared) {
-        fn job(context: usize) -> Result<i64> {
-            // SAFETY: the caller's reference, who waits for this.
-            let context = unsafe { &*(context as *const ContextRef) };
-            while Context::carry_out_here(context, exec::is_ready) {}
-            Ok(0)
+    /// The same by the keeper of the library's own descriptor table, where the files are.
+    fn stand_in_inside(this: &ContextRef, class: Class) -> bool {
+        struct Given<'a>(&'a ContextRef, Class);
+        fn job(given: usize) -> Result<i64> {
+            // SAFETY: what is given below, by one who waits for this.
+            let Given(context, class) = unsafe { &*(given as *const Given) };
+            Ok(Context::stand_in(context, *class).into())
         }
+        let Some(global) = process::global() else {
+            return false;
+        };
+        let given = Given(this, class);
+        let at = std::ptr::from_ref(&given) as usize;
         // It fails if there is no keeper, and so nothing that is held.
-        let _ = shared.table.run(job, std::ptr::from_ref(this) as usize);
+        global.libaio.table.run(job, at) == Ok(1)
     }
 
     /// Waits until nothing that is under way has to come before a request.

@@ -294,16 +294,17 @@ pub struct Interruptible {
     tid: AtomicU32,
     /// The signal that does it; NOT_YET, or NONE.
     signal: AtomicI32,
-    /// The kernel's number of a timer that sends it; NO_TIMER, or NEVER_TIMER.
+    /// One more than the kernel's number of a timer that sends it; NO_TIMER, or NEVER_TIMER. Zeros are valid for all of
+    /// these: there is a place for many workers that never come.
     timer: AtomicI32,
 }
 
 const NOT_YET: c_int = 0;
 /// There is no signal to be had.
 const NONE: c_int = -1;
-const NO_TIMER: c_int = -1;
+const NO_TIMER: c_int = 0;
 /// It is not tried.
-const NEVER_TIMER: c_int = -2;
+const NEVER_TIMER: c_int = -1;
 
 /// With less room in the queue than this, all of it is left to the program.
 const QUEUE_LEAST: libc::rlim_t = 1024;
@@ -326,15 +327,6 @@ impl Interruptible {
         self.tid.load(Relaxed)
     }
 
-    pub fn new() -> Interruptible {
-        Interruptible {
-            flag: AtomicU32::new(0),
-            tid: AtomicU32::new(0),
-            signal: AtomicI32::new(NOT_YET),
-            timer: AtomicI32::new(NO_TIMER),
-        }
-    }
-
     /// It is the calling thread, a new worker.
     pub fn begins(&'static self) {
         // Relaxed: nobody interrupts it before it has taken a request, under a lock.
@@ -352,9 +344,9 @@ impl Interruptible {
 
     fn drop_timer(&self) {
         let timer = self.timer.swap(NO_TIMER, Relaxed);
-        if timer >= 0 && !has_call_filter() {
+        if timer > 0 && !has_call_filter() {
             // SAFETY: a timer of ours.
-            unsafe { libc::syscall(libc::SYS_timer_delete, timer) };
+            unsafe { libc::syscall(libc::SYS_timer_delete, timer - 1) };
         }
     }
 
@@ -403,7 +395,7 @@ impl Interruptible {
             )
         };
         let timer = match ret {
-            0 => timer,
+            0 => timer + 1,
             _ if Errno::last() == Errno::EAGAIN => NO_TIMER,
             _ => NEVER_TIMER,
         };
@@ -444,7 +436,7 @@ impl Interruptible {
             it_value: timespec(1),
         };
         // SAFETY: a structure of ours.
-        timer >= 0 && unsafe { libc::syscall(libc::SYS_timer_settime, timer, 0, &now, 0) } == 0
+        timer > 0 && unsafe { libc::syscall(libc::SYS_timer_settime, timer - 1, 0, &now, 0) } == 0
     }
 
     /// The request that it had is no longer found. True if it was to be interrupted; then `take` is to be

@@ -43,6 +43,8 @@ mod pool;
 mod process;
 mod processors;
 #[cfg(not(loom))]
+mod rank;
+#[cfg(not(loom))]
 mod registry;
 #[cfg(loom)]
 #[path = "registry_model.rs"]
@@ -51,9 +53,12 @@ mod request;
 mod ring;
 #[cfg(not(loom))]
 mod seat;
+mod share;
 mod sync;
 mod sys;
 mod syscalls;
+#[cfg(not(loom))]
+mod thread;
 mod wait;
 
 #[cfg(all(test, loom))]

@@ -77,7 +77,7 @@ impl Notifier {
 fn is_eventfd(fd: RawFd) -> Option<bool> {
     use std::io::Write;
     let mut path = [0; 32];
-    let _ = write!(&mut path[..], "/proc/self/fd/{fd}\0");
+    let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}\0");
     let mut target = [0u8; 32];
     // SAFETY: a C string, and a buffer of the size given.
     let len = unsafe {

@@ -20,9 +20,17 @@
 //! sockets, locks, sleep) have workers of their own, one for each that runs, of which there may be
 //! many; they count for nothing here. So they keep no disk request waiting.
 //!
+//! A context gets no more workers than leaves some for others ([`crate::share`]). While it has as many,
+//! those behind it in line go first. A worker that is at one request for long hangs: another is started
+//! in its place.
+//!
+//! If no thread can be started and there is none, the one who has tried it stands in: it carries out
+//! what is in line, as far as that does not wait for somebody else.
+//!
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
+use crate::carrier;
 use crate::context::Context;
 use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
@@ -33,17 +41,40 @@ use crate::kaio::{Batch, Kaio};
 use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::Req;
+use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscalls::Class;
 use crate::wait::Spin;
 use nix::errno::Errno;
+#[cfg(not(loom))]
+use std::alloc::{Layout, alloc_zeroed};
 use std::collections::VecDeque;
+use std::ops::Range;
+#[cfg(not(loom))]
+use std::ptr::NonNull;
 
-/// Most workers of the process for requests that end by themselves. Past it requests wait.
-pub const WORKERS_MAX: usize = if cfg!(loom) { 2 } else { 128 };
-/// Most workers for those that may not.
-pub const LONG_WORKERS_MAX: usize = if cfg!(loom) { 0 } else { 2048 };
+/// Workers of the process for requests that end by themselves.
+const SHORT: Limits = Limits {
+    alone: 128,
+    together: 256,
+    shared: 2048,
+    part: 8,
+    most: if cfg!(loom) { 2 } else { 4096 },
+};
+/// Workers for those that may not.
+const LONG: Limits = Limits {
+    alone: 2048,
+    together: u32::MAX,
+    shared: 4096,
+    part: 1,
+    most: if cfg!(loom) { 0 } else { 6144 },
+};
+/// Slots of the workers for requests that end by themselves; the others come behind.
+const SHORT_SLOTS: usize = SHORT.most as usize;
+const SLOTS: usize = SHORT_SLOTS + LONG.most as usize;
+/// A worker that is at one request for so long hangs.
+const HUNG_MS: u32 = 100;
 /// A worker that had nothing to do for so long ends.
 const IDLE_NS: u64 = 3_000_000_000;
 /// How often the watcher looks: at first, and when nothing is stuck for a while.
@@ -74,11 +105,22 @@ pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
 
 /// What belongs to one class of requests.
 struct Lane {
+    limits: Limits,
     line: VecDeque<ContextRef>,
     /// Slots of sleeping workers, the last to have worked at the end.
     idle: Stack,
-    /// Slots without a thread.
+    /// Slots without a thread, that had one.
     free: Stack,
+    /// And those that never had.
+    fresh: Range<u16>,
+    /// Threads that there are, with those that are being started.
+    threads: u32,
+    starting: u32,
+    /// Workers that serve a context, and those of them that hang.
+    busy: u32,
+    hung: u32,
+    /// Those who need one worker to stay: see [`Hold`].
+    holds: u32,
 }
 
 struct PoolState {
@@ -93,15 +135,18 @@ struct PoolState {
 
 impl Lane {
     /// With those slots, all free.
-    fn new(slots: std::ops::Range<usize>) -> Result<Lane> {
-        let mut free = Stack::new(slots.len())?;
-        for slot in slots.rev() {
-            free.push(slot as u16);
-        }
+    fn new(limits: Limits, slots: Range<usize>) -> Result<Lane> {
         Ok(Lane {
+            limits,
             line: VecDeque::new(),
-            idle: Stack::new(free.0.len())?,
-            free,
+            idle: Stack::new(slots.len())?,
+            free: Stack::new(slots.len())?,
+            fresh: slots.start as u16..slots.end as u16,
+            threads: 0,
+            starting: 0,
+            busy: 0,
+            hung: 0,
+            holds: 0,
         })
     }
 
@@ -110,8 +155,38 @@ impl Lane {
         if let Some(slot) = self.idle.pop() {
             return Some((slot, Kick::Wake(slot)));
         }
-        let slot = self.free.pop()?;
+        let slot = self.free.pop().or_else(|| self.fresh.next())?;
+        self.threads += 1;
+        self.starting += 1;
         Some((slot, Kick::Start(slot)))
+    }
+
+    /// Gives a slot back that has no thread any more.
+    fn give_back(&mut self, slot: u16) {
+        self.threads -= 1;
+        self.free.push(slot);
+    }
+
+    /// Threads that there are.
+    fn living(&self) -> u32 {
+        self.threads - self.starting
+    }
+
+    /// Where in line the first context stands that may have one more worker.
+    fn first(&self, class: Class) -> Option<usize> {
+        let may_have = |context: &ContextRef| {
+            let facts = Facts {
+                own: context.workers(class),
+                busy: self.busy,
+                hung: self.hung,
+            };
+            may_have_one_more(facts, self.limits)
+        };
+        self.line.iter().position(may_have)
+    }
+
+    fn first_context(&self, class: Class) -> Option<&ContextRef> {
+        self.line.get(self.first(class)?)
     }
 }
 
@@ -164,13 +239,47 @@ struct Slot {
     seen: AtomicU32,
     /// It counts against the processors.
     counted: AtomicBool,
+    /// When the watcher saw for the first time that it is where it is, in milliseconds.
+    since_ms: AtomicU32,
+    /// It serves a context; and hangs.
+    is_busy: AtomicBool,
+    is_hung: AtomicBool,
     /// What interrupts it at its request.
     #[cfg(not(loom))]
     interruptible: Interruptible,
 }
 
+/// All of them, of which nothing takes memory before it is used.
+#[cfg(not(loom))]
+fn new_slots() -> Result<Box<[Slot]>> {
+    const { assert!(SLEEP == 0) };
+    let layout = Layout::array::<Slot>(SLOTS).map_err(|_| Errno::ENOMEM)?;
+    // SAFETY: the layout is not empty, and the one with which Box will free it. A slot is atomic
+    // integers and flags, for which zeros are valid.
+    unsafe {
+        let at = NonNull::new(alloc_zeroed(layout).cast::<Slot>()).ok_or(Errno::ENOMEM)?;
+        Ok(Box::from_raw(
+            NonNull::slice_from_raw_parts(at, SLOTS).as_ptr(),
+        ))
+    }
+}
+
+#[cfg(loom)]
+fn new_slots() -> Result<Box<[Slot]>> {
+    let new = || Slot {
+        order: AtomicU32::new(SLEEP),
+        begun: AtomicU32::new(0),
+        seen: AtomicU32::new(0),
+        counted: AtomicBool::new(false),
+        since_ms: AtomicU32::new(0),
+        is_busy: AtomicBool::new(false),
+        is_hung: AtomicBool::new(false),
+    };
+    Ok(std::iter::repeat_with(new).take(SLOTS).collect())
+}
+
 fn class_of(slot: u16) -> Class {
-    if usize::from(slot) < WORKERS_MAX {
+    if usize::from(slot) < SHORT_SLOTS {
         Class::Short
     } else {
         Class::Long
@@ -228,26 +337,15 @@ impl Kicks {
 
 impl Pool {
     pub fn new(start: StartWorker) -> Result<Pool> {
-        let all = WORKERS_MAX + LONG_WORKERS_MAX;
-        let mut slots = Vec::new();
-        slots.try_reserve_exact(all).map_err(|_| Errno::ENOMEM)?;
-        slots.resize_with(all, || Slot {
-            order: AtomicU32::new(SLEEP),
-            begun: AtomicU32::new(0),
-            seen: AtomicU32::new(0),
-            counted: AtomicBool::new(false),
-            #[cfg(not(loom))]
-            interruptible: Interruptible::new(),
-        });
         Ok(Pool {
             state: Lock::new(PoolState {
-                short: Lane::new(0..WORKERS_MAX)?,
-                long: Lane::new(WORKERS_MAX..all)?,
+                short: Lane::new(SHORT, 0..SHORT_SLOTS)?,
+                long: Lane::new(LONG, SHORT_SLOTS..SLOTS)?,
                 listed: VecDeque::new(),
                 counted: 0,
                 watcher: false,
             }),
-            slots: slots.into_boxed_slice(),
+            slots: new_slots()?,
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
             short: AtomicBool::new(false),
             processors: processors::count(),
@@ -361,15 +459,24 @@ impl Pool {
 
     /// Whether somebody should come for a line's first context, and who.
     fn kick(&self, state: &mut PoolState, class: Class) -> Kick {
-        let Some(first) = state.lane(class).line.front() else {
-            return Kick::None;
+        let lane = match class {
+            Class::Short => &state.short,
+            Class::Long => &state.long,
         };
-        let waits = class == Class::Long || first.habits.waits();
-        let order = if waits || state.counted < self.processors_for(state.short.line.front()) {
+        if lane.line.is_empty() {
+            return Kick::None;
+        }
+        let first = lane.first_context(class);
+        let wants_worker = first.is_some_and(|first| {
+            let waits = class == Class::Long || first.habits.waits();
+            waits || state.counted < self.processors_for(Some(first))
+        });
+        let order = if wants_worker {
             WORK
-        } else if !state.watcher {
+        } else if class == Class::Short && !state.watcher {
             WATCH
         } else {
+            // Of the others, one comes when it is done.
             return Kick::None;
         };
         self.order(state, class, order).unwrap_or(Kick::None)
@@ -381,8 +488,8 @@ impl Pool {
         match (order, class) {
             (WATCH, _) => state.watcher = true,
             (_, Class::Short) => {
-                let waits = state.short.line.front();
-                let waits = waits.is_some_and(|first| first.habits.waits());
+                let first = state.short.first_context(class);
+                let waits = first.is_some_and(|first| first.habits.waits());
                 self.count(state, slot, !waits);
             }
             (_, Class::Long) => {}
@@ -397,26 +504,92 @@ impl Pool {
         match kick {
             Kick::None => {}
             Kick::Wake(slot) => futex_wake(&self.slots[usize::from(slot)].order, 1),
-            Kick::Start(slot) => {
-                let started = (self.start)(self, slot).is_ok();
-                let was_short = self.short.swap(!started, AcqRel);
-                if started {
-                    return;
-                }
-                let mut state = self.state.lock();
-                if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == WATCH {
-                    state.watcher = false;
-                }
-                self.count(&mut state, slot, false);
-                state.lane(class_of(slot)).free.push(slot);
-                drop(state);
-                self.call_workers_for_listed();
-                if !was_short {
-                    self.call_for_help(Class::Short);
-                    self.call_for_help(Class::Long);
-                }
-            }
+            Kick::Start(slot) => self.start(slot),
         }
+    }
+
+    /// Starts a worker in a slot that was taken for it.
+    fn start(&'static self, slot: u16) {
+        let started = (self.start)(self, slot).is_ok();
+        let was_short = self.short.swap(!started, AcqRel);
+        let mut state = self.state.lock();
+        let lane = state.lane(class_of(slot));
+        lane.starting -= 1;
+        if started {
+            return;
+        }
+        lane.give_back(slot);
+        if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == WATCH {
+            state.watcher = false;
+        }
+        self.count(&mut state, slot, false);
+        drop(state);
+        if !was_short {
+            self.call_for_help(Class::Short);
+            self.call_for_help(Class::Long);
+        }
+        carrier::stand_in(|| {
+            // One request may let another begin, of the other class, too.
+            let mut more = true;
+            while more {
+                more = self.call_workers_for_listed();
+                more |= self.stand_in(Class::Short);
+                more |= self.stand_in(Class::Long);
+            }
+        });
+    }
+
+    /// Carries out what is in line if there is nobody else to do it, as far as it waits for nobody.
+    /// Whoever comes into line later cannot start a worker, either, and does the same. False: there was
+    /// nothing.
+    fn stand_in(&'static self, class: Class) -> bool {
+        let mut any = false;
+        let mut left = self.state.lock().lane(class).line.len();
+        while left != 0 {
+            let mut state = self.state.lock();
+            let lane = state.lane(class);
+            if lane.threads != 0 {
+                break;
+            }
+            let Some(context) = lane.line.pop_front() else {
+                break;
+            };
+            self.note_line(&mut state, class);
+            drop(state);
+            any |= Context::stand_in(&context, class);
+            left -= 1;
+        }
+        any
+    }
+
+    /// Puts a context into a line for the next attempt to start a worker. Called under its lock.
+    pub fn line_up(&self, context: ContextRef, class: Class) {
+        let mut state = self.state.lock();
+        state.lane(class).line.push_back(context);
+        self.note_line(&mut state, class);
+    }
+
+    /// Makes sure that there is a worker for requests of that class, which does not end as long as
+    /// what comes back is there. None: there is none, and none can be started.
+    #[cfg(not(loom))]
+    pub fn ensure_worker(&'static self, class: Class) -> Option<Hold> {
+        let mut state = self.state.lock();
+        let lane = state.lane(class);
+        lane.holds += 1;
+        let hold = Hold { pool: self, class };
+        if lane.living() != 0 {
+            return Some(hold);
+        }
+        let Some((slot, Kick::Start(_))) = lane.take() else {
+            drop(state);
+            return None;
+        };
+        // Release: as in `order`.
+        self.slots[usize::from(slot)].order.store(WORK, Release);
+        drop(state);
+        self.start(slot);
+        let is_there = self.state.lock().lane(class).living() != 0;
+        is_there.then_some(hold)
     }
 
     /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be
@@ -435,18 +608,20 @@ impl Pool {
         }
     }
 
-    /// Without a watcher, the list's contexts need workers at once.
-    fn call_workers_for_listed(&'static self) {
+    /// Without a watcher, the list's contexts need workers at once. False: there were none.
+    fn call_workers_for_listed(&'static self) -> bool {
+        let mut any = false;
         loop {
             let mut state = self.state.lock();
             if state.watcher {
-                return;
+                return any;
             }
             let Some(context) = state.listed.pop_front() else {
-                return;
+                return any;
             };
             drop(state);
             Context::look_after(&context, Look::Alone);
+            any = true;
         }
     }
 
@@ -455,19 +630,51 @@ impl Pool {
         state.counted = state.counted + u32::from(counts) - u32::from(before);
     }
 
-    /// What the worker is to do next: serve that context; or, with None, end.
-    fn next(&'static self, slot: u16) -> Option<ContextRef> {
+    /// What the worker is to do next: serve that context; or, with None, end. It has served `before`.
+    fn next(&'static self, slot: u16, mut before: Option<ContextRef>) -> Option<ContextRef> {
         let class = class_of(slot);
+        let place = &self.slots[usize::from(slot)];
+        #[cfg(not(loom))]
+        crate::rank::lower_if_unused();
         loop {
             let mut state = self.state.lock();
-            if let Some(context) = state.lane(class).line.pop_front() {
+            let lane = state.lane(class);
+            if let Some(before) = &before {
+                before.count_worker(class, false);
+                lane.busy -= 1;
+                lane.hung -= u32::from(place.is_hung.swap(false, Relaxed));
+                place.is_busy.store(false, Relaxed);
+            }
+            if let Some(first) = lane.first(class)
+                && let Some(context) = lane.line.remove(first)
+            {
+                context.count_worker(class, true);
+                lane.busy += 1;
+                place.is_busy.store(true, Relaxed);
+                // For the watcher it has moved.
+                let begun = place.begun.load(Relaxed);
+                place.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_line(&mut state, class);
+                drop(state);
                 return Some(context);
             }
             self.count(&mut state, slot, false);
-            self.slots[usize::from(slot)].order.store(SLEEP, Relaxed);
-            state.lane(class).idle.push(slot);
+            // Those in line have as many as they may: somebody has to see whether that changes.
+            let watches = class == Class::Short && !state.short.line.is_empty() && !state.watcher;
+            if watches {
+                state.watcher = true;
+                place.order.store(WATCH, Relaxed);
+            } else {
+                place.order.store(SLEEP, Relaxed);
+                state.lane(class).idle.push(slot);
+            }
             drop(state);
+            // Perhaps the last to have it.
+            before = None;
+            if watches {
+                self.watch(slot);
+                continue;
+            }
             match self.sleep(slot) {
                 SLEEP => return None,
                 WATCH => self.watch(slot),
@@ -480,7 +687,7 @@ impl Pool {
     fn sleep(&self, slot: u16) -> u32 {
         let word = &self.slots[usize::from(slot)].order;
         let began = monotonic_ns();
-        let until = began + IDLE_NS;
+        let mut until = began + IDLE_NS;
         if let Some(spin) = &self.spin {
             // Relaxed: what is found is looked at once more below.
             spin.spin(began, || word.load(Relaxed) != SLEEP);
@@ -499,8 +706,12 @@ impl Pool {
             if futex_wait(word, SLEEP, until) == Waited::TimedOut {
                 let mut state = self.state.lock();
                 let lane = state.lane(class_of(slot));
+                if lane.holds != 0 && lane.living() == 1 {
+                    until = monotonic_ns() + IDLE_NS;
+                    continue;
+                }
                 if lane.idle.remove(slot) {
-                    lane.free.push(slot);
+                    lane.give_back(slot);
                     return SLEEP;
                 }
                 // An order is on its way.
@@ -516,14 +727,14 @@ impl Pool {
             futex_wait(word, WATCH, monotonic_ns() + tick);
             self.look_after_listed();
             let mut state = self.state.lock();
-            let stuck = self.count_out_stuck(&mut state);
+            let stuck = self.look_at_workers(&mut state);
             tick = if stuck || !state.listed.is_empty() {
                 WATCH_NS
             } else {
                 (tick * 2).min(WATCH_NS_MAX)
             };
-            let Some(first) = state.short.line.front() else {
-                if state.listed.is_empty() {
+            let Some(first) = state.short.first_context(Class::Short) else {
+                if state.short.line.is_empty() && state.listed.is_empty() {
                     state.watcher = false;
                     return;
                 }
@@ -564,15 +775,26 @@ impl Pool {
         }
     }
 
-    /// Takes those workers out of the count that are at the same request as the last time.
-    fn count_out_stuck(&self, state: &mut PoolState) -> bool {
+    /// Takes those workers out of the count that are at the same request as the last time, and finds
+    /// out which hang.
+    fn look_at_workers(&self, state: &mut PoolState) -> bool {
+        let now_ms = (monotonic_ns() / 1_000_000) as u32;
         let mut any = false;
-        for (slot, worker) in self.slots[..WORKERS_MAX].iter().enumerate() {
+        let used = usize::from(state.short.fresh.start);
+        for (slot, worker) in self.slots[..used].iter().enumerate() {
             let begun = worker.begun.load(Relaxed);
-            if worker.seen.swap(begun, Relaxed) == begun && worker.counted.load(Relaxed) {
+            let moved = worker.seen.swap(begun, Relaxed) != begun;
+            if !moved && worker.counted.load(Relaxed) {
                 self.count(state, slot as u16, false);
                 any = true;
             }
+            if moved {
+                worker.since_ms.store(now_ms, Relaxed);
+            }
+            let stays_ms = now_ms.wrapping_sub(worker.since_ms.load(Relaxed));
+            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= HUNG_MS;
+            let hung = worker.is_hung.swap(hangs, Relaxed);
+            state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
         }
         any
     }
@@ -607,14 +829,29 @@ impl Pool {
         if worker.place().order.load(Acquire) == WATCH {
             self.watch(slot);
         }
-        while let Some(context) = self.next(slot) {
+        let mut before = None;
+        while let Some(context) = self.next(slot, before) {
             worker.turn = 0;
             if worker.class() == Class::Short {
                 worker.recount(&context.habits);
             }
             Context::serve(&context, &mut worker);
+            before = Some(context);
         }
         worker.ends();
+    }
+}
+
+/// As long as this is there, a worker of that class is.
+#[must_use]
+pub struct Hold {
+    pool: &'static Pool,
+    class: Class,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.pool.state.lock().lane(self.class).holds -= 1;
     }
 }
 

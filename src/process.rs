@@ -19,6 +19,7 @@ use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, spawn_detached, try_box, try_box_uninit,
 };
+use crate::thread::{self, Threads};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -32,6 +33,7 @@ pub struct Global {
     /// Whose workers have the library's own descriptor table: for contexts of io_setup().
     pub libaio_pool: Pool,
     pub seats: Seats,
+    pub threads: Threads,
     pub libaio: crate::libaio::Shared,
     /// Whose it is.
     pid: libc::pid_t,
@@ -51,6 +53,7 @@ impl Global {
             (&raw mut (*at).pool).write(pool);
             (&raw mut (*at).libaio_pool).write(libaio_pool);
             (&raw mut (*at).seats).write(Seats::new());
+            (&raw mut (*at).threads).write(Threads::new());
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
@@ -76,6 +79,7 @@ pub fn global_or_new() -> Result<&'static Global> {
         return Ok(global);
     }
     let cell = cell_or_new()?;
+    thread::prepare();
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {

@@ -1,6 +1,5 @@
 //! Small system interfaces that have no good safe wrapper elsewhere: clock, futex, threads, errno.
 
-use crate::processors;
 use crate::sync::AtomicU32;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -11,6 +10,9 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+
+#[cfg(not(loom))]
+pub use crate::thread::spawn_detached;
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
@@ -184,12 +186,13 @@ pub fn variable(name: &CStr) -> Option<CString> {
     }
 }
 
-/// The path of /proc at which a descriptor's file can be found, as a C string.
+/// The path of /proc at which a descriptor's file can be found, as a C string: by the calling thread, as
+/// the process's first one, of which /proc/self tells, may have ended.
 #[cfg(not(loom))]
 pub fn fd_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
-    // Shorter than its room: a 0 stays behind it.
+    // At least by one shorter than its room: a 0 stays behind it.
     let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}");
     path
 }
@@ -579,54 +582,6 @@ pub fn block_all_but(signal: libc::c_int) {
         libc::sigfillset(set.as_mut_ptr());
         libc::sigdelset(set.as_mut_ptr(), signal);
         libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
-    }
-}
-
-/// Stack of a worker: system calls and a few frames of ours; libc's TLS lives there too.
-const STACK_BYTES: usize = 128 << 10;
-
-/// Starts a detached thread with all signals blocked. Nothing here allocates but libc, which
-/// reports failure.
-///
-/// # Safety
-/// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
-pub unsafe fn spawn_detached(
-    entry: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
-    arg: *mut libc::c_void,
-) -> Result<()> {
-    // The new thread inherits the mask: at no time can a signal handler of the program's run there.
-    // libc leaves its internal signals (setuid, cancellation) out of a full set.
-    let mut before = SigSet::empty();
-    pthread_sigmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::all()),
-        Some(&mut before),
-    )?;
-    #[cfg(not(loom))]
-    if !crate::carrier::is_worker() {
-        crate::interrupt::note_blocked(before.as_ref());
-    }
-    let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
-    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: the attributes are initialised before they are used and destroyed after.
-    let error = unsafe {
-        match libc::pthread_attr_init(attr.as_mut_ptr()) {
-            0 => {
-                libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED);
-                libc::pthread_attr_setstacksize(attr.as_mut_ptr(), STACK_BYTES);
-                processors::choose(attr.as_mut_ptr());
-                let error = libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), entry, arg);
-                libc::pthread_attr_destroy(attr.as_mut_ptr());
-                error
-            }
-            error => error,
-        }
-    };
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-    if error == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_raw(error))
     }
 }
 

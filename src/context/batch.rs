@@ -12,6 +12,10 @@ use crate::habit::Now;
 use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::libaio::{Shared, request::Holder};
+#[cfg(not(loom))]
+use crate::pool::{Hold, Pool};
+#[cfg(not(loom))]
+use crate::rank::{self, Standing};
 use crate::registry::ContextRef;
 #[cfg(not(loom))]
 use crate::request::Call;
@@ -49,6 +53,9 @@ pub struct Batch<'a> {
     /// Those of whose end an eventfd tells.
     #[cfg(not(loom))]
     told: usize,
+    /// There are some that neither the pool nor who submits carries out.
+    #[cfg(not(loom))]
+    elsewhere: bool,
 }
 
 /// How who submits sees to requests.
@@ -132,6 +139,8 @@ impl<'a> Batch<'a> {
             for_submitter: 0,
             #[cfg(not(loom))]
             told: 0,
+            #[cfg(not(loom))]
+            elsewhere: false,
         })
     }
 
@@ -229,11 +238,37 @@ impl<'a> Batch<'a> {
             for_kernel = self.hand_over(&mut state, &mut after);
         }
         drop(state);
-        self.context.finish(&mut after);
+        Context::finish_submit(self.context, &mut after);
         if for_kernel {
             Context::hand_over_submitted(self.context);
         }
         open.map(|()| rejected)
+    }
+}
+
+/// Whether there are workers, as long as a submit goes on that leaves requests to them.
+#[cfg(not(loom))]
+struct Workers {
+    pool: &'static Pool,
+    holds: [Option<Hold>; 2],
+}
+
+#[cfg(not(loom))]
+impl Workers {
+    fn new(pool: &'static Pool) -> Workers {
+        Workers {
+            pool,
+            holds: [None, None],
+        }
+    }
+
+    /// Whether there is a worker for requests of that class. Of those that may wait for ever, each has one.
+    fn has(&mut self, class: Class) -> bool {
+        let hold = &mut self.holds[class as usize];
+        if hold.is_none() {
+            *hold = self.pool.ensure_worker(class);
+        }
+        hold.is_some() && (class == Class::Short || !self.pool.short_of_threads())
     }
 }
 
@@ -266,6 +301,7 @@ impl<'a> Batch<'a> {
     /// One more request, that somebody else completes.
     pub fn count(&mut self) {
         self.len += 1;
+        self.elsewhere = true;
     }
 
     /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
@@ -362,17 +398,27 @@ impl<'a> Batch<'a> {
     /// Queues the requests, each with the right to its file. Where there is nobody to leave one to, it is
     /// carried out here, as soon as nothing has to come before it, as the kernel does.
     fn leave_to_others(&mut self, shared: &'static Shared) {
-        let mut holder = Holder::default();
         let begun = std::mem::replace(&mut self.begun, List::new());
         let others = std::mem::replace(&mut self.requests, List::new());
+        if begun.is_empty() && others.is_empty() {
+            if self.elsewhere {
+                // Those need one of the library's threads, too.
+                rank::look();
+            }
+            return;
+        }
+        // While this thread runs, others may never.
+        let is_before = rank::look() == Standing::Before;
+        let mut workers = Workers::new(self.context.pool);
+        let mut holder = Holder::default();
         for (mut left, has_begun) in [(begun, true), (others, false)] {
             while let Some(mut req) = left.pop() {
-                let has_others = !self.context.pool.short_of_threads();
+                let has_others = !is_before && workers.has(req.manner().class());
                 if has_others && holder.hold_for(shared, &mut req).is_ok() {
                     self.requests.push(req);
                     continue;
                 }
-                self.enqueue_held(shared, has_begun);
+                self.enqueue_held(has_begun);
                 if !has_begun {
                     self.context.wait_to_begin(&req);
                 }
@@ -381,11 +427,11 @@ impl<'a> Batch<'a> {
                 done.push(req);
                 Context::publish_all(self.context, &mut done);
             }
-            self.enqueue_held(shared, has_begun);
+            self.enqueue_held(has_begun);
         }
     }
 
-    fn enqueue_held(&mut self, shared: &'static Shared, has_begun: bool) {
+    fn enqueue_held(&mut self, has_begun: bool) {
         if self.requests.is_empty() {
             return;
         }
@@ -397,9 +443,6 @@ impl<'a> Batch<'a> {
         self.hand_over(&mut state, &mut after);
         drop(state);
         self.context.finish(&mut after);
-        if self.context.pool.short_of_threads() {
-            Context::carry_out_inside(self.context, shared);
-        }
     }
 
     fn note_submit(&self, submits: &mut Submits) {

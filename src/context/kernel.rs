@@ -708,7 +708,7 @@ impl Context {
         Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
         let is_watched = state.listed;
         drop(state);
-        this.finish(&mut after);
+        Context::finish_submit(this, &mut after);
         if !is_watched {
             Context::watch_riders(this);
         }

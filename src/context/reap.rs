@@ -72,7 +72,7 @@ impl Context {
             {
                 continue;
             }
-            if nothing && wait.visit.until == 0 && Context::help_poller(this) {
+            if nothing && (enough || wait.visit.until == 0) && Context::help_poller(this) {
                 continue;
             }
             if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
@@ -131,19 +131,21 @@ impl Context {
         }
         let now = monotonic_ns();
         let mut state = this.state.lock();
-        let idle = state.running.len() == 0 && state.waiting() != 0;
-        if !idle || state.taken != state.taken_idle {
+        if state.in_flight == 0 || state.taken != state.taken_idle {
             state.taken_idle = state.taken;
             state.idle_since = now;
             return false;
         }
         let long = now - state.idle_since > IN_VAIN_NS;
+        let nothing_runs = state.running.len() == 0;
         drop(state);
         if long && !this.callers_carry_out {
             // A worker may want this very processor.
             futex_wait(&AtomicU32::new(0), 0, now + LET_WORK_NS);
         }
-        long && Context::carry_out_here(this, exec::is_ready)
+        // Who has a request in hand may have been kept from going on by this very thread.
+        long && (is_before_workers() || nothing_runs)
+            && Context::carry_out_here(this, exec::is_ready)
     }
 
     /// Copies events to `out`, those that had no room in the ring included; returns why there will be
@@ -407,6 +409,16 @@ impl InTime<'_> {
             return exec::execute_if_cached(req, true, filtered, now);
         }
         exec::execute(req, now);
+    }
+}
+
+/// Whether the calling thread has a real-time policy that keeps workers from its processor.
+fn is_before_workers() -> bool {
+    #[cfg(loom)]
+    return false;
+    #[cfg(not(loom))]
+    {
+        crate::rank::look() == crate::rank::Standing::Before
     }
 }
 

@@ -225,7 +225,7 @@ impl RingMem {
         use std::io::Write;
         let fd = self.fd.as_ref().ok_or(Errno::EFBIG)?;
         let mut path = [0; 32];
-        let _ = write!(&mut path[..], "/proc/self/fd/{}\0", fd.as_raw_fd());
+        let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", fd.as_raw_fd());
         let path = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EBADF)?;
         match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             // No /proc: the seal alone must do.

@@ -1,0 +1,120 @@
+//! How many workers a context may have: so many that its requests run side by side, and not so many
+//! that another finds none.
+//!
+//! A worker whose request does not come to an end is lost to the pool, but costs little. So such
+//! workers do not count, and the pool grows by as many; up to a bound, of which no context gets more
+//! than a part of what is left. Beyond that bound there are some of which each context gets one, if it
+//! has none. However many contexts hang, something is left for the next.
+
+/// The workers of one class.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Most of one context.
+    pub alone: u32,
+    /// Most of all contexts that are at requests which may soon end.
+    pub together: u32,
+    /// Most of all for contexts that have some.
+    pub shared: u32,
+    /// A context gets this part of what is left of `shared`: one of so many.
+    pub part: u32,
+    /// Most of all.
+    pub most: u32,
+}
+
+/// What the pool's workers of that class do.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// Those that serve the context.
+    pub own: u32,
+    /// Those that serve any.
+    pub busy: u32,
+    /// Those of them whose request does not come to an end.
+    pub hung: u32,
+}
+
+/// Whether the context may have one more.
+pub fn may_have_one_more(facts: Facts, limits: Limits) -> bool {
+    let moving = facts.busy.saturating_sub(facts.hung);
+    let left_of_moving = limits.together.saturating_sub(moving);
+    if facts.own == 0 {
+        return left_of_moving != 0 && facts.busy < limits.most;
+    }
+    let left_of_shared = limits.shared.saturating_sub(facts.busy);
+    let share = left_of_moving.min(left_of_shared / limits.part);
+    facts.own < limits.alone.min(share)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        alone: 128,
+        together: 256,
+        shared: 2048,
+        part: 8,
+        most: 4096,
+    };
+
+    /// Contexts that each want more than they can get, and whose workers all hang from time to time.
+    fn hang(contexts: usize) -> (Vec<u32>, u32) {
+        let (mut own, mut hung) = (vec![0u32; contexts], 0);
+        loop {
+            let busy = own.iter().sum();
+            let facts = |own| Facts { own, busy, hung };
+            match own
+                .iter()
+                .position(|&own| may_have_one_more(facts(own), LIMITS))
+            {
+                Some(next) => own[next] += 1,
+                None if hung == busy => return (own, busy),
+                None => hung = busy,
+            }
+        }
+    }
+
+    #[test]
+    fn one_alone_has_as_many_as_it_can_use() {
+        for hung in [0, 128] {
+            let facts = |own| Facts {
+                own,
+                busy: own,
+                hung: hung.min(own),
+            };
+            assert!((0..128).all(|own| may_have_one_more(facts(own), LIMITS)));
+            assert!(!may_have_one_more(facts(128), LIMITS));
+        }
+    }
+
+    #[test]
+    fn however_many_hang_another_finds_a_worker() {
+        for contexts in [1, 2, 3, 10, 40, 200, 1000] {
+            let (own, busy) = hang(contexts);
+            assert!(own.iter().all(|&own| own != 0), "{contexts}");
+            assert!(own.iter().all(|&own| own <= 128), "{contexts}");
+            let new = Facts {
+                own: 0,
+                busy,
+                hung: busy,
+            };
+            assert!(may_have_one_more(new, LIMITS), "{contexts}");
+        }
+    }
+
+    #[test]
+    fn those_that_move_leave_some_at_once() {
+        let two = Facts {
+            own: 0,
+            busy: 128,
+            hung: 0,
+        };
+        assert!(may_have_one_more(two, LIMITS));
+        let full = Facts {
+            own: 0,
+            busy: 256,
+            hung: 0,
+        };
+        assert!(!may_have_one_more(full, LIMITS));
+        assert!(may_have_one_more(Facts { hung: 1, ..full }, LIMITS));
+    }
+}
