@@ -1044,6 +1044,14 @@ impl Context {
         self.habits.short(req.call())
     }
 
+    /// Whether who submits a read may try it: it is known to be short, or can be tried without waiting, and is not known to
+    /// be in vain.
+    #[cfg(not(loom))]
+    fn may_read_here(&self, call: &Call) -> bool {
+        let habits = &self.habits;
+        habits.short(call).is_some() || habits.may_be_cached(call) && !habits.is_slow_buffered(call)
+    }
+
     /// Whether a request is one that a caller can carry out who waits for nothing else.
     fn is_brief(&self, req: &Req) -> bool {
         !wants_worker(req) && self.habits.is_brief(req.call())

@@ -87,29 +87,10 @@ pub fn execute(req: &mut Req, now: Option<u64>) {
     execute_by(req, make, now);
 }
 
-/// The same of a read that is not to wait for a device: -EINTR if it would. `filtered`: whether a sandbox
-/// looks at the thread's calls.
+/// The same of a read through the page cache that is not to wait for a device: -EINTR if it would.
 #[cfg(not(loom))]
-pub fn execute_at_once(req: &mut Req, filtered: impl FnOnce() -> bool, now: Option<u64>) {
-    let cached = req.side().is_some_and(|side| side.at_once);
-    execute_if_cached(req, cached, filtered, now);
-}
-
-/// The same, of a read that is `cached` if it is not to wait.
-#[cfg(not(loom))]
-pub fn execute_if_cached(
-    req: &mut Req,
-    cached: bool,
-    filtered: impl FnOnce() -> bool,
-    now: Option<u64>,
-) {
-    // A sandbox may not know the later call.
-    let make = if cached && !filtered() {
-        make_at_once
-    } else {
-        make
-    };
-    execute_by(req, make, now);
+pub fn execute_if_cached(req: &mut Req, now: Option<u64>) {
+    execute_by(req, make_at_once, now);
 }
 
 /// The same in a worker that can be interrupted meanwhile.

@@ -487,11 +487,17 @@ fn copy_readable(at: usize, to: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the word at this address, which is not 0, can be read. rt_sigprocmask(2) reads a set
-/// before it finds that there is nothing called -1 to do with it.
+/// The smallest page there is: what is true of one byte is true of the rest of its page.
+pub const PAGE: usize = 4096;
+
+/// Whether the page of this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
+/// nothing called -1 to do with it. The set is at the address, as far as the page goes: tools that look for
+/// the use of undefined memory see that of the caller's record.
 pub fn readable(at: usize) -> bool {
+    // NULL stands for no set.
+    let set = at.min((at & !(PAGE - 1)) + PAGE - 8).max(8);
     // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
-    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, at, ptr::null_mut::<u8>(), 8) };
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, set, ptr::null_mut::<u8>(), 8) };
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 

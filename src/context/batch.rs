@@ -332,10 +332,10 @@ impl<'a> Batch<'a> {
 
     /// Whether the caller had better see to the first requests now than leave them to others, and how.
     fn is_for_here(&self, state: &mut State) -> Option<Here> {
-        let habits = &self.context.habits;
-        let short = |call: &Call| habits.short(call).is_some();
         // As the kernel does: they are short reads.
-        if self.for_submitter != 0 && self.requests.first_is(short) && !state.submits.are_deep() {
+        let is_short = |call: &Call| self.context.may_read_here(call);
+        if self.for_submitter != 0 && self.requests.first_is(is_short) && !state.submits.are_deep()
+        {
             return Some(Here::Reads);
         }
         self.context
@@ -351,7 +351,7 @@ impl<'a> Batch<'a> {
             let side = req.side();
             let wanted = match here {
                 Here::Reads => {
-                    side.is_some_and(|side| side.for_submitter) && context.short(req).is_some()
+                    side.is_some_and(|side| side.for_submitter) && context.may_read_here(req.call())
                 }
                 Here::Kernel => context.is_for_seat(req),
             };
@@ -362,12 +362,12 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Carries out reads at the beginning of the submit that are known to be short: what takes longer is a worker's.
+    /// Carries out reads at the beginning of the submit: what takes longer is a worker's.
     fn carry_out_reads(&mut self) {
         let context = self.context;
+        let habits = &context.habits;
         let filtered = OnceCell::new();
         let filtered = || *filtered.get_or_init(has_call_filter);
-        let execute = |req: &mut Req, now| exec::execute_at_once(req, filtered, now);
         let one = self.len == 1;
         let mut now = Now::read();
         let until = now.ns + AT_SUBMIT_NS;
@@ -375,14 +375,22 @@ impl<'a> Batch<'a> {
         while now.ns < until
             && let Some(mut req) = self.begun.pop()
         {
-            // For what it tells of the file, which is all that is wanted here.
-            context.habits.is_file(req.call(), one, &mut now);
-            carrier::outside(|| {
-                let habits = &context.habits;
-                habits.carry_out(&mut req, execute, false, one, &mut now);
+            let tried = carrier::outside(|| {
+                // A sandbox may not know the call that does not wait.
+                if habits.may_be_cached(req.call()) && !filtered() {
+                    // Nothing is learned: that it was not there says nothing of those who wait for it.
+                    exec::execute_if_cached(&mut req, None);
+                    now = Now::read();
+                } else if context.short(&req).is_some() {
+                    // For what it tells of the file, which is all that is wanted here.
+                    habits.is_file(req.call(), one, &mut now);
+                    habits.carry_out(&mut req, exec::execute, false, one, &mut now);
+                } else {
+                    return false;
+                }
+                req.res() != -i64::from(libc::EINTR)
             });
-            if req.res() == -i64::from(libc::EINTR) {
-                context.habits.distrust(req.call());
+            if !tried {
                 req.set_stage(Stage::Accepted);
                 self.begun.push_front(req);
                 break;

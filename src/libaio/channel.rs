@@ -12,13 +12,15 @@ use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 
 const NONE: RawFd = -1;
 
 /// Sending ends. A thread of the program's that has left the others' descriptor table has one of its own.
 pub struct Sender {
     ends: [End; ENDS],
+    /// What one of them has become that the program has put something else in the place of.
+    moved: End,
     /// Which of them is made next.
     next: AtomicUsize,
     /// Held while a number is used, or changes.
@@ -32,6 +34,8 @@ struct End {
     number: AtomicI32,
     /// The kernel's name for the socket.
     cookie: AtomicU64,
+    /// It is one more number of an end that has made way.
+    moved: AtomicBool,
 }
 
 /// What a message brings: a number, and a file unless it was lost on the way.
@@ -59,6 +63,7 @@ impl End {
         End {
             number: AtomicI32::new(NONE),
             cookie: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
         }
     }
 
@@ -76,7 +81,8 @@ impl End {
         self.number.store(NONE, Relaxed);
     }
 
-    fn set(&self, number: RawFd) {
+    fn set(&self, number: RawFd, moved: bool) {
+        self.moved.store(moved, Relaxed);
         self.cookie.store(cookie(number), Relaxed);
         self.number.store(number, Relaxed);
     }
@@ -86,6 +92,7 @@ impl Sender {
     pub const fn new() -> Sender {
         Sender {
             ends: [const { End::none() }; ENDS],
+            moved: End::none(),
             next: AtomicUsize::new(0),
             using: Lock::of(()),
         }
@@ -118,7 +125,7 @@ impl Sender {
         let at = self.next.load(Relaxed);
         self.next.store((at + 1) % ENDS, Relaxed);
         self.ends[at].close();
-        self.ends[at].set(mine);
+        self.ends[at].set(mine, false);
         at
     }
 
@@ -144,12 +151,12 @@ impl Sender {
     /// Gives the sending ends back that are in the calling thread's table, and forgets the others.
     pub fn close(&self) {
         let _using = self.using.lock();
-        self.ends.iter().for_each(End::close);
+        self.all().for_each(End::close);
     }
 
     /// The same in a forked child, where the lock may have been inherited held.
     pub fn abandon(&self) {
-        self.ends.iter().for_each(End::close);
+        self.all().for_each(End::close);
     }
 
     /// Whether the calling thread can send.
@@ -159,18 +166,29 @@ impl Sender {
     }
 
     fn there(&self) -> Option<RawFd> {
-        self.ends.iter().find_map(End::there)
+        self.all().find_map(End::there)
     }
 
     /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
     pub fn make_way(&self, number: RawFd) {
         let _using = self.using.lock();
-        for end in &self.ends {
-            if end.there() == Some(number) {
-                end.set(own::duplicate(number).unwrap_or(NONE));
-                own::close(number);
-            }
-        }
+        let Some(end) = self.all().find(|end| end.there() == Some(number)) else {
+            return;
+        };
+        let moved = own::duplicate(number).unwrap_or(NONE);
+        // Another table may still have it by the first number.
+        let place = if end.moved.load(Relaxed) {
+            end
+        } else {
+            &self.moved
+        };
+        place.close();
+        place.set(moved, true);
+        own::close(number);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &End> {
+        self.ends.iter().chain([&self.moved])
     }
 
     /// Sends that file, and a number with it. EBADF: there is no such file, or the channel is gone; EAGAIN: the

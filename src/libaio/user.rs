@@ -9,12 +9,10 @@
 //! No other guess is made. In particular, nothing is assumed about the rest of the stack: it may be a
 //! coroutine's, and end anywhere.
 
-use crate::sys::{Result, readable};
+use crate::sys::{PAGE, Result, readable};
 use nix::errno::Errno;
 use std::ptr;
 
-/// The smallest page there is: what is true of one byte is true of the rest of its page.
-const PAGE: usize = 4096;
 /// Not a page.
 const NOWHERE: usize = usize::MAX;
 
