@@ -4,8 +4,6 @@
 use super::{AT_SUBMIT_NS, FEW, Submits, at_once};
 use super::{After, Context, State};
 #[cfg(not(loom))]
-use crate::carrier;
-#[cfg(not(loom))]
 use crate::exec;
 #[cfg(not(loom))]
 use crate::habit::Now;
@@ -375,22 +373,21 @@ impl<'a> Batch<'a> {
         while now.ns < until
             && let Some(mut req) = self.begun.pop()
         {
-            let tried = carrier::outside(|| {
-                // A sandbox may not know the call that does not wait.
-                if habits.may_be_cached(req.call()) && !filtered() {
-                    // Nothing is learned: that it was not there says nothing of those who wait for it.
-                    exec::execute_if_cached(&mut req, None);
-                    now = Now::read();
-                } else if context.short(&req).is_some() {
-                    // For what it tells of the file, which is all that is wanted here.
-                    habits.is_file(req.call(), one, &mut now);
-                    habits.carry_out(&mut req, exec::execute, false, one, &mut now);
-                } else {
-                    return false;
-                }
-                req.res() != -i64::from(libc::EINTR)
-            });
-            if !tried {
+            // A sandbox may not know the call that does not wait.
+            let is_done = if habits.may_be_cached(req.call()) && !filtered() {
+                // Nothing is learned: that it was not there says nothing of those who wait for it.
+                exec::execute_if_cached(&mut req, None);
+                now = Now::read();
+                true
+            } else if context.short(&req).is_some() {
+                // For what it tells of the file, which is all that is wanted here.
+                habits.is_file(req.call(), one, &mut now);
+                habits.carry_out(&mut req, exec::execute, false, one, &mut now);
+                true
+            } else {
+                false
+            };
+            if !is_done || req.res() == -i64::from(libc::EINTR) {
                 req.set_stage(Stage::Accepted);
                 self.begun.push_front(req);
                 break;

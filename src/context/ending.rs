@@ -210,6 +210,26 @@ impl Context {
         }
         if !Context::wait_for_workers(this, bounded, owed) {
             this.carry_out_left_behind();
+        } else if by.busy {
+            this.carry_out_unbegun();
+        }
+    }
+
+    /// Carries out what a submit has accepted and not yet queued that was interrupted by who ends the process.
+    fn carry_out_unbegun(&self) {
+        const MOST: usize = 256;
+        let mut calls = ArrayVec::<Call, MOST>::new();
+        let state = self.state.lock();
+        state.slabs.each_left(|stage, call| {
+            let wanted = stage == Stage::Accepted && exec::is_on_file(call) && !calls.is_full();
+            if wanted {
+                calls.push(*call);
+            }
+        });
+        drop(state);
+        for call in &calls {
+            shielded(|| exec::repeat(call));
+            process::progress();
         }
     }
 

@@ -453,11 +453,10 @@ impl Claims {
         self.has(count, places)
     }
 
-    /// Whether some of the first `count` that were added are in flight that the process owes somebody, reads
-    /// past the page cache not counted.
+    /// Whether some of the first `count` that were added are in flight that the process owes somebody, reads not
+    /// counted.
     pub fn has_owed(&self, count: u64) -> bool {
         let places = [
-            Place::Reads,
             Place::Writes,
             Place::DirectWrites,
             Place::Syncs,
