@@ -118,6 +118,7 @@ fn cell_or_new() -> Result<&'static Cell> {
             // which children then keep open.
             // SAFETY: the handler is there for ever: the library is not unloadable.
             let _ = unsafe { libc::pthread_atfork(Some(before_fork), None, Some(in_child)) };
+            at_quick_exit();
             // SAFETY: never unmapped.
             Ok(unsafe { &*cell })
         }
@@ -287,6 +288,29 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
     ending.is_over.store(true, Release);
     progress();
     ptr::null_mut()
+}
+
+/// Has quick_exit() do what exit() does. glibc has this function in a part of it that is linked to each program,
+/// and there this one is called.
+fn at_quick_exit() {
+    type Register =
+        unsafe extern "C" fn(extern "C" fn(*mut libc::c_void), *mut libc::c_void) -> i32;
+    // SAFETY: a C string; the function, if there is one of that name, is glibc's; what it is given is there for
+    // ever.
+    unsafe {
+        let name = c"__cxa_at_quick_exit";
+        let register = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        if !register.is_null() {
+            let register: Register = std::mem::transmute(register);
+            register(at_quick_end, ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn at_quick_end(_: *mut libc::c_void) {
+    if own_global().is_some() {
+        at_exit();
+    }
 }
 
 /// At a normal end of the process.
