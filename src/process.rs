@@ -162,9 +162,24 @@ extern "C" fn before_fork() {
     FORKING.store(here, Release);
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        let ending = Ending::new(What::Forks);
-        carrier::inside(|| ending.wait());
+        let by = Interrupted::here();
+        carrier::inside(|| settle(&by));
     }
+}
+
+/// Has what is in flight settle, as far as a fork has to wait for it.
+fn settle(by: &Interrupted) {
+    let Some(global) = global() else { return };
+    global.registry.for_each(|context| {
+        if !context.is_legacy() {
+            return;
+        }
+        if by.busy || by.in_hand != 0 {
+            context.settle_inside(by.in_hand);
+        } else {
+            Context::settle(context);
+        }
+    });
 }
 
 /// Run by fork() in the child. It takes no lock and allocates nothing.
@@ -202,35 +217,18 @@ pub fn progress() {
     }
 }
 
-/// What the process is about to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Ends,
-    /// It becomes another program, if that succeeds.
-    MayEnd,
-    Forks,
-}
-
-/// What has to be waited for before that.
+/// What the end of the process has to wait for.
 struct Ending {
-    what: What,
     by: Interrupted,
+    /// It may not end, after all: it becomes another program, if that succeeds.
+    goes_on: bool,
     is_over: AtomicBool,
 }
 
 impl Ending {
-    fn new(what: What) -> Ending {
-        Ending {
-            what,
-            by: Interrupted::here(),
-            is_over: AtomicBool::new(false),
-        }
-    }
-
     fn wait(self) {
         let busy = self.by.busy;
-        // A fork only waits.
-        if !busy && (self.what == What::Forks || !is_on_alternate_stack()) {
+        if !busy && !is_on_alternate_stack() {
             return self.see_to_all();
         }
         // A signal handler has interrupted a function of the library's, which may have locks that never
@@ -255,12 +253,9 @@ impl Ending {
             let waited = futex_wait(&PROGRESS, seen, until);
             let now = PROGRESS.load(Relaxed);
             if now == seen && waited == Waited::TimedOut {
-                break;
+                return;
             }
             seen = now;
-        }
-        if ending.what == What::Forks {
-            IS_ENDING.store(false, Relaxed);
         }
     }
 
@@ -268,15 +263,14 @@ impl Ending {
     #[inline(never)]
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
-        global.registry.for_each(|context| match self.what {
-            What::Ends => Context::drain(context, &self.by),
-            What::MayEnd => Context::flush(context, &self.by),
-            What::Forks if context.is_legacy() => Context::settle(context, self.by.busy),
-            What::Forks => {}
+        global.registry.for_each(|context| {
+            if self.goes_on {
+                Context::flush(context, &self.by);
+            } else {
+                Context::drain(context, &self.by);
+            }
         });
-        if self.what != What::Forks {
-            global.libaio.stats.report();
-        }
+        global.libaio.stats.report();
     }
 }
 
@@ -313,11 +307,21 @@ extern "C" fn at_quick_end(_: *mut libc::c_void) {
     }
 }
 
+/// The process ends, or (`goes_on`) may.
+fn end(goes_on: bool) {
+    if global().is_some() {
+        let ending = Ending {
+            by: Interrupted::here(),
+            goes_on,
+            is_over: AtomicBool::new(false),
+        };
+        ending.wait();
+    }
+}
+
 /// At a normal end of the process.
 extern "C" fn at_exit() {
-    if global().is_some() {
-        Ending::new(What::Ends).wait();
-    }
+    end(false);
 }
 
 /// For the object that aio2-run preloads, which sees what a library does not: the process is about
@@ -325,12 +329,7 @@ extern "C" fn at_exit() {
 extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        let what = if goes_on != 0 {
-            What::MayEnd
-        } else {
-            What::Ends
-        };
-        Ending::new(what).wait();
+        end(goes_on != 0);
     }
 }
 
