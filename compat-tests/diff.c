@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -815,6 +816,59 @@ static void interrupted(void)
     int ret = io_getevents(ctx, 1, 1, ev, &shortly);
     say("an ignored signal: %s %s", code(ret), now() - began < 0.3 ? "TOO EARLY" : "in time");
     pthread_join(sender, NULL);
+}
+
+/* Two who take the events of buffered writes, which are all there when they are submitted. */
+static atomic_int shared_taken;
+static atomic_bool shared_over;
+static void *takes(void *arg)
+{
+    while (!shared_over) {
+        struct io_event ev[16];
+        int n = io_getevents(ctx, (long)arg, 16, ev, arg == NULL ? &(struct timespec){ 120, 0 } : NULL);
+
+        if (n > 0)
+            shared_taken += n;
+    }
+    return NULL;
+}
+
+static void shared(void)
+{
+    enum { N = 8, ROUNDS = 1000 };
+    char *buf = buffer(N * 4096, 'x');
+
+    for (long min = 0; min < 2; min++) {
+        int fd = file(0, O_RDWR);
+        pthread_t threads[2];
+
+        setup();
+        shared_taken = 0;
+        shared_over = false;
+        for (int i = 0; i < 2; i++)
+            MUST(pthread_create(&threads[i], NULL, takes, (void *)min) == 0);
+        for (int round = 1; round <= ROUNDS; round++) {
+            struct iocb cb[N], *list[N];
+
+            for (int i = 0; i < N; i++) {
+                cb[i] = raw(IO_CMD_PWRITE, fd, buf, 4096, (long long)i * 4096);
+                list[i] = &cb[i];
+            }
+            MUST(io_submit(ctx, N, list) == N);
+            while (shared_taken < round * N)
+                sched_yield();
+        }
+        say("min_nr %ld: %d events", min, shared_taken);
+        shared_over = true;
+        for (int i = 0; i < 2; i++)
+            while (pthread_tryjoin_np(threads[i], NULL) != 0) {
+                struct iocb cb = raw(IO_CMD_PWRITE, fd, buf, 4096, 0), *one = &cb;
+
+                MUST(io_submit(ctx, 1, &one) == 1);
+                usleep(1000);
+            }
+        close(fd);
+    }
 }
 
 /* ---- Operations ------------------------------------------------------------------------------- */
@@ -2175,6 +2229,60 @@ static void at_exit(void)
         }
 }
 
+/* The same of writes to a pipe, a socket and a file that it does not wait for; also as the parent of a daemon. */
+static void at_exit_streams(void)
+{
+    enum { N = 8, SIZE = 3 * KB };
+    static const char *const ways[] = { "exit", "quick_exit", "fork and _exit", "daemon", "_exit", "exec" };
+
+    for (size_t way = 0; way < sizeof(ways) / sizeof(*ways); way++)
+        for (int round = 0; round < 5; round++) {
+            int p[2], s[2], status = 0, fd = file(0, O_RDWR | O_APPEND);
+            char *buf = buffer(N * SIZE, 'E');
+
+            for (int i = 0; i < N * SIZE; i++)
+                buf[i] = (char)(i / 97);
+            MUST(pipe(p) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+            fflush(stdout);
+            pid_t child = fork();
+            if (child == 0) {
+                struct iocb cb[3 * N], *list[3 * N];
+
+                setup();
+                for (int i = 0; i < 3 * N; i++) {
+                    cb[i] = raw(IO_CMD_PWRITE, (int[]){ p[1], s[1], fd }[i % 3], buf + i / 3 * SIZE, SIZE, 0);
+                    list[i] = &cb[i];
+                }
+                MUST(io_submit(ctx, 3 * N, list) == 3 * N);
+                switch (way) {
+                case 0: exit(0);
+                case 1: quick_exit(0);
+                case 2: (void)!fork(); break;
+                case 3: (void)!daemon(1, 1); break;
+                case 5: execl("/bin/true", "true", NULL);
+                }
+                _exit(0);
+            }
+            close(p[1]);
+            close(s[1]);
+            waitpid(child, &status, 0);
+            int ends[] = { p[0], s[0] };
+            for (int i = 0; i < 2; i++) {
+                char seen[2 * N * SIZE];
+                size_t got = 0;
+
+                for (ssize_t more; (more = read(ends[i], seen + got, sizeof(seen) - got)) > 0;)
+                    got += (size_t)more;
+                say("%s, status %#x: %s %zu, sum %04x", ways[way], status, i == 0 ? "pipe" : "socket", got, sum(seen, got));
+                close(ends[i]);
+            }
+            char label[64];
+            snprintf(label, sizeof(label), "%s, file", ways[way]);
+            say_file(label, fd);
+            close(fd);
+        }
+}
+
 static void other_threads_context(void)
 {
     /* A context made by a thread that has ended, used by others. */
@@ -2360,6 +2468,101 @@ static void many_in_flight(void)
     (void)direct;
 }
 
+/* Submits all, at once or one by one, and takes as many events. */
+static void all_of(struct iocb *cbs, int n, bool one_by_one)
+{
+    struct iocb *list[64];
+    struct io_event ev[64];
+
+    for (int i = 0; i < n; i++)
+        list[i] = &cbs[i];
+    for (int i = 0; one_by_one && i < n; i++)
+        MUST(io_submit(ctx, 1, &list[i]) == 1);
+    MUST(one_by_one || io_submit(ctx, n, list) == n);
+    MUST(gather(n, ev) == n);
+}
+
+/* Pages of a file that are not on its device yet. */
+static long unwritten(int fd)
+{
+    unsigned long long range[2] = { 0, 0 }, pages[5] = { 0 };
+
+    if (syscall(451, fd, range, pages, 0) != 0)
+        return 0;
+    return (long)(pages[1] + pages[2]);
+}
+
+/* What is submitted for one file looks as if it was done in that order. */
+static void in_order(void)
+{
+    enum { SIZE = 8 * KB, N = 16 };
+    char *from = buffer(N * SIZE, 0), *to = buffer(N * SIZE, 0);
+
+    for (int i = 0; i < N * SIZE; i++)
+        from[i] = (char)(i / SIZE * 31 + i / 100);
+    setup();
+    for (int how = 0; how < 8; how++) {
+        bool one_by_one = how & 1, append = how & 2, two = how & 4;
+        struct iocb cb[2 * N + 2];
+        char label[64];
+        int bad = 0, n = 0;
+
+        snprintf(label, sizeof(label), "%s%s%s", append ? "appends" : "writes", one_by_one ? ", one by one" : "", two ? ", two descriptors" : "");
+        int fd = file(append ? 0 : 2 * SIZE, O_RDWR | (append ? O_APPEND : 0)), other = fd;
+        if (two) {
+            char name[64];
+
+            snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+            MUST((other = open(name, O_RDWR | (append ? O_APPEND : 0))) >= 0);
+        }
+        for (int i = 0; i < N; i++) {
+            cb[n++] = raw(IO_CMD_PWRITE, fd, from + i * SIZE, SIZE, append ? 0 : i % 2 * 1000);
+            cb[n++] = raw(IO_CMD_PREAD, other, to + i * SIZE, SIZE, append ? i * SIZE : i % 2 * 1000);
+        }
+        cb[n++] = raw(how % 3 == 0 ? IO_CMD_FSYNC : IO_CMD_FDSYNC, other, NULL, 0, 0);
+        all_of(cb, n, one_by_one);
+        say("%s: not on the device %ld", label, unwritten(fd));
+        for (int i = 0; i < N; i++)
+            bad += memcmp(from + i * SIZE, to + i * SIZE, SIZE) != 0;
+        say("  reads that are wrong %d", bad);
+        say_file("  file", fd);
+        close(fd);
+        if (two)
+            close(other);
+    }
+    for (int one_by_one = 0; one_by_one < 2; one_by_one++) {
+        struct iocb cb[4];
+        struct io_event ev[4];
+        int fd = file(100, O_RDWR);
+
+        cb[0] = raw(IO_CMD_PREAD, fd, to, SIZE, 0);
+        cb[1] = raw(IO_CMD_PWRITE, fd, from, 100, 3 * SIZE);
+        cb[2] = raw(IO_CMD_PREAD, fd, to, SIZE, SIZE);
+        cb[3] = raw(IO_CMD_PREAD, fd, to, SIZE, 3 * SIZE);
+        for (int i = 0; i < 4; i++) {
+            struct iocb *one = &cb[i];
+
+            cb[i].data = (void *)(long)i;
+            if (one_by_one)
+                MUST(io_submit(ctx, 1, &one) == 1);
+        }
+        struct iocb *list[4] = { &cb[0], &cb[1], &cb[2], &cb[3] };
+        MUST(one_by_one || io_submit(ctx, 4, list) == 4);
+        MUST(gather(4, ev) == 4);
+        for (int i = 0; i < 4; i++)
+            say("around the end: %d: %s", i, code((long)ev[i].res));
+        close(fd);
+    }
+    int p[2];
+    struct iocb cb[N];
+    MUST(pipe(p) == 0);
+    for (int i = 0; i < N; i++)
+        cb[i] = raw(IO_CMD_PWRITE, p[1], from + i * SIZE, i % 2 ? 10 : 4000, 0);
+    all_of(cb, N, false);
+    ssize_t got = read(p[0], to, N * SIZE);
+    say("a pipe: %zd, sum %04x", got, sum(to, (size_t)got));
+}
+
 /* ---- By system calls ---------------------------------------------------------------------------- */
 
 /* libaio is not in between; under aio2-run these go to the library all the same. */
@@ -2465,6 +2668,7 @@ static const struct section {
     { "io", "eventfds", eventfds },
     { "io", "lost_pages", lost_pages },
     { "io", "many_in_flight", many_in_flight },
+    { "io", "in_order", in_order },
     { "limits", "context_limit", context_limit },
     { "limits", "file_size", file_size },
     { "limits", "file_size_default", file_size_default },
@@ -2474,6 +2678,7 @@ static const struct section {
     { "wait", "timeouts", timeouts },
     { "wait", "timeouts_huge", timeouts_huge },
     { "wait", "interrupted", interrupted },
+    { "wait", "shared", shared },
     { "wait", "destroy_wakes", destroy_wakes },
     { "cancel", "polls", polls },
     { "cancel", "cancels", cancels },
@@ -2486,6 +2691,7 @@ static const struct section {
     { "files", "locks", locks },
     { "process", "after_fork", after_fork },
     { "process", "at_exit", at_exit },
+    { "process", "at_exit_streams", at_exit_streams },
     { "process", "other_threads_context", other_threads_context },
     { "process", "as_another_user", as_another_user },
     { "queue", "queues", queues },

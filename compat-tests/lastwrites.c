@@ -27,13 +27,14 @@ static const char *dir;
 static char *blocks[MOST];
 static size_t sizes[MOST];
 
-enum way { EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, WAYS };
-static const char *const way_names[] = { "exit", "fork and _exit", "daemon", "_exit", "exit_group", "exec" };
+enum way { EXIT, QUICK_EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, WAYS };
+static const char *const way_names[] = { "exit", "quick_exit", "fork and _exit", "daemon", "_exit", "exit_group", "exec" };
 
 static void leave(enum way way)
 {
     switch (way) {
     case EXIT: exit(0);
+    case QUICK_EXIT: quick_exit(0);
     case FORK: {
         pid_t child = fork();
 
@@ -156,6 +157,29 @@ static void streams(enum way way, int round)
     close(fds[0]);
 }
 
+/* Past the page cache, where the kernel does not have them done within io_submit. */
+static void direct_file(enum way way, int round)
+{
+    static char memory[16][16384] __attribute__((aligned(4096)));
+    char path[4096];
+    int fd;
+
+    for (int i = 0; i < 16; i++) {
+        free(blocks[i]);
+        sizes[i] = sizeof(memory[i]);
+        memset(blocks[i] = memory[i], 'a' + (i + round) % 26, sizes[i]);
+    }
+    snprintf(path, sizeof(path), "%s/lastwrites-direct", dir);
+    unlink(path);
+    MUST((fd = open(path, O_RDWR | O_CREAT | O_DIRECT, 0600)) >= 0);
+    ended(writer(fd, -1, 16, -1, true, way));
+    MUST(fcntl(fd, F_SETFL, 0) == 0);
+    check(fd, 16, "a file past the page cache", way, round);
+    close(fd);
+    for (int i = 0; i < 16; i++)
+        blocks[i] = NULL;
+}
+
 static void files(enum way way, int round)
 {
     char path[4096];
@@ -227,6 +251,8 @@ int main(int argc, char **argv)
         for (int round = 0; round < 40; round++) {
             streams(way, round);
             files(way, round);
+            if (is_seen || way == EXIT || way == QUICK_EXIT)
+                direct_file(way, round);
         }
     return 0;
 }

@@ -66,6 +66,7 @@ for how in preload path; do
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
     add lastwrites-$how 120 program.sh $how lastwrites
+    add forkinside-$how 120 program.sh $how forkinside
     add ordered-$how 120 program.sh $how ordered
     add waiting-$how 180 program.sh $how waiting
     add memory-$how 60 program.sh $how memory

@@ -127,6 +127,7 @@ fn cell_or_new() -> Result<&'static Cell> {
             // SAFETY: the handler is there for ever: the library is not unloadable.
             let _ =
                 unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+            at_quick_exit();
             // SAFETY: never unmapped.
             Ok(unsafe { &*cell })
         }
@@ -196,20 +197,36 @@ static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
 /// Run by fork() in the parent, before.
 extern "C" fn before_fork() {
-    own::before_fork();
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: for another thread that forks now and finds it stored already.
     FORKING.store(here, Release);
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        let ending = Ending::new(What::Forks);
-        carrier::inside(|| ending.wait());
+        let by = Interrupted::here();
+        carrier::inside(|| settle(&by));
     }
+    // Last: what is above may have to make descriptors.
+    own::before_fork();
 }
 
 /// Run by fork() in the parent, after.
 extern "C" fn in_parent() {
     own::after_fork();
+}
+
+/// Has what is in flight settle, as far as a fork has to wait for it.
+fn settle(by: &Interrupted) {
+    let Some(global) = global() else { return };
+    global.registry.for_each(|context| {
+        if !context.is_legacy() {
+            return;
+        }
+        if by.busy || by.in_hand != 0 {
+            context.settle_inside(by.in_hand);
+        } else {
+            Context::settle(context);
+        }
+    });
 }
 
 /// Run by fork() in the child. It takes no lock and allocates nothing.
@@ -249,35 +266,18 @@ pub fn progress() {
     }
 }
 
-/// What the process is about to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Ends,
-    /// It becomes another program, if that succeeds.
-    MayEnd,
-    Forks,
-}
-
-/// What has to be waited for before that.
+/// What the end of the process has to wait for.
 struct Ending {
-    what: What,
     by: Interrupted,
+    /// It may not end, after all: it becomes another program, if that succeeds.
+    goes_on: bool,
     is_over: AtomicBool,
 }
 
 impl Ending {
-    fn new(what: What) -> Ending {
-        Ending {
-            what,
-            by: Interrupted::here(),
-            is_over: AtomicBool::new(false),
-        }
-    }
-
     fn wait(self) {
         let busy = self.by.busy;
-        // A fork only waits.
-        if !busy && (self.what == What::Forks || !is_on_alternate_stack()) {
+        if !busy && !is_on_alternate_stack() {
             return self.see_to_all();
         }
         // A signal handler has interrupted a function of the library's, which may have locks that never
@@ -302,12 +302,9 @@ impl Ending {
             let waited = futex_wait(&PROGRESS, seen, until);
             let now = PROGRESS.load(Relaxed);
             if now == seen && waited == Waited::TimedOut {
-                break;
+                return;
             }
             seen = now;
-        }
-        if ending.what == What::Forks {
-            IS_ENDING.store(false, Relaxed);
         }
     }
 
@@ -315,16 +312,15 @@ impl Ending {
     #[inline(never)]
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
-        global.registry.for_each(|context| match self.what {
-            What::Ends => Context::drain(context, &self.by),
-            What::MayEnd => Context::flush(context, &self.by),
-            What::Forks if context.is_legacy() => Context::settle(context, self.by.busy),
-            What::Forks => {}
+        global.registry.for_each(|context| {
+            if self.goes_on {
+                Context::flush(context, &self.by);
+            } else {
+                Context::drain(context, &self.by);
+            }
         });
-        if self.what != What::Forks {
-            // A file may be as large as it can be.
-            shielded(|| global.libaio.stats.report());
-        }
+        // A file may be as large as it can be.
+        shielded(|| global.libaio.stats.report());
     }
 }
 
@@ -338,11 +334,44 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
+/// Has quick_exit() do what exit() does. glibc has this function in a part of it that is linked to each program,
+/// and there this one is called.
+fn at_quick_exit() {
+    type Register =
+        unsafe extern "C" fn(extern "C" fn(*mut libc::c_void), *mut libc::c_void) -> i32;
+    // SAFETY: a C string; the function, if there is one of that name, is glibc's; what it is given is there for
+    // ever.
+    unsafe {
+        let name = c"__cxa_at_quick_exit";
+        let register = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        if !register.is_null() {
+            let register: Register = std::mem::transmute(register);
+            register(at_quick_end, ptr::null_mut());
+        }
+    }
+}
+
+extern "C" fn at_quick_end(_: *mut libc::c_void) {
+    if own_global().is_some() {
+        at_exit();
+    }
+}
+
+/// The process ends, or (`goes_on`) may.
+fn end(goes_on: bool) {
+    if global().is_some() {
+        let ending = Ending {
+            by: Interrupted::here(),
+            goes_on,
+            is_over: AtomicBool::new(false),
+        };
+        ending.wait();
+    }
+}
+
 /// At a normal end of the process.
 extern "C" fn at_exit() {
-    if global().is_some() {
-        Ending::new(What::Ends).wait();
-    }
+    end(false);
 }
 
 /// For the object that aio2-run preloads, which sees what a library does not: the process is about
@@ -350,12 +379,7 @@ extern "C" fn at_exit() {
 extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        let what = if goes_on != 0 {
-            What::MayEnd
-        } else {
-            What::Ends
-        };
-        Ending::new(what).wait();
+        end(goes_on != 0);
     }
 }
 

@@ -9,7 +9,8 @@ use crate::process;
 use crate::registry::ContextRef;
 use crate::request::{Call, Carried, List, Stage, Tie};
 use crate::seat;
-use crate::sys::{NEVER, call_under_way, monotonic_ns, shielded};
+use crate::sync::AtomicU32;
+use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
 use crate::syscalls::Class;
 use arrayvec::ArrayVec;
 
@@ -164,6 +165,10 @@ const NO_THREADS_TICK_NS: u64 = 10_000_000;
 const STREAM_PATIENCE_NS: u64 = 1_000_000_000;
 const STREAM_TICK_NS: u64 = 2_000_000;
 
+/// How long a fork waits for others if it may have locks that they wait for; and how often it looks.
+const INSIDE_PATIENCE_NS: u64 = 100_000_000;
+const INSIDE_TICK_NS: u64 = 200_000;
+
 impl State {
     /// Whether something is in flight that the process owes somebody.
     fn owes(&self) -> bool {
@@ -272,22 +277,43 @@ impl Context {
     /// Before a fork: sees to it that what was accepted and what the kernel would have carried out within
     /// io_submit() has been, because the process may end as soon as there is a child, as a daemon's does, and
     /// without exit(). But a write to a pipe or the like does not keep the child from being made that reads it.
-    pub fn settle(this: &ContextRef, busy: bool) {
-        let Some(state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
-            return;
-        };
-        let count = state.order.claims.added();
+    pub fn settle(this: &ContextRef) {
+        let state = this.state.lock();
+        let claims = &state.order.claims;
+        let count = claims.added();
         let (files, streams) = (
-            state.order.claims.has_prompt(count, false),
-            state.order.claims.has_prompt(count, true),
+            claims.has_prompt(count, false),
+            claims.has_prompt(count, true),
         );
         drop(state);
         if files {
             let owed = |state: &State| state.order.claims.has_prompt(count, false);
-            Context::wait_for_workers(this, busy, owed);
+            Context::wait_for_workers(this, false, owed);
         }
         if streams {
             Context::settle_streams(this, count);
+        }
+    }
+
+    /// The same, by a thread that a signal handler has interrupted in the library: it may have any of its locks, or
+    /// a request `in_hand`. So it only looks whether others get on.
+    pub fn settle_inside(&self, in_hand: usize) {
+        let mut count = None;
+        let mut last = (u32::MAX, monotonic_ns());
+        while monotonic_ns() - last.1 < INSIDE_PATIENCE_NS {
+            let Some(state) = self.state.try_lock_for(INSIDE_TICK_NS) else {
+                continue;
+            };
+            let claims = &state.order.claims;
+            let count = *count.get_or_insert(claims.added());
+            if !claims.has_others(count, in_hand) {
+                return;
+            }
+            if state.in_flight != last.0 {
+                last = (state.in_flight, monotonic_ns());
+            }
+            drop(state);
+            futex_wait(&AtomicU32::new(0), 0, monotonic_ns() + INSIDE_TICK_NS);
         }
     }
 

@@ -453,6 +453,18 @@ impl Claims {
         self.has(count, places)
     }
 
+    /// Whether some of these are in flight beside the one `in_hand`.
+    pub fn has_others(&self, count: u64, in_hand: usize) -> bool {
+        let places = [Place::Reads, Place::Writes, Place::StreamWrites];
+        places.iter().any(|&place| {
+            let first = match self.lines[place as usize].first {
+                Some(first) if first.address() == in_hand => first.neighbours().1,
+                first => first,
+            };
+            first.is_some_and(|first| first.number() < count)
+        })
+    }
+
     /// Whether some of the first `count` that were added are in flight that the process owes somebody, reads not
     /// counted.
     pub fn has_owed(&self, count: u64) -> bool {
