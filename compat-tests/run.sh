@@ -67,9 +67,10 @@ for how in preload path; do
     add filter-$how 120 program.sh $how filter
     add signals-$how 60 program.sh $how signals
     add filesize-$how 60 program.sh $how filesize
+    add append-$how 60 program.sh $how append
 done
 # What only the object that aio2-run preloads sees.
-for program in closeall dup2; do
+for program in closeall dup2 numbers; do
     add $program-run 120 program.sh run $program
 done
 for on in ext4 zram loop; do

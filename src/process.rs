@@ -304,7 +304,11 @@ extern "C" fn vacate(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
         own::avoid(fd);
-        carrier::inside(|| global.libaio.files.vacate(fd));
+        carrier::inside(|| {
+            global.kaio.vacate(fd);
+            global.seats.vacate(fd);
+            global.libaio.files.vacate(fd);
+        });
     }
 }
 

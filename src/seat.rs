@@ -47,7 +47,8 @@ struct Place {
 pub struct Seat {
     kernel: u64,
     has: InKernel,
-    bell: RawFd,
+    /// [`Seats::bell`].
+    bell: &'static AtomicI32,
 }
 
 impl Seats {
@@ -72,27 +73,39 @@ impl Seats {
         Some(Taken { taken, seat })
     }
 
-    fn make(&self) -> Option<Seat> {
+    fn make(&'static self) -> Option<Seat> {
         let has = InKernel::new(EVENTS).ok()?;
-        let bell = self.bell()?;
+        self.make_bell()?;
         let kernel = kaio::new_context(EVENTS + BELLS)?;
+        let bell = &self.bell;
         Some(Seat { kernel, has, bell })
     }
 
-    fn bell(&self) -> Option<RawFd> {
+    fn make_bell(&self) -> Option<()> {
         // Relaxed, here and below: a number. What it names the kernel keeps in order.
-        let there = self.bell.load(Relaxed);
-        if there != NO_FILE {
-            return Some(there);
+        if self.bell.load(Relaxed) != NO_FILE {
+            return Some(());
         }
         let file = memfd_create(c"aio2-bell", MFdFlags::MFD_CLOEXEC).ok()?;
         let mine = own::duplicate(file.as_raw_fd()).ok()?;
-        match self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
-            Ok(_) => Some(mine),
-            Err(first) => {
-                own::close(mine);
-                Some(first)
-            }
+        let made = self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed);
+        if made.is_err() {
+            own::close(mine);
+        }
+        Some(())
+    }
+
+    /// The program is about to put something else in the place of this descriptor. Should there be no other
+    /// number to be had, callers look for themselves, as if the program had closed it.
+    pub fn vacate(&self, fd: RawFd) {
+        if self.bell.load(Relaxed) != fd {
+            return;
+        }
+        let new = own::duplicate(fd).unwrap_or(NO_FILE);
+        match self.bell.compare_exchange(fd, new, Relaxed, Relaxed) {
+            Ok(_) => own::close(fd),
+            Err(_) if new != NO_FILE => own::close(new),
+            Err(_) => {}
         }
     }
 
@@ -137,7 +150,7 @@ impl Seat {
     /// Wakes the caller that sleeps here, if no filter stands in the way: then it looks for itself, after
     /// [`SLEEP_NS`] at most.
     pub fn ring(&self) {
-        kaio::ring_bell(self.kernel, self.bell);
+        kaio::ring_bell(self.kernel, self.bell.load(Relaxed));
     }
 }
 
