@@ -79,9 +79,10 @@ for how in preload path; do
     add lastthread-$how 120 program.sh $how lastthread
     add hung-$how 120 program.sh $how hung
     add realtime-$how 240 program.sh $how realtime
+    add append-$how 60 program.sh $how append
 done
 # What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
-for program in closeall dup2 lastwrites descriptors; do
+for program in closeall dup2 lastwrites descriptors numbers; do
     add $program-run 120 program.sh run $program
 done
 for how in object path run; do

@@ -1133,7 +1133,7 @@ impl Context {
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_riders(this);
-        // Perhaps there was no signal to be had for one of them.
+        // Perhaps no signal could be sent to one of them, so far.
         let patience_ns = match this.ring.ring2() {
             Some(_) if !cfg!(loom) => INTERRUPT_AGAIN_NS,
             _ => NEVER,

@@ -405,7 +405,10 @@ impl Interruptible {
     /// Interrupts the worker at the call at which it is, if it can be. Called under a lock that keeps the
     /// worker from going on to another request.
     pub fn interrupt(&self) -> bool {
-        let was_meant = self.flag.swap(1, Relaxed) != 0;
+        if self.flag.swap(1, Relaxed) != 0 {
+            // The signal is on its way. Another would only take room in the queue.
+            return true;
+        }
         // Pairs with the one in `prepare`.
         fence(SeqCst);
         let sent = match self.signal.load(Relaxed) {
@@ -413,10 +416,10 @@ impl Interruptible {
             NOT_YET => true,
             signal => has_our_action(signal) && self.send(signal),
         };
-        if !sent && !was_meant {
+        if !sent {
             self.flag.store(0, Relaxed);
         }
-        sent || was_meant
+        sent
     }
 
     fn send(&self, signal: c_int) -> bool {

@@ -71,6 +71,8 @@ const IDLE_NS: u64 = 3_000_000_000;
 const LOOK_NS: u64 = 100_000_000;
 /// And this often if it cannot hear anything any more.
 const DEAF_NS: u64 = 1_000_000;
+/// Whoever wants one of its numbers waits for a lock for so long at most.
+const VACATE_NS: u64 = 10_000_000;
 const NO_FILE: RawFd = -1;
 
 /// Requests on their way to the kernel.
@@ -517,15 +519,8 @@ impl Doorbell {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             let eventfd = own::duplicate(eventfd.as_fd().as_raw_fd())?;
             let made = own::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
-                let mut rings = libc::epoll_event {
-                    events: (libc::EPOLLIN | libc::EPOLLET) as u32,
-                    u64: 0,
-                };
-                // SAFETY: a structure of ours.
-                let ret =
-                    unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
-                Errno::result(ret)
-                    .map(|_| epoll)
+                listen(epoll, eventfd)
+                    .map(|()| epoll)
                     .inspect_err(|_| own::close(epoll))
             });
             made.map(|epoll| (eventfd, epoll))
@@ -538,6 +533,23 @@ impl Doorbell {
             self.epoll.store(epoll, Relaxed);
         }
         made.is_ok()
+    }
+
+    /// One of the descriptors is to have another number. The lock of `Kaio::state` is held.
+    fn vacate(&self, fd: RawFd) {
+        let (eventfd, epoll) = (self.eventfd.load(Relaxed), self.epoll.load(Relaxed));
+        if fd == eventfd {
+            let new = own::duplicate(eventfd).unwrap_or(NO_FILE);
+            if new != NO_FILE && listen(epoll, new).is_ok() {
+                listen_no_more(epoll, eventfd);
+            }
+            self.eventfd.store(new, Relaxed);
+            own::close(eventfd);
+        } else if fd == epoll {
+            let new = own::duplicate(epoll).unwrap_or(NO_FILE);
+            self.epoll.store(new, Relaxed);
+            own::close(epoll);
+        }
     }
 
     fn take(&self) -> [RawFd; 2] {
@@ -573,22 +585,30 @@ fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
     if eventfd == NO_FILE {
         return;
     }
-    let mut rings = libc::epoll_event { events: 0, u64: 0 };
     // If both are what they were, the one is in the other.
-    // SAFETY: a structure of ours.
-    let are_ours = unsafe {
-        match libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) {
-            -1 => Errno::last() == Errno::EEXIST,
-            _ => {
-                libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, &mut rings);
-                false
-            }
+    match listen(epoll, eventfd) {
+        Err(Errno::EEXIST) => {
+            own::close(epoll);
+            own::close(eventfd);
         }
-    };
-    if are_ours {
-        own::close(epoll);
-        own::close(eventfd);
+        Err(_) => {}
+        Ok(()) => listen_no_more(epoll, eventfd),
     }
+}
+
+fn listen(epoll: RawFd, eventfd: RawFd) -> Result<()> {
+    let mut rings = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+        u64: 0,
+    };
+    // SAFETY: a structure of ours.
+    let ret = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
+    Errno::result(ret).map(drop)
+}
+
+fn listen_no_more(epoll: RawFd, eventfd: RawFd) {
+    // SAFETY: integers.
+    unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, ptr::null_mut()) };
 }
 
 impl Kaio {
@@ -698,6 +718,17 @@ impl Kaio {
                 drop(state);
                 return close_doorbell(fds);
             }
+        }
+    }
+
+    /// The program is about to put something else in the place of this descriptor. May be called by a signal
+    /// handler, which may have interrupted whoever has the lock.
+    pub fn vacate(&self, fd: RawFd) {
+        if let Some(_state) = self.state.try_lock_for(VACATE_NS) {
+            self.doorbell.vacate(fd);
+            self.here
+                .told
+                .store(self.doorbell.eventfd.load(Relaxed), Relaxed);
         }
     }
 

@@ -397,8 +397,9 @@ extern "C" fn vacate(fd: libc::c_int) {
     if let Some(global) = own_global() {
         own::avoid(fd);
         carrier::inside(|| {
-            global.libaio.make_way(fd);
-            global.seats.make_way(fd);
+            global.pool.kaio.vacate(fd);
+            global.seats.vacate(fd);
+            global.libaio.vacate(fd);
         });
     }
 }

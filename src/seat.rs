@@ -48,6 +48,7 @@ struct Place {
 pub struct Seat {
     kernel: u64,
     has: InKernel,
+    /// [`Seats::bell`].
     bell: &'static AtomicI32,
 }
 
@@ -81,31 +82,32 @@ impl Seats {
         Some(Seat { kernel, has, bell })
     }
 
-    fn make_bell(&self) -> Option<RawFd> {
+    fn make_bell(&self) -> Option<()> {
         let _making = own::Making::begin();
         // Relaxed, here and below: a number. What it names the kernel keeps in order.
-        let there = self.bell.load(Relaxed);
-        if there != NO_FILE {
-            return Some(there);
+        if self.bell.load(Relaxed) != NO_FILE {
+            return Some(());
         }
         let file = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?;
         let mine = own::duplicate(file.as_fd().as_raw_fd()).ok()?;
-        match self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
-            Ok(_) => Some(mine),
-            Err(first) => {
-                own::close(mine);
-                Some(first)
-            }
+        let made = self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed);
+        if made.is_err() {
+            own::close(mine);
         }
+        Some(())
     }
 
-    /// The program is about to put something else in the place of a private descriptor: if it is the bell, it
-    /// moves.
-    pub fn make_way(&self, number: RawFd) {
-        if self.bell.load(Relaxed) == number {
-            let moved = own::duplicate(number).unwrap_or(NO_FILE);
-            self.bell.store(moved, Relaxed);
-            own::close(number);
+    /// The program is about to put something else in the place of this descriptor. Should there be no other
+    /// number to be had, callers look for themselves, as if the program had closed it.
+    pub fn vacate(&self, fd: RawFd) {
+        if self.bell.load(Relaxed) != fd {
+            return;
+        }
+        let new = own::duplicate(fd).unwrap_or(NO_FILE);
+        match self.bell.compare_exchange(fd, new, Relaxed, Relaxed) {
+            Ok(_) => own::close(fd),
+            Err(_) if new != NO_FILE => own::close(new),
+            Err(_) => {}
         }
     }
 

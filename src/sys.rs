@@ -132,7 +132,13 @@ pub fn futex_wake(word: *const AtomicU32, count: i32) {
 
 /// Whether one of `events` can be had from the descriptor without waiting.
 pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
-    poll(fd, events, Some(0), None) != 0
+    loop {
+        match poll(fd, events, Some(0), None) {
+            // A signal makes it say so though it does not wait.
+            -1 if Errno::last() == Errno::EINTR => {}
+            count => return count != 0,
+        }
+    }
 }
 
 /// Which of `events` can be had from the descriptor without waiting, and what is wrong with it.
@@ -143,9 +149,12 @@ pub fn ready_now(fd: RawFd, events: libc::c_short) -> u16 {
         events,
         revents: 0,
     };
-    match ppoll(&mut poller, Some(0), None) {
-        1 => poller.revents as u16,
-        _ => 0,
+    loop {
+        match ppoll(&mut poller, Some(0), None) {
+            1 => return poller.revents as u16,
+            -1 if Errno::last() == Errno::EINTR => {}
+            _ => return 0,
+        }
     }
 }
 

@@ -170,7 +170,7 @@ impl Sender {
     }
 
     /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
-    pub fn make_way(&self, number: RawFd) {
+    pub fn vacate(&self, number: RawFd) {
         let _using = self.using.lock();
         let Some(end) = self.all().find(|end| end.there() == Some(number)) else {
             return;

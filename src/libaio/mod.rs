@@ -42,9 +42,9 @@ impl Shared {
     }
 
     /// The program is about to put something else in the place of a private descriptor.
-    pub fn make_way(&self, number: std::os::fd::RawFd) {
-        self.table.make_way(number);
-        self.poller.make_way(number);
+    pub fn vacate(&self, number: std::os::fd::RawFd) {
+        self.table.vacate(number);
+        self.poller.vacate(number);
     }
 
     /// In a forked child: closes what it has inherited. No lock is taken.

@@ -90,8 +90,8 @@ impl Poller {
         }
     }
 
-    pub fn make_way(&self, number: RawFd) {
-        self.requests.make_way(number);
+    pub fn vacate(&self, number: RawFd) {
+        self.requests.vacate(number);
     }
 
     /// In a forked child: closes what it has inherited. The child has no thread.

@@ -316,8 +316,8 @@ impl Table {
     }
 
     /// The program is about to put something else in the place of a private descriptor.
-    pub fn make_way(&self, number: RawFd) {
-        self.files.make_way(number);
+    pub fn vacate(&self, number: RawFd) {
+        self.files.vacate(number);
     }
 
     /// In a forked child: gives back what it has inherited.
