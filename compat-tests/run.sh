@@ -68,6 +68,7 @@ for how in preload path; do
     add statictls-$how 60 program.sh $how statictls
     add lastthread-$how 120 program.sh $how lastthread
     add hung-$how 120 program.sh $how hung
+    add frozen-$how 120 program.sh $how frozen
     add realtime-$how 240 program.sh $how realtime
 done
 # What only the object that aio2-run preloads sees.
