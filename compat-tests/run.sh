@@ -75,6 +75,7 @@ done
 for program in closeall dup2; do
     add $program-run 120 program.sh run $program
 done
+add lastthread-run 120 program.sh run lastthread
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
         add fio-$job-$on 200 fio.sh $job $on

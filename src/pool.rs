@@ -563,7 +563,7 @@ impl Pool {
 
     /// Makes sure that there is a worker for requests of that class, which does not end as long as
     /// what comes back is there. None: there is none, and none can be started.
-    #[expect(dead_code)]
+    #[cfg_attr(not(test), expect(dead_code))]
     pub fn ensure_worker(&'static self, class: Class) -> Option<Hold> {
         let mut state = self.state.lock();
         let lane = state.lane(class);
@@ -995,4 +995,45 @@ pub enum Look {
     Again,
     /// Nobody will again: it needs workers.
     Alone,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+
+    fn start(pool: &'static Pool, slot: u16) -> Result<()> {
+        STARTED.fetch_add(1, Relaxed);
+        std::thread::spawn(move || pool.work(slot));
+        Ok(())
+    }
+
+    fn no_thread(_: &'static Pool, _: u16) -> Result<()> {
+        Err(Errno::EAGAIN)
+    }
+
+    #[test]
+    fn a_worker_is_there_or_can_be_started() {
+        let pool: &Pool = Box::leak(Box::new(Pool::new(start).unwrap()));
+        for _ in 0..3 {
+            assert!(pool.ensure_worker(Class::Short).is_some());
+            assert_eq!(STARTED.load(Relaxed), 1);
+        }
+        assert!(pool.ensure_worker(Class::Long).is_some());
+        assert_eq!(STARTED.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn or_there_is_none() {
+        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread).unwrap()));
+        for _ in 0..3 {
+            assert!(pool.ensure_worker(Class::Short).is_none());
+            assert!(pool.ensure_worker(Class::Long).is_none());
+        }
+        let state = pool.state.lock();
+        assert_eq!(state.short.threads + state.long.threads, 0);
+        assert_eq!(state.short.holds + state.long.holds, 0);
+    }
 }
