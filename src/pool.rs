@@ -170,15 +170,21 @@ impl Lane {
 
     /// Where in line the first context stands that may have one more worker.
     fn first(&self, class: Class) -> Option<usize> {
-        let may_have = |context: &ContextRef| {
+        let may_have_beside = |own| {
             let facts = Facts {
-                own: context.workers(class),
+                own,
                 busy: self.busy,
                 hung: self.hung,
             };
             may_have_one_more(facts, self.limits)
         };
-        self.line.iter().position(may_have)
+        // If one that has none may not, none may: the line may be long.
+        if !may_have_beside(0) {
+            return None;
+        }
+        self.line
+            .iter()
+            .position(|context| may_have_beside(context.workers(class)))
     }
 
     fn first_context(&self, class: Class) -> Option<&ContextRef> {
