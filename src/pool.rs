@@ -81,6 +81,8 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// How often the watcher looks: at first, and when nothing is stuck for a while.
 const WATCH_NS: u64 = 1_000_000;
 const WATCH_NS_MAX: u64 = 4_000_000;
+/// And if those in line have as many workers as they may, for as long as nobody else comes.
+const DOZE_NS_MAX: u64 = 64_000_000;
 /// Requests that a worker carries out for one context while others stand in line.
 const TURN: u32 = 16;
 
@@ -127,6 +129,8 @@ struct PoolState {
     /// Workers that count against the processors.
     counted: u32,
     watcher: bool,
+    /// The slot of the watcher if it looks so seldom that who needs it has to wake it.
+    dozing: Option<u16>,
 }
 
 impl Lane {
@@ -193,6 +197,11 @@ impl Lane {
 }
 
 impl PoolState {
+    /// The watcher, if there is one, looks soon.
+    fn rouse(&mut self) -> Kick {
+        self.dozing.take().map_or(Kick::None, Kick::Wake)
+    }
+
     fn lane(&mut self, class: Class) -> &mut Lane {
         match class {
             Class::Short => &mut self.short,
@@ -351,6 +360,7 @@ impl Pool {
                 listed: VecDeque::new(),
                 counted: 0,
                 watcher: false,
+                dozing: None,
             }),
             slots: new_slots()?,
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
@@ -410,7 +420,7 @@ impl Pool {
     pub fn list(&self, context: ContextRef) -> Option<Kick> {
         let mut state = self.state.lock();
         let kick = if state.watcher {
-            Kick::None
+            state.rouse()
         } else {
             self.order(&mut state, Class::Short, WATCH)?
         };
@@ -421,11 +431,17 @@ impl Pool {
     /// Does that, under the lock, if there is a watcher: it will not go before it has seen it.
     #[cfg(not(loom))]
     pub fn if_watched<T>(&self, what: impl FnOnce() -> T) -> bool {
-        let state = self.state.lock();
-        if state.watcher {
+        let mut state = self.state.lock();
+        let watched = state.watcher;
+        if watched {
             what();
         }
-        state.watcher
+        let kick = state.rouse();
+        drop(state);
+        if let Kick::Wake(slot) = kick {
+            self.wake(slot);
+        }
+        watched
     }
 
     /// Takes a context out of the line and the list, before it goes away.
@@ -474,8 +490,8 @@ impl Pool {
         } else if class == Class::Short && !state.watcher {
             WATCH
         } else {
-            // Of the others, one comes when it is done.
-            return Kick::None;
+            // One of the others comes when it is done, or the watcher finds that it hangs.
+            return state.rouse();
         };
         self.order(state, class, order).unwrap_or(Kick::None)
     }
@@ -501,9 +517,13 @@ impl Pool {
     pub fn perform(&'static self, kick: Kick) {
         match kick {
             Kick::None => {}
-            Kick::Wake(slot) => futex_wake(&self.slots[usize::from(slot)].order, 1),
+            Kick::Wake(slot) => self.wake(slot),
             Kick::Start(slot) => self.start(slot),
         }
+    }
+
+    fn wake(&self, slot: u16) {
+        futex_wake(&self.slots[usize::from(slot)].order, 1);
     }
 
     /// Starts a worker in a slot that was taken for it.
@@ -716,16 +736,25 @@ impl Pool {
             self.look_after_listed();
             visit_files();
             let mut state = self.state.lock();
+            state.dozing = None;
             let stuck = self.look_at_workers(&mut state);
+            let longer = tick * 2;
             tick = if stuck || !state.listed.is_empty() {
                 WATCH_NS
             } else {
-                (tick * 2).min(WATCH_NS_MAX)
+                longer.min(WATCH_NS_MAX)
             };
             let Some(first) = state.short.first_context(Class::Short) else {
-                if state.short.line.is_empty() && state.listed.is_empty() && !files_linger() {
+                if !state.listed.is_empty() || files_linger() {
+                    continue;
+                }
+                if state.short.line.is_empty() {
                     state.watcher = false;
                     return;
+                }
+                if !stuck {
+                    tick = longer.min(DOZE_NS_MAX);
+                    state.dozing = Some(slot);
                 }
                 continue;
             };

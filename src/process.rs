@@ -41,6 +41,7 @@ pub struct Global {
 impl Global {
     fn new() -> Result<Box<Global>> {
         let (pool, kaio) = (Pool::new(start_worker)?, Kaio::new()?);
+        let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;
         let at = new.as_mut_ptr();
         // SAFETY: each field is written, in its place.
@@ -49,7 +50,7 @@ impl Global {
             (&raw mut (*at).pool).write(pool);
             (&raw mut (*at).kaio).write(kaio);
             (&raw mut (*at).seats).write(Seats::new());
-            (&raw mut (*at).threads).write(Threads::new());
+            (&raw mut (*at).threads).write(threads);
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
