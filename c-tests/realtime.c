@@ -10,11 +10,11 @@
 #include "stress.h"
 
 enum { ROUNDS = 100, BLOCK = 512, LIMIT_S = 25 };
-enum part { RING, CALLS, CALLS_NO_TIME, ROUND_ROBIN, LATER, HIGHEST, HIGHEST_CALLS, NO_RIGHT, PIPE, ALL_BUSY, PARTS };
+enum part { RING, CALLS, CALLS_NO_TIME, ROUND_ROBIN, LATER, HIGHEST, HIGHEST_CALLS, NO_RIGHT, PIPE, ALL_BUSY, DEADLINE, PARTS };
 
 static const char *const names[PARTS] = {
     "ring", "calls", "calls without a timeout", "SCHED_RR", "policy set later", "highest priority",
-    "highest priority, calls", "no right to raise", "pipe", "all processors busy",
+    "highest priority, calls", "no right to raise", "pipe", "all processors busy", "SCHED_DEADLINE",
 };
 
 static void become(int policy, int priority)
@@ -22,6 +22,20 @@ static void become(int policy, int priority)
     struct sched_param param = { .sched_priority = priority };
 
     CHECK_EQ(sched_setscheduler(0, policy, &param), 0);
+}
+
+/* A thread with this policy may start no other. False: it is not to be had here. */
+static bool become_deadline(void)
+{
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attr = { .size = 48, .policy = 6, .runtime = 5000000, .deadline = 10000000, .period = 10000000 };
+
+    return syscall(SYS_sched_setattr, 0, &attr, 0) == 0;
 }
 
 static void give_up_rights(void)
@@ -80,6 +94,9 @@ static void run(enum part part, int fd)
         give_up_rights();
     } else if (part == HIGHEST || part == HIGHEST_CALLS) {
         become(SCHED_FIFO, sched_get_priority_max(SCHED_FIFO));
+    } else if (part == DEADLINE) {
+        if (!become_deadline())
+            test_end(0);
     } else if (part != LATER) {
         become(part == ROUND_ROBIN ? SCHED_RR : SCHED_FIFO, 50);
     }
@@ -113,7 +130,7 @@ static void start(const char *self, enum part part, int fd)
         if (CPU_ISSET(i, &set))
             processor = i;
     }
-    if (part != ALL_BUSY) {
+    if (part != ALL_BUSY && part != DEADLINE) {
         CPU_ZERO(&set);
         CPU_SET(processor, &set);
         CHECK_EQ(sched_setaffinity(0, sizeof(set), &set), 0);

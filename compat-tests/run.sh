@@ -78,6 +78,7 @@ for how in preload path; do
     add statictls-$how 60 program.sh $how statictls
     add lastthread-$how 120 program.sh $how lastthread
     add hung-$how 120 program.sh $how hung
+    add frozen-$how 120 program.sh $how frozen
     add realtime-$how 240 program.sh $how realtime
     add append-$how 60 program.sh $how append
 done
@@ -89,6 +90,7 @@ for how in object path run; do
     add mixed-$how 120 program.sh $how mixed
     add mixed-order-$how 120 order.sh $how
 done
+add lastthread-run 120 program.sh run lastthread
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
         add fio-$job-$on 200 fio.sh $job $on

@@ -80,6 +80,8 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// How often the watcher looks: at first, and when nothing is stuck for a while.
 const WATCH_NS: u64 = 1_000_000;
 const WATCH_NS_MAX: u64 = 4_000_000;
+/// And if those in line have as many workers as they may, for as long as nobody else comes.
+const DOZE_NS_MAX: u64 = 64_000_000;
 /// Requests that a worker carries out for one context while others stand in line.
 const TURN: u32 = 16;
 
@@ -131,6 +133,8 @@ struct PoolState {
     /// Workers that count against the processors.
     counted: u32,
     watcher: bool,
+    /// The slot of the watcher if it looks so seldom that who needs it has to wake it.
+    dozing: Option<u16>,
 }
 
 impl Lane {
@@ -174,15 +178,21 @@ impl Lane {
 
     /// Where in line the first context stands that may have one more worker.
     fn first(&self, class: Class) -> Option<usize> {
-        let may_have = |context: &ContextRef| {
+        let may_have_beside = |own| {
             let facts = Facts {
-                own: context.workers(class),
+                own,
                 busy: self.busy,
                 hung: self.hung,
             };
             may_have_one_more(facts, self.limits)
         };
-        self.line.iter().position(may_have)
+        // If one that has none may not, none may: the line may be long.
+        if !may_have_beside(0) {
+            return None;
+        }
+        self.line
+            .iter()
+            .position(|context| may_have_beside(context.workers(class)))
     }
 
     fn first_context(&self, class: Class) -> Option<&ContextRef> {
@@ -191,6 +201,11 @@ impl Lane {
 }
 
 impl PoolState {
+    /// The watcher, if there is one, looks soon.
+    fn rouse(&mut self) -> Kick {
+        self.dozing.take().map_or(Kick::None, Kick::Wake)
+    }
+
     fn lane(&mut self, class: Class) -> &mut Lane {
         match class {
             Class::Short => &mut self.short,
@@ -344,6 +359,7 @@ impl Pool {
                 listed: VecDeque::new(),
                 counted: 0,
                 watcher: false,
+                dozing: None,
             }),
             slots: new_slots()?,
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
@@ -422,7 +438,7 @@ impl Pool {
     pub fn list(&self, context: ContextRef) -> Option<Kick> {
         let mut state = self.state.lock();
         let kick = if state.watcher {
-            Kick::None
+            state.rouse()
         } else {
             self.order(&mut state, Class::Short, WATCH)?
         };
@@ -476,8 +492,8 @@ impl Pool {
         } else if class == Class::Short && !state.watcher {
             WATCH
         } else {
-            // Of the others, one comes when it is done.
-            return Kick::None;
+            // One of the others comes when it is done, or the watcher finds that it hangs.
+            return state.rouse();
         };
         self.order(state, class, order).unwrap_or(Kick::None)
     }
@@ -503,9 +519,13 @@ impl Pool {
     pub fn perform(&'static self, kick: Kick) {
         match kick {
             Kick::None => {}
-            Kick::Wake(slot) => futex_wake(&self.slots[usize::from(slot)].order, 1),
+            Kick::Wake(slot) => self.wake(slot),
             Kick::Start(slot) => self.start(slot),
         }
+    }
+
+    fn wake(&self, slot: u16) {
+        futex_wake(&self.slots[usize::from(slot)].order, 1);
     }
 
     /// Starts a worker in a slot that was taken for it.
@@ -727,16 +747,25 @@ impl Pool {
             futex_wait(word, WATCH, monotonic_ns() + tick);
             self.look_after_listed();
             let mut state = self.state.lock();
+            state.dozing = None;
             let stuck = self.look_at_workers(&mut state);
+            let longer = tick * 2;
             tick = if stuck || !state.listed.is_empty() {
                 WATCH_NS
             } else {
-                (tick * 2).min(WATCH_NS_MAX)
+                longer.min(WATCH_NS_MAX)
             };
             let Some(first) = state.short.first_context(Class::Short) else {
-                if state.short.line.is_empty() && state.listed.is_empty() {
+                if !state.listed.is_empty() {
+                    continue;
+                }
+                if state.short.line.is_empty() {
                     state.watcher = false;
                     return;
+                }
+                if !stuck {
+                    tick = longer.min(DOZE_NS_MAX);
+                    state.dozing = Some(slot);
                 }
                 continue;
             };
@@ -989,4 +1018,45 @@ pub enum Look {
     Again,
     /// Nobody will again: it needs workers.
     Alone,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU32;
+
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+
+    fn start(pool: &'static Pool, slot: u16) -> Result<()> {
+        STARTED.fetch_add(1, Relaxed);
+        std::thread::spawn(move || pool.work(slot));
+        Ok(())
+    }
+
+    fn no_thread(_: &'static Pool, _: u16) -> Result<()> {
+        Err(Errno::EAGAIN)
+    }
+
+    #[test]
+    fn a_worker_is_there_or_can_be_started() {
+        let pool: &Pool = Box::leak(Box::new(Pool::new(start).unwrap()));
+        for _ in 0..3 {
+            assert!(pool.ensure_worker(Class::Short).is_some());
+            assert_eq!(STARTED.load(Relaxed), 1);
+        }
+        assert!(pool.ensure_worker(Class::Long).is_some());
+        assert_eq!(STARTED.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn or_there_is_none() {
+        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread).unwrap()));
+        for _ in 0..3 {
+            assert!(pool.ensure_worker(Class::Short).is_none());
+            assert!(pool.ensure_worker(Class::Long).is_none());
+        }
+        let state = pool.state.lock();
+        assert_eq!(state.short.threads + state.long.threads, 0);
+        assert_eq!(state.short.holds + state.long.holds, 0);
+    }
 }

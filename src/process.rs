@@ -45,6 +45,7 @@ impl Global {
             Pool::new(start_worker)?,
             Pool::new_awake(start_worker_inside)?,
         );
+        let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;
         let at = new.as_mut_ptr();
         // SAFETY: each field is written, in its place.
@@ -53,7 +54,7 @@ impl Global {
             (&raw mut (*at).pool).write(pool);
             (&raw mut (*at).libaio_pool).write(libaio_pool);
             (&raw mut (*at).seats).write(Seats::new());
-            (&raw mut (*at).threads).write(Threads::new());
+            (&raw mut (*at).threads).write(threads);
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())

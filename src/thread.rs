@@ -17,7 +17,6 @@
 //! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
 //!   never gets there a second time.
 
-use crate::carrier;
 use crate::interrupt;
 use crate::process::global;
 use crate::processors;
@@ -133,25 +132,27 @@ struct Living {
 }
 
 impl Living {
-    fn begin(start: Box<Start>) -> (Living, Entry, *mut c_void) {
-        let Start {
-            threads,
-            entry,
-            arg,
-            pin,
-        } = *start;
+    /// The calling thread begins. It takes what it was given.
+    ///
+    /// # Safety
+    /// As for [`Threads::arrive`].
+    unsafe fn begin(given: *mut c_void) -> Option<(Living, Start)> {
         IS_OURS.set(true);
-        pin.take_back(1);
         // SAFETY: no arguments.
         let tid = unsafe { libc::syscall(libc::SYS_gettid) as u32 };
-        threads.arrive(start, Some(tid));
+        // A child does not inherit threads: this is the process that has started this one.
+        let threads = &global()?.threads;
+        // SAFETY: the caller's promise.
+        let start = unsafe { threads.arrive(given, Some(tid))? };
+        start.pin.take_back(1);
         rank::catch_up(tid);
+        let count = start.pin.count;
         let living = Living {
             threads,
-            count: pin.count,
+            count,
             tid,
         };
-        (living, entry, arg)
+        Some((living, start))
     }
 }
 
@@ -167,56 +168,68 @@ impl Drop for Living {
     }
 }
 
-/// The library's threads in this process.
+/// The library's threads in this process. The lock is taken with all signals blocked: a signal handler may
+/// end the process, which may need another thread.
 pub struct Threads(Lock<Known>);
 
 struct Known {
     tids: Vec<u32>,
-    /// How many are being started.
+    /// What those are given that are being started: by the number of the place, which is less than any
+    /// address. If there are more, the others are given an address.
+    places: [Option<Start>; PLACES],
     starting: usize,
-    /// Places for what a new thread is given, that were used before.
-    #[expect(clippy::vec_box)] // Their addresses are what threads are given.
-    free: Vec<Box<Start>>,
 }
 
+const PLACES: usize = 16;
+/// So many threads there may be before there has to be memory for more.
+const TIDS: usize = 64;
+
 impl Threads {
-    pub fn new() -> Threads {
-        Threads(Lock::new(Known {
-            tids: Vec::new(),
-            starting: 0,
-            free: Vec::new(),
-        }))
-    }
-
-    /// A thread is about to be started: sees to it that it has to allocate nothing. (Its first call of
-    /// malloc() would give it an arena of its own.)
-    fn prepare(&self, start: Start) -> Result<Box<Start>> {
-        let mut known = self.0.lock();
-        let Known {
+    pub fn new() -> Result<Threads> {
+        let mut tids = Vec::new();
+        tids.try_reserve_exact(TIDS).map_err(|_| Errno::ENOMEM)?;
+        Ok(Threads(Lock::new(Known {
             tids,
-            starting,
-            free,
-        } = &mut *known;
-        tids.try_reserve(*starting + 1)
-            .and_then(|()| free.try_reserve(*starting + 1))
-            .map_err(|_| Errno::ENOMEM)?;
-        let place = match free.pop() {
-            Some(mut place) => {
-                *place = start;
-                place
-            }
-            None => try_box(start)?,
-        };
-        *starting += 1;
-        Ok(place)
+            places: [const { None }; PLACES],
+            starting: 0,
+        })))
     }
 
-    /// The thread of that number has come (None: it could not be started).
-    fn arrive(&self, place: Box<Start>, tid: Option<u32>) {
+    /// A thread is about to be started: sees to it that it normally has to allocate and to free nothing.
+    /// (Its first call of malloc() or free() would give it an arena of its own; and what stays of
+    /// each start would lie between what the program frees.)
+    fn prepare(&self, start: Start) -> Result<*mut c_void> {
+        let mut known = self.0.lock();
+        let starting = known.starting + 1;
+        known
+            .tids
+            .try_reserve(starting)
+            .map_err(|_| Errno::ENOMEM)?;
+        let place = known.places.iter().position(Option::is_none);
+        let given = match place {
+            Some(place) => {
+                known.places[place] = Some(start);
+                ptr::without_provenance_mut(place)
+            }
+            None => Box::into_raw(try_box(start)?).cast(),
+        };
+        known.starting = starting;
+        Ok(given)
+    }
+
+    /// The thread of that number has come and takes what it was given (None: it could not be started).
+    ///
+    /// # Safety
+    /// `given` is what `prepare` has returned, and this is the first time.
+    unsafe fn arrive(&self, given: *mut c_void, tid: Option<u32>) -> Option<Start> {
         let mut known = self.0.lock();
         known.starting -= 1;
-        known.free.push(place);
         known.tids.extend(tid);
+        match known.places.get_mut(given.addr()) {
+            Some(place) => place.take(),
+            // SAFETY: then it is the address of one; the caller's promise.
+            None => Some(*unsafe { Box::from_raw(given.cast()) }),
+        }
     }
 
     fn leave(&self, tid: u32) {
@@ -225,7 +238,7 @@ impl Threads {
 
     /// Does that with the numbers of all, of which none ends meanwhile.
     pub fn with_all<T>(&self, body: impl FnOnce(&[u32]) -> T) -> T {
-        body(&self.0.lock().tids)
+        masked(|| body(&self.0.lock().tids))
     }
 }
 
@@ -233,7 +246,6 @@ type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
 
 /// What a new thread is given.
 struct Start {
-    threads: &'static Threads,
     entry: Entry,
     arg: *mut c_void,
     pin: Pin,
@@ -242,10 +254,12 @@ struct Start {
 // SAFETY: the argument is the new thread's.
 unsafe impl Send for Start {}
 
-extern "C" fn thread_main(start: *mut c_void) -> *mut c_void {
-    // SAFETY: what `spawn_detached` has made, for this thread alone.
-    let (_living, entry, arg) = Living::begin(unsafe { Box::from_raw(start.cast::<Start>()) });
-    entry(arg)
+extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
+    // SAFETY: what `spawn_detached` has prepared, for this thread alone.
+    match unsafe { Living::begin(given) } {
+        Some((_living, start)) => (start.entry)(start.arg),
+        None => ptr::null_mut(),
+    }
 }
 
 /// Starts a detached thread with all signals blocked.
@@ -253,37 +267,38 @@ extern "C" fn thread_main(start: *mut c_void) -> *mut c_void {
 /// # Safety
 /// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
 pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
-    // A child that was made without libc has none before its first context.
     let threads = &global().ok_or(Errno::EAGAIN)?.threads;
     let pin = Pin::new();
-    let start = Start {
-        threads,
-        entry,
-        arg,
-        pin,
-    };
-    let started = threads.prepare(start).and_then(|place| {
-        let place = Box::into_raw(place);
-        // The new thread inherits the mask: at no time can a signal handler of the program's run there.
-        // libc leaves its internal signals (setuid, cancellation) out of a full set.
-        let (all, mut before) = (SigSet::all(), SigSet::empty());
-        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
-        if !carrier::is_worker() {
-            interrupt::note_blocked(before.as_ref());
+    let start = Start { entry, arg, pin };
+    // The new thread inherits the mask: at no time can a signal handler of the program's run there.
+    let started = masked(|| {
+        let given = threads.prepare(start)?;
+        match create(given) {
+            0 => Ok(()),
+            error => {
+                // SAFETY: no thread has got it.
+                unsafe { threads.arrive(given, None) };
+                Err(Errno::from_raw(error))
+            }
         }
-        let error = create(place.cast());
-        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-        if error == 0 {
-            return Ok(());
-        }
-        // SAFETY: no thread has got it.
-        threads.arrive(unsafe { Box::from_raw(place) }, None);
-        Err(Errno::from_raw(error))
     });
     if started.is_err() {
         pin.take_back(0);
     }
     started
+}
+
+/// Runs `body` with all signals blocked. libc leaves its internal ones (setuid, cancellation) out of a
+/// full set.
+fn masked<T>(body: impl FnOnce() -> T) -> T {
+    let (all, mut before) = (SigSet::all(), SigSet::empty());
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
+    if !is_ours() {
+        interrupt::note_blocked(before.as_ref());
+    }
+    let result = body();
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    result
 }
 
 /// Creates the thread; returns what pthread_create() does.
