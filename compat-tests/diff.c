@@ -130,8 +130,12 @@ static void until_asleep(pid_t tid, const volatile bool *over)
         ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : -1;
         char *state;
 
-        MUST(n > 0);
-        close(fd);
+        /* It may just have ended. */
+        MUST(n > 0 || (over && (errno == ENOENT || errno == ESRCH)));
+        if (fd >= 0)
+            close(fd);
+        if (n <= 0)
+            continue;
         line[n] = 0;
         state = strrchr(line, ')');
         seen = state && state[1] && state[2] == 'S' ? seen + 1 : 0;
