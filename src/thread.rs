@@ -18,6 +18,7 @@
 //!   never gets there a second time.
 
 use crate::interrupt;
+use crate::own;
 use crate::process::global;
 use crate::processors;
 use crate::rank;
@@ -106,8 +107,12 @@ impl Pin {
     }
 }
 
-/// The program's last thread has ended.
-fn end_process() {
+/// The program's last thread has ended. What is left to be done (the program's handlers, its streams) is done by a
+/// thread that has the program's descriptors.
+pub fn end_process() {
+    if own::is_inside() && global().is_some_and(|global| global.libaio.table.has_process_end()) {
+        return;
+    }
     // SAFETY: the program's handlers may run here now; they may use any function.
     unsafe {
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
@@ -144,6 +149,9 @@ impl Living {
         let threads = &global()?.threads;
         // SAFETY: the caller's promise.
         let start = unsafe { threads.arrive(given, Some(tid))? };
+        if start.is_inside {
+            own::set_inside();
+        }
         start.pin.take_back(1);
         rank::catch_up(tid);
         let count = start.pin.count;
@@ -249,6 +257,8 @@ struct Start {
     entry: Entry,
     arg: *mut c_void,
     pin: Pin,
+    /// It has the descriptor table of the thread that starts it, which is the library's own.
+    is_inside: bool,
 }
 
 // SAFETY: the argument is the new thread's.
@@ -269,7 +279,12 @@ extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
 pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
     let threads = &global().ok_or(Errno::EAGAIN)?.threads;
     let pin = Pin::new();
-    let start = Start { entry, arg, pin };
+    let start = Start {
+        entry,
+        arg,
+        pin,
+        is_inside: own::is_inside(),
+    };
     // The new thread inherits the mask: at no time can a signal handler of the program's run there.
     let started = masked(|| {
         let given = threads.prepare(start)?;

@@ -15,10 +15,9 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::own::{self, Making};
-use crate::sync::{Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
-use crate::sys::{
-    NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns, spawn_detached,
-};
+use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
+use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns};
+use crate::thread::{self, spawn_detached};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
@@ -66,7 +65,17 @@ pub struct Table {
     dozing: AtomicBool,
     /// See [`bell`].
     bell: AtomicI32,
+    /// What the guard is told: a futex.
+    guard: AtomicU32,
 }
+
+/// What the word of the guard says: there is none.
+const NO_GUARD: u32 = 0;
+const WATCHING: u32 = 1;
+/// The process is to end.
+const TO_END: u32 = 2;
+/// The keeper goes.
+const TO_GO: u32 = 3;
 
 /// Whether the calling thread has this table and not the program's.
 pub use crate::own::is_inside;
@@ -87,6 +96,7 @@ impl Table {
             users: AtomicU32::new(0),
             dozing: AtomicBool::new(false),
             bell: AtomicI32::new(NO_FILE),
+            guard: AtomicU32::new(NO_GUARD),
         }
     }
 
@@ -233,8 +243,60 @@ impl Table {
         if made.is_err() {
             self.word.store(IDLE, Relaxed);
             self.files.close();
+        } else {
+            self.start_guard();
         }
         made.map(drop)
+    }
+
+    /// Starts a thread that keeps the program's table, for what has to be done there when the program's last thread has
+    /// ended.
+    fn start_guard(&'static self) {
+        let free = self
+            .guard
+            .compare_exchange(NO_GUARD, WATCHING, AcqRel, Relaxed);
+        if free.is_err() {
+            // The last one's is about to see that it is to stay.
+            let _ = self
+                .guard
+                .compare_exchange(TO_GO, WATCHING, AcqRel, Relaxed);
+            return;
+        }
+        let arg = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the table is never freed.
+        if unsafe { spawn_detached(guard_main, arg) }.is_err() {
+            self.guard.store(NO_GUARD, Release);
+        }
+    }
+
+    /// Has the guard end the process. False: there is none.
+    pub fn has_process_end(&self) -> bool {
+        let there = self
+            .guard
+            .compare_exchange(WATCHING, TO_END, AcqRel, Acquire);
+        futex_wake(&self.guard, 1);
+        !matches!(there, Err(NO_GUARD | TO_GO))
+    }
+
+    /// The guard's life.
+    fn guard(&self) {
+        loop {
+            // Acquire: pairs with the release of whoever tells it something.
+            match self.guard.load(Acquire) {
+                WATCHING => {
+                    futex_wait(&self.guard, WATCHING, NEVER);
+                }
+                TO_END => return thread::end_process(),
+                _ => {
+                    let gone = self
+                        .guard
+                        .compare_exchange(TO_GO, NO_GUARD, AcqRel, Relaxed);
+                    if gone.is_ok() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     fn done(&self, answer: Result<i64>) {
@@ -311,6 +373,10 @@ impl Table {
         } else {
             // It goes with the table.
             self.bell.store(NO_FILE, Relaxed);
+            let _ = self
+                .guard
+                .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
+            futex_wake(&self.guard, 1);
         }
         unused
     }
@@ -324,6 +390,15 @@ impl Table {
     pub fn abandon(&self) {
         self.files.abandon();
     }
+}
+
+extern "C" fn guard_main(table: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-guard".as_ptr()) };
+    // SAFETY: what `start_guard` gave: never freed.
+    let table: &'static Table = unsafe { &*table.cast::<Table>() };
+    table.guard();
+    ptr::null_mut()
 }
 
 extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
@@ -363,7 +438,6 @@ pub struct Inside(&'static Table);
 impl Inside {
     /// The calling thread, which was started by one in here that has counted it ([`Table::enter`]).
     pub fn begin(table: &'static Table) -> Inside {
-        own::set_inside();
         Inside(table)
     }
 }
