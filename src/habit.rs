@@ -455,7 +455,8 @@ impl File {
     fn bits(&self, used: Use) -> Option<u32> {
         match used.key.facts() {
             Some(facts) => {
-                Some(u32::from(facts.regular) * REGULAR | u32::from(facts.direct) * DIRECT)
+                let bit = |is, bit| if is { bit } else { 0 };
+                Some(bit(facts.regular, REGULAR) | bit(facts.direct, DIRECT))
             }
             None => self.checked.of(used),
         }

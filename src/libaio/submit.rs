@@ -63,7 +63,6 @@ pub fn submit(
         }
     }
     let began = one.now;
-    drop(one);
     batch.enqueue_reserved(shared);
     shared.stats.submitted(began, done);
     if done == 0 { Err(stopped) } else { Ok(done) }

@@ -323,8 +323,11 @@ impl Table {
         }
         let failed = made.is_err();
         self.done(made.map(|()| 0));
+        if failed {
+            return;
+        }
         let mut until = self.until();
-        while !failed {
+        loop {
             // Acquire: pairs with the release in `ask`.
             match self.word.load(Acquire) {
                 ASKED => {

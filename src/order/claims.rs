@@ -597,10 +597,7 @@ mod tests {
             let (mut list, mut go) = (List::new(), List::new());
             for &(name, access, start, bytes) in requests {
                 let slot = self.slabs.of(Class::Extended).free.take().unwrap();
-                let call = Call {
-                    nr: IOCB2_NOP,
-                    args: [0, 0, 0, start, 0, 0],
-                };
+                let call = Call::new(IOCB2_NOP, [0, 0, 0, start, 0, 0]);
                 let claim = on_file(access, start, bytes);
                 let side = Side::for_test();
                 let event = [name as u64, 0, 0, 0];
