@@ -265,16 +265,25 @@ impl Drop for NoCancel {
 /// by writing (to a pipe that nobody reads, beyond a limit): what a thread does for others must not
 /// harm it.
 pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
+    shielded_by(&SigSet::all(), body)
+}
+
+/// The same, with only these signals blocked: others may interrupt what may wait for ever.
+#[cfg(not(loom))]
+pub fn shielded_from_own<T>(body: impl FnOnce() -> T) -> T {
+    shielded_by(&SigSet::from_iter(OWN), body)
+}
+
+/// What a write can bring upon its thread.
+const OWN: [Signal; 2] = [Signal::SIGPIPE, Signal::SIGXFSZ];
+
+fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
     let mut before = SigSet::empty();
-    let _ = pthread_sigmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::all()),
-        Some(&mut before),
-    );
+    let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(blocked), Some(&mut before));
     let pending = pending_signals();
     let result = body();
     let mut ours = SigSet::empty();
-    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+    for signal in OWN {
         if !pending.contains(signal) {
             ours.add(signal);
         }

@@ -22,7 +22,7 @@ use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage}
 use crate::sync::Relaxed;
 use crate::sys::Result;
 #[cfg(not(loom))]
-use crate::sys::{has_call_filter, shielded};
+use crate::sys::{has_call_filter, shielded, shielded_from_own};
 use crate::syscalls::Class;
 #[cfg(not(loom))]
 use arrayvec::ArrayVec;
@@ -423,23 +423,28 @@ impl<'a> Batch<'a> {
                     self.requests.push(req);
                     continue;
                 }
-                self.enqueue_held(has_begun);
+                self.enqueue_held(&mut holder, has_begun);
                 if !has_begun {
                     self.context.wait_to_begin(&req);
                 }
-                shielded(|| exec::execute(&mut req, None));
+                match req.manner().class() {
+                    Class::Short => shielded(|| exec::execute(&mut req, None)),
+                    // As the kernel's io_submit(), it can be interrupted.
+                    Class::Long => shielded_from_own(|| exec::execute(&mut req, None)),
+                }
                 let mut done = ArrayVec::<Req, FEW>::new();
                 done.push(req);
                 Context::publish_all(self.context, &mut done);
             }
-            self.enqueue_held(has_begun);
+            self.enqueue_held(&mut holder, has_begun);
         }
     }
 
-    fn enqueue_held(&mut self, has_begun: bool) {
+    fn enqueue_held(&mut self, holder: &mut Holder, has_begun: bool) {
         if self.requests.is_empty() {
             return;
         }
+        holder.release();
         let mut after = After::new();
         let mut state = self.context.state.lock();
         if has_begun {

@@ -828,6 +828,7 @@ impl Context {
                 req.set_apart();
             }
         }
+        holder.release();
         Some(batch)
     }
 

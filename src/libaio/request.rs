@@ -161,6 +161,11 @@ impl Holder {
         Ok(again)
     }
 
+    /// From here on the requests alone hold their files: before they can end.
+    pub fn release(&mut self) {
+        self.last = None;
+    }
+
     /// Makes a request one that others can carry out, after its io_submit(). An error: only the caller can, now.
     pub fn hold_for(&mut self, shared: &'static Shared, req: &mut Req) -> Result<()> {
         let Some(side) = req.side_mut() else {
