@@ -15,6 +15,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 
 const NONE: RawFd = -1;
+/// How long the program's dup2() waits for who uses a number that it is about to take.
+const PATIENCE_NS: u64 = 1_000_000;
 
 /// Sending ends. A thread of the program's that has left the others' descriptor table has one of its own.
 pub struct Sender {
@@ -171,7 +173,10 @@ impl Sender {
 
     /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
     pub fn vacate(&self, number: RawFd) {
-        let _using = self.using.lock();
+        // A signal handler may have interrupted who has the lock.
+        let Some(_using) = self.using.try_lock_for(PATIENCE_NS) else {
+            return;
+        };
         let Some(end) = self.all().find(|end| end.there() == Some(number)) else {
             return;
         };
