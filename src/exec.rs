@@ -184,6 +184,8 @@ fn make_at_once(call: &Call) -> i64 {
     let args = match c_long::from(call.nr) {
         libc::SYS_pread64 => [fd, buffer.as_ptr() as u64, 1, offset, 0, nowait],
         libc::SYS_preadv => [fd, at, count, offset, 0, nowait],
+        // That one asks for it itself, and for the answer.
+        libc::SYS_preadv2 if flags & nowait != 0 => return make(call),
         libc::SYS_preadv2 => [fd, at, count, offset, high, flags | nowait],
         _ => return make(call),
     };
