@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent does, which
- * forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Whoever reads gets every byte, in its order. And a fork does not wait for a write
- * that waits for the child to read.
+ * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent does,
+ * which forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Whoever reads gets every byte, in its order. And
+ * neither a fork waits for a write that waits for the child to read, nor an end for a read that waits for somebody.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -280,6 +280,42 @@ static void fork_beside_stuck(int round)
     close(fds[0]);
 }
 
+/* Nor is a read that waits for somebody a reason to stay: before a write that is carried out, and after it. */
+static void beside_reads(int round)
+{
+    int silent[2], fds[2];
+    pid_t child;
+
+    if (getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0)
+        return;
+    prepare(8, 4000);
+    MUST(pipe(silent) == 0 && pipe(fds) == 0);
+    child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        static struct iocb cbs[12], *list[12];
+        static char to[12][16];
+        io_context_t ctx = NULL;
+
+        MUST(io_setup(12, &ctx) == 0);
+        for (int i = 0; i < 12; i++) {
+            list[i] = &cbs[i];
+            if (i < 2 || i > 9)
+                io_prep_pread(&cbs[i], silent[0], to[i], sizeof(to[i]), 0);
+            else
+                io_prep_pwrite(&cbs[i], fds[1], blocks[i - 2], sizes[i - 2], 0);
+        }
+        submit_all(ctx, 12, list);
+        leave(round % 2 == 0 ? EXIT : FORK);
+    }
+    close(fds[1]);
+    check(fds[0], 8, "a pipe beside reads that wait", EXIT, round);
+    ended(child);
+    close(fds[0]);
+    close(silent[0]);
+    close(silent[1]);
+}
+
 int main(int argc, char **argv)
 {
     bool is_real = getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0;
@@ -292,7 +328,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < 10; i++)
         fork_goes_on();
     for (int i = 0; i < 40; i++)
-        fork_beside_stuck(i);
+        fork_beside_stuck(i), beside_reads(i);
     for (enum way way = 0; way < (is_seen ? WAYS : UNDERSCORE_EXIT); way++)
         for (int round = 0; round < 40; round++) {
             streams(way, round);
