@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent does, which
- * forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Whoever reads gets every byte, in its order. And a fork does not wait for a write
- * that waits for the child to read.
+ * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent does,
+ * which forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Whoever reads gets every byte, in its order. And
+ * neither a fork waits for a write that waits for the child to read, nor an end for a read that waits for somebody.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -78,10 +78,11 @@ static pid_t writer(int fd, int other, int count, int closes, bool positions, en
     return child;
 }
 
-/* What there is of the blocks. */
-static void check(int fd, int count, const char *what, enum way way, int round)
+static char seen[1 << 16];
+
+/* Whether the blocks are all there. */
+static void check_blocks(int fd, int count, const char *what, enum way way, int round)
 {
-    static char seen[1 << 16];
 
     for (int i = 0; i < count; i++)
         for (size_t at = 0; at < sizes[i];) {
@@ -95,6 +96,12 @@ static void check(int fd, int count, const char *what, enum way way, int round)
             }
             at += (size_t)got;
         }
+}
+
+/* And nothing else. */
+static void check(int fd, int count, const char *what, enum way way, int round)
+{
+    check_blocks(fd, count, what, way, round);
     MUST(read(fd, seen, 1) == 0);
 }
 
@@ -205,7 +212,7 @@ static void files(enum way way, int round)
 /* The child that is made reads what the parent's write, which is under way, fills the pipe with. */
 static void fork_goes_on(void)
 {
-    static char block[1 << 20], seen[1 << 16];
+    static char block[1 << 20];
     io_context_t ctx = NULL;
     struct iocb cb, *one = &cb;
     struct io_event ev;
@@ -236,6 +243,79 @@ static void fork_goes_on(void)
     MUST(io_destroy(ctx) == 0);
 }
 
+/* A write that waits for a reader is no reason to lose another that need not. */
+static void fork_beside_stuck(int round)
+{
+    static char block[1 << 20];
+    int stuck[2], fds[2];
+    pid_t child;
+
+    if (getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0)
+        return;
+    prepare(8, 4000);
+    MUST(pipe(stuck) == 0 && pipe(fds) == 0);
+    child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        static struct iocb cbs[9], *list[9];
+        io_context_t ctx = NULL;
+
+        MUST(io_setup(9, &ctx) == 0);
+        io_prep_pwrite(list[0] = &cbs[0], stuck[1], block, sizeof(block), 0);
+        submit_all(ctx, 1, list);
+        if (round % 2 == 0)
+            usleep(5000);
+        for (int i = 0; i < 8; i++)
+            io_prep_pwrite(list[i] = &cbs[i + 1], fds[1], blocks[i], sizes[i], 0);
+        submit_all(ctx, 8, list);
+        leave(FORK);
+    }
+    close(stuck[1]);
+    close(fds[1]);
+    check_blocks(fds[0], 8, "a pipe beside one that is full", FORK, round);
+    while (read(stuck[0], seen, sizeof(seen)) > 0)
+        ;
+    ended(child);
+    close(stuck[0]);
+    close(fds[0]);
+}
+
+/* Nor is a read that waits for somebody a reason to stay: before a write that is carried out, and after it. */
+static void beside_reads(int round)
+{
+    int silent[2], fds[2];
+    pid_t child;
+
+    if (getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0)
+        return;
+    prepare(8, 4000);
+    MUST(pipe(silent) == 0 && pipe(fds) == 0);
+    child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        static struct iocb cbs[12], *list[12];
+        static char to[12][16];
+        io_context_t ctx = NULL;
+
+        MUST(io_setup(12, &ctx) == 0);
+        for (int i = 0; i < 12; i++) {
+            list[i] = &cbs[i];
+            if (i < 2 || i > 9)
+                io_prep_pread(&cbs[i], silent[0], to[i], sizeof(to[i]), 0);
+            else
+                io_prep_pwrite(&cbs[i], fds[1], blocks[i - 2], sizes[i - 2], 0);
+        }
+        submit_all(ctx, 12, list);
+        leave(round % 2 == 0 ? EXIT : FORK);
+    }
+    close(fds[1]);
+    check(fds[0], 8, "a pipe beside reads that wait", EXIT, round);
+    ended(child);
+    close(fds[0]);
+    close(silent[0]);
+    close(silent[1]);
+}
+
 int main(int argc, char **argv)
 {
     bool is_real = getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0;
@@ -247,6 +327,8 @@ int main(int argc, char **argv)
     alarm(100);
     for (int i = 0; i < 10; i++)
         fork_goes_on();
+    for (int i = 0; i < 40; i++)
+        fork_beside_stuck(i), beside_reads(i);
     for (enum way way = 0; way < (is_seen ? WAYS : UNDERSCORE_EXIT); way++)
         for (int round = 0; round < 40; round++) {
             streams(way, round);

@@ -333,20 +333,23 @@ impl Context {
         }
     }
 
-    /// Whether each write to a pipe or the like that has begun waits for a reader, and there are some.
+    /// Whether each write to a pipe or the like that may begin has, and waits for a reader.
     fn waits_for_readers(&self) -> bool {
-        let state = self.state.lock();
-        let writes = state
-            .running
-            .iter()
-            .filter(|one| one.tie.claim().access == Access::StreamWrite);
+        let writes = |tie: Tie| tie.claim().access == Access::StreamWrite;
         const MOST: usize = 16;
-        let begun: ArrayVec<(u32, u32), MOST> = writes
-            .filter_map(|one| Some((self.pool.tid(one.worker()?), one.call.nr)))
-            .take(MOST)
-            .collect();
+        let mut calls = ArrayVec::<(u32, u32), MOST>::new();
+        let state = self.state.lock();
+        if state.queues.iter().any(|queue| queue.any(writes)) {
+            return false;
+        }
+        for one in state.running.iter().filter(|one| writes(one.tie)) {
+            let Some(worker) = one.worker().filter(|_| !calls.is_full()) else {
+                return false;
+            };
+            calls.push((self.pool.tid(worker), one.call.nr));
+        }
         drop(state);
         let waits = |&(tid, nr): &(u32, u32)| call_under_way(tid) == Some(nr);
-        !begun.is_empty() && begun.iter().all(waits)
+        !calls.is_empty() && calls.iter().all(waits)
     }
 }
