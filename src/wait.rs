@@ -38,6 +38,16 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
+    /// It has not been rung.
+    pub fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight bytes of ours. It does not wait.
+        unsafe {
+            let fd = self.eventfd.as_fd().as_raw_fd();
+            libc::syscall(libc::SYS_read, fd, &raw mut count, 8);
+        }
+    }
+
     fn ring(&self) {
         #[cfg(not(loom))]
         if let Some(held) = self.held.as_ref().filter(|_| is_inside()) {

@@ -262,6 +262,10 @@ impl Context {
         if !was_listed {
             waiter.wait_for_waker();
         }
+        if let Some(doorbell) = &sleeper.doorbell {
+            // Nobody has it now.
+            doorbell.clear();
+        }
         if spins && waited == Waited::Woken {
             this.spin.learn(began);
         }
