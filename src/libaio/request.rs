@@ -142,28 +142,35 @@ impl Side {
     }
 }
 
-/// Holds files of the requests of one submit, most of which name the same.
+/// Holds the files and the eventfds of the requests of one submit, most of which name the same.
 #[derive(Default)]
 pub struct Holder {
-    last: Option<(RawFd, FileRef)>,
+    file: Held,
+    eventfd: Held,
 }
 
-impl Holder {
+/// What was held last.
+#[derive(Default)]
+struct Held(Option<(RawFd, FileRef)>);
+
+impl Held {
     fn hold(&mut self, shared: &'static Shared, number: RawFd) -> Result<FileRef> {
-        if let Some((last, file)) = &self.last
+        if let Some((last, file)) = &self.0
             && *last == number
         {
             return Ok(file.again());
         }
         let file = shared.files.hold(&shared.table, number)?;
         let again = file.again();
-        self.last = Some((number, file));
+        self.0 = Some((number, file));
         Ok(again)
     }
+}
 
+impl Holder {
     /// From here on the requests alone hold their files: before they can end.
     pub fn release(&mut self) {
-        self.last = None;
+        *self = Holder::default();
     }
 
     /// Makes a request one that others can carry out, after its io_submit(). An error: only the caller can, now.
@@ -172,11 +179,11 @@ impl Holder {
             return Ok(());
         };
         if side.eventfd.is_some() && !side.eventfd.is_held() {
-            side.eventfd.hold(self.hold(shared, side.eventfd.number())?);
+            let number = side.eventfd.number();
+            side.eventfd.hold(self.eventfd.hold(shared, number)?);
         }
         if side.file == 0 {
-            let file = self.hold(shared, side.number)?;
-            side.file = file.into_raw();
+            side.file = self.file.hold(shared, side.number)?.into_raw();
         }
         // From here on it stands for the file.
         let place = side.file as u64;
