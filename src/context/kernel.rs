@@ -34,7 +34,8 @@ const FED: u32 = 16;
 /// io_submit() takes less time. (64 reads of a virtual disk in flight: 82,000 a second with 24 % of the
 /// submitter's time in it, and with 44 % if it goes up to 64.)
 const FED_MAX: u32 = 32;
-/// Nor for so many submits if the kernel would have had to wait, or could not say that it would.
+/// Nor for so many submits, at most, if the kernel would have had to wait, and for so many if it could not say that it
+/// would.
 const WOULD_WAIT: u32 = 64;
 /// What is not larger lies in one piece on a device.
 const BLOCK: u64 = 4096;
@@ -72,8 +73,9 @@ pub struct Riders {
     pub feeder: Option<u32>,
     /// See FED.
     fed: u32,
-    /// For so many submits nothing is handed over by who submits.
+    /// For so many submits nothing is handed over by who submits; and how many there were the last time.
     pause: u32,
+    last_pause: u32,
     /// How often somebody has been there, and how often when the watcher looked the last time.
     visits: u32,
     visits_before: u32,
@@ -223,7 +225,7 @@ impl Context {
             Context::complete(this, state, req, after);
         }
         if requests.would_wait {
-            state.riders.pause = WOULD_WAIT;
+            state.riders.hold_off();
         }
         while let Some(mut req) = requests.again.pop() {
             if req.may_be_queued() {
@@ -318,6 +320,13 @@ impl Riders {
     fn attend(&mut self) {
         self.attendant = Some(carrier::thread());
         self.visits = self.visits.wrapping_add(1);
+    }
+
+    /// The kernel would have had to wait for something: nothing is handed over by who submits for a while, which is the
+    /// longer the more often that comes.
+    fn hold_off(&mut self) {
+        self.last_pause = (self.last_pause * 2).clamp(1, WOULD_WAIT);
+        self.pause = self.last_pause;
     }
 
     fn nobody_comes(&mut self) {
@@ -788,6 +797,9 @@ impl Context {
                 back.push(req);
             }
             goes_on = !done.would_wait && !refused;
+            if goes_on {
+                state.riders.last_pause /= 2;
+            }
             if refused {
                 state.riders.pause = REFUSED;
             }
