@@ -11,7 +11,7 @@ use crate::libaio::table::is_inside;
 #[cfg(not(loom))]
 use crate::seat::Seat;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
-use crate::sys::{NEVER, Waited, monotonic_ns};
+use crate::sys::{NEVER, Waited};
 use nix::sys::eventfd::EventFd;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
@@ -54,49 +54,6 @@ impl Doorbell {
             return crate::sys::write_eventfd(held.fd());
         }
         crate::sys::write_eventfd(self.eventfd.as_fd().as_raw_fd());
-    }
-}
-
-/// For so long a thread stays awake, at most, when it waits for what is likely to come soon: some times as long as
-/// it takes to wake another thread.
-const SPIN_NS: u64 = 30_000;
-/// It is likely after so many in a row that came so soon.
-const SOON_IN_A_ROW: u32 = 8;
-
-/// Whether what is waited for has lately come soon, so that to stay awake costs less than to sleep and to be woken.
-/// A hint: of the standard library also in a model.
-pub struct Spin(std::sync::atomic::AtomicU32);
-
-impl Spin {
-    pub fn new() -> Spin {
-        Spin(std::sync::atomic::AtomicU32::new(0))
-    }
-
-    /// Stays awake until it is `over`, if that is likely to be soon. `began`: when the wait did.
-    pub fn spin(&self, began: u64, mut over: impl FnMut() -> bool) {
-        const BETWEEN_LOOKS: u32 = 32;
-        if self.0.load(Relaxed) < SOON_IN_A_ROW {
-            return;
-        }
-        while !over() && monotonic_ns() < began + SPIN_NS {
-            for _ in 0..BETWEEN_LOOKS {
-                std::hint::spin_loop();
-            }
-        }
-    }
-
-    /// What was waited for has come.
-    pub fn learn(&self, began: u64) {
-        let seen = self.0.load(Relaxed);
-        let soon = monotonic_ns() < began + SPIN_NS;
-        let learned = if soon {
-            (seen + 1).min(SOON_IN_A_ROW)
-        } else {
-            0
-        };
-        if learned != seen {
-            self.0.store(learned, Relaxed);
-        }
     }
 }
 
