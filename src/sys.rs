@@ -284,6 +284,26 @@ pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Runs `body` such that the signals which it brings upon this thread by writing do not come: those are taken
+/// back. All others do, and interrupt it: it may wait.
+pub fn unharmed<T>(body: impl FnOnce() -> T) -> T {
+    let mut ours = SigSet::empty();
+    ours.add(Signal::SIGPIPE);
+    ours.add(Signal::SIGXFSZ);
+    let mut before = SigSet::empty();
+    let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before));
+    let pending = pending_signals();
+    let result = body();
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ] {
+        if pending.contains(signal) {
+            ours.remove(signal);
+        }
+    }
+    take_pending(&ours);
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    result
+}
+
 fn pending_signals() -> SigSet {
     let mut set = SigSet::empty();
     // SAFETY: the kernel writes 8 bytes of the set; the rest is empty.
