@@ -23,12 +23,15 @@ static int how;
 static void close_all(void)
 {
     switch (how) {
+    case 1:
+        if (syscall(SYS_close_range, 3U, ~0U, 0U) == 0)
+            break;
+        /* A container may not have it. */
+        MUST(errno == ENOSYS || errno == EPERM);
+        /* fall through */
     case 0:
         for (int fd = 3; fd < 70000; fd++)
             close(fd);
-        break;
-    case 1:
-        MUST(syscall(SYS_close_range, 3U, ~0U, 0U) == 0);
         break;
     case 2: { /* what is open, by /proc */
         DIR *d = opendir("/proc/self/fd");

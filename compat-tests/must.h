@@ -4,7 +4,10 @@
 #define MUST_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define MUST(x)                                                                                                        \
@@ -14,5 +17,18 @@
             _exit(1);                                                                                                  \
         }                                                                                                              \
     } while (0)
+
+static inline bool is_set(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
+/* io_submit waits for what it submits: the kernel's does, and the library's in a sandbox where it can have no threads with other descriptors. */
+static inline bool submit_waits(void)
+{
+    return is_set("REAL") || is_set("SUBMIT_WAITS");
+}
 
 #endif

@@ -91,6 +91,15 @@ for how in object path run; do
     add mixed-order-$how 120 order.sh $how
 done
 add lastthread-run 120 program.sh run lastthread
+# In a container.
+for profile in docker old; do
+    for how in preload path run; do
+        add container-$profile-$how 120 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
+    done
+done
+add container-waiting-docker 120 container.sh docker preload waiting retention
+add container-told-docker 120 container.sh docker path told
+add container-waiting-old 120 container.sh old path waiting
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
         add fio-$job-$on 200 fio.sh $job $on

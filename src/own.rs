@@ -70,10 +70,39 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
     Err(Errno::EMFILE)
 }
 
+/// Of these, duplicates of the program's own files: a forked child does not keep them.
+static LENT: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
+
+/// A duplicate of a file of the program's, for where there is no other table. Called as long as no child is
+/// forked ([`Making`]).
+pub fn lend(number: RawFd) -> Result<RawFd> {
+    let dup = duplicate(number)?;
+    if let Some((_, bit)) = word(dup) {
+        LENT[dup as usize / 64].fetch_or(bit, Relaxed);
+    }
+    Ok(dup)
+}
+
+pub fn is_lent(number: RawFd) -> bool {
+    word(number).is_some_and(|(_, bit)| LENT[number as usize / 64].load(Relaxed) & bit != 0)
+}
+
+/// In a forked child: closes what was lent.
+pub fn close_lent() {
+    for (i, word) in LENT[..USED.load(Relaxed)].iter().enumerate() {
+        let mut lent = word.load(Relaxed);
+        while lent != 0 {
+            close((i * 64) as RawFd + lent.trailing_zeros() as RawFd);
+            lent &= lent - 1;
+        }
+    }
+}
+
 pub fn close(fd: RawFd) {
     // Before: afterwards the number may be the program's.
     if let Some((word, bit)) = word(fd).filter(|_| !is_inside()) {
         word.fetch_and(!bit, Relaxed);
+        LENT[fd as usize / 64].fetch_and(!bit, Relaxed);
     }
     close_here(fd);
 }

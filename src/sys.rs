@@ -268,12 +268,6 @@ pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
     shielded_by(&SigSet::all(), body)
 }
 
-/// The same, with only these signals blocked: others may interrupt what may wait for ever.
-#[cfg(not(loom))]
-pub fn shielded_from_own<T>(body: impl FnOnce() -> T) -> T {
-    shielded_by(&SigSet::from_iter(OWN), body)
-}
-
 /// What a write can bring upon its thread.
 const OWN: [Signal; 2] = [Signal::SIGPIPE, Signal::SIGXFSZ];
 
@@ -291,6 +285,13 @@ fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
     take_pending(&ours);
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     result
+}
+
+/// Runs `body` such that the signals which it brings upon this thread by writing do not come: those are taken
+/// back. All others do, and interrupt it: it may wait.
+#[cfg(not(loom))]
+pub fn unharmed<T>(body: impl FnOnce() -> T) -> T {
+    shielded_by(&SigSet::from_iter(OWN), body)
 }
 
 fn pending_signals() -> SigSet {

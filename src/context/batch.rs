@@ -22,7 +22,7 @@ use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage}
 use crate::sync::Relaxed;
 use crate::sys::Result;
 #[cfg(not(loom))]
-use crate::sys::{has_call_filter, shielded, shielded_from_own};
+use crate::sys::{has_call_filter, unharmed};
 use crate::syscalls::Class;
 #[cfg(not(loom))]
 use arrayvec::ArrayVec;
@@ -427,11 +427,8 @@ impl<'a> Batch<'a> {
                 if !has_begun {
                     self.context.wait_to_begin(&req);
                 }
-                match req.manner().class() {
-                    Class::Short => shielded(|| exec::execute(&mut req, None)),
-                    // As the kernel's io_submit(), it can be interrupted.
-                    Class::Long => shielded_from_own(|| exec::execute(&mut req, None)),
-                }
+                // Signals end a call that waits, as they do in the kernel's io_submit().
+                unharmed(|| exec::execute(&mut req, None));
                 let mut done = ArrayVec::<Req, FEW>::new();
                 done.push(req);
                 Context::publish_all(self.context, &mut done);

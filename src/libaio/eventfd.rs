@@ -6,7 +6,8 @@
 
 use super::files::FileRef;
 use super::table::is_inside;
-use crate::sys::{add_to_eventfd, has_call_filter, poll_now, write_eventfd};
+use crate::own::{self, Making};
+use crate::sys::{Result, add_to_eventfd, has_call_filter, poll_now, write_eventfd};
 use nix::errno::Errno;
 use std::io::Write;
 use std::os::fd::RawFd;
@@ -21,6 +22,8 @@ pub struct Eventfd {
     thread: u32,
     /// The file, a [`FileRef`], if others than that thread are to tell it; else 0.
     held: usize,
+    /// Where there is no other table: a duplicate in the program's, or -1.
+    lent: RawFd,
 }
 
 /// What is left of it when the request has ended.
@@ -29,6 +32,13 @@ pub struct Told {
     nonblocking: bool,
     thread: u32,
     held: Option<FileRef>,
+    lent: RawFd,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        own::close(self.lent);
+    }
 }
 
 impl Eventfd {
@@ -37,6 +47,7 @@ impl Eventfd {
         nonblocking: false,
         thread: 0,
         held: 0,
+        lent: -1,
     };
 
     pub fn new(number: RawFd, nonblocking: bool) -> Eventfd {
@@ -46,6 +57,7 @@ impl Eventfd {
             // SAFETY: no arguments.
             thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
             held: 0,
+            lent: -1,
         }
     }
 
@@ -65,12 +77,20 @@ impl Eventfd {
         self.held = file.into_raw();
     }
 
+    /// As long as others can tell it, the program's table has one more number for it.
+    pub fn lend(&mut self) -> Result<()> {
+        let _making = Making::begin();
+        self.lent = own::lend(self.number)?;
+        Ok(())
+    }
+
     pub fn take(&mut self) -> Option<Told> {
         let Eventfd {
             number,
             nonblocking,
             thread,
             held,
+            lent,
         } = std::mem::replace(self, Eventfd::NONE);
         (number >= 0).then(|| Told {
             number,
@@ -78,6 +98,7 @@ impl Eventfd {
             thread,
             // SAFETY: made by `into_raw`, and taken out here, once.
             held: (held != 0).then(|| unsafe { FileRef::from_raw(held) }),
+            lent,
         })
     }
 }
@@ -87,7 +108,7 @@ impl Told {
         self.number == other.number
             && match (&self.held, &other.held) {
                 (Some(one), Some(two)) => one.is_same(two),
-                (None, None) => true,
+                (None, None) => self.lent < 0 && other.lent < 0,
                 _ => false,
             }
     }
@@ -100,6 +121,12 @@ impl Told {
                     return;
                 }
                 own
+            }
+            _ if self.lent >= 0 => {
+                if !self.program_has(self.lent) {
+                    return;
+                }
+                self.lent
             }
             _ => self.number,
         };
@@ -153,7 +180,11 @@ impl Told {
         let mut any = false;
         for name in all.flatten().map(|entry| entry.file_name()) {
             any = true;
-            if there(&name.to_string_lossy()) {
+            let name = name.to_string_lossy();
+            if name.parse().is_ok_and(own::is_lent) {
+                continue;
+            }
+            if there(&name) {
                 return true;
             }
         }

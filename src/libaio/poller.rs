@@ -4,13 +4,16 @@
 //! The thread has the library's own descriptor [`Table`], to which the file of a request is sent with it, through a
 //! channel that the thread listens to as well. A pending request is in a list; whoever takes it out of there (the
 //! thread, because it is ready, or the keeper, for somebody who cancels) completes it.
+//!
+//! Where there can be no such table, the thread has the program's, in which a pending request then has a
+//! duplicate of its file: what can be polled for has no record locks as a rule, and the kernel would hold it, too.
 
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::files::descriptors_max;
 use super::table::{Inside, Table};
 use crate::context::Context;
-use crate::own::{self, Making, close_here as close};
+use crate::own::{self, Making, close};
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
@@ -18,7 +21,7 @@ use crate::sys::{Result, ready_now, spawn_detached};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 
 /// The thread ends when there was nothing to wait for so long.
 const IDLE_MS: i32 = 3000;
@@ -36,6 +39,8 @@ pub struct Poller {
     epoll: AtomicI32,
     receivers: [AtomicI32; RECEIVERS],
     arrived: AtomicI32,
+    /// The thread, and all that is said to be in the library's own table, is in the program's.
+    here: AtomicBool,
 }
 
 /// Beside those whose sending ends are there, some are closed and not seen to be.
@@ -87,6 +92,7 @@ impl Poller {
             epoll: AtomicI32::new(NONE),
             receivers: [const { AtomicI32::new(NONE) }; RECEIVERS],
             arrived: AtomicI32::new(NONE),
+            here: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +103,15 @@ impl Poller {
     /// In a forked child: closes what it has inherited. The child has no thread.
     pub fn abandon(&self) {
         self.requests.abandon();
+        if self.is_here() {
+            own::close_lent();
+            close(self.epoll.load(Relaxed));
+        }
+    }
+
+    fn is_here(&self) -> bool {
+        // Relaxed: it is set before there is a request, and stays.
+        self.here.load(Relaxed)
     }
 
     /// Makes a place for a request, and starts the thread, the first time.
@@ -131,13 +146,56 @@ impl Poller {
     fn start(&'static self, shared: &'static Shared) -> Result<()> {
         let _starting = self.starting.lock();
         // Relaxed: the lock orders it.
-        if self.epoll.load(Relaxed) != NONE && self.requests.is_there() {
+        let has_thread = self.epoll.load(Relaxed) != NONE;
+        if has_thread && (self.is_here() || self.requests.is_there()) {
             return Ok(());
         }
         shared.table.enter();
-        let made = self.connect(&shared.table);
+        let made = match self.connect(&shared.table) {
+            Err(_) if shared.table.is_refused() => self.start_here(&shared.table),
+            made => made,
+        };
         shared.table.leave();
         made
+    }
+
+    /// Starts the thread in the program's table.
+    fn start_here(&'static self, table: &'static Table) -> Result<()> {
+        let _making = Making::begin();
+        self.requests.close();
+        // SAFETY: a flag.
+        let low = Errno::result(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        let epoll = own::duplicate(low);
+        close(low);
+        let epoll = epoll?;
+        self.epoll.store(epoll, Relaxed);
+        self.here.store(true, Relaxed);
+        table.enter();
+        let arg = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the poller is never freed.
+        let started = unsafe { spawn_detached(poll_main, arg) };
+        if started.is_err() {
+            table.leave();
+            self.epoll.store(NONE, Relaxed);
+            close(epoll);
+        }
+        started
+    }
+
+    /// The same as sending it to the thread.
+    fn watch_here(&self, key: u64, file: RawFd) -> Result<()> {
+        let _making = Making::begin();
+        // Under the lock: others may cancel it as soon as they can.
+        let mut list = self.list.lock();
+        let place = list.places.get_mut(key as u32 as usize);
+        let pending = place
+            .filter(|place| place.turn == (key >> 32) as u32)
+            .and_then(|place| place.pending.as_mut());
+        let Some(pending) = pending else {
+            return Ok(());
+        };
+        pending.fd = own::lend(file)?;
+        self.watch(libc::EPOLL_CTL_ADD, pending.fd, pending.events, key)
     }
 
     fn connect(&'static self, table: &'static Table) -> Result<()> {
@@ -182,6 +240,12 @@ impl Poller {
             pipe: ticket.pipe,
         });
         drop(list);
+        if self.is_here() {
+            if let Err(errno) = self.watch_here(key, file) {
+                self.cannot_watch(key, errno);
+            }
+            return;
+        }
         loop {
             match self.requests.send(key, file) {
                 Ok(()) => return,
@@ -236,6 +300,9 @@ impl Poller {
             poller: self,
             wanted,
         };
+        if self.is_here() {
+            return cancel_one(ptr::from_ref(&cancel) as usize) == Ok(1);
+        }
         // What is pending keeps the table.
         table.run(cancel_one, ptr::from_ref(&cancel) as usize) == Ok(1)
     }
@@ -271,15 +338,19 @@ impl Poller {
             pending.fd = message.file.unwrap_or(NONE);
             let (fd, events) = (pending.fd, pending.events);
             drop(list);
-            if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number)
-                && let Some(pending) = self.take(message.number)
-            {
-                let errno = match errno {
-                    Errno::EPERM => Errno::EINVAL,
-                    _ => Errno::EAGAIN,
-                };
-                finish(self, pending, -(errno as i64));
+            if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
+                self.cannot_watch(message.number, errno);
             }
+        }
+    }
+
+    fn cannot_watch(&self, key: u64, errno: Errno) {
+        if let Some(pending) = self.take(key) {
+            let errno = match errno {
+                Errno::EPERM => Errno::EINVAL,
+                _ => Errno::EAGAIN,
+            };
+            finish(self, pending, -(errno as i64));
         }
     }
 
@@ -336,6 +407,9 @@ impl Poller {
             if got == 0 && self.end(epoll) {
                 return;
             }
+            if got < 0 && self.is_here() && Errno::last() != Errno::EINTR {
+                return self.lose();
+            }
             for event in events.iter().take(got.max(0) as usize) {
                 if event.u64 & CHANNEL == 0 {
                     self.ready(event.u64);
@@ -344,6 +418,28 @@ impl Poller {
                 self.take_requests((event.u64 & !CHANNEL) as RawFd);
             }
         }
+    }
+
+    /// The program has closed all that the thread had in its table.
+    fn lose(&self) {
+        // Whoever starts another thread then does so for requests of its own.
+        let _starting = self.starting.lock();
+        self.epoll.store(NONE, Relaxed);
+        while let Some(mut pending) = self.take_any() {
+            // It may be the program's by now.
+            pending.fd = NONE;
+            finish(self, pending, -i64::from(libc::EBADF));
+        }
+    }
+
+    fn take_any(&self) -> Option<Pending> {
+        let mut list = self.list.lock();
+        let index = list
+            .places
+            .iter()
+            .position(|place| place.pending.is_some())?;
+        list.free.push(index as u32);
+        list.places[index].pending.take()
     }
 
     /// The other end of a channel is closed. Epoll forgets this one: nobody else has it.

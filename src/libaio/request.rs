@@ -86,8 +86,11 @@ impl Side {
     /// Makes its eventfd one that others can tell.
     pub fn hold_eventfd(&mut self, shared: &'static Shared) -> Result<()> {
         if self.eventfd.is_some() {
-            let file = shared.files.hold(&shared.table, self.eventfd.number())?;
-            self.eventfd.hold(file);
+            match shared.files.hold(&shared.table, self.eventfd.number()) {
+                Ok(file) => self.eventfd.hold(file),
+                Err(_) if shared.table.is_refused() => self.eventfd.lend()?,
+                Err(errno) => return Err(errno),
+            }
         }
         Ok(())
     }

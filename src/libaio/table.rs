@@ -63,6 +63,8 @@ pub struct Table {
     users: AtomicU32,
     /// The keeper waits for the last of these to leave.
     dozing: AtomicBool,
+    /// There can be none: a sandbox forbids it.
+    refused: AtomicBool,
     /// See [`bell`].
     bell: AtomicI32,
     /// What the guard is told: a futex.
@@ -95,6 +97,7 @@ impl Table {
             answer: AtomicI64::new(0),
             users: AtomicU32::new(0),
             dozing: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             bell: AtomicI32::new(NO_FILE),
             guard: AtomicU32::new(NO_GUARD),
         }
@@ -108,6 +111,12 @@ impl Table {
         }
         let turn = self.turn.lock();
         self.start(&turn)
+    }
+
+    /// Whether there can be no such table, now or later.
+    pub fn is_refused(&self) -> bool {
+        // Relaxed: whoever does not see it tries once more.
+        self.refused.load(Relaxed)
     }
 
     /// Sends a file of the program's here: from now on the kernel holds it. `number` comes with it.
@@ -227,6 +236,9 @@ impl Table {
         if self.keeper.load(Acquire) != 0 {
             return Ok(());
         }
+        if self.is_refused() {
+            return Err(Errno::EPERM);
+        }
         let _making = Making::begin();
         // What is left of the last one's.
         self.files.close();
@@ -322,6 +334,9 @@ impl Table {
             self.keeper.store(me, Release);
         }
         let failed = made.is_err();
+        if let Err(Errno::EPERM | Errno::EACCES | Errno::ENOSYS) = made {
+            self.refused.store(true, Relaxed);
+        }
         self.done(made.map(|()| 0));
         if failed {
             return;
