@@ -603,6 +603,20 @@ static TEST_UNUSED int for_workers(bool (*each)(const char *tid, void *arg), voi
     return count;
 }
 
+/* All threads of the process: one that has just been started is not named yet. */
+static TEST_UNUSED int count_threads(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+    int count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL)
+        count += entry->d_name[0] != '.';
+    closedir(dir);
+    return count;
+}
+
 static TEST_UNUSED int count_workers(void)
 {
     return for_workers(NULL, NULL);
