@@ -190,17 +190,4 @@ static TEST_UNUSED int count_descriptors(void)
     return count;
 }
 
-/* How many threads this process has. */
-static TEST_UNUSED int count_threads(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    int count = -2;
-
-    CHECK(dir != NULL);
-    while (readdir(dir) != NULL)
-        count++;
-    closedir(dir);
-    return count;
-}
-
 #endif /* AIO2_STRESS_H */
