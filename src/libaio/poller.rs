@@ -338,7 +338,11 @@ impl Poller {
             pending.fd = message.file.unwrap_or(NONE);
             let (fd, events) = (pending.fd, pending.events);
             drop(list);
-            if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
+            // What has happened on its way: of files that say it only once, epoll would hear it and not tell.
+            let seen = ready_now(fd, events);
+            if seen != 0 {
+                self.ready(message.number, seen as i16);
+            } else if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
                 self.cannot_watch(message.number, errno);
             }
         }
@@ -365,9 +369,9 @@ impl Poller {
         Errno::result(ret).map(drop)
     }
 
-    /// A poll request may be ready: completes it, or goes on waiting. All the while it can be found
-    /// by those who cancel: the lock is kept for two system calls that do not wait.
-    fn ready(&self, key: u64) {
+    /// A poll request is ready: completes it. All the while it can be found by those who cancel: the lock is
+    /// kept for a system call that does not wait.
+    fn ready(&self, key: u64, seen: i16) {
         let list = self.list.lock();
         let Some(place) = list.places.get(key as u32 as usize) else {
             return;
@@ -378,17 +382,11 @@ impl Poller {
         if place.turn != (key >> 32) as u32 {
             return;
         }
-        let mask = ready_now(pending.fd, pending.events);
-        if mask == 0 {
-            // Somebody else has had it.
-            let _ = self.watch(libc::EPOLL_CTL_MOD, pending.fd, pending.events, key);
-            return;
+        // Some files say only once that something has happened: it is what epoll has seen.
+        let mut mask = ready_now(pending.fd, pending.events) | seen as u16;
+        if pending.pipe {
+            mask |= ready_now(pending.fd, both_names(pending.events));
         }
-        let mask = if pending.pipe {
-            ready_now(pending.fd, both_names(pending.events))
-        } else {
-            mask
-        };
         drop(list);
         if let Some(pending) = self.take(key) {
             finish(self, pending, i64::from(mask));
@@ -412,7 +410,7 @@ impl Poller {
             }
             for event in events.iter().take(got.max(0) as usize) {
                 if event.u64 & CHANNEL == 0 {
-                    self.ready(event.u64);
+                    self.ready(event.u64, event.events as i16);
                     continue;
                 }
                 self.take_requests((event.u64 & !CHANNEL) as RawFd);
