@@ -372,10 +372,7 @@ impl Submit<'_> {
         let way = if ready != 0 {
             Way::Done(i64::from(ready))
         } else {
-            let ticket = self
-                .shared
-                .poller
-                .prepare(self.shared, kind.format == libc::S_IFIFO)?;
+            let ticket = self.shared.poller.prepare(self.shared, kind.format)?;
             if side.hold_eventfd(self.shared).is_err() {
                 self.shared.poller.give_back(ticket);
                 return Err(Errno::EAGAIN);
