@@ -81,6 +81,7 @@ for how in preload path; do
     add frozen-$how 120 program.sh $how frozen
     add realtime-$how 240 program.sh $how realtime
     add append-$how 60 program.sh $how append
+    add pollpri-$how 60 program.sh $how pollpri
 done
 # What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
 for program in closeall dup2 lastwrites descriptors numbers; do

@@ -17,7 +17,7 @@ use crate::own::{self, Making, close};
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
-use crate::sys::{Result, ready_now, spawn_detached};
+use crate::sys::{Result, ready_now, spawn_detached, timespec};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 
 /// The thread ends when there was nothing to wait for so long.
 const IDLE_MS: i32 = 3000;
+/// So many of the files that may say only once that something has happened are waited for at a time.
+const ONCE: usize = 64;
 /// Beside those of requests, the library has so many descriptors.
 const SPARE: usize = 16;
 const NONE: RawFd = -1;
@@ -41,6 +43,8 @@ pub struct Poller {
     arrived: AtomicI32,
     /// The thread, and all that is said to be in the library's own table, is in the program's.
     here: AtomicBool,
+    /// There may be requests whose files epoll is not asked about. The thread's own.
+    once: AtomicBool,
 }
 
 /// Beside those whose sending ends are there, some are closed and not seen to be.
@@ -67,6 +71,8 @@ struct Pending {
     events: i16,
     /// A pipe, which says in two ways that it is ready, whichever was asked for.
     pipe: bool,
+    /// A file that may say only once that something has happened. Epoll asks twice.
+    once: bool,
 }
 
 /// In the key of an event: it is the channel's, whose descriptor is the rest.
@@ -78,6 +84,7 @@ pub const CHANNEL_COMES: u64 = u64::MAX;
 pub struct Ticket {
     place: u32,
     pipe: bool,
+    once: bool,
 }
 
 impl Poller {
@@ -93,6 +100,7 @@ impl Poller {
             receivers: [const { AtomicI32::new(NONE) }; RECEIVERS],
             arrived: AtomicI32::new(NONE),
             here: AtomicBool::new(false),
+            once: AtomicBool::new(false),
         }
     }
 
@@ -115,7 +123,7 @@ impl Poller {
     }
 
     /// Makes a place for a request, and starts the thread, the first time.
-    pub fn prepare(&'static self, shared: &'static Shared, pipe: bool) -> Result<Ticket> {
+    pub fn prepare(&'static self, shared: &'static Shared, format: u32) -> Result<Ticket> {
         let place = {
             let mut list = self.list.lock();
             let used = list.places.len() - list.free.len();
@@ -129,7 +137,11 @@ impl Poller {
         };
         // From here on the thread stays, if there is one.
         match self.start(shared) {
-            Ok(()) => Ok(Ticket { place, pipe }),
+            Ok(()) => Ok(Ticket {
+                place,
+                pipe: format == libc::S_IFIFO,
+                once: format == libc::S_IFREG,
+            }),
             Err(_) => {
                 self.list.lock().free.push(place);
                 Err(Errno::EAGAIN)
@@ -238,6 +250,7 @@ impl Poller {
             fd: NONE,
             events,
             pipe: ticket.pipe,
+            once: ticket.once,
         });
         drop(list);
         if self.is_here() {
@@ -337,8 +350,11 @@ impl Poller {
             };
             pending.fd = message.file.unwrap_or(NONE);
             let (fd, events) = (pending.fd, pending.events);
+            let once = pending.once;
             drop(list);
-            if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
+            if once && fd != NONE {
+                self.once.store(true, Relaxed);
+            } else if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
                 self.cannot_watch(message.number, errno);
             }
         }
@@ -365,9 +381,9 @@ impl Poller {
         Errno::result(ret).map(drop)
     }
 
-    /// A poll request may be ready: completes it, or goes on waiting. All the while it can be found
-    /// by those who cancel: the lock is kept for two system calls that do not wait.
-    fn ready(&self, key: u64) {
+    /// A poll request is ready: completes it. All the while it can be found by those who cancel: the lock is
+    /// kept for a system call that does not wait.
+    fn ready(&self, key: u64, seen: i16) {
         let list = self.list.lock();
         let Some(place) = list.places.get(key as u32 as usize) else {
             return;
@@ -378,17 +394,11 @@ impl Poller {
         if place.turn != (key >> 32) as u32 {
             return;
         }
-        let mask = ready_now(pending.fd, pending.events);
-        if mask == 0 {
-            // Somebody else has had it.
-            let _ = self.watch(libc::EPOLL_CTL_MOD, pending.fd, pending.events, key);
-            return;
+        // Some files say only once that something has happened: it is what epoll has seen.
+        let mut mask = ready_now(pending.fd, pending.events) | seen as u16;
+        if pending.pipe {
+            mask |= ready_now(pending.fd, both_names(pending.events));
         }
-        let mask = if pending.pipe {
-            ready_now(pending.fd, both_names(pending.events))
-        } else {
-            mask
-        };
         drop(list);
         if let Some(pending) = self.take(key) {
             finish(self, pending, i64::from(mask));
@@ -400,6 +410,9 @@ impl Poller {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
         let epoll = self.epoll.load(Relaxed);
         loop {
+            if self.once.load(Relaxed) {
+                self.wait_for_once(epoll);
+            }
             // SAFETY: room for as many events as said.
             let got = unsafe {
                 libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, IDLE_MS)
@@ -412,10 +425,57 @@ impl Poller {
             }
             for event in events.iter().take(got.max(0) as usize) {
                 if event.u64 & CHANNEL == 0 {
-                    self.ready(event.u64);
+                    self.ready(event.u64, event.events as i16);
                     continue;
                 }
                 self.take_requests((event.u64 & !CHANNEL) as RawFd);
+            }
+        }
+    }
+
+    /// Waits until epoll has something, and for the files about which it is not asked meanwhile.
+    fn wait_for_once(&self, epoll: RawFd) {
+        let pollfd = |fd, events| libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        };
+        loop {
+            let mut all = [pollfd(NONE, 0); ONCE];
+            let mut keys = [0; ONCE];
+            let mut count = 1;
+            all[0] = pollfd(epoll, libc::POLLIN);
+            for (place, at) in self.list.lock().places.iter().zip(0..) {
+                let pending = place.pending.as_ref();
+                let Some(pending) = pending.filter(|one| one.once && one.fd != NONE) else {
+                    continue;
+                };
+                if count < ONCE {
+                    all[count] = pollfd(pending.fd, pending.events);
+                    keys[count] = key(at, place.turn);
+                    count += 1;
+                } else {
+                    let key = key(at, place.turn);
+                    let _ = self.watch(libc::EPOLL_CTL_ADD, pending.fd, pending.events, key);
+                }
+            }
+            if count == 1 {
+                return self.once.store(false, Relaxed);
+            }
+            // Not for ever: what is cancelled meanwhile does not end it.
+            let mut patience = timespec(IDLE_MS as u64 * 1_000_000);
+            // SAFETY: as many as said, and a time of ours. By syscall(): libc's own is a cancellation point.
+            unsafe {
+                let all = all.as_mut_ptr();
+                libc::syscall(libc::SYS_ppoll, all, count, &raw mut patience, 0, 8);
+            }
+            for (one, key) in all.iter().zip(keys).take(count).skip(1) {
+                if one.revents != 0 {
+                    self.ready(key, one.revents);
+                }
+            }
+            if all[0].revents != 0 {
+                return;
             }
         }
     }

@@ -364,17 +364,15 @@ impl Submit<'_> {
         }
         let events = iocb.buf as u16 as i16;
         let fd = side.fd();
-        let ready = ready_now(fd, events);
+        let mut ready = ready_now(fd, events);
+        if ready == 0 {
+            // It may be what it is for ever.
+            ready = look_closer(fd, kind, events)?;
+        }
         let way = if ready != 0 {
             Way::Done(i64::from(ready))
-        } else if !can_be_polled(fd, kind)? {
-            // It is what it is for ever.
-            return Err(Errno::EINVAL);
         } else {
-            let ticket = self
-                .shared
-                .poller
-                .prepare(self.shared, kind.format == libc::S_IFIFO)?;
+            let ticket = self.shared.poller.prepare(self.shared, kind.format)?;
             if side.hold_eventfd(self.shared).is_err() {
                 self.shared.poller.give_back(ticket);
                 return Err(Errno::EAGAIN);
@@ -399,24 +397,42 @@ fn access(kind: Kind, writes: bool, flags: u32, end: u64) -> Access {
     }
 }
 
-/// Whether the state of a file can change, for those who poll for it: epoll takes it then.
-fn can_be_polled(fd: RawFd, kind: Kind) -> Result<bool> {
+/// Whether the state of a file can change, for those who poll for it: epoll takes it then; else it is an error. It may
+/// have changed by now: some files say so only once.
+fn look_closer(fd: RawFd, kind: Kind, events: i16) -> Result<u16> {
     const ALWAYS: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
+    if matches!(kind.format, 0 | libc::S_IFIFO | libc::S_IFSOCK) {
+        return Ok(0);
+    }
+    let ours = (events | libc::POLLERR | libc::POLLHUP) as u16;
     // A file that nobody can poll for says that it is all of these.
-    if matches!(kind.format, 0 | libc::S_IFIFO | libc::S_IFSOCK)
-        || ready_now(fd, ALWAYS) != ALWAYS as u16
-    {
-        return Ok(true);
+    let seen = ready_now(fd, ALWAYS | events);
+    if seen & ours != 0 || seen & ALWAYS as u16 != ALWAYS as u16 {
+        return Ok(seen & ours);
     }
     let _making = Making::begin();
     // SAFETY: a flag.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     let epoll = Errno::result(epoll).map_err(|_| Errno::EAGAIN)?;
-    let mut event = libc::epoll_event { events: 0, u64: 0 };
-    // SAFETY: an event of ours.
-    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
+    let mut event = libc::epoll_event {
+        events: u32::from(events as u16),
+        u64: 0,
+    };
+    // SAFETY: events of ours.
+    let (added, got) = unsafe {
+        let added = libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event);
+        let wait = [epoll as usize, &raw mut event as usize, 1, 0, 0, 8];
+        let [epoll, event, one, none, mask, size] = wait;
+        // By syscall(): libc's own is a cancellation point.
+        let got = libc::syscall(libc::SYS_epoll_pwait, epoll, event, one, none, mask, size);
+        (added, got)
+    };
     close(epoll);
-    Ok(added == 0)
+    match (added, got) {
+        (0, 1) => Ok(event.events as u16 & ours),
+        (0, _) => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 fn call<const N: usize>(nr: c_long, kind: Kind, given: [u64; N]) -> Call {
