@@ -107,6 +107,7 @@ int main(void)
         submit_reads();
         get_reads();
     }
+    /* Only then can /proc be read. */
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
     CHECK(!is_there_a_reaper());
     for (const int64_t end = now_ns() + 40 * NSEC_PER_SEC; !is_there_a_reaper();) {
