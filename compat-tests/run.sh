@@ -63,6 +63,7 @@ for how in preload path; do
     add threads-$how 120 program.sh $how threads
     add closeall-$how 120 program.sh $how closeall
     add robust-$how 180 program.sh $how robust
+    add firstuse-$how 120 program.sh $how firstuse
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
     add lastwrites-$how 120 program.sh $how lastwrites
