@@ -64,6 +64,7 @@ for how in preload path; do
     add closeall-$how 120 program.sh $how closeall
     add robust-$how 180 program.sh $how robust
     add firstuse-$how 120 program.sh $how firstuse
+    add tables-$how 60 program.sh $how tables
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
     add lastwrites-$how 120 program.sh $how lastwrites

@@ -28,7 +28,7 @@ pub struct Sender {
 }
 
 /// As many as there are tables of which each keeps its own. With more, they are made anew in turn.
-pub const ENDS: usize = 4;
+pub const ENDS: usize = 16;
 
 struct End {
     number: AtomicI32,
@@ -71,6 +71,9 @@ impl End {
     fn there(&self) -> Option<RawFd> {
         // Relaxed, here and below: the lock orders it.
         let number = self.number.load(Relaxed);
+        if number == NONE {
+            return None;
+        }
         let named = cookie(number);
         (named != 0 && named == self.cookie.load(Relaxed)).then_some(number)
     }
@@ -124,8 +127,12 @@ impl Sender {
     /// Makes room for one more sending end. From here on nothing is sent by the one that has to go.
     pub fn make_room(&self) -> usize {
         let _using = self.using.lock();
-        let at = self.next.load(Relaxed);
-        self.next.store((at + 1) % ENDS, Relaxed);
+        let is_free = |end: &End| end.number.load(Relaxed) == NONE;
+        let at = self.ends.iter().position(is_free).unwrap_or_else(|| {
+            let next = self.next.load(Relaxed);
+            self.next.store((next + 1) % ENDS, Relaxed);
+            next
+        });
         self.ends[at].close();
         at
     }

@@ -360,7 +360,10 @@ impl Poller {
                     self.ready(event.u64);
                     continue;
                 }
-                self.take_requests((event.u64 & !CHANNEL) as RawFd);
+                let receiver = (event.u64 & !CHANNEL) as RawFd;
+                if self.place_of(receiver).is_some() {
+                    self.take_requests(receiver);
+                }
             }
         }
     }
@@ -406,9 +409,19 @@ fn listen(poller: usize) -> Result<i64> {
     let poller: &'static Poller = unsafe { &*(poller as *const Poller) };
     super::receive_all();
     let receiver = poller.arrived.swap(NONE, Relaxed);
-    // The thread sees to those that are closed, sooner or later.
-    let place = poller.place_of(NONE).ok_or(Errno::EAGAIN);
-    let place = place.inspect_err(|_| close(receiver))?;
+    let place = match poller.place_of(NONE) {
+        Some(place) => place,
+        None => {
+            // Of a table that nobody uses any more, or that makes itself a new one.
+            let place = &poller.receivers[receiver.max(0) as usize % RECEIVERS];
+            let old = place.load(Relaxed);
+            poller.take_requests(old);
+            if place.load(Relaxed) == old {
+                poller.hang_up(old);
+            }
+            place
+        }
+    };
     let is_new = poller.epoll.load(Relaxed) == NONE;
     if is_new {
         // SAFETY: a flag.
