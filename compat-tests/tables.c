@@ -3,7 +3,6 @@
  * tables DIRECTORY: more threads than usual have each a descriptor table of their own and poll and write in turn: each gets its events, and
  * in none of the tables do descriptors pile up.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
 #include <libaio.h>
