@@ -63,6 +63,9 @@ for how in preload path; do
     add threads-$how 120 program.sh $how threads
     add closeall-$how 120 program.sh $how closeall
     add robust-$how 180 program.sh $how robust
+    add firstuse-$how 120 program.sh $how firstuse
+    add tables-$how 60 program.sh $how tables
+    add churn-$how 120 program.sh $how churn
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
     add lastwrites-$how 120 program.sh $how lastwrites

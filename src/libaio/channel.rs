@@ -30,7 +30,7 @@ pub struct Sender {
 }
 
 /// As many as there are tables of which each keeps its own. With more, they are made anew in turn.
-pub const ENDS: usize = 4;
+pub const ENDS: usize = 16;
 
 struct End {
     number: AtomicI32,
@@ -73,7 +73,11 @@ impl End {
     fn there(&self) -> Option<RawFd> {
         // Relaxed, here and below: the lock orders it.
         let number = self.number.load(Relaxed);
-        (number != NONE && cookie(number) == self.cookie.load(Relaxed)).then_some(number)
+        if number == NONE {
+            return None;
+        }
+        let named = cookie(number);
+        (named != 0 && named == self.cookie.load(Relaxed)).then_some(number)
     }
 
     fn close(&self) {
@@ -100,9 +104,9 @@ impl Sender {
         }
     }
 
-    /// Makes a channel. The receiving end comes back: a private descriptor in the program's table, for the
-    /// caller to move to the library's own one; and which of the sending ends it is of.
-    pub fn open(&self) -> Result<(RawFd, usize)> {
+    /// Makes a channel: two private descriptors in the program's table. The sending end, which is not used yet (see
+    /// [`Sender::add`]), and the receiving one, for the caller to move to the library's own table.
+    pub fn open(&self) -> Result<(RawFd, RawFd)> {
         let mut ends = [NONE; 2];
         // SAFETY: room for two descriptors.
         Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
@@ -119,20 +123,31 @@ impl Sender {
                 return Err(Errno::EMFILE);
             }
         };
-        Ok((other, self.add(mine)))
+        Ok((mine, other))
     }
 
-    fn add(&self, mine: RawFd) -> usize {
+    /// Makes room for one more sending end. From here on nothing is sent by the one that has to go.
+    pub fn make_room(&self) -> usize {
         let _using = self.using.lock();
-        let at = self.next.load(Relaxed);
-        self.next.store((at + 1) % ENDS, Relaxed);
+        let is_free = |end: &End| end.number.load(Relaxed) == NONE;
+        let at = self.ends.iter().position(is_free).unwrap_or_else(|| {
+            let next = self.next.load(Relaxed);
+            self.next.store((next + 1) % ENDS, Relaxed);
+            next
+        });
         self.ends[at].close();
-        self.ends[at].set(mine, false);
         at
     }
 
-    /// Connects to who listens under that name (see [`listen`]). Which of the sending ends it is comes back.
-    pub fn connect(&self, digits: i64) -> Result<usize> {
+    /// A sending end is used from here on: whoever gets a file by it may be asked for that at once.
+    pub fn add(&self, at: usize, mine: RawFd) {
+        let _using = self.using.lock();
+        self.ends[at].close();
+        self.ends[at].set(mine, false);
+    }
+
+    /// Connects to who listens under that name (see [`listen`]): a sending end, which is not used yet.
+    pub fn connect(&self, digits: i64) -> Result<RawFd> {
         let address = name(digits);
         // SAFETY: constants; an address of ours. By syscall(): libc's own is a cancellation point.
         let mine = unsafe {
@@ -147,7 +162,7 @@ impl Sender {
             own::close(low);
             mine?
         };
-        Ok(self.add(mine))
+        Ok(mine)
     }
 
     /// Gives the sending ends back that are in the calling thread's table, and forgets the others.
@@ -194,6 +209,23 @@ impl Sender {
 
     fn all(&self) -> impl Iterator<Item = &End> {
         self.ends.iter().chain([&self.moved])
+    }
+
+    /// Whether a message could not be sent because the channel is gone: one of its ends was closed, or was something
+    /// else already when it was made. Then it is forgotten. `error`: what `send` has said.
+    pub fn is_gone(&self, error: Errno) -> bool {
+        match error {
+            Errno::EBADF => !self.is_there(),
+            Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ENOTSOCK => {
+                let _using = self.using.lock();
+                // Which of them it was, and not for another table: there is none that could be used.
+                if let Some(end) = self.all().find(|end| end.there().is_some()) {
+                    end.close();
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Sends that file, and a number with it. EBADF: there is no such file, or the channel is gone; EAGAIN: the

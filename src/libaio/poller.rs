@@ -11,7 +11,7 @@
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::files::descriptors_max;
-use super::table::{Inside, Table};
+use super::table::{Inside, TRIES, Table};
 use crate::context::Context;
 use crate::own::{self, Making, close};
 use crate::registry::ContextRef;
@@ -163,10 +163,17 @@ impl Poller {
             return Ok(());
         }
         shared.table.enter();
-        let made = match self.connect(&shared.table) {
-            Err(_) if shared.table.is_refused() => self.start_here(&shared.table),
-            made => made,
-        };
+        // The program may close what is just being made.
+        let mut made = Err(Errno::EAGAIN);
+        for _ in 0..TRIES {
+            made = self.connect(&shared.table);
+            if made.is_ok() || shared.table.is_refused() {
+                break;
+            }
+        }
+        if made.is_err() && shared.table.is_refused() {
+            made = self.start_here(&shared.table);
+        }
         shared.table.leave();
         made
     }
@@ -216,11 +223,15 @@ impl Poller {
             // What is left of the last thread's.
             self.requests.close();
         }
-        let (receiver, _) = self.requests.open()?;
+        let (mine, receiver) = self.requests.open()?;
         let made = table
             .send(CHANNEL_COMES, receiver)
             .and_then(|()| table.run(listen, ptr::from_ref(self) as usize));
         own::close(receiver);
+        match made {
+            Ok(_) => self.requests.add(self.requests.make_room(), mine),
+            Err(_) => own::close(mine),
+        }
         made.map(drop)
     }
 
@@ -232,6 +243,7 @@ impl Poller {
     /// The request is pending from here on, and its context's event will come.
     pub fn submit(
         &'static self,
+        shared: &'static Shared,
         ticket: Ticket,
         context: &ContextRef,
         req: Req,
@@ -259,12 +271,17 @@ impl Poller {
             }
             return;
         }
+        let mut tries = 0;
         loop {
             match self.requests.send(key, file) {
                 Ok(()) => return,
                 // The thread is about to take what has been sent.
                 Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => {
                     std::thread::yield_now();
+                }
+                Err(errno) if tries < TRIES && self.requests.is_gone(errno) => {
+                    tries += 1;
+                    let _ = self.start(shared);
                 }
                 Err(errno) => {
                     if let Some(pending) = self.take(key) {
@@ -350,11 +367,15 @@ impl Poller {
             };
             pending.fd = message.file.unwrap_or(NONE);
             let (fd, events) = (pending.fd, pending.events);
-            let once = pending.once;
-            drop(list);
-            if once && fd != NONE {
+            // Under the lock: who cancels it closes that descriptor.
+            let watched = if pending.once && fd != NONE {
                 self.once.store(true, Relaxed);
-            } else if let Err(errno) = self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number) {
+                Ok(())
+            } else {
+                self.watch(libc::EPOLL_CTL_ADD, fd, events, message.number)
+            };
+            drop(list);
+            if let Err(errno) = watched {
                 self.cannot_watch(message.number, errno);
             }
         }
@@ -428,7 +449,10 @@ impl Poller {
                     self.ready(event.u64, event.events as i16);
                     continue;
                 }
-                self.take_requests((event.u64 & !CHANNEL) as RawFd);
+                let receiver = (event.u64 & !CHANNEL) as RawFd;
+                if self.place_of(receiver).is_some() {
+                    self.take_requests(receiver);
+                }
             }
         }
     }
@@ -502,12 +526,14 @@ impl Poller {
         list.places[index].pending.take()
     }
 
-    /// The other end of a channel is closed. Epoll forgets this one: nobody else has it.
+    /// The other end of a channel is closed. A child may still have this one, and epoll would go on telling of it by a
+    /// number that is a file's.
     fn hang_up(&self, receiver: RawFd) {
         let place = self.place_of(receiver);
         if let Some(place) = place {
             place.store(NONE, Relaxed);
         }
+        let _ = self.watch(libc::EPOLL_CTL_DEL, receiver, 0, 0);
         close(receiver);
     }
 
@@ -541,14 +567,25 @@ fn listen(poller: usize) -> Result<i64> {
     let poller: &'static Poller = unsafe { &*(poller as *const Poller) };
     super::receive_all();
     let receiver = poller.arrived.swap(NONE, Relaxed);
-    // The thread sees to those that are closed, sooner or later.
-    let place = poller.place_of(NONE).ok_or(Errno::EAGAIN);
-    let place = place.inspect_err(|_| close(receiver))?;
+    let place = match poller.place_of(NONE) {
+        Some(place) => place,
+        None => {
+            // Of a table that nobody uses any more, or that makes itself a new one.
+            let place = &poller.receivers[receiver.max(0) as usize % RECEIVERS];
+            let old = place.load(Relaxed);
+            poller.take_requests(old);
+            if place.load(Relaxed) == old {
+                poller.hang_up(old);
+            }
+            place
+        }
+    };
     let is_new = poller.epoll.load(Relaxed) == NONE;
     if is_new {
         // SAFETY: a flag.
         let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        poller.epoll.store(Errno::result(epoll)?, Relaxed);
+        let made = Errno::result(epoll).inspect_err(|_| close(receiver))?;
+        poller.epoll.store(made, Relaxed);
     }
     let mut event = libc::epoll_event {
         events: libc::EPOLLIN as u32,
@@ -556,7 +593,16 @@ fn listen(poller: usize) -> Result<i64> {
     };
     let epoll = poller.epoll.load(Relaxed);
     // SAFETY: an event of ours.
-    Errno::result(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, receiver, &mut event) })?;
+    let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, receiver, &mut event) };
+    if let Err(errno) = Errno::result(added) {
+        // It has not come, or is something that the program has put in its place.
+        close(receiver);
+        if is_new {
+            poller.epoll.store(NONE, Relaxed);
+            close(epoll);
+        }
+        return Err(errno);
+    }
     place.store(receiver, Relaxed);
     if is_new && let Some(global) = crate::process::global() {
         global.libaio.table.enter();

@@ -139,7 +139,7 @@ impl Submit<'_> {
                     Way::Poll(ticket, events) => {
                         batch.count();
                         let poller = &self.shared.poller;
-                        poller.submit(ticket, self.context, req, at as u64, events);
+                        poller.submit(self.shared, ticket, self.context, req, at as u64, events);
                         if self.context.is_closed() {
                             // io_destroy() came in between, and may have looked already.
                             poller.cancel_all(&self.shared.table, self.context);

@@ -30,6 +30,8 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// It looks so often whether the last of those who use the table has left it just before it could be woken.
 const LONG_NS: u64 = 60_000_000_000;
 const NO_FILE: RawFd = -1;
+/// So often a channel is made anew for one message.
+pub const TRIES: usize = 8;
 
 /// What the keeper's word says: it has nothing to do.
 const IDLE: u32 = 0;
@@ -109,7 +111,10 @@ impl Table {
         if self.keeper.load(SeqCst) != 0 {
             return Ok(());
         }
-        let turn = self.turn.lock();
+        if self.is_refused() {
+            return Err(Errno::EPERM);
+        }
+        let (_making, turn) = self.turn_to_start();
         self.start(&turn)
     }
 
@@ -119,13 +124,32 @@ impl Table {
         self.refused.load(Relaxed)
     }
 
+    /// The turn, and, as it may have to be started, the right to make descriptors: that comes first, because who has it
+    /// may want the turn.
+    fn turn_to_start(&self) -> (Option<Making>, Guard<'_, ()>) {
+        loop {
+            let making = (self.keeper.load(Acquire) == 0).then(Making::begin);
+            let turn = self.turn.lock();
+            // It may have ended since.
+            if making.is_some() || self.keeper.load(Acquire) != 0 {
+                return (making, turn);
+            }
+        }
+    }
+
     /// Sends a file of the program's here: from now on the kernel holds it. `number` comes with it.
     pub fn send(&'static self, number: u64, file: RawFd) -> Result<()> {
         self.prepare()?;
         let mut sent = self.files.send(number, file);
-        if sent == Err(Errno::EBADF) && !self.files.is_there() {
-            self.reconnect()?;
-            sent = self.files.send(number, file);
+        for _ in 0..TRIES {
+            match sent {
+                Err(errno) if self.files.is_gone(errno) => {}
+                _ => break,
+            }
+            // The program may close what is just being made, too.
+            if self.reconnect().is_ok() {
+                sent = self.files.send(number, file);
+            }
         }
         // Too many are on their way.
         if let Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) = sent {
@@ -137,16 +161,23 @@ impl Table {
 
     /// Makes a new channel: the program has closed the sending end.
     fn reconnect(&'static self) -> Result<()> {
+        // As in `turn_to_start`.
+        let _making = Making::begin();
         let turn = self.turn.lock();
         self.start(&turn)?;
         if self.files.is_there() {
             return Ok(());
         }
         let digits = self.ask(&turn, listen, 0)?;
-        let _making = Making::begin();
         let connected = self.files.connect(digits);
-        self.ask(&turn, accept, connected.unwrap_or(ENDS))?;
-        connected.map(drop)
+        let at = connected.map_or(ENDS, |_| self.files.make_room());
+        let accepted = self.ask(&turn, accept, at);
+        let mine = connected?;
+        match accepted {
+            Ok(_) => self.files.add(at, mine),
+            Err(_) => own::close(mine),
+        }
+        accepted.map(drop)
     }
 
     /// Takes what has been sent, and tells of each.
@@ -201,7 +232,7 @@ impl Table {
         if is_inside() {
             return job(given);
         }
-        let turn = self.turn.lock();
+        let (_making, turn) = self.turn_to_start();
         self.start(&turn)?;
         self.ask(&turn, job, given)
     }
@@ -231,7 +262,7 @@ impl Table {
         }
     }
 
-    /// Starts the keeper, unless it is there.
+    /// Starts the keeper, unless it is there. With the right to make descriptors.
     fn start(&'static self, _turn: &Guard<()>) -> Result<()> {
         if self.keeper.load(Acquire) != 0 {
             return Ok(());
@@ -239,10 +270,10 @@ impl Table {
         if self.is_refused() {
             return Err(Errno::EPERM);
         }
-        let _making = Making::begin();
         // What is left of the last one's.
         self.files.close();
-        let (receiver, at) = self.files.open()?;
+        let (mine, receiver) = self.files.open()?;
+        let at = self.files.make_room();
         for (i, place) in self.receivers.iter().enumerate() {
             place.store(if i == at { receiver } else { NO_FILE }, Relaxed);
         }
@@ -254,8 +285,9 @@ impl Table {
         own::close(receiver);
         if made.is_err() {
             self.word.store(IDLE, Relaxed);
-            self.files.close();
+            own::close(mine);
         } else {
+            self.files.add(at, mine);
             self.start_guard();
         }
         made.map(drop)
