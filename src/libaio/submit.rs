@@ -123,7 +123,7 @@ impl Submit<'_> {
                 let Some(slot) = batch.slot(Class::Extended) else {
                     side.end();
                     if let Way::Poll(ticket, _) = way {
-                        self.shared.poller.give_back(ticket);
+                        self.shared.poller.give_back(self.shared, ticket);
                     }
                     return Err(Errno::EAGAIN);
                 };
@@ -376,7 +376,7 @@ impl Submit<'_> {
                 .poller
                 .prepare(self.shared, kind.format == libc::S_IFIFO)?;
             if side.hold_eventfd(self.shared).is_err() {
-                self.shared.poller.give_back(ticket);
+                self.shared.poller.give_back(self.shared, ticket);
                 return Err(Errno::EAGAIN);
             }
             Way::Poll(ticket, events)
