@@ -66,6 +66,7 @@ for how in preload path; do
     add firstuse-$how 120 program.sh $how firstuse
     add tables-$how 60 program.sh $how tables
     add churn-$how 120 program.sh $how churn
+    add manyfiles-$how 60 program.sh $how manyfiles
     add told-$how 120 program.sh $how told
     add reapers-$how 120 program.sh $how reapers
     add lastwrites-$how 120 program.sh $how lastwrites

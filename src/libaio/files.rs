@@ -69,8 +69,6 @@ pub struct Files {
     free: Lock<Free>,
     /// All there are: each chunk has twice as many as the one before it.
     chunks: [AtomicPtr<File>; CHUNKS],
-    /// Files that are held.
-    held: AtomicU32,
 }
 
 /// The files that are found by number.
@@ -89,8 +87,6 @@ unsafe impl Send for Free {}
 
 const FIRST_CHUNK: usize = 32;
 const CHUNKS: usize = 20;
-/// So many descriptors of the own table are not for files.
-const SPARE: u64 = 8;
 
 /// The right to use a file.
 pub struct FileRef(&'static File);
@@ -165,7 +161,6 @@ impl Files {
                 chunks: 0,
             }),
             chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            held: AtomicU32::new(0),
         }
     }
 
@@ -199,13 +194,11 @@ impl Files {
 
     fn send(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
         let file = self.take_free()?;
-        let held = self.held.fetch_add(1, Relaxed);
-        let sent = if u64::from(held) + SPARE < descriptors_max() {
+        let sent = table.reserve().and_then(|()| {
             file.own.store(SENT, Relaxed);
-            table.send(u64::from(file.index), number)
-        } else {
-            Err(Errno::EMFILE)
-        };
+            let sent = table.send(u64::from(file.index), number);
+            sent.inspect_err(|_| table.release())
+        });
         if let Err(errno) = sent {
             self.put_free(file);
             return Err(errno);
@@ -255,7 +248,6 @@ impl Files {
     }
 
     fn put_free(&self, file: &'static File) {
-        self.held.fetch_sub(1, Relaxed);
         let mut free = self.free.lock();
         file.next.store(free.first, Relaxed);
         free.first = ptr::from_ref(file).cast_mut();
@@ -299,6 +291,7 @@ impl Files {
         let at = ptr::from_ref(file) as usize;
         if table.run(close_file, at).is_err() {
             // The table is gone, and what was in it.
+            table.release();
             self.put_free(file);
         }
         table.leave();
@@ -312,6 +305,7 @@ fn close_file(at: usize) -> Result<i64> {
     close(file.fd());
     let file = std::mem::ManuallyDrop::new(file).0;
     if let Some(global) = crate::process::global() {
+        global.libaio.table.release();
         global.libaio.files.put_free(file);
     }
     Ok(0)

@@ -10,7 +10,6 @@
 
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
-use super::files::descriptors_max;
 use super::table::{Inside, TRIES, Table};
 use crate::context::Context;
 use crate::own::{self, Making, close};
@@ -27,8 +26,6 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 const IDLE_MS: i32 = 3000;
 /// So many of the files that may say only once that something has happened are waited for at a time.
 const ONCE: usize = 64;
-/// Beside those of requests, the library has so many descriptors.
-const SPARE: usize = 16;
 const NONE: RawFd = -1;
 
 pub struct Poller {
@@ -124,34 +121,31 @@ impl Poller {
 
     /// Makes a place for a request, and starts the thread, the first time.
     pub fn prepare(&'static self, shared: &'static Shared, format: u32) -> Result<Ticket> {
-        let place = {
-            let mut list = self.list.lock();
-            let used = list.places.len() - list.free.len();
-            if (used + SPARE) as u64 >= descriptors_max() {
-                return Err(Errno::EAGAIN);
-            }
-            match list.free.pop() {
-                Some(place) => place,
-                None => list.grow()?,
-            }
+        shared.table.reserve().map_err(|_| Errno::EAGAIN)?;
+        let mut list = self.list.lock();
+        let place = match list.free.pop() {
+            Some(place) => Ok(place),
+            None => list.grow(),
+        };
+        drop(list);
+        let place = place.inspect_err(|_| shared.table.release())?;
+        let ticket = Ticket {
+            place,
+            pipe: format == libc::S_IFIFO,
+            once: format == libc::S_IFREG,
         };
         // From here on the thread stays, if there is one.
-        match self.start(shared) {
-            Ok(()) => Ok(Ticket {
-                place,
-                pipe: format == libc::S_IFIFO,
-                once: format == libc::S_IFREG,
-            }),
-            Err(_) => {
-                self.list.lock().free.push(place);
-                Err(Errno::EAGAIN)
-            }
+        if self.start(shared).is_err() {
+            self.give_back(shared, ticket);
+            return Err(Errno::EAGAIN);
         }
+        Ok(ticket)
     }
 
     /// Gives a place back that was not used.
-    pub fn give_back(&self, ticket: Ticket) {
+    pub fn give_back(&self, shared: &Shared, ticket: Ticket) {
         self.list.lock().free.push(ticket.place);
+        shared.table.release();
     }
 
     /// Sees to it that there is a thread, and a channel to it.
@@ -673,6 +667,9 @@ fn finish(poller: &Poller, pending: Pending, res: i64) {
         // The program has the file, too, so that closing this descriptor does not make epoll forget it.
         let _ = poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
         close(pending.fd);
+    }
+    if let Some(global) = crate::process::global() {
+        global.libaio.table.release();
     }
     let Pending {
         context, mut req, ..

@@ -123,7 +123,7 @@ impl Submit<'_> {
                 let Some(slot) = batch.slot(Class::Extended) else {
                     side.end();
                     if let Way::Poll(ticket, _) = way {
-                        self.shared.poller.give_back(ticket);
+                        self.shared.poller.give_back(self.shared, ticket);
                     }
                     return Err(Errno::EAGAIN);
                 };
@@ -374,7 +374,7 @@ impl Submit<'_> {
         } else {
             let ticket = self.shared.poller.prepare(self.shared, kind.format)?;
             if side.hold_eventfd(self.shared).is_err() {
-                self.shared.poller.give_back(ticket);
+                self.shared.poller.give_back(self.shared, ticket);
                 return Err(Errno::EAGAIN);
             }
             Way::Poll(ticket, events)

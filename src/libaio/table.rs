@@ -14,6 +14,7 @@
 //! carries requests out itself, as the kernel does.
 
 use super::channel::{self, ENDS, Message, Received, Sender};
+use super::files::descriptors_max;
 use crate::own::{self, Making};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, has_call_filter, monotonic_ns};
@@ -30,6 +31,8 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// It looks so often whether the last of those who use the table has left it just before it could be woken.
 const LONG_NS: u64 = 60_000_000_000;
 const NO_FILE: RawFd = -1;
+/// So many descriptors in here are not for files.
+const SPARE: u64 = 16;
 /// So often a channel is made anew for one message.
 pub const TRIES: usize = 8;
 
@@ -63,6 +66,8 @@ pub struct Table {
     answer: AtomicI64,
     /// Threads in here, and files that are held: as long as there are any, the keeper stays.
     users: AtomicU32,
+    /// Descriptors that files have in here, or will have.
+    places: AtomicU32,
     /// The keeper waits for the last of these to leave.
     dozing: AtomicBool,
     /// There can be none: a sandbox forbids it.
@@ -98,6 +103,7 @@ impl Table {
             given: AtomicUsize::new(0),
             answer: AtomicI64::new(0),
             users: AtomicU32::new(0),
+            places: AtomicU32::new(0),
             dozing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             bell: AtomicI32::new(NO_FILE),
@@ -209,6 +215,22 @@ impl Table {
         if self.users.fetch_sub(1, SeqCst) == 1 && self.dozing.load(SeqCst) {
             futex_wake(&self.word, 1);
         }
+    }
+
+    /// Keeps a descriptor for a file that is about to be sent, or says that there is none: one that had none when it
+    /// arrives would be lost.
+    pub fn reserve(&self) -> Result<()> {
+        // Relaxed: a count.
+        if u64::from(self.places.fetch_add(1, Relaxed)) + SPARE < descriptors_max() {
+            return Ok(());
+        }
+        self.release();
+        Err(Errno::EMFILE)
+    }
+
+    /// The file is closed, or was not sent.
+    pub fn release(&self) {
+        self.places.fetch_sub(1, Relaxed);
     }
 
     /// Whether the program's number names what that descriptor of this table does. If the kernel
