@@ -53,7 +53,7 @@ use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscalls::Class;
-use crate::wait::{Doorbell, Wakes};
+use crate::wait::{Doorbell, Spin, Wakes};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use std::cell::Cell;
@@ -135,6 +135,8 @@ pub struct Context {
     polled: std::sync::atomic::AtomicBool,
     /// What the last caller with a signal mask has slept for, for the next.
     doorbell: Lock<Option<Box<Doorbell>>>,
+    /// Of callers that may not carry requests out.
+    spin: Spin,
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
@@ -428,6 +430,7 @@ impl Context {
             nests: std::sync::atomic::AtomicBool::new(false),
             polled: std::sync::atomic::AtomicBool::new(false),
             doorbell: Lock::new(None),
+            spin: Spin::new(),
             ended: AtomicU32::new(0),
             seat: OwnSeat::default(),
             state: Apart(Lock::new(State::new(backlog))),

@@ -45,6 +45,7 @@ use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscalls::Class;
+use crate::wait::Spin;
 use nix::errno::Errno;
 #[cfg(not(loom))]
 use std::alloc::{Layout, alloc_zeroed};
@@ -94,6 +95,8 @@ pub struct Pool {
     short: AtomicBool,
     processors: u32,
     start: StartWorker,
+    /// Its workers stay awake for a moment when the next request is likely to come soon.
+    spin: Option<Spin>,
     /// What its workers hand over to the kernel.
     #[cfg(not(loom))]
     pub kaio: Kaio,
@@ -363,9 +366,26 @@ impl Pool {
             short: AtomicBool::new(false),
             processors: processors::count(),
             start,
+            spin: None,
             #[cfg(not(loom))]
             kaio: Kaio::new()?,
         })
+    }
+
+    /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
+    #[cfg(not(loom))]
+    pub fn new_awake(start: StartWorker) -> Result<Pool> {
+        let pool = Pool::new(start)?;
+        Ok(Pool {
+            // A single processor is better left to whoever is waited for.
+            spin: (pool.processors > 1).then(Spin::new),
+            ..pool
+        })
+    }
+
+    /// Whether a thread that waits for its workers may stay awake, too.
+    pub fn stays_awake(&self) -> bool {
+        self.spin.is_some()
     }
 
     /// Makes room in the lines for that many contexts, so that `offer` does not allocate.
@@ -686,12 +706,22 @@ impl Pool {
     /// Sleeps until there is an order, and returns it; SLEEP if there was none for a long time.
     fn sleep(&self, slot: u16) -> u32 {
         let word = &self.slots[usize::from(slot)].order;
-        let mut until = monotonic_ns() + IDLE_NS;
+        let began = monotonic_ns();
+        let mut until = began + IDLE_NS;
+        if let Some(spin) = &self.spin {
+            // Relaxed: what is found is looked at once more below.
+            spin.spin(began, || word.load(Relaxed) != SLEEP);
+        }
         loop {
             // Acquire: pairs with the release in `kick`.
             match word.load(Acquire) {
                 SLEEP => {}
-                order => return order,
+                order => {
+                    if let Some(spin) = &self.spin {
+                        spin.learn(began);
+                    }
+                    return order;
+                }
             }
             if futex_wait(word, SLEEP, until) == Waited::TimedOut {
                 let mut state = self.state.lock();

@@ -41,7 +41,10 @@ pub struct Global {
 
 impl Global {
     fn new() -> Result<Box<Global>> {
-        let (pool, libaio_pool) = (Pool::new(start_worker)?, Pool::new(start_worker_inside)?);
+        let (pool, libaio_pool) = (
+            Pool::new(start_worker)?,
+            Pool::new_awake(start_worker_inside)?,
+        );
         let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;
         let at = new.as_mut_ptr();

@@ -11,7 +11,7 @@ use crate::libaio::table::is_inside;
 #[cfg(not(loom))]
 use crate::seat::Seat;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
-use crate::sys::{NEVER, Waited};
+use crate::sys::{NEVER, Waited, monotonic_ns};
 use nix::sys::eventfd::EventFd;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd};
@@ -54,6 +54,80 @@ impl Doorbell {
             return crate::sys::write_eventfd(held.fd());
         }
         crate::sys::write_eventfd(self.eventfd.as_fd().as_raw_fd());
+    }
+}
+
+/// For so long a thread stays awake, at most, when it waits for what is likely to come soon: some times as long as
+/// it takes to wake another thread, on another processor that sleeps.
+const SPIN_NS: u64 = 100_000;
+/// It is likely after so many in a row that came so soon.
+const SOON_IN_A_ROW: u32 = 8;
+/// Who spins and does not look for so long has lost its processor to somebody who needs it.
+const LOST_NS: u64 = 500_000;
+/// After a spin that was in vain, and after one that was in somebody's way, none begins for so long: what it costs is
+/// little of that.
+const VAIN_REST_NS: u64 = 2_000_000;
+const LOST_REST_NS: u64 = 200_000_000;
+
+/// Whether what is waited for has lately come soon, so that to stay awake costs less than to sleep and to be woken.
+/// Hints: of the standard library also in a model.
+pub struct Spin {
+    soon: std::sync::atomic::AtomicU32,
+    /// One at a time is enough.
+    is_on: std::sync::atomic::AtomicBool,
+    rests_until: std::sync::atomic::AtomicU64,
+}
+
+impl Spin {
+    pub fn new() -> Spin {
+        Spin {
+            soon: std::sync::atomic::AtomicU32::new(0),
+            is_on: std::sync::atomic::AtomicBool::new(false),
+            rests_until: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// Stays awake until it is `over`, if that is likely to be soon. `began`: when the wait did.
+    pub fn spin(&self, began: u64, mut over: impl FnMut() -> bool) {
+        const BETWEEN_LOOKS: u32 = 32;
+        if self.soon.load(Relaxed) < SOON_IN_A_ROW
+            || began < self.rests_until.load(Relaxed)
+            || self.is_on.swap(true, Relaxed)
+        {
+            return;
+        }
+        let mut looked = began;
+        let mut lost = false;
+        let mut is_over = over();
+        while !is_over && !lost && looked < began + SPIN_NS {
+            for _ in 0..BETWEEN_LOOKS {
+                std::hint::spin_loop();
+            }
+            let now = monotonic_ns();
+            lost = now > looked + LOST_NS;
+            looked = now;
+            is_over = over();
+        }
+        if lost {
+            self.rests_until.store(looked + LOST_REST_NS, Relaxed);
+        } else if !is_over {
+            self.rests_until.store(looked + VAIN_REST_NS, Relaxed);
+        }
+        self.is_on.store(false, Relaxed);
+    }
+
+    /// What was waited for has come.
+    pub fn learn(&self, began: u64) {
+        let seen = self.soon.load(Relaxed);
+        let soon = monotonic_ns() < began + SPIN_NS;
+        let learned = if soon {
+            (seen + 1).min(SOON_IN_A_ROW)
+        } else {
+            0
+        };
+        if learned != seen {
+            self.soon.store(learned, Relaxed);
+        }
     }
 }
 

@@ -246,6 +246,11 @@ impl Context {
             {}
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
+        let began = monotonic_ns();
+        let spins = this.pool.stays_awake();
+        if spins {
+            this.spin.spin(began, || waiter.woken() || began >= until);
+        }
         let waited = carrier::outside(|| match mask {
             Some(mask) => sleep_in_poll(sleeper.doorbell.as_deref(), until, mask),
             None => waiter.park(until),
@@ -260,6 +265,9 @@ impl Context {
         if let Some(doorbell) = &sleeper.doorbell {
             // Nobody has it now.
             doorbell.clear();
+        }
+        if spins && waited == Waited::Woken {
+            this.spin.learn(began);
         }
         waited
     }
