@@ -358,3 +358,37 @@ impl Parker {
         crate::sys::futex_wake(word, 1);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::monotonic_ns;
+
+    #[test]
+    fn a_spin_begins_when_it_is_likely_to_be_short_and_rests_when_it_was_in_vain() {
+        let spin = Spin::new();
+        let now = monotonic_ns();
+        let is_tried = |began| {
+            let mut looks = 0;
+            spin.spin(began, || {
+                looks += 1;
+                false
+            });
+            looks > 0
+        };
+        assert!(!is_tried(now));
+        for _ in 0..SOON_IN_A_ROW {
+            assert!(!is_tried(now));
+            // In time, however slow this thread is.
+            spin.learn(now + 1_000_000_000_000);
+        }
+        let began = monotonic_ns();
+        assert!(is_tried(began));
+        assert!(!is_tried(began));
+        assert!(is_tried(
+            began + 2 * LOST_REST_NS + (monotonic_ns() - began)
+        ));
+        spin.learn(now - SPIN_NS);
+        assert!(!is_tried(monotonic_ns() + 2 * LOST_REST_NS));
+    }
+}
