@@ -328,7 +328,7 @@ int main(int argc, char **argv)
     struct rlimit none = { 0 };
 
     directory = argv[1];
-    real = getenv("REAL") != NULL && *getenv("REAL") == '1';
+    real = is_set("REAL");
     setrlimit(RLIMIT_CORE, &none);
     signal(SIGPIPE, SIG_IGN);
     until = now() + (argc > 3 ? atof(argv[3]) : 6);

@@ -12,7 +12,6 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
-#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -28,6 +27,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "loop.h"
 #include "must.h"
 #include "submit.h"
 
@@ -94,33 +94,12 @@ static void start_guard(void)
 
 static void make_device(const char *directory)
 {
-    char path[PATH_MAX];
-    struct loop_config config;
-    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-
     file_system = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int inner = openat(file_system, "filter", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    MUST(file_system >= 0 && inner >= 0 && control >= 0);
+
+    MUST(file_system >= 0 && inner >= 0);
     MUST(pwrite(inner, memory, BYTES, 0) == BYTES && fsync(inner) == 0);
-    for (int tries = 0;; tries++) {
-        snprintf(path, sizeof(path), "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        MUST(fd >= 0 && tries < 50);
-        memset(&config, 0, sizeof(config));
-        config.fd = (uint32_t)inner;
-        config.block_size = BLOCK;
-        config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-        if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
-            device = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
-            MUST(device >= 0);
-            close(fd);
-            break;
-        }
-        MUST(errno == EBUSY);
-        close(fd);
-    }
-    close(inner);
-    close(control);
+    device = loop_device(inner, BLOCK);
     unlinkat(file_system, "filter", 0);
 }
 
@@ -252,7 +231,7 @@ static void run(bool kills, enum end end)
 int main(int argc, char **argv)
 {
     /* The program's own calls are the kernel's. */
-    const bool real = getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0;
+    const bool real = is_set("REAL");
 
     MUST(argc >= 2);
     if (geteuid() != 0) {

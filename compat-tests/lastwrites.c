@@ -318,7 +318,7 @@ static void beside_reads(int round)
 
 int main(int argc, char **argv)
 {
-    bool is_real = getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0;
+    bool is_real = is_set("REAL");
     bool is_seen = is_real || dlsym(RTLD_DEFAULT, "aio2_at_process_end") != NULL;
 
     MUST(argc >= 2);

@@ -8,15 +8,14 @@
 #include <fcntl.h>
 #include <libaio.h>
 #include <limits.h>
-#include <linux/loop.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
+#include "loop.h"
 #include "must.h"
 #include "now.h"
 #include "submit.h"
@@ -32,31 +31,11 @@ static bool stops;
 static void make_device(const char *directory)
 {
     char path[PATH_MAX];
-    struct loop_config config;
-    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 
     snprintf(path, sizeof(path), "%s/numbers", directory);
     int inner = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    MUST(inner >= 0 && control >= 0 && ftruncate(inner, BYTES) == 0 && unlink(path) == 0);
-    for (int tries = 0;; tries++) {
-        snprintf(path, sizeof(path), "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        MUST(fd >= 0 && tries < 50);
-        memset(&config, 0, sizeof(config));
-        config.fd = (uint32_t)inner;
-        config.block_size = BLOCK;
-        config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-        if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
-            device = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
-            MUST(device >= 0);
-            close(fd);
-            break;
-        }
-        MUST(errno == EBUSY);
-        close(fd);
-    }
-    close(inner);
-    close(control);
+    MUST(inner >= 0 && ftruncate(inner, BYTES) == 0 && unlink(path) == 0);
+    device = loop_device(inner, BLOCK);
 }
 
 static void *reads(void *arg)

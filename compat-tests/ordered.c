@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 
     MUST(argc >= 2);
     dir = argv[1];
-    is_real = getenv("REAL") != NULL && strcmp(getenv("REAL"), "1") == 0;
+    is_real = is_set("REAL");
     MUST(io_setup(MOST, &ctx) == 0);
     syncs(device);
     int fd = new_file(0), other = opened(0), direct = opened(O_DIRECT);
