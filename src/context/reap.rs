@@ -247,7 +247,8 @@ impl Context {
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let began = monotonic_ns();
-        let spins = this.pool.stays_awake();
+        // What a device takes its time for may need the processor.
+        let spins = this.pool.stays_awake() && !this.habits.waits();
         if spins {
             this.spin.spin(began, || waiter.woken() || began >= until);
         }
