@@ -7,6 +7,7 @@
 
 #[cfg(not(loom))]
 use crate::interrupt::Interruptible;
+use crate::sys::gettid;
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
@@ -182,11 +183,6 @@ pub fn tid() -> u32 {
 /// Tells the calling thread from others, nearly always: for hints.
 pub fn thread() -> u32 {
     HERE.with(|here| (std::ptr::from_ref(here).addr() >> 3) as u32)
-}
-
-fn gettid() -> u32 {
-    // SAFETY: no arguments.
-    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
 /// A request without a priority of its own is about to be carried out in this thread.

@@ -28,7 +28,7 @@
 
 use crate::carrier;
 use crate::request::Call;
-use crate::sys::{block_all_but, has_call_filter, monotonic_ns, read_memory, timespec};
+use crate::sys::{block_all_but, has_call_filter, limit, monotonic_ns, read_memory, timespec};
 use libc::{c_int, c_long, c_void, siginfo_t, ucontext_t};
 use nix::errno::Errno;
 use std::arch::global_asm;
@@ -309,15 +309,6 @@ const NEVER_TIMER: c_int = -1;
 /// With less room in the queue than this, all of it is left to the program.
 const QUEUE_LEAST: libc::rlim_t = 1024;
 
-fn queue_limit() -> libc::rlim_t {
-    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: a structure of ours, valid as zeros if the call should fail.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_SIGPENDING, limit.as_mut_ptr());
-        limit.assume_init().rlim_cur
-    }
-}
-
 /// A timer of ours sends the address of this.
 static MARK: u8 = 0;
 
@@ -372,7 +363,7 @@ impl Interruptible {
 
     /// Makes the timer, unless the program may need the little room that there is for itself.
     fn make_timer(&self, signal: c_int) {
-        if queue_limit() < QUEUE_LEAST {
+        if limit(libc::RLIMIT_SIGPENDING) < QUEUE_LEAST {
             return;
         }
         if has_call_filter() {

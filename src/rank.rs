@@ -8,7 +8,7 @@
 //! has looked in vain for a while; and at each submit of a thread that had such a policy the last time.
 
 use crate::process::global;
-use crate::sys::{has_call_filter, monotonic_ns};
+use crate::sys::{has_call_filter, limit, monotonic_ns};
 use crate::thread;
 use libc::c_int;
 use std::cell::Cell;
@@ -155,15 +155,11 @@ fn set(tid: u32, policy: c_int, priority: c_int) -> bool {
 fn may_have(priority: c_int) -> bool {
     const CAP_SYS_NICE: u32 = 23;
     const VERSION: u32 = 0x2008_0522;
-    let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
     let mut header = [VERSION, 0];
     let mut sets = [0u32; 6];
-    // SAFETY: structures of ours, which are valid as zeros if the calls should fail.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_RTPRIO, limit.as_mut_ptr());
-        libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr());
-        limit.assume_init().rlim_cur >= priority as u64 || sets[0] & 1 << CAP_SYS_NICE != 0
-    }
+    // SAFETY: structures of ours, which say that there is none if the call should fail.
+    unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    limit(libc::RLIMIT_RTPRIO) >= priority as u64 || sets[0] & 1 << CAP_SYS_NICE != 0
 }
 
 /// The priority with which a new thread of the library's begins; None: that of its starter.

@@ -308,7 +308,7 @@ fn pending_signals() -> SigSet {
 
 /// Gives a new file its size. One that RLIMIT_FSIZE does not allow is an error, and no signal.
 pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
-    if file_size_limit() < bytes as u64 {
+    if limit(libc::RLIMIT_FSIZE) < bytes as u64 {
         return Err(Errno::EFBIG);
     }
     // Another thread may lower the limit now.
@@ -320,14 +320,14 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     result
 }
 
-fn file_size_limit() -> libc::rlim_t {
+/// What the process has to keep to: one of RLIMIT_*.
+pub fn limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
     // SAFETY: a structure of ours, valid as zeros if the call should fail.
-    let limit = unsafe {
-        libc::getrlimit(libc::RLIMIT_FSIZE, limit.as_mut_ptr());
-        limit.assume_init()
-    };
-    limit.rlim_cur
+    unsafe {
+        libc::getrlimit(resource, limit.as_mut_ptr());
+        limit.assume_init().rlim_cur
+    }
 }
 
 /// Keeps SIGXFSZ from the calling thread while it writes in place of others.
@@ -338,7 +338,7 @@ pub struct Shield {
 impl Shield {
     /// None: no file can be too large.
     pub fn new() -> Option<Shield> {
-        if file_size_limit() == libc::RLIM_INFINITY {
+        if limit(libc::RLIMIT_FSIZE) == libc::RLIM_INFINITY {
             return None;
         }
         let mut ours = SigSet::empty();
@@ -492,8 +492,6 @@ fn copy_by_kernel(at: usize, to: &mut [u8]) -> Result<()> {
 
 /// The same by asking first whether it is there. A program that unmaps it in between has a race with itself.
 fn copy_readable(at: usize, to: &mut [u8]) -> Result<()> {
-    // The smallest page there is: what is true of one byte is true of the rest of its page.
-    const PAGE: usize = 4096;
     let end = at.checked_add(to.len()).ok_or(Errno::EFAULT)?;
     for page in (at & !(PAGE - 1)..end).step_by(PAGE) {
         // Not the address 0.
@@ -588,6 +586,21 @@ pub fn voluntary_switches() -> i64 {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
         usage.assume_init().ru_nvcsw
     }
+}
+
+/// The calling thread's number, by a system call.
+pub fn gettid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// Whether the descriptors of two threads, which may have a table each, name the same open file. If the kernel
+/// cannot say, they do not.
+#[cfg(not(loom))]
+pub fn is_same_file(one: (u32, RawFd), other: (u32, RawFd)) -> bool {
+    const KCMP_FILE: i32 = 0;
+    // SAFETY: integers.
+    unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, KCMP_FILE, one.1, other.1) == 0 }
 }
 
 /// Whether system calls of this thread go through a filter (seccomp(2)), as far as can be found out.

@@ -23,7 +23,7 @@ use crate::process::global;
 use crate::processors;
 use crate::rank;
 use crate::sync::Lock;
-use crate::sys::{Result, try_box};
+use crate::sys::{Result, gettid, try_box};
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -143,8 +143,7 @@ impl Living {
     /// As for [`Threads::arrive`].
     unsafe fn begin(given: *mut c_void) -> Option<(Living, Start)> {
         IS_OURS.set(true);
-        // SAFETY: no arguments.
-        let tid = unsafe { libc::syscall(libc::SYS_gettid) as u32 };
+        let tid = gettid();
         // A child does not inherit threads: this is the process that has started this one.
         let threads = &global()?.threads;
         // SAFETY: the caller's promise.

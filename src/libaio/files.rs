@@ -311,16 +311,6 @@ fn close_file(at: usize) -> Result<i64> {
     Ok(0)
 }
 
-/// How many descriptors a table may have.
-pub fn descriptors_max() -> u64 {
-    let mut limit = std::mem::MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: a structure of ours, valid as zeros if the call should fail.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr());
-        limit.assume_init().rlim_cur
-    }
-}
-
 impl Shard {
     fn iter(&self) -> impl Iterator<Item = &'static File> + use<> {
         let mut at = self.0;
