@@ -6,9 +6,7 @@
  */
 #include "test.h"
 #include "stress.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
+#include "filter.h"
 
 #define PARTS 40
 #define PART 100
@@ -44,20 +42,6 @@ static void linked(struct iocb2 *iocb, int64_t first, int64_t second)
     CHECK_EQ(event->res, second);
 }
 
-static void install(uint32_t action)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, action),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
-
-    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
-}
-
 static void cache_answers(int fd, struct iovec *iov)
 {
     _Alignas(8) char record[256];
@@ -84,7 +68,7 @@ static void __attribute__((noreturn)) run(uint32_t action)
     struct iocb2 iocb;
     int fd;
 
-    install(action);
+    filter_call(SYS_process_vm_readv, action);
     fd = temp_pattern_file(PARTS * PART, 1, 0);
     ctx = setup2(0, 0, 0);
     for (int i = 0; i < PARTS; i++)

@@ -10,12 +10,10 @@
 #include "test.h"
 #include "stress.h"
 #include "device.h"
+#include "filter.h"
 #include <linux/aio_abi.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/prctl.h>
 
 #define DEVICE_BYTES (8 * 1024 * 1024)
 #define BLOCK 512
@@ -254,16 +252,7 @@ static void without_limit(void)
 
 static void without_leave(void)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = { sizeof(code) / sizeof(code[0]), code };
-
-    CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+    filter_call(SYS_io_setup, SECCOMP_RET_KILL_PROCESS);
     without();
 }
 

@@ -97,6 +97,17 @@ ext4() {
     mount "$device" "$mounted" || skip "cannot mount"
 }
 
+# place: sets $directory, on an ext4 file system of its own if we are root, and $device, a block device, if there is one.
+place() {
+    devices
+    directory=$temp device=
+    if [ "$(id -u)" = 0 ]; then
+        ext4 512
+        directory=$mounted
+        zram 128 || device=
+    fi
+}
+
 # target KIND MB: sets $target, a file on a new ext4 or a new block device.
 target() {
     case $1 in

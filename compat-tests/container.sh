@@ -10,13 +10,7 @@ via=("$container" "$1" "${via[@]}")
 check_on_ours
 # There are no other descriptor tables.
 [ "$1" != old ] || export SUBMIT_WAITS=1
-devices
-directory=$temp device=
-if [ "$(id -u)" = 0 ]; then
-    ext4 512
-    directory=$mounted
-    zram 128 || device=
-fi
+place
 for name in "${@:3}"; do
     program=$(build "$name") || exit 1
     in_background "${via[@]}" "$program" "$directory" ${device:+"$device"}

@@ -7,12 +7,6 @@
 on_ours "$1"
 program=$(build "$2") || exit 1
 check_on_ours
-devices
-directory=$temp device=
-if [ "$(id -u)" = 0 ]; then
-    ext4 512
-    directory=$mounted
-    zram 128 || device=
-fi
+place
 in_background "${via[@]}" "$program" "$directory" ${device:+"$device"}
 exit "$status"
