@@ -248,7 +248,7 @@ impl Again {
     /// So it is with a time that the kernel changes, if it cannot.
     fn less_if_unknown(&mut self, arg: usize, unit_ns: u64) {
         let at = self.call.args[arg] as usize;
-        if !crate::libaio::user::writable(at) {
+        if !crate::sys::user::writable(at) {
             self.less(arg, unit_ns);
         }
     }

@@ -36,12 +36,9 @@ mod libaio;
 mod neighbours;
 mod notify;
 mod order;
-#[cfg(not(loom))]
-mod own;
 mod pool;
 #[cfg(not(loom))]
 mod process;
-mod processors;
 #[cfg(not(loom))]
 mod rank;
 #[cfg(not(loom))]

@@ -38,11 +38,11 @@ use crate::habit::{Habits, LONG_NS, Now};
 use crate::interrupt::Interruptible;
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
-use crate::processors;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
+use crate::sys::processors;
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscalls::Class;
 use crate::wait::Spin;

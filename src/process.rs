@@ -9,12 +9,12 @@
 use crate::carrier::{self, Interrupted};
 use crate::context::Context;
 use crate::libaio::table::Inside;
-use crate::own;
 use crate::pool::Pool;
-use crate::processors;
 use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::seat::Seats;
+use crate::sys::own;
+use crate::sys::processors;
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, spawn_detached, try_box, try_box_uninit,

@@ -13,9 +13,9 @@
 
 use crate::kaio::{self, Batch, Done, InKernel};
 use crate::libaio::table;
-use crate::own;
 use crate::registry::ContextRef;
 use crate::sys::Waited;
+use crate::sys::own;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;

@@ -18,11 +18,11 @@
 //!   never gets there a second time.
 
 use crate::interrupt;
-use crate::own;
 use crate::process::global;
-use crate::processors;
 use crate::rank;
 use crate::sync::Lock;
+use crate::sys::own;
+use crate::sys::processors;
 use crate::sys::{Result, gettid, try_box};
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;

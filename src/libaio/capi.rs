@@ -7,12 +7,12 @@
 
 use super::abi::EVENT_BYTES;
 use super::submit::{self, key_of};
-use super::user::Reader;
 use crate::capi::answer;
 use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
 use crate::registry::ContextRef;
 use crate::ring::Out;
+use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;

@@ -5,9 +5,9 @@
 //! descriptor. The sending end is in the program's table, where the program may close it, or put
 //! something else in its place: before each message it is asked whether it still is this socket.
 
-use crate::own;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::Result;
+use crate::sys::own;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;

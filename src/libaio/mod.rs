@@ -16,7 +16,6 @@ pub mod ring;
 pub mod stats;
 pub mod submit;
 pub mod table;
-pub mod user;
 
 use files::Files;
 use poller::Poller;

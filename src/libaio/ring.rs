@@ -64,7 +64,7 @@ fn processors() -> u32 {
 pub fn could_be_at(at: usize) -> bool {
     // SAFETY: plain numbers.
     at % page_bytes() == 0
-        && unsafe { super::user::Reader::new().read::<[u32; 8]>(at) }
+        && unsafe { crate::sys::user::Reader::new().read::<[u32; 8]>(at) }
             .is_ok_and(|seen| seen[4] == RING_MAGIC)
 }
 
@@ -165,7 +165,7 @@ impl LegacyRing {
         let nonce = (crate::sys::monotonic_ns() as u32) | 1;
         let before = features.swap(nonce, Release);
         // SAFETY: eight plain numbers.
-        let seen = unsafe { super::user::Reader::new().read::<[u32; 8]>(at) };
+        let seen = unsafe { crate::sys::user::Reader::new().read::<[u32; 8]>(at) };
         features.store(before, Release);
         seen.is_ok_and(|seen| seen[6] == nonce)
     }

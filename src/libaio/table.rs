@@ -15,8 +15,8 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::carrier;
-use crate::own::{self, Making};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
+use crate::sys::own::{self, Making};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, gettid, has_call_filter, is_same_file, limit,
     monotonic_ns,
@@ -90,7 +90,7 @@ const TO_END: u32 = 2;
 const TO_GO: u32 = 3;
 
 /// Whether the calling thread has this table and not the program's.
-pub use crate::own::is_inside;
+pub use crate::sys::own::is_inside;
 
 impl Table {
     pub fn new() -> Table {

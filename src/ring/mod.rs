@@ -125,7 +125,7 @@ impl Out {
         while self.checked < self.len + bytes {
             let at = (self.at as usize).wrapping_add(self.checked);
             let own = std::ptr::from_ref(self) as usize;
-            match crate::libaio::user::writable_in_page(at, self.capacity - self.checked, own) {
+            match crate::sys::user::writable_in_page(at, self.capacity - self.checked, own) {
                 0 => return false,
                 more => self.checked += more,
             }

@@ -1,5 +1,11 @@
 //! Small system interfaces that have no good safe wrapper elsewhere: clock, futex, threads, errno.
 
+#[cfg(not(loom))]
+pub mod own;
+pub mod processors;
+#[cfg(not(loom))]
+pub mod user;
+
 use crate::sync::AtomicU32;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
