@@ -17,9 +17,9 @@ use crate::sys::own;
 use crate::sys::processors;
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
-    shielded, spawn_detached, try_box, try_box_uninit,
+    shielded, try_box, try_box_uninit,
 };
-use crate::thread::{self, Threads};
+use crate::thread::{self, Threads, spawn_detached};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};

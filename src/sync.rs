@@ -23,6 +23,8 @@ pub use primitive::{AtomicBool, AtomicU32, AtomicU64, fence};
 use primitive::{Mutex, MutexGuard, UnsafeCell};
 use std::ops::{Deref, DerefMut};
 pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+#[cfg(not(loom))]
+use std::time::{Duration, Instant};
 
 /// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant. What it
 /// guards is beside it, for the one who may have to look at it although it never comes free.
@@ -62,7 +64,7 @@ impl<T> Lock<T> {
     /// Gives up when it has not come free for that long.
     #[cfg(not(loom))]
     pub fn try_lock_for(&self, ns: u64) -> Option<Guard<'_, T>> {
-        let deadline = crate::sys::monotonic_ns() + ns;
+        let began = Instant::now();
         loop {
             if let Ok(held) = self.mutex.try_lock() {
                 return Some(Guard {
@@ -70,7 +72,7 @@ impl<T> Lock<T> {
                     value: &self.value,
                 });
             }
-            if crate::sys::monotonic_ns() > deadline {
+            if began.elapsed() > Duration::from_nanos(ns) {
                 return None;
             }
             std::thread::yield_now();

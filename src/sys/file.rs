@@ -1,0 +1,132 @@
+//! Descriptors, and what can be known of their files.
+
+use super::{Result, Shield, limit};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::unistd::ftruncate;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// The path of /proc at which a descriptor's file can be found, as a C string: by the calling thread, as
+/// the process's first one, of which /proc/self tells, may have ended.
+#[cfg(not(loom))]
+pub fn fd_path(fd: RawFd) -> [u8; 32] {
+    use std::io::Write;
+    let mut path = [0; 32];
+    // At least by one shorter than its room: a 0 stays behind it.
+    let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}");
+    path
+}
+
+/// Adds 1 to an eventfd.
+pub fn write_eventfd(fd: RawFd) {
+    add_to_eventfd(fd, 1);
+}
+
+/// Adds to an eventfd. False if it is full.
+pub fn add_to_eventfd(fd: RawFd, count: u64) -> bool {
+    // SAFETY: eight bytes of ours.
+    unsafe { libc::syscall(libc::SYS_write, fd, &raw const count, 8) == 8 }
+}
+
+/// Gives a new file its size. One that RLIMIT_FSIZE does not allow is an error, and no signal.
+pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
+    if limit(libc::RLIMIT_FSIZE) < bytes as u64 {
+        return Err(Errno::EFBIG);
+    }
+    // Another thread may lower the limit now.
+    let shield = Shield::new();
+    let result = ftruncate(file, bytes as libc::off_t);
+    if let (Some(shield), Err(Errno::EFBIG)) = (shield, result) {
+        shield.take_back();
+    }
+    result
+}
+
+/// The type (S_IFMT of the mode) of a descriptor's file; 0 if there is none.
+pub fn file_type(fd: RawFd) -> u32 {
+    type_and_device(fd).0
+}
+
+/// The same, and the number of the block device that it is or is on.
+pub fn type_and_device(fd: RawFd) -> (u32, u64) {
+    let Ok(file) = look_at(fd, c"".as_ptr() as u64, libc::AT_EMPTY_PATH) else {
+        return (0, 0);
+    };
+    let format = file.mode & libc::S_IFMT;
+    let device = if format == libc::S_IFBLK {
+        file.is
+    } else {
+        file.is_on
+    };
+    (format, device)
+}
+
+/// Whether a descriptor is open with this flag.
+pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
+    // SAFETY: integers.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags != -1 && flags & flag != 0
+}
+
+/// The type and mode of a file. `path` is an address that the kernel checks.
+pub fn file_mode(at: RawFd, path: u64, flags: libc::c_int) -> Result<u32> {
+    look_at(at, path, flags).map(|file| file.mode)
+}
+
+struct Looks {
+    mode: u32,
+    /// Devices.
+    is: u64,
+    is_on: u64,
+}
+
+fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let (with, what) = (flags | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
+    // SAFETY: buffers of ours, which are valid as zeros if the calls should fail; the path is the
+    // program's, and the kernel's to check.
+    unsafe {
+        match libc::syscall(libc::SYS_statx, at, path, with, what, stat.as_mut_ptr()) {
+            0 => {
+                let stat = stat.assume_init();
+                Ok(Looks {
+                    mode: stat.stx_mode.into(),
+                    is: libc::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+                    is_on: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                })
+            }
+            _ if Errno::last() != Errno::ENOSYS && Errno::last() != Errno::EPERM => {
+                Err(Errno::last())
+            }
+            // A sandbox that does not know the call.
+            _ => {
+                let mut stat = MaybeUninit::<libc::stat>::zeroed();
+                let ret = libc::syscall(libc::SYS_newfstatat, at, path, stat.as_mut_ptr(), flags);
+                Errno::result(ret)?;
+                let stat = stat.assume_init();
+                Ok(Looks {
+                    mode: stat.st_mode,
+                    is: stat.st_rdev,
+                    is_on: stat.st_dev,
+                })
+            }
+        }
+    }
+}
+
+/// A duplicate that is no standard descriptor.
+pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
+    let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;
+    // SAFETY: a new descriptor, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the descriptors of two threads, which may have a table each, name the same open file. If the kernel
+/// cannot say, they do not.
+#[cfg(not(loom))]
+pub fn is_same_file(one: (u32, RawFd), other: (u32, RawFd)) -> bool {
+    const KCMP_FILE: i32 = 0;
+    // SAFETY: integers.
+    unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, KCMP_FILE, one.1, other.1) == 0 }
+}

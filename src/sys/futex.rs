@@ -1,0 +1,98 @@
+//! Sleeping on a word, and waking who does.
+
+#[cfg(not(loom))]
+use super::timespec;
+use crate::sync::AtomicU32;
+#[cfg(not(loom))]
+use nix::errno::Errno;
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waited {
+    /// Woken, or for no reason at all: look again.
+    Woken,
+    TimedOut,
+    /// A signal handler ran.
+    Interrupted,
+}
+
+/// The end of time: a futex wait with a limit, however far, ends when a signal handler has run,
+/// while one without is restarted by the kernel if the handler was set with SA_RESTART.
+pub const NEVER: u64 = i64::MAX as u64;
+
+#[cfg(loom)]
+pub use model::{futex_wait, futex_wake};
+
+/// What a loom model cannot do for real.
+#[cfg(loom)]
+mod model {
+    use super::{NEVER, Waited};
+    use crate::sync::{Acquire, AtomicU32};
+    use loom::sync::{Condvar, Mutex};
+
+    loom::lazy_static! {
+        /// One queue for all words: a sleeper may be woken for another's sake, as with the real
+        /// one.
+        static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+    }
+
+    pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
+        let sleepers = SLEEPERS.0.lock().unwrap();
+        if word.load(Acquire) != expected {
+            return Waited::Woken;
+        }
+        if deadline != NEVER {
+            drop(sleepers);
+            loom::thread::yield_now();
+            return Waited::TimedOut;
+        }
+        let _sleepers = SLEEPERS.1.wait(sleepers).unwrap();
+        Waited::Woken
+    }
+
+    pub fn futex_wake(_word: *const AtomicU32, _count: i32) {
+        let _sleepers = SLEEPERS.0.lock().unwrap();
+        SLEEPERS.1.notify_all();
+    }
+}
+
+/// Sleeps while `*word` is `expected`, until CLOCK_MONOTONIC is `deadline` at the latest.
+#[cfg(not(loom))]
+pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
+    let limit = timespec(deadline);
+    // SAFETY: the word lives as long as the borrow, the limit until the call returns.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            &limit,
+            std::ptr::null::<u32>(),
+            libc::FUTEX_BITSET_MATCH_ANY,
+        )
+    };
+    match ret {
+        0 => Waited::Woken,
+        _ => match Errno::last() {
+            Errno::ETIMEDOUT => Waited::TimedOut,
+            Errno::EINTR => Waited::Interrupted,
+            _ => Waited::Woken,
+        },
+    }
+}
+
+/// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the
+/// kernel then finds nobody there, or a stranger, who has to bear with being woken for no reason.
+#[cfg(not(loom))]
+pub fn futex_wake(word: *const AtomicU32, count: i32) {
+    // SAFETY: the kernel does not follow the pointer for a private futex's wake.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            count,
+        );
+    }
+}
