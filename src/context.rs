@@ -43,14 +43,14 @@ use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
-#[cfg(not(loom))]
-use crate::rank::{self, Standing};
 use crate::registry::ContextRef;
 use crate::request::{
     Call, Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage,
 };
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
+#[cfg(not(loom))]
+use crate::sys::rank::{self, Standing};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscalls::Class;
 use crate::wait::{Doorbell, Spin, Wakes};

@@ -28,7 +28,10 @@
 
 use crate::carrier;
 use crate::request::Call;
-use crate::sys::{block_all_but, has_call_filter, limit, monotonic_ns, read_memory, timespec};
+use crate::sys::{
+    block_all_but, has_call_filter, limit, monotonic_ns, read_memory, seen_blocked, signal_bit,
+    timespec,
+};
 use libc::{c_int, c_long, c_void, siginfo_t, ucontext_t};
 use nix::errno::Errno;
 use std::arch::global_asm;
@@ -475,7 +478,7 @@ extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
                 }
             }
             Some(_) => {
-                PROGRAMS.fetch_or(bit(signal), Relaxed);
+                PROGRAMS.fetch_or(signal_bit(signal), Relaxed);
                 libc::sigaddset(&raw mut (*context).uc_sigmask, signal);
                 send_on(signal, info);
             }
@@ -548,26 +551,6 @@ static SIGNAL: AtomicI32 = AtomicI32::new(0);
 /// Relaxed: a hint; where it is not seen yet, the same happens once more.
 static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
-/// And for each that a thread of the program's has been seen to block: probably it waits for it.
-/// Relaxed: a hint.
-static BLOCKED: AtomicU64 = AtomicU64::new(0);
-
-fn bit(signal: c_int) -> u64 {
-    1 << (signal - 1)
-}
-
-/// A thread of the program's has these blocked.
-pub fn note_blocked(set: &libc::sigset_t) {
-    let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
-    // SAFETY: a set; signals.
-    let is_blocked = |&signal: &c_int| unsafe { libc::sigismember(set, signal) == 1 };
-    // One that blocks all waits for none of them.
-    if !real_time().all(|signal| is_blocked(&signal)) {
-        let blocked = real_time().filter(is_blocked).map(bit).sum();
-        BLOCKED.fetch_or(blocked, Relaxed);
-    }
-}
-
 /// The action of a signal, as far as it matters: the address of its handler.
 fn action(signal: c_int) -> Option<usize> {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
@@ -586,7 +569,7 @@ fn has_our_action(signal: c_int) -> bool {
 
 /// Whether a signal is there for the calls that begin from now on.
 fn is_ours(signal: c_int) -> bool {
-    has_our_action(signal) && PROGRAMS.load(Relaxed) & bit(signal) == 0
+    has_our_action(signal) && PROGRAMS.load(Relaxed) & signal_bit(signal) == 0
 }
 
 /// Chooses a signal, unless there is one that is still ours. Two threads that do so at once may
@@ -597,8 +580,8 @@ fn choose() -> Option<c_int> {
         return Some(now);
     }
     let real_time = || (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev();
-    let blocked = BLOCKED.load(Relaxed);
-    let unlikely = |signal: &c_int| blocked & bit(*signal) != 0;
+    let blocked = seen_blocked();
+    let unlikely = |signal: &c_int| blocked & signal_bit(*signal) != 0;
     let chosen = real_time()
         .filter(|signal| !unlikely(signal))
         .chain(real_time().filter(unlikely))
@@ -616,7 +599,7 @@ fn standard() -> Option<c_int> {
 
 /// Makes a signal ours, if the program does not use it.
 fn take(signal: c_int) -> bool {
-    if PROGRAMS.load(Relaxed) & bit(signal) != 0 || action(signal) != Some(libc::SIG_DFL) {
+    if PROGRAMS.load(Relaxed) & signal_bit(signal) != 0 || action(signal) != Some(libc::SIG_DFL) {
         return false;
     }
     // SAFETY: zeros are a valid action; without SA_RESTART: the call shall return.

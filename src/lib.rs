@@ -40,8 +40,6 @@ mod pool;
 #[cfg(not(loom))]
 mod process;
 #[cfg(not(loom))]
-mod rank;
-#[cfg(not(loom))]
 mod registry;
 #[cfg(loom)]
 #[path = "registry_model.rs"]
@@ -54,8 +52,6 @@ mod share;
 mod sync;
 mod sys;
 mod syscalls;
-#[cfg(not(loom))]
-mod thread;
 mod wait;
 
 #[cfg(all(test, loom))]

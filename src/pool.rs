@@ -655,7 +655,7 @@ impl Pool {
         let class = class_of(slot);
         let place = &self.slots[usize::from(slot)];
         #[cfg(not(loom))]
-        crate::rank::lower_if_unused();
+        crate::sys::rank::lower_if_unused();
         loop {
             let mut state = self.state.lock();
             let lane = state.lane(class);

@@ -15,11 +15,11 @@ use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::own;
 use crate::sys::processors;
+use crate::sys::thread::{self, Host, Threads, spawn_detached};
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, try_box, try_box_uninit,
 };
-use crate::thread::{self, Threads, spawn_detached};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -80,7 +80,7 @@ pub fn global_or_new() -> Result<&'static Global> {
         return Ok(global);
     }
     let cell = cell_or_new()?;
-    thread::prepare();
+    thread::prepare(&HOST);
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
@@ -101,6 +101,11 @@ pub fn global_or_new() -> Result<&'static Global> {
         }
     }
 }
+
+static HOST: Host = Host {
+    threads: || Some(&global()?.threads),
+    has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
+};
 
 fn cell_or_new() -> Result<&'static Cell> {
     // SAFETY: never unmapped.

@@ -12,8 +12,6 @@ use crate::habit::Short;
 use crate::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::pool::{Hold, Pool};
-#[cfg(not(loom))]
-use crate::rank::{self, Standing};
 use crate::registry::ContextRef;
 #[cfg(not(loom))]
 use crate::request::Call;
@@ -21,6 +19,8 @@ use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage}
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
 use crate::sys::Result;
+#[cfg(not(loom))]
+use crate::sys::rank::{self, Standing};
 #[cfg(not(loom))]
 use crate::sys::{has_call_filter, unharmed};
 use crate::syscalls::Class;

@@ -426,7 +426,7 @@ fn is_before_workers() -> bool {
     return false;
     #[cfg(not(loom))]
     {
-        crate::rank::look() == crate::rank::Standing::Before
+        crate::sys::rank::look() == crate::sys::rank::Standing::Before
     }
 }
 

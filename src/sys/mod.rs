@@ -8,8 +8,12 @@ mod memory;
 pub mod own;
 mod poll;
 pub mod processors;
+#[cfg(not(loom))]
+pub mod rank;
 mod signal;
 mod task;
+#[cfg(not(loom))]
+pub mod thread;
 #[cfg(not(loom))]
 pub mod user;
 

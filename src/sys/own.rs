@@ -3,7 +3,7 @@
 //! A program that closes all it finds (closefrom()) would close them too. The object that aio2-run
 //! preloads keeps it from that: it asks here which they are.
 
-use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
+use super::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::os::fd::RawFd;

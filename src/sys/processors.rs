@@ -6,7 +6,7 @@
 //! that has a real-time policy. So a thread of ours that would be bound to a single processor runs on
 //! those that the program was started on.
 
-use crate::sys::has_call_filter;
+use super::has_call_filter;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 

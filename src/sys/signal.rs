@@ -6,6 +6,10 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use std::mem::MaybeUninit;
 #[cfg(not(loom))]
 use std::ptr;
+#[cfg(not(loom))]
+use std::sync::atomic::AtomicU64;
+#[cfg(not(loom))]
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Runs `body` with all signals blocked, and takes back those that it has brought upon this thread
 /// by writing (to a pipe that nobody reads, beyond a limit): what a thread does for others must not
@@ -114,4 +118,33 @@ pub fn block_all_but(signal: libc::c_int) {
         libc::sigdelset(set.as_mut_ptr(), signal);
         libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut());
     }
+}
+
+/// A bit for each signal that a thread of the program's has been seen to block: probably it waits for it.
+/// Relaxed: a hint.
+#[cfg(not(loom))]
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(not(loom))]
+pub fn signal_bit(signal: libc::c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+/// A thread of the program's has these blocked.
+#[cfg(not(loom))]
+pub fn note_blocked(set: &libc::sigset_t) {
+    let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
+    // SAFETY: a set; signals.
+    let is_blocked = |&signal: &libc::c_int| unsafe { libc::sigismember(set, signal) == 1 };
+    // One that blocks all waits for none of them.
+    if !real_time().all(|signal| is_blocked(&signal)) {
+        let blocked = real_time().filter(is_blocked).map(signal_bit).sum();
+        BLOCKED.fetch_or(blocked, Relaxed);
+    }
+}
+
+/// The bits of those that threads of the program's have been seen to block.
+#[cfg(not(loom))]
+pub fn seen_blocked() -> u64 {
+    BLOCKED.load(Relaxed)
 }

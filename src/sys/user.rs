@@ -9,7 +9,7 @@
 //! No other guess is made. In particular, nothing is assumed about the rest of the stack: it may be a
 //! coroutine's, and end anywhere.
 
-use crate::sys::{PAGE, Result, readable};
+use super::{PAGE, Result, readable};
 use nix::errno::Errno;
 use std::ptr;
 

@@ -7,9 +7,8 @@
 //! system call is made anyway: when a submit wakes a worker, when a thread is started, and when a caller
 //! has looked in vain for a while; and at each submit of a thread that had such a policy the last time.
 
-use crate::process::global;
-use crate::sys::{has_call_filter, limit, monotonic_ns};
-use crate::thread;
+use super::thread::{self, threads};
+use super::{has_call_filter, limit, monotonic_ns};
 use libc::c_int;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -17,7 +16,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
 /// The priority that the library's threads have been given; 0: none. Changed under the lock of
-/// [`crate::thread::Threads`].
+/// [`crate::sys::thread::Threads`].
 static RAISED: AtomicI32 = AtomicI32::new(0);
 /// When a thread with a real-time policy asked for it the last time.
 static ASKED_NS: AtomicU64 = AtomicU64::new(0);
@@ -129,8 +128,10 @@ fn raise_above(priority: c_int) -> bool {
     if priority >= most || REFUSED.load(Relaxed) || !may_have(priority + 1) {
         return false;
     }
-    let Some(global) = global() else { return false };
-    global.threads.with_all(|tids| {
+    let Some(threads) = threads() else {
+        return false;
+    };
+    threads.with_all(|tids| {
         let wanted = (priority + 1).max(RAISED.load(Relaxed));
         // Release: pairs with the acquire above and in `for_new_thread`.
         RAISED.store(wanted, Release);
@@ -190,8 +191,8 @@ pub fn lower_if_unused() {
     if RAISED.load(Relaxed) == 0 || is_in_use() || has_call_filter() {
         return;
     }
-    let Some(global) = global() else { return };
-    global.threads.with_all(|tids| {
+    let Some(threads) = threads() else { return };
+    threads.with_all(|tids| {
         // Once more: who has asked meanwhile waits for the lock, and then raises them again.
         if !is_in_use() && RAISED.swap(0, AcqRel) != 0 {
             tids.iter().for_each(|&tid| {

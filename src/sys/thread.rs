@@ -17,13 +17,8 @@
 //! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
 //!   never gets there a second time.
 
-use crate::interrupt;
-use crate::process::global;
-use crate::rank;
+use super::{Result, gettid, note_blocked, own, processors, rank, try_box};
 use crate::sync::Lock;
-use crate::sys::own;
-use crate::sys::processors;
-use crate::sys::{Result, gettid, try_box};
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -57,8 +52,31 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+/// What the library's threads have to ask of the process that they are in.
+pub struct Host {
+    /// Those of this process: a forked child inherits none, and has others.
+    pub threads: fn() -> Option<&'static Threads>,
+    /// Has a thread that has the program's descriptors end the process. False: there is none.
+    pub has_process_end: fn() -> bool,
+}
+
+/// Null before the first thread is started.
+static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
+
+fn host() -> Option<&'static Host> {
+    // SAFETY: null, or what `prepare` was given. Acquire: pairs with the release there.
+    unsafe { HOST.load(Acquire).as_ref() }
+}
+
+/// The library's threads in this process.
+pub fn threads() -> Option<&'static Threads> {
+    (host()?.threads)()
+}
+
 /// Looks for what libc has, before the first thread is started: not in a signal handler.
-pub fn prepare() {
+pub fn prepare(host: &'static Host) {
+    // Release: pairs with the acquire in `host`.
+    HOST.store(ptr::from_ref(host).cast_mut(), Release);
     let find = |name: &CStr, version: &CStr| {
         let [name, version]: [*const c_char; 2] = [name.as_ptr(), version.as_ptr()];
         // SAFETY: C strings.
@@ -110,7 +128,7 @@ impl Pin {
 /// The program's last thread has ended. What is left to be done (the program's handlers, its streams) is done by a
 /// thread that has the program's descriptors.
 pub fn end_process() {
-    if own::is_inside() && global().is_some_and(|global| global.libaio.table.has_process_end()) {
+    if own::is_inside() && host().is_some_and(|host| (host.has_process_end)()) {
         return;
     }
     // SAFETY: the program's handlers may run here now; they may use any function.
@@ -145,7 +163,7 @@ impl Living {
         IS_OURS.set(true);
         let tid = gettid();
         // A child does not inherit threads: this is the process that has started this one.
-        let threads = &global()?.threads;
+        let threads = threads()?;
         // SAFETY: the caller's promise.
         let start = unsafe { threads.arrive(given, Some(tid))? };
         if start.is_inside {
@@ -276,7 +294,7 @@ extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
 /// # Safety
 /// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
 pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
-    let threads = &global().ok_or(Errno::EAGAIN)?.threads;
+    let threads = threads().ok_or(Errno::EAGAIN)?;
     let pin = Pin::new();
     let start = Start {
         entry,
@@ -308,7 +326,7 @@ fn masked<T>(body: impl FnOnce() -> T) -> T {
     let (all, mut before) = (SigSet::all(), SigSet::empty());
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
     if !is_ours() {
-        interrupt::note_blocked(before.as_ref());
+        note_blocked(before.as_ref());
     }
     let result = body();
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
