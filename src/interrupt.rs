@@ -28,114 +28,20 @@
 
 use crate::carrier;
 use crate::request::Call;
+use crate::sys::raw::{
+    NOT_MADE, aio2_interruptible_begin, aio2_interruptible_cancel, aio2_interruptible_end,
+    call_unless,
+};
 use crate::sys::{
     block_all_but, has_call_filter, limit, monotonic_ns, read_memory, seen_blocked, signal_bit,
     timespec,
 };
 use libc::{c_int, c_long, c_void, siginfo_t, ucontext_t};
 use nix::errno::Errno;
-use std::arch::global_asm;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, fence};
-
-// long aio2_interruptible_call(const uint32_t *flag, long nr, const uint64_t args[6]): NOT_MADE
-// if the flag is set, or the handler has seen to it.
-#[cfg(target_arch = "x86_64")]
-global_asm!(
-    ".pushsection .text.aio2_interruptible_call, \"ax\", @progbits",
-    ".balign 16",
-    ".hidden aio2_interruptible_call",
-    ".hidden aio2_interruptible_begin",
-    ".hidden aio2_interruptible_end",
-    ".hidden aio2_interruptible_cancel",
-    ".globl aio2_interruptible_call",
-    ".globl aio2_interruptible_begin",
-    ".globl aio2_interruptible_end",
-    ".globl aio2_interruptible_cancel",
-    ".type aio2_interruptible_call, @function",
-    "aio2_interruptible_call:",
-    ".cfi_startproc",
-    "mov rcx, rdi",
-    "mov rax, rsi",
-    "mov r11, rdx",
-    "mov rdi, [r11]",
-    "mov rsi, [r11 + 8]",
-    "mov rdx, [r11 + 16]",
-    "mov r10, [r11 + 24]",
-    "mov r8, [r11 + 32]",
-    "mov r9, [r11 + 40]",
-    "aio2_interruptible_begin:",
-    "cmp dword ptr [rcx], 0",
-    "jne aio2_interruptible_cancel",
-    "syscall",
-    "aio2_interruptible_end:",
-    "ret",
-    "aio2_interruptible_cancel:",
-    "mov rax, -4096",
-    "ret",
-    ".cfi_endproc",
-    ".size aio2_interruptible_call, . - aio2_interruptible_call",
-    ".popsection",
-);
-
-#[cfg(target_arch = "aarch64")]
-global_asm!(
-    ".pushsection .text.aio2_interruptible_call, \"ax\", @progbits",
-    ".balign 16",
-    ".hidden aio2_interruptible_call",
-    ".hidden aio2_interruptible_begin",
-    ".hidden aio2_interruptible_end",
-    ".hidden aio2_interruptible_cancel",
-    ".globl aio2_interruptible_call",
-    ".globl aio2_interruptible_begin",
-    ".globl aio2_interruptible_end",
-    ".globl aio2_interruptible_cancel",
-    ".type aio2_interruptible_call, @function",
-    "aio2_interruptible_call:",
-    ".cfi_startproc",
-    "mov x9, x0",
-    "mov x8, x1",
-    "mov x10, x2",
-    "ldp x0, x1, [x10]",
-    "ldp x2, x3, [x10, #16]",
-    "ldp x4, x5, [x10, #32]",
-    "aio2_interruptible_begin:",
-    "ldr w11, [x9]",
-    "cbnz w11, aio2_interruptible_cancel",
-    "svc #0",
-    "aio2_interruptible_end:",
-    "ret",
-    "aio2_interruptible_cancel:",
-    "mov x0, #-4096",
-    "ret",
-    ".cfi_endproc",
-    ".size aio2_interruptible_call, . - aio2_interruptible_call",
-    ".popsection",
-);
-
-/// What no system call returns: it was not made.
-const NOT_MADE: i64 = -4096;
-
-unsafe extern "C" {
-    fn aio2_interruptible_call(flag: *const u32, nr: i64, args: *const [u64; 6]) -> i64;
-    static aio2_interruptible_begin: u8;
-    static aio2_interruptible_end: u8;
-    static aio2_interruptible_cancel: u8;
-}
-
-/// Makes the system call in whatever thread; what interrupts it is for the caller to see.
-pub fn raw_call(call: &Call) -> i64 {
-    static GO_ON: AtomicU32 = AtomicU32::new(0);
-    make(call, &GO_ON)
-}
-
-fn make(call: &Call, flag: &AtomicU32) -> i64 {
-    // SAFETY: as of `exec::system_call`: what is carried is the program's own business. The flag and
-    // the arguments live until the call returns.
-    unsafe { aio2_interruptible_call(flag.as_ptr(), i64::from(call.nr), &call.args) }
-}
 
 /// Makes the system call in a worker, which `target` interrupts; returns what the kernel does: a result, or a
 /// negative errno. If nobody has asked for an interruption, there is none.
@@ -143,7 +49,9 @@ pub fn system_call(call: &Call, target: &Interruptible) -> i64 {
     let mut again = Again::of(call);
     again.asks_for_rest();
     loop {
-        let res = make(&again.call, &target.flag);
+        let Call { nr, ref args, .. } = again.call;
+        // SAFETY: as of `exec::system_call`: what is carried is the program's own business.
+        let res = unsafe { call_unless(&target.flag, nr, args) };
         // Relaxed: whoever sets it before the signal that has ended the call is seen, as the handler has
         // run in this thread; whoever does so now sends one for the next try.
         let is_meant = target.flag.load(Relaxed) != 0;

@@ -14,7 +14,7 @@
 //!
 //! A seccomp filter may come at any time, for all threads at once, and it may end a process that makes a
 //! call of the kernel's AIO. So each such call is made right after the question whether there is a filter
-//! ([`aio_call`]), and what is with the kernel comes back without one: events are taken from the kernel's
+//! ([`crate::sys::aio`]), and what is with the kernel comes back without one: events are taken from the kernel's
 //! ring, which is mapped in the process ([`InKernel::take_done`]). The kernel itself never takes an event
 //! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
@@ -23,17 +23,19 @@ use crate::carrier;
 use crate::context::Context;
 use crate::exec;
 use crate::habit;
-use crate::interrupt;
 use crate::libaio;
 use crate::libaio::table::Inside;
 use crate::process::global;
 use crate::registry::ContextRef;
 use crate::request::{Call, Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
+use crate::sys::aio::{
+    FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, new_context, sleep, submit,
+};
 use crate::sys::own::{self, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
-use crate::sys::{Result, Waited, has_call_filter, monotonic_ns, timespec};
+use crate::sys::{Result, Waited, monotonic_ns};
 use arrayvec::ArrayVec;
 use libc::{c_long, iovec};
 use nix::errno::Errno;
@@ -41,7 +43,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU64};
 use std::time::Duration;
 
 /// Requests in flight here. More are carried out by workers.
@@ -148,39 +150,6 @@ type Vectors = ArrayVec<iovec, BATCH>;
 
 /// What has been done.
 pub type Done = ArrayVec<InFlight, REAPED>;
-
-/// What io_submit(2) takes.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct KernelIocb {
-    data: u64,
-    /// The field that is this on machines that have their low bytes first, as those that are
-    /// supported (see `abi`).
-    key: u32,
-    rw_flags: u32,
-    opcode: u16,
-    ioprio: i16,
-    fd: u32,
-    buf: u64,
-    nbytes: u64,
-    offset: i64,
-    reserved: u64,
-    flags: u32,
-    resfd: u32,
-}
-
-const _: () = assert!(size_of::<KernelIocb>() == 64);
-
-/// What stands in an event for the number of a place if it has none.
-const NO_PLACE: u64 = u64::MAX;
-
-/// The kernel adds to the eventfd in `resfd`.
-const FLAG_RESFD: u32 = 1;
-
-const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
-const PREADV: u16 = 7;
-const PWRITEV: u16 = 8;
 
 impl KernelIocb {
     /// None for what is not handed over.
@@ -438,7 +407,7 @@ impl InKernel {
         let mut taken = 0;
         while taken < count {
             let some = &mut handed[taken..count.min(taken + most)];
-            match submit(kernel, some) {
+            match submit::<BATCH>(kernel, some) {
                 Some(more) if more != 0 => taken += more,
                 _ => break,
             }
@@ -765,140 +734,4 @@ extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
         kaio.reap();
     }
     ptr::null_mut()
-}
-
-/// A context of the kernel's, if one can be had whose ring is as we know it. None behind a system call
-/// filter.
-pub fn new_context(events: usize) -> Option<u64> {
-    let mut kernel = 0u64;
-    let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];
-    if aio_call(libc::SYS_io_setup, args) != Some(0) {
-        return None;
-    }
-    if !Ring::at(kernel).is_known() {
-        aio_call(libc::SYS_io_destroy, [kernel, 0, 0, 0, 0, 0]);
-        return None;
-    }
-    Some(kernel)
-}
-
-/// The kernel's ring, by what a context is known: its number is its ring's address. The kernel lets the
-/// process take events by itself.
-#[repr(C)]
-struct Ring {
-    _id: u32,
-    size: AtomicU32,
-    head: AtomicU32,
-    tail: AtomicU32,
-    magic: AtomicU32,
-    _compatible_features: u32,
-    incompatible_features: AtomicU32,
-    _header_length: u32,
-}
-
-/// What follows in the ring: so many of these.
-#[repr(C)]
-struct KernelEvent {
-    data: AtomicU64,
-    _obj: u64,
-    res: AtomicI64,
-    _res2: i64,
-}
-
-const _: () = assert!(size_of::<Ring>() == 32 && size_of::<KernelEvent>() == 32);
-
-impl Ring {
-    fn at(kernel: u64) -> &'static Ring {
-        // SAFETY: the kernel has mapped the ring there, for as long as the context lives, and none that is
-        // used here is ever destroyed. All that the kernel writes to is atomic.
-        unsafe { &*ptr::with_exposed_provenance(kernel as usize) }
-    }
-
-    fn is_known(&self) -> bool {
-        const MAGIC: u32 = 0xa10a_10a1;
-        // Relaxed: written before io_setup(2) returned.
-        self.magic.load(Relaxed) == MAGIC
-            && self.incompatible_features.load(Relaxed) == 0
-            && self.size.load(Relaxed) != 0
-    }
-
-    /// How many events there are.
-    fn available(&self) -> usize {
-        // Relaxed: who takes them looks again.
-        let [size, head, tail] =
-            [&self.size, &self.head, &self.tail].map(|word| word.load(Relaxed));
-        let tail = if tail < head {
-            tail.wrapping_add(size)
-        } else {
-            tail
-        };
-        tail.wrapping_sub(head) as usize
-    }
-
-    /// Takes the first event: its data and its result. The caller is alone in doing so.
-    fn take(&self) -> Option<(u64, i64)> {
-        let size = self.size.load(Relaxed);
-        // Relaxed: only we move it.
-        let head = self.head.load(Relaxed);
-        // Acquire: pairs with the kernel's barrier before it moves the tail: the event is there.
-        if head == self.tail.load(Acquire) || head >= size {
-            return None;
-        }
-        let events = ptr::from_ref(self).wrapping_add(1).cast::<KernelEvent>();
-        // SAFETY: within the ring, which has as many events as it says behind its header.
-        let event = unsafe { &*events.wrapping_add(head as usize) };
-        let taken = (event.data.load(Relaxed), event.res.load(Relaxed));
-        let next = if head + 1 == size { 0 } else { head + 1 };
-        // Release: the kernel may write there from now on.
-        self.head.store(next, Release);
-        Some(taken)
-    }
-}
-
-/// How many events a context of the kernel's has.
-pub fn events(kernel: u64) -> usize {
-    Ring::at(kernel).available()
-}
-
-/// Sleeps until a context of the kernel's has an event, for so long at most; it stays there. None: there
-/// is a filter.
-fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
-    // To where no process can be written to: io_getevents(2) says so as soon as there is an event, and
-    // leaves it in the ring, from which nobody but [`Ring::take`] takes any.
-    const NOWHERE: u64 = !0 << 12;
-    let limit = timespec(ns);
-    let args = [kernel, 1, 1, NOWHERE, &raw const limit as u64, 0];
-    Some(match aio_call(libc::SYS_io_getevents, args)? {
-        0 => Waited::TimedOut,
-        count if count == -i64::from(libc::EINTR) => Waited::Interrupted,
-        _ => Waited::Woken,
-    })
-}
-
-/// How many of these the kernel takes; None: there is a filter.
-fn submit(kernel: u64, iocbs: &mut [KernelIocb]) -> Option<usize> {
-    let pointers: ArrayVec<*mut KernelIocb, BATCH> = iocbs.iter_mut().map(ptr::from_mut).collect();
-    let (count, at) = (pointers.len() as u64, pointers.as_ptr() as u64);
-    let taken = aio_call(libc::SYS_io_submit, [kernel, count, at, 0, 0, 0])?;
-    Some(taken.max(0) as usize)
-}
-
-/// Has a context of the kernel's show an event that is none of a request's: of reading no bytes from
-/// a file of the library's own.
-pub fn ring_bell(kernel: u64, file: RawFd) {
-    let mut bell = [KernelIocb {
-        data: NO_PLACE,
-        opcode: PREAD,
-        fd: file as u32,
-        ..KernelIocb::default()
-    }];
-    submit(kernel, &mut bell);
-}
-
-/// Makes a call of the kernel's AIO, past whatever may have been put before libc's: aio2-run answers these
-/// numbers by this library. None: it is not made, because the thread's calls go through a filter, which may
-/// not know it and end the process. Nothing stands between the question and the call.
-fn aio_call(nr: c_long, args: [u64; 6]) -> Option<i64> {
-    let call = Call::new(nr as u32, args);
-    (!has_call_filter()).then(|| interrupt::raw_call(&call))
 }

@@ -11,10 +11,11 @@
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
-use crate::kaio::{self, Batch, Done, InKernel};
+use crate::kaio::{Batch, Done, InKernel};
 use crate::libaio::table;
 use crate::registry::ContextRef;
 use crate::sys::Waited;
+use crate::sys::aio;
 use crate::sys::own;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -35,7 +36,7 @@ const NO_FILE: RawFd = -1;
 
 pub struct Seats {
     places: [Place; SEATS],
-    /// A file to read no bytes from: see [`kaio::ring_bell`].
+    /// A file to read no bytes from: see [`aio::ring_bell`].
     bell: AtomicI32,
 }
 
@@ -77,7 +78,7 @@ impl Seats {
     fn make(&'static self) -> Option<Seat> {
         let has = InKernel::new(EVENTS).ok()?;
         self.make_bell()?;
-        let kernel = kaio::new_context(EVENTS + BELLS)?;
+        let kernel = aio::new_context(EVENTS + BELLS)?;
         let bell = &self.bell;
         Some(Seat { kernel, has, bell })
     }
@@ -131,12 +132,12 @@ impl Seat {
 
     /// Whether there is something to reap: without a system call.
     pub fn has_done(&self) -> bool {
-        !self.is_unused() && kaio::events(self.kernel) != 0
+        !self.is_unused() && aio::events(self.kernel) != 0
     }
 
     /// Whether there is nothing that the kernel has not done yet.
     pub fn has_done_all(&self) -> bool {
-        kaio::events(self.kernel) + self.room() >= EVENTS
+        aio::events(self.kernel) + self.room() >= EVENTS
     }
 
     /// See [`InKernel::hand_over`].
@@ -154,7 +155,7 @@ impl Seat {
     pub fn ring(&self) {
         // A thread with another descriptor table has one of its own.
         let file = table::bell().unwrap_or_else(|| self.bell.load(Relaxed));
-        kaio::ring_bell(self.kernel, file);
+        aio::ring_bell(self.kernel, file);
     }
 }
 

@@ -477,7 +477,7 @@ extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// A file in this table to read no bytes from (see [`crate::kaio::ring_bell`]), for a thread that has it.
+/// A file in this table to read no bytes from (see [`crate::sys::aio::ring_bell`]), for a thread that has it.
 pub fn bell() -> Option<RawFd> {
     let table = &crate::process::global()
         .filter(|_| is_inside())?

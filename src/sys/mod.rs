@@ -1,5 +1,7 @@
 //! Small system interfaces that have no good safe wrapper elsewhere, and what else knows nothing of requests.
 
+#[cfg(not(loom))]
+pub mod aio;
 mod clock;
 mod file;
 mod futex;
@@ -10,6 +12,8 @@ mod poll;
 pub mod processors;
 #[cfg(not(loom))]
 pub mod rank;
+#[cfg(not(loom))]
+pub mod raw;
 mod signal;
 mod task;
 #[cfg(not(loom))]
