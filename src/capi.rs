@@ -9,13 +9,13 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
-use crate::carrier;
 use crate::context::{Context, Deadline};
 use crate::exec;
 use crate::process::{global, global_or_new};
 use crate::registry::ContextRef;
 use crate::ring::Out;
 use crate::sys::{ErrnoGuard, NoCancel, Result, monotonic_ns};
+use crate::syscall::carrier;
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;

@@ -30,7 +30,6 @@ pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
-use crate::carrier;
 use crate::events::Events;
 use crate::exec;
 use crate::habit::{Habits, Short};
@@ -44,15 +43,13 @@ use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{
-    Call, Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage,
-};
+use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 #[cfg(not(loom))]
 use crate::sys::rank::{self, Standing};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
-use crate::syscalls::Class;
+use crate::syscall::{self, Call, Class, carrier};
 use crate::wait::{Doorbell, Spin, Wakes};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
@@ -495,7 +492,7 @@ impl Context {
         this.finish(after);
         #[cfg(not(loom))]
         if is_before() {
-            while Context::carry_out_here(this, exec::is_ready) {}
+            while Context::carry_out_here(this, syscall::is_ready) {}
         }
     }
 
@@ -1017,7 +1014,7 @@ impl Context {
         let mut any = false;
         this.state.lock().offered[lane] = false;
         let take = |state: &mut State| {
-            state.queues[lane].remove_first(|_, call| exec::is_ready(&exec::here(call)))
+            state.queues[lane].remove_first(|_, call| syscall::is_ready(&exec::here(call)))
         };
         while Context::carry_out_one(this, take) {
             any = true;
@@ -1162,7 +1159,7 @@ fn at_once(_req: &Req) -> bool {
 impl Context {
     /// Whether such a read is likely to wait, and its device can be told of it.
     fn is_worth_telling(&self, call: &Call) -> bool {
-        exec::can_be_told_of(call) && self.habits.is_slow_buffered(call)
+        syscall::can_be_told_of(call) && self.habits.is_slow_buffered(call)
     }
 
     /// Whether there are more reads like this one, which was taken.

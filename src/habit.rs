@@ -16,8 +16,9 @@ use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
 use crate::exec::Execute;
 use crate::neighbours;
-use crate::request::{Call, Key, Req};
+use crate::request::Req;
 use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
+use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
 // Not loom's, also in a model: nothing is ordered by them.

@@ -19,15 +19,13 @@
 //! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
 
-use crate::carrier;
 use crate::context::Context;
-use crate::exec;
 use crate::habit;
 use crate::libaio;
 use crate::libaio::table::Inside;
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, Chain, Req, Stage};
+use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{
     FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, new_context, sleep, submit,
@@ -36,6 +34,7 @@ use crate::sys::own::{self, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, Waited, monotonic_ns};
+use crate::syscall::{self, Call, carrier};
 use arrayvec::ArrayVec;
 use libc::{c_long, iovec};
 use nix::errno::Errno;
@@ -239,7 +238,7 @@ fn may_run(batch: &Batch) -> bool {
         return false;
     };
     let call = first.call();
-    !habit::writes(call) || exec::may_be_repeated(call)
+    !habit::writes(call) || syscall::may_be_repeated(call)
 }
 
 impl InFlight {

@@ -21,14 +21,11 @@ pub mod abi;
 mod attr;
 #[cfg(not(loom))]
 pub mod capi;
-mod carrier;
 mod context;
 mod events;
 mod exec;
 mod habit;
 mod hooks;
-#[cfg(not(loom))]
-mod interrupt;
 #[cfg(not(loom))]
 mod kaio;
 #[cfg(not(loom))]
@@ -51,7 +48,7 @@ mod seat;
 mod share;
 mod sync;
 mod sys;
-mod syscalls;
+mod syscall;
 mod wait;
 
 #[cfg(all(test, loom))]

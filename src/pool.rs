@@ -30,12 +30,9 @@
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
-use crate::carrier;
 use crate::context::Context;
 use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
-#[cfg(not(loom))]
-use crate::interrupt::Interruptible;
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
 use crate::registry::ContextRef;
@@ -44,7 +41,9 @@ use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
-use crate::syscalls::Class;
+#[cfg(not(loom))]
+use crate::syscall::interrupt::Interruptible;
+use crate::syscall::{Class, carrier};
 use crate::wait::Spin;
 use nix::errno::Errno;
 #[cfg(not(loom))]

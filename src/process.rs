@@ -6,7 +6,6 @@
 //! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
 //! holds for a child that was made without libc, too.
 
-use crate::carrier::{self, Interrupted};
 use crate::context::Context;
 use crate::libaio::table::Inside;
 use crate::pool::Pool;
@@ -20,6 +19,7 @@ use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, try_box, try_box_uninit,
 };
+use crate::syscall::carrier::{self, Interrupted};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};

@@ -11,9 +11,9 @@
 //! own position is tried at a given one.
 
 use super::{Answer, Attribute, Begin, Submit};
-use crate::request::Call;
 use crate::ring::page_bytes;
 use crate::sys::vectors_bytes;
+use crate::syscall::Call;
 use libc::c_long;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;

@@ -1,8 +1,8 @@
 //! IOCB_ATTR_DEADLINE: a request that has not begun by then is not begun.
 
 use super::{Answer, Attribute, Begin};
-use crate::request::Call;
 use crate::sys::monotonic_ns;
+use crate::syscall::Call;
 use nix::errno::Errno;
 
 pub struct Deadline;

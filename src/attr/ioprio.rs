@@ -1,8 +1,7 @@
 //! IOCB_ATTR_IOPRIO: the I/O priority of this request alone.
 
 use super::{Answer, Attribute, Begin, Submit};
-use crate::carrier;
-use crate::request::Call;
+use crate::syscall::{Call, carrier};
 use nix::errno::Errno;
 
 pub struct Ioprio;

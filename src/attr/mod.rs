@@ -19,8 +19,8 @@ use crate::abi::{
     IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_attr_ret, iocb_cache, iocb_deadline, iocb_ioprio,
     iocb_timing, iocb_worker,
 };
-use crate::carrier;
-use crate::request::{Call, EVENT_WORDS, Req};
+use crate::request::{EVENT_WORDS, Req};
+use crate::syscall::{Call, carrier};
 use nix::errno::Errno;
 use std::cell::OnceCell;
 

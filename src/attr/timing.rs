@@ -2,8 +2,9 @@
 
 use super::{Answer, Attribute, Begin, Submit, payload_at};
 use crate::abi::{IOCB_ATTR_TIMING, IOCB2_NOP};
-use crate::request::{Call, Req};
+use crate::request::Req;
 use crate::sys::monotonic_ns;
+use crate::syscall::Call;
 use nix::errno::Errno;
 
 pub struct Timing;

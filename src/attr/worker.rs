@@ -1,8 +1,7 @@
 //! IOCB_ATTR_WORKER: which thread carried the request out, and on which processor it began.
 
 use super::{Answer, Attribute, Begin};
-use crate::carrier;
-use crate::request::Call;
+use crate::syscall::{Call, carrier};
 use nix::errno::Errno;
 
 pub struct Worker;

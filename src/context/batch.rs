@@ -13,8 +13,6 @@ use crate::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::pool::{Hold, Pool};
 use crate::registry::ContextRef;
-#[cfg(not(loom))]
-use crate::request::Call;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
 use crate::sync::Relaxed;
@@ -23,7 +21,9 @@ use crate::sys::Result;
 use crate::sys::rank::{self, Standing};
 #[cfg(not(loom))]
 use crate::sys::{has_call_filter, unharmed};
-use crate::syscalls::Class;
+#[cfg(not(loom))]
+use crate::syscall::Call;
+use crate::syscall::Class;
 #[cfg(not(loom))]
 use arrayvec::ArrayVec;
 #[cfg(not(loom))]

@@ -1,17 +1,16 @@
 //! The end of the process, as far as it concerns a context.
 
 use super::{After, Closed, Context, State};
-use crate::carrier::Interrupted;
 use crate::exec;
 use crate::habit;
 use crate::order::claims::Access;
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Call, Carried, List, Stage, Tie};
+use crate::request::{Carried, List, Stage, Tie};
 use crate::seat;
 use crate::sync::AtomicU32;
 use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
-use crate::syscalls::Class;
+use crate::syscall::{self, Call, Class, carrier::Interrupted};
 use arrayvec::ArrayVec;
 
 /// How long the end of the process waits for a context's lock; and, if the thread that ends it may have been
@@ -48,7 +47,7 @@ impl Context {
             for lane in 0..state.queues.len() {
                 let mut queue = std::mem::replace(&mut state.queues[lane], List::new());
                 while let Some(req) = queue.pop() {
-                    if exec::is_on_file(req.call()) {
+                    if syscall::is_on_file(req.call()) {
                         state.queues[lane].push(req);
                     } else {
                         state.left.push(req);
@@ -85,7 +84,7 @@ impl Context {
             let count = this.state.lock().order.claims.added();
             return Context::see_to_owed(this, by, |state| state.order.claims.has_owed(count));
         }
-        while Context::carry_out_here(this, exec::is_on_file) {}
+        while Context::carry_out_here(this, syscall::is_on_file) {}
         Context::wait_for_files(this, by);
     }
 
@@ -100,7 +99,7 @@ impl Context {
         let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
                 let is_here = carried.tie.address() == by.in_hand || attends && carried.is_rider();
-                !is_here && exec::is_on_file(carried.call)
+                !is_here && syscall::is_on_file(carried.call)
             })
         });
         if !over {
@@ -116,8 +115,8 @@ impl Context {
         let slabs = unsafe { &self.state.left_behind().slabs };
         slabs.each_left(|stage, call| {
             let wanted = match stage {
-                Stage::Accepted => exec::is_on_file(call),
-                _ => habit::writes(call) && exec::may_be_repeated(call),
+                Stage::Accepted => syscall::is_on_file(call),
+                _ => habit::writes(call) && syscall::may_be_repeated(call),
             };
             if wanted {
                 shielded(|| exec::repeat(call));
@@ -133,7 +132,7 @@ impl Context {
         let mut state = this.state.lock();
         let attends = state.is_attended_by(by);
         // What is done may have given its file back already.
-        let can_repeat = |one: &Carried| !one.is_done() && exec::may_be_repeated(one.call);
+        let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
         let in_hand = |one: &Carried| one.tie.address() == by.in_hand;
         let mine = state.running.iter().find(in_hand).filter(|_| !goes_on);
         let mine = mine.map(|one| (one.tie, can_repeat(&one)));
@@ -226,7 +225,7 @@ impl Context {
         let mut calls = ArrayVec::<Call, MOST>::new();
         let state = self.state.lock();
         state.slabs.each_left(|stage, call| {
-            let wanted = stage == Stage::Accepted && exec::is_on_file(call) && !calls.is_full();
+            let wanted = stage == Stage::Accepted && syscall::is_on_file(call) && !calls.is_full();
             if wanted {
                 calls.push(*call);
             }
@@ -244,7 +243,8 @@ impl Context {
         loop {
             Context::call_workers(this);
             let is_short = this.pool.short_of_threads();
-            while this.pool.short_of_threads() && Context::carry_out_here(this, exec::is_ready) {}
+            while this.pool.short_of_threads() && Context::carry_out_here(this, syscall::is_ready) {
+            }
             let tick = if is_short {
                 NO_THREADS_TICK_NS
             } else {

@@ -1,18 +1,17 @@
 //! Requests that the kernel carries out.
 
 use super::{After, Context, Deadline, State};
-use crate::carrier;
 use crate::habit::{self, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
-use crate::request::{Call, Chain, List, NO_WORKER, RIDER, Req, Stage};
+use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
-use crate::syscalls::Class;
+use crate::syscall::{Call, Class, carrier};
 use crate::wait::{Alarm, Waiter};
 use arrayvec::ArrayVec;
 use nix::sys::signal::SigSet;

@@ -6,7 +6,7 @@ use crate::registry::ContextRef;
 use crate::request::{List, Req};
 use crate::sync::Guard;
 use crate::sys::Waited;
-use crate::syscalls::Class;
+use crate::syscall::Class;
 use nix::sys::signal::SigSet;
 
 pub type OwnSeat = ();

@@ -3,7 +3,6 @@
 use super::kernel::Visit;
 use super::{After, Closed, Context, State, at_once};
 use crate::abi::IOCB2_NOP;
-use crate::carrier;
 use crate::exec::{self, Execute};
 use crate::habit::{self, Now};
 use crate::registry::ContextRef;
@@ -13,7 +12,7 @@ use crate::sync::{AtomicU32, Guard, Relaxed};
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
 };
-use crate::syscalls::Class;
+use crate::syscall::{self, Class, carrier};
 use crate::wait::{Alarm, Doorbell, Waiter};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -96,7 +95,7 @@ impl Context {
             if end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
                 // Who asks again and again and never waits has to help, too.
                 drop(state);
-                if Context::carry_out_here(this, exec::is_ready) {
+                if Context::carry_out_here(this, syscall::is_ready) {
                     continue;
                 }
                 return Ok(0);
@@ -145,7 +144,7 @@ impl Context {
         }
         // Who has a request in hand may have been kept from going on by this very thread.
         long && (is_before_workers() || nothing_runs)
-            && Context::carry_out_here(this, exec::is_ready)
+            && Context::carry_out_here(this, syscall::is_ready)
     }
 
     /// Copies events to `out`, those that had no room in the ring included; returns why there will be
@@ -242,7 +241,7 @@ impl Context {
             this.pool.retry();
             while !waiter.woken()
                 && !deadline.passed()
-                && Context::carry_out_here(this, exec::is_ready)
+                && Context::carry_out_here(this, syscall::is_ready)
             {}
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }

@@ -6,9 +6,9 @@
 
 use super::files::FileRef;
 use super::table::is_inside;
-use crate::carrier;
 use crate::sys::own::{self, Making};
 use crate::sys::{Result, add_to_eventfd, has_call_filter, is_same_file, poll_now, write_eventfd};
+use crate::syscall::carrier;
 use nix::errno::Errno;
 use std::io::Write;
 use std::os::fd::RawFd;

@@ -10,9 +10,9 @@
 //! other name, or a new one ([`open`]). Standard error is what it was when the program began. A name that
 //! somebody else has chosen cannot do anything to the terminal, nor look like a line of ours ([`Escaped`]).
 
-use crate::request::Call;
 use crate::sync::Lock;
 use crate::sys::{monotonic_ns, shielded, try_box, variable};
+use crate::syscall::Call;
 use libc::c_long;
 use nix::errno::Errno;
 use std::ffi::{CStr, CString};

@@ -14,7 +14,6 @@
 //! carries requests out itself, as the kernel does.
 
 use super::channel::{self, ENDS, Message, Received, Sender};
-use crate::carrier;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::own::{self, Making};
 use crate::sys::thread::{self, spawn_detached};
@@ -22,6 +21,7 @@ use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, gettid, has_call_filter, is_same_file, limit,
     monotonic_ns,
 };
+use crate::syscall::carrier;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{IntoRawFd, OwnedFd, RawFd};

@@ -491,7 +491,8 @@ mod tests {
     use super::*;
     use crate::abi::IOCB2_NOP;
     use crate::libaio::request::Side;
-    use crate::request::{Call, Chunk, Class, Slabs};
+    use crate::request::{Chunk, Class, Slabs};
+    use crate::syscall::Call;
 
     const FILE: (u64, u64) = (7, 1);
 

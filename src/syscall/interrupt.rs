@@ -26,8 +26,7 @@
 //! beforehand: that of a timer, whose signal is sent if there is no other room. If there was none then, or
 //! little, a signal is used that needs no room, because it is no real-time one.
 
-use crate::carrier;
-use crate::request::Call;
+use super::{Call, carrier};
 use crate::sys::raw::{
     NOT_MADE, aio2_interruptible_begin, aio2_interruptible_cancel, aio2_interruptible_end,
     call_unless,
@@ -50,7 +49,7 @@ pub fn system_call(call: &Call, target: &Interruptible) -> i64 {
     again.asks_for_rest();
     loop {
         let Call { nr, ref args, .. } = again.call;
-        // SAFETY: as of `exec::system_call`: what is carried is the program's own business.
+        // SAFETY: as of `make::system_call`: what is carried is the program's own business.
         let res = unsafe { call_unless(&target.flag, nr, args) };
         // Relaxed: whoever sets it before the signal that has ended the call is seen, as the handler has
         // run in this thread; whoever does so now sends one for the next try.

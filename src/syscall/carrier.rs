@@ -6,7 +6,7 @@
 //! carries requests out in io_issue2(), or while it waits for events) gets its own back at once.
 
 #[cfg(not(loom))]
-use crate::interrupt::Interruptible;
+use super::interrupt::Interruptible;
 use crate::sys::gettid;
 use nix::errno::Errno;
 use std::cell::Cell;

@@ -1,0 +1,112 @@
+//! Making a system call, in the ways in which threads make them.
+
+use super::Call;
+#[cfg(not(loom))]
+use super::{carrier, interrupt};
+use crate::abi::IOCB2_NOP;
+use crate::sys::vectors_bytes;
+use libc::c_long;
+use nix::errno::Errno;
+
+pub fn make(call: &Call) -> i64 {
+    if call.nr == IOCB2_NOP {
+        return 0;
+    }
+    for _ in 0..INTERRUPTIONS_MAX {
+        let res = system_call(call);
+        if res != -i64::from(libc::EINTR) || !may_be_made_again(call) {
+            return res;
+        }
+    }
+    -i64::from(libc::EINTR)
+}
+
+/// So often in a row, and it is not a signal that interrupts: a file system may say so of its own accord.
+const INTERRUPTIONS_MAX: u32 = 1000;
+
+/// Whether a call was interrupted that is nobody's to interrupt: in a worker, by a signal of the C
+/// library's own (setuid).
+#[cfg(not(any(loom, aio2_fuzz)))]
+fn may_be_made_again(call: &Call) -> bool {
+    carrier::is_worker() && interrupt::may_be_made_again(call)
+}
+
+#[cfg(any(loom, aio2_fuzz))]
+fn may_be_made_again(_call: &Call) -> bool {
+    false
+}
+
+/// Reads what is in the page cache, if that is all; else it is as if it had been interrupted.
+#[cfg(not(loom))]
+pub fn make_at_once(call: &Call) -> i64 {
+    let [fd, at, count, offset, high, flags] = call.args;
+    let nowait = libc::RWF_NOWAIT as u64;
+    let buffer = [at, count];
+    let args = match c_long::from(call.nr) {
+        libc::SYS_pread64 => [fd, buffer.as_ptr() as u64, 1, offset, 0, nowait],
+        libc::SYS_preadv => [fd, at, count, offset, 0, nowait],
+        // That one asks for it itself, and for the answer.
+        libc::SYS_preadv2 if flags & nowait != 0 => return make(call),
+        libc::SYS_preadv2 => [fd, at, count, offset, high, flags | nowait],
+        _ => return make(call),
+    };
+    let res = system_call(&Call::new(libc::SYS_preadv2 as u32, args));
+    if is_full(call, res) {
+        res
+    } else {
+        -i64::from(libc::EINTR)
+    }
+}
+
+#[cfg(not(loom))]
+pub fn make_interruptibly(call: &Call) -> i64 {
+    match (call.nr, carrier::interruptible()) {
+        (IOCB2_NOP, _) | (_, None) => make(call),
+        #[cfg(aio2_fuzz)]
+        (_, Some(_)) => system_call(call),
+        #[cfg(not(aio2_fuzz))]
+        (_, Some(target)) => interrupt::system_call(call, target),
+    }
+}
+
+/// Whether a read or write that returned `res` has moved every byte that it was asked for.
+pub fn is_full(call: &Call, res: i64) -> bool {
+    let asked = match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_write | libc::SYS_pread64 | libc::SYS_pwrite64 => call.args[2],
+        libc::SYS_readv
+        | libc::SYS_writev
+        | libc::SYS_preadv
+        | libc::SYS_pwritev
+        | libc::SYS_preadv2
+        | libc::SYS_pwritev2 => match vectors_bytes(call.args[1], call.args[2]) {
+            Ok(bytes) => bytes,
+            Err(_) => return false,
+        },
+        _ => return true,
+    };
+    res >= 0 && res as u64 == asked
+}
+
+/// Under the fuzzer no call is made: what it makes up would be for real.
+#[cfg(aio2_fuzz)]
+fn system_call(call: &Call) -> i64 {
+    let mixed = call
+        .args
+        .iter()
+        .fold(u64::from(call.nr), |sum, arg| sum.rotate_left(7) ^ arg);
+    // Lengths, and errors.
+    (mixed % 8192) as i64 - 100
+}
+
+#[cfg(not(aio2_fuzz))]
+fn system_call(call: &Call) -> i64 {
+    let [a, b, c, d, e, f] = call.args;
+    // SAFETY: what is carried does to the program what the program may do to itself by the same
+    // call ([`super::table`] has the rules), and memory that it names is the caller's to keep valid.
+    let res = unsafe { libc::syscall(c_long::from(call.nr), a, b, c, d, e, f) };
+    if res == -1 {
+        -(Errno::last_raw() as i64)
+    } else {
+        res
+    }
+}

@@ -1,0 +1,103 @@
+//! System calls: what one is, what is known of each, and making it.
+
+pub mod carrier;
+#[cfg(not(loom))]
+pub mod interrupt;
+mod make;
+mod manner;
+mod ready;
+mod table;
+
+pub use make::{is_full, make};
+#[cfg(not(loom))]
+pub use make::{make_at_once, make_interruptibly};
+pub use manner::{Manner, is_carried};
+#[cfg(not(loom))]
+pub use ready::{can_be_told_of, may_be_repeated};
+pub use ready::{is_on_file, is_ready};
+pub use table::Class;
+
+/// A system call: what is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub nr: u32,
+    /// What its file is known by to those who learn from it.
+    pub key: Key,
+    pub args: [u64; 6],
+}
+
+impl Call {
+    /// A call of the program's: its first argument is the program's descriptor, if it has one.
+    pub fn new(nr: u32, args: [u64; 6]) -> Call {
+        Call {
+            nr,
+            key: Key::of_descriptor(args[0]),
+            args,
+        }
+    }
+}
+
+/// What a file is known by to those who learn from its requests: the program's descriptor; or, where the file
+/// was looked at when the request was submitted, a number that its inode gives, together with what was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key(u32);
+
+impl Key {
+    const LOOKED_AT: u32 = 1 << 31;
+    const FILE: u32 = 1 << 30;
+    const REGULAR: u32 = 1 << 29;
+    const DIRECT: u32 = 1 << 28;
+    const APPENDS: u32 = 1 << 27;
+    const NUMBER: u32 = Key::APPENDS - 1;
+
+    fn of_descriptor(fd: u64) -> Key {
+        Key(fd as u32 & !Key::LOOKED_AT)
+    }
+
+    /// Of a file with that type (S_IFMT) and inode.
+    #[cfg(not(loom))]
+    pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
+        let (device, number) = inode;
+        let mixed = (number ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut key = Key::LOOKED_AT | (mixed >> 32) as u32 & Key::NUMBER;
+        for (bit, is) in [
+            (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
+            (Key::REGULAR, format == libc::S_IFREG),
+            (Key::DIRECT, direct),
+            (Key::APPENDS, appends),
+        ] {
+            key |= if is { bit } else { 0 };
+        }
+        Key(key)
+    }
+
+    pub fn number(self) -> u32 {
+        match self.facts() {
+            Some(_) => self.0 & Key::NUMBER,
+            None => self.0,
+        }
+    }
+
+    /// What was found when the request was submitted.
+    pub fn facts(self) -> Option<Facts> {
+        let is = |bit| self.0 & bit != 0;
+        is(Key::LOOKED_AT).then(|| Facts {
+            file: is(Key::FILE),
+            regular: is(Key::REGULAR),
+            direct: is(Key::DIRECT),
+            appends: is(Key::APPENDS),
+        })
+    }
+}
+
+/// What is known of a file since its request was submitted.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// It is a regular file or a block device.
+    pub file: bool,
+    pub regular: bool,
+    /// It is open with O_DIRECT.
+    pub direct: bool,
+    /// A write goes to its end.
+    pub appends: bool,
+}

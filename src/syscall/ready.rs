@@ -1,0 +1,124 @@
+//! Whether a system call has to wait for somebody else, and what becomes of it where the process ends.
+
+use super::Call;
+use super::manner::is_carried;
+use super::table::{self, Class, Files};
+#[cfg(not(loom))]
+use crate::sys::has_flag;
+use crate::sys::{file_mode, file_type, poll_now, read_memory, vectors_bytes};
+use libc::c_long;
+use nix::errno::Errno;
+use std::os::fd::RawFd;
+
+/// Whether it is a read that a device can be told of beforehand: where it is and how long, the call
+/// itself says; and a long one keeps a device busy by itself.
+#[cfg(not(loom))]
+pub fn can_be_told_of(call: &Call) -> bool {
+    const MOST: u64 = 64 << 10;
+    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST
+}
+
+/// Whether a request would be done without waiting for somebody else. May say no where the answer
+/// is yes.
+pub fn is_ready(call: &Call) -> bool {
+    match table::class(call.nr, &call.args) {
+        // A no-op, or one that is refused.
+        None | Some(Class::Short) => true,
+        Some(Class::Long) => ends_by_itself(call) || is_ready_now(call),
+    }
+}
+
+/// Whether one that may wait for somebody else has nobody to wait for, because it is about files.
+fn ends_by_itself(call: &Call) -> bool {
+    let fd = |arg: usize| call.args[arg] as RawFd;
+    if let Some(facts) = call.key.facts() {
+        return facts.file;
+    }
+    match table::files(call.nr) {
+        Files::Nothing => false,
+        Files::Changes => true,
+        Files::FirstArg => is_file(fd(0)),
+        Files::TwoArgs => is_file(fd(0)) && is_file(fd(1)),
+        Files::Opens => leads_to_file(call),
+    }
+}
+
+/// Whether a read or a write can be done now, with a pipe, say.
+fn is_ready_now(call: &Call) -> bool {
+    let fd = call.args[0] as RawFd;
+    match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
+        // What a pipe takes in one piece if it takes anything.
+        libc::SYS_write => poll_now(fd, libc::POLLOUT) && call.args[2] <= libc::PIPE_BUF as u64,
+        libc::SYS_writev | libc::SYS_pwritev2 => {
+            poll_now(fd, libc::POLLOUT) && is_short_write(call)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the buffers of a vector write, few of them, have no more than PIPE_BUF bytes together.
+fn is_short_write(call: &Call) -> bool {
+    const PARTS: u64 = 8;
+    let [_, vectors, count, ..] = call.args;
+    // The write itself will say so if they are not there.
+    count <= PARTS
+        && vectors_bytes(vectors, count).map_or(true, |bytes| bytes <= libc::PIPE_BUF as u64)
+}
+
+/// Whether it reads or writes files, or changes a file system, and so ends, sooner or later, by
+/// itself: the end of the process waits for it.
+pub fn is_on_file(call: &Call) -> bool {
+    let counts = match table::files(call.nr) {
+        Files::Opens => open_flags(call) & (libc::O_CREAT | libc::O_TRUNC) != 0,
+        _ => true,
+    };
+    counts && ends_by_itself(call) && is_carried(call)
+}
+
+/// Whether it does no harm to make a call once more that may have been made already, of the kind that
+/// callers carry out: what is appended would then be there twice.
+#[cfg(not(loom))]
+pub fn may_be_repeated(call: &Call) -> bool {
+    match call.key.facts() {
+        Some(facts) => !facts.appends,
+        None => !has_flag(call.args[0] as RawFd, libc::O_APPEND),
+    }
+}
+
+/// A regular file or a block device.
+fn is_file(fd: RawFd) -> bool {
+    matches!(file_type(fd), libc::S_IFREG | libc::S_IFBLK)
+}
+
+/// Whether what is opened is no pipe, terminal or other thing that makes its opener wait. What is
+/// not there does not.
+fn leads_to_file(call: &Call) -> bool {
+    let (at, path) = match c_long::from(call.nr) {
+        libc::SYS_openat | libc::SYS_openat2 => (call.args[0] as RawFd, call.args[1]),
+        _ => (libc::AT_FDCWD, call.args[0]),
+    };
+    match file_mode(at, path, 0) {
+        Ok(mode) => matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ELOOP | Errno::EFAULT) => true,
+        Err(_) => false,
+    }
+}
+
+/// O_* of a call that opens.
+fn open_flags(call: &Call) -> libc::c_int {
+    match c_long::from(call.nr) {
+        libc::SYS_openat => call.args[2] as libc::c_int,
+        libc::SYS_openat2 => {
+            let mut flags = [0; 8];
+            match read_memory(call.args[2] as usize, &mut flags) {
+                Ok(()) => u64::from_ne_bytes(flags) as libc::c_int,
+                Err(_) => 0,
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => call.args[1] as libc::c_int,
+        // creat
+        _ => libc::O_CREAT | libc::O_TRUNC,
+    }
+}
