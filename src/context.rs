@@ -14,6 +14,7 @@
 //! [`batch`], one who waits for events in [`reap`], and what the end of the process needs in `ending`.
 
 mod batch;
+mod doorbell;
 #[cfg(not(loom))]
 mod ending;
 #[cfg(not(loom))]
@@ -25,6 +26,7 @@ mod reap;
 
 pub use batch::Batch;
 use batch::Expected;
+use doorbell::Doorbell;
 use kernel::{OwnSeat, Riders};
 pub use reap::Deadline;
 
@@ -35,7 +37,6 @@ use crate::exec;
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::libaio::{self, eventfd::Told, ring::LegacyRing};
-use crate::notify::Notifier;
 use crate::order::Order;
 #[cfg(not(loom))]
 use crate::order::claims::Marks;
@@ -44,13 +45,14 @@ use crate::pool::{Kicks, Look, Pool, Worker};
 use crate::process;
 use crate::registry::ContextRef;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
+use crate::ring::notify::Notifier;
+use crate::ring::wait::{Spin, Wakes};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 #[cfg(not(loom))]
 use crate::sys::rank::{self, Standing};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
 use crate::syscall::{self, Call, Class, carrier};
-use crate::wait::{Doorbell, Spin, Wakes};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use std::cell::Cell;

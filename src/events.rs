@@ -4,8 +4,8 @@
 #[cfg(not(loom))]
 use crate::libaio::ring::LegacyRing;
 use crate::request::{Req, Slabs};
+use crate::ring::wait::Wakes;
 use crate::ring::{Backlog, Out, Reaped, Ring};
-use crate::wait::Wakes;
 
 pub enum Events {
     Ring2(Ring),

@@ -11,11 +11,6 @@ use crate::syscall::{make_at_once, make_interruptibly};
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
 
-/// One of the ways below to carry a request out. (A no-op there and back: 133 ns, 150 ns if it is called
-/// through a pointer.)
-pub trait Execute: Copy + Fn(&mut Req, Option<u64>) {}
-impl<F: Copy + Fn(&mut Req, Option<u64>)> Execute for F {}
-
 /// Carries the request out in this thread and fills in its event. Changes errno.
 /// `now` is the time, if the clock has been read just now.
 pub fn execute(req: &mut Req, now: Option<u64>) {

@@ -14,9 +14,8 @@
 
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
-use crate::exec::Execute;
 use crate::neighbours;
-use crate::request::Req;
+use crate::request::{Execute, Req};
 use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
 use crate::syscall::{Call, Key};
 use libc::c_long;

@@ -31,7 +31,6 @@ mod kaio;
 #[cfg(not(loom))]
 mod libaio;
 mod neighbours;
-mod notify;
 mod order;
 mod pool;
 #[cfg(not(loom))]
@@ -49,7 +48,6 @@ mod share;
 mod sync;
 mod sys;
 mod syscall;
-mod wait;
 
 #[cfg(all(test, loom))]
 mod models;

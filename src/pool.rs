@@ -37,6 +37,7 @@ use crate::habit::{Habits, LONG_NS, Now};
 use crate::kaio::{Batch, Kaio};
 use crate::registry::ContextRef;
 use crate::request::Req;
+use crate::ring::wait::Spin;
 use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
@@ -44,7 +45,6 @@ use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 #[cfg(not(loom))]
 use crate::syscall::interrupt::Interruptible;
 use crate::syscall::{Class, carrier};
-use crate::wait::Spin;
 use nix::errno::Errno;
 #[cfg(not(loom))]
 use std::alloc::{Layout, alloc_zeroed};

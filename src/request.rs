@@ -516,6 +516,11 @@ impl Req {
     }
 }
 
+/// A way to carry a request out; the time is given if it is known. (A no-op there and back: 133 ns, 150 ns if it is
+/// called through a pointer.)
+pub trait Execute: Copy + Fn(&mut Req, Option<u64>) {}
+impl<F: Copy + Fn(&mut Req, Option<u64>)> Execute for F {}
+
 /// Why a record was not taken: it, and what follows it, is malformed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;

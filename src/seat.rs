@@ -14,6 +14,7 @@
 use crate::kaio::{Batch, Done, InKernel};
 use crate::libaio::table;
 use crate::registry::ContextRef;
+use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::own;
@@ -156,6 +157,12 @@ impl Seat {
         // A thread with another descriptor table has one of its own.
         let file = table::bell().unwrap_or_else(|| self.bell.load(Relaxed));
         aio::ring_bell(self.kernel, file);
+    }
+}
+
+impl Wake for Seat {
+    fn wake(&self) {
+        self.ring();
     }
 }
 

@@ -8,13 +8,14 @@ use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
+use crate::ring::wait::{Alarm, Waiter};
 use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
-use crate::wait::{Alarm, Waiter};
 use arrayvec::ArrayVec;
 use nix::sys::signal::SigSet;
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -602,7 +603,7 @@ impl Context {
         until: u64,
         need: u64,
     ) -> Option<Waited> {
-        let waiter = Waiter::new(Alarm::Seat(seat));
+        let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(seat)));
         state.backlog.waiters.enter(&waiter, need);
         let left = until.saturating_sub(monotonic_ns());
         let ns = left.min(seat::SLEEP_NS);

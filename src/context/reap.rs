@@ -1,19 +1,20 @@
 //! A caller who wants events: it carries requests out, or sleeps until there are some.
 
+use super::doorbell::Doorbell;
 use super::kernel::Visit;
 use super::{After, Closed, Context, State, at_once};
 use crate::abi::IOCB2_NOP;
-use crate::exec::{self, Execute};
+use crate::exec;
 use crate::habit::{self, Now};
 use crate::registry::ContextRef;
-use crate::request::Req;
+use crate::request::{Execute, Req};
+use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
 use crate::sync::{AtomicU32, Guard, Relaxed};
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
 };
 use crate::syscall::{self, Class, carrier};
-use crate::wait::{Alarm, Doorbell, Waiter};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
@@ -529,7 +530,7 @@ impl Sleeper<'_> {
     fn new(context: &Context, in_poll: bool) -> Sleeper<'_> {
         let doorbell = if in_poll { context.doorbell() } else { None };
         let alarm = doorbell.as_deref().map_or(Alarm::Futex, |doorbell| {
-            Alarm::Doorbell(NonNull::from(doorbell))
+            Alarm::Elsewhere(NonNull::from(doorbell))
         });
         Sleeper {
             waiter: Waiter::new(alarm),

@@ -7,10 +7,10 @@
 
 use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
 use crate::request::{Req, Slabs};
+use crate::ring::wait::Wakes;
 use crate::ring::{Backlog, Mapping, Out, Reaped, page_bytes};
 use crate::sync::Relaxed;
 use crate::sys::{Result, set_file_size};
-use crate::wait::Wakes;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::c_void;

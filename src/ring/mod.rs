@@ -13,6 +13,8 @@ mod mem;
 #[cfg(loom)]
 #[path = "model_mem.rs"]
 mod mem;
+pub mod notify;
+pub mod wait;
 
 #[cfg(not(loom))]
 pub use mem::{Mapping, blank_view};
@@ -21,8 +23,8 @@ pub use mem::{RingMem, page_bytes};
 use crate::abi::{IO_RING2_MAGIC, IO_RING2_OVERFLOW, IO_RING2_VERSION, io_event2};
 use crate::request::{List, Req, Slabs};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, fence};
-use crate::wait::{WaitList, Wakes};
 use std::mem::size_of;
+use wait::{WaitList, Wakes};
 
 /// [`crate::abi::io_ring2`], as the library sees it: memory that others write too.
 #[repr(C)]

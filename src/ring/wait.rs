@@ -4,17 +4,9 @@
 //! takes those off the list, under the lock, whose wait is over, and wakes them after the lock is
 //! released. A waiter that was taken off waits until its waker is done with it before it goes away.
 
-#[cfg(not(loom))]
-use crate::libaio::files::FileRef;
-#[cfg(not(loom))]
-use crate::libaio::table::is_inside;
-#[cfg(not(loom))]
-use crate::seat::Seat;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::{NEVER, Waited, monotonic_ns};
-use nix::sys::eventfd::EventFd;
 use std::cell::Cell;
-use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
 /// What wakes a waiter, beside the word that tells it that it was woken.
@@ -22,39 +14,13 @@ use std::ptr::NonNull;
 pub enum Alarm {
     /// It sleeps on that word.
     Futex,
-    /// It sleeps in poll(2), for this.
-    Doorbell(NonNull<Doorbell>),
-    /// It sleeps until the kernel's AIO has something.
-    #[cfg(not(loom))]
-    Seat(&'static Seat),
+    /// It sleeps where this wakes it, which is there as long as the waiter.
+    Elsewhere(NonNull<dyn Wake>),
 }
 
-/// An eventfd that a caller sleeps for. It is in the table of that thread; where others have another table, it is
-/// held there, too.
-pub struct Doorbell {
-    pub eventfd: EventFd,
-    #[cfg(not(loom))]
-    pub held: Option<FileRef>,
-}
-
-impl Doorbell {
-    /// It has not been rung.
-    pub fn clear(&self) {
-        let mut count = 0u64;
-        // SAFETY: eight bytes of ours. It does not wait.
-        unsafe {
-            let fd = self.eventfd.as_fd().as_raw_fd();
-            libc::syscall(libc::SYS_read, fd, &raw mut count, 8);
-        }
-    }
-
-    fn ring(&self) {
-        #[cfg(not(loom))]
-        if let Some(held) = self.held.as_ref().filter(|_| is_inside()) {
-            return crate::sys::write_eventfd(held.fd());
-        }
-        crate::sys::write_eventfd(self.eventfd.as_fd().as_raw_fd());
-    }
+/// What wakes a caller that does not sleep on a word.
+pub trait Wake {
+    fn wake(&self);
 }
 
 /// For so long a thread stays awake, at most, when it waits for what is likely to come soon: some times as long as
@@ -348,9 +314,7 @@ impl Parker {
         match parker.alarm {
             Alarm::Futex => {}
             // SAFETY: it is there as long as the waiter.
-            Alarm::Doorbell(doorbell) => unsafe { doorbell.as_ref() }.ring(),
-            #[cfg(not(loom))]
-            Alarm::Seat(seat) => seat.ring(),
+            Alarm::Elsewhere(place) => unsafe { place.as_ref() }.wake(),
         }
         let word: *const AtomicU32 = &parker.word;
         // Release: pairs with the acquire in `woken`. From here on the waiter may be gone.
