@@ -890,7 +890,7 @@ impl Context {
         let had_prompt = state.at_once != 0;
         while let Some(req) = next {
             state.in_flight -= 1;
-            state.at_once -= u32::from(at_once(&req));
+            state.at_once -= u32::from(req.at_once());
             next = state.order.ended(&req, &mut go);
             this.ring
                 .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
@@ -1146,14 +1146,6 @@ impl Context {
 /// Whether it asks which worker carries it out.
 fn wants_worker(req: &Req) -> bool {
     req.bound().has(IOCB_ATTR_WORKER)
-}
-
-/// Whether the kernel would have completed the request in io_submit().
-fn at_once(_req: &Req) -> bool {
-    #[cfg(loom)]
-    return false;
-    #[cfg(not(loom))]
-    _req.side().is_some_and(|side| side.at_once)
 }
 
 /// Reads through the page cache that wait for a device.

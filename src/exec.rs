@@ -2,7 +2,7 @@
 
 use crate::abi::{IOCB_ATTR_LINK, iocb2};
 use crate::attr::{self, SubmitClock};
-use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage};
+use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
 use crate::sys::Result;
 use crate::syscall::{Call, carrier, is_carried, is_full, make};
@@ -31,9 +31,8 @@ pub fn execute_interruptibly(req: &mut Req) {
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     req.set_stage(Stage::Begun);
-    #[cfg(not(loom))]
-    if let Some(call) = crate::libaio::request::call_here(req) {
-        return crate::libaio::request::execute(req, || make(&call));
+    if let Some(personality) = req.personality() {
+        return (personality.execute)(req, make);
     }
     let call = *req.call();
     let not_made = match req.refused() {
@@ -60,11 +59,10 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
 
 /// A call that waits to be made, with the descriptor that its file has in this thread's table.
 pub fn here(call: &Call) -> Call {
-    #[cfg(not(loom))]
-    if call.key.facts().is_some() {
-        return crate::libaio::request::call_inside(call);
+    match personality() {
+        Some(personality) if call.key.facts().is_some() => (personality.call_inside)(call),
+        _ => *call,
     }
-    *call
 }
 
 /// Fills in the event of a request that is taken out before it has begun.
@@ -121,8 +119,8 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
 
 #[cfg(not(loom))]
 pub fn repeat(call: &Call) {
-    match call.key.facts() {
-        Some(_) => crate::libaio::request::make_inside(call, make),
-        None => drop(make(call)),
+    match personality() {
+        Some(personality) if call.key.facts().is_some() => (personality.make_inside)(call, make),
+        _ => drop(make(call)),
     }
 }

@@ -21,7 +21,6 @@
 
 use crate::context::Context;
 use crate::habit;
-use crate::libaio;
 use crate::libaio::table::Inside;
 use crate::process::global;
 use crate::registry::ContextRef;
@@ -180,7 +179,7 @@ impl KernelIocb {
 pub fn takes(req: &Req) -> bool {
     req.bound().is_none()
         && req.refused() == 0
-        && req.side().is_none_or(|side| !side.asks_ioprio())
+        && !req.asks_ioprio()
         && KernelIocb::of(req.call()).is_some()
 }
 
@@ -258,7 +257,7 @@ impl InFlight {
             over |= stopped;
             if stopped && left != 0 && habit::writes(req.call()) {
                 req.set_res(left as i64);
-                libaio::request::count(&req, self.began);
+                req.count(self.began);
                 take(Ok(req));
                 continue;
             }
@@ -271,7 +270,7 @@ impl InFlight {
             }
             left = left.saturating_sub(asked);
             req.set_res(if self.is_run { asked as i64 } else { self.res });
-            libaio::request::count(&req, self.began);
+            req.count(self.began);
             take(Ok(req));
         }
     }
@@ -348,7 +347,7 @@ impl InKernel {
                 iocb.rw_flags |= libc::RWF_NOWAIT as u32;
             }
             handed.push(iocb);
-            let counted = batch[0].side().is_some_and(|side| side.is_counted());
+            let counted = batch[0].is_counted();
             let mut requests = Chain::new();
             for req in batch.drain(..run.unwrap_or(1)) {
                 if run.is_some() {

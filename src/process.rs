@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::libaio::table::Inside;
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::request::set_personality;
 use crate::ring::blank_view;
 use crate::seat::Seats;
 use crate::sys::own;
@@ -81,6 +82,7 @@ pub fn global_or_new() -> Result<&'static Global> {
     }
     let cell = cell_or_new()?;
     thread::prepare(&HOST);
+    set_personality(&crate::libaio::request::PERSONALITY);
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {

@@ -11,15 +11,18 @@ mod cache;
 mod deadline;
 mod ioprio;
 mod order;
+mod read;
 pub mod timing;
 mod worker;
 
 use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_DRAIN, IOCB_ATTR_IOPRIO, IOCB_ATTR_LINK,
-    IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_attr_ret, iocb_cache, iocb_deadline, iocb_ioprio,
-    iocb_timing, iocb_worker,
+    IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_cache, iocb_deadline, iocb_ioprio, iocb_timing,
+    iocb_worker,
 };
-use crate::request::{EVENT_WORDS, Req};
+use crate::request::{
+    Answers, Bound, EVENT_WORDS, ID, IDS, PAYLOAD_WORDS_MAX, RET, RET_WORDS, Req,
+};
 use crate::syscall::{Call, carrier};
 use nix::errno::Errno;
 use std::cell::OnceCell;
@@ -95,13 +98,6 @@ const fn row<In, Out>(handler: &'static dyn Attribute) -> Option<Row> {
     })
 }
 
-/// Numbers of attributes that there is room for; 0 is none.
-pub const IDS: usize = 12;
-/// The most words of payload that one attribute has, either way.
-pub const PAYLOAD_WORDS_MAX: usize = 3;
-/// The most words of payload that all returns of one event have.
-pub const PAYLOAD_WORDS_ALL: usize = PAYLOAD_WORDS_MAX * IDS;
-
 /// The attribute with that number, if it is handled.
 pub fn find(id: u16) -> Option<&'static Row> {
     TABLE.get(usize::from(id))?.as_ref()
@@ -146,17 +142,6 @@ pub struct Answer<'a> {
     required: bool,
 }
 
-/// Where in the return's first word they are; the bytes are lowest.
-const ID: u32 = 16;
-const RET: u32 = 32;
-/// A return without a payload.
-pub const RET_WORDS: usize = size_of::<iocb_attr_ret>() / 8;
-
-/// A return's first word.
-pub fn head(words: usize, id: u16, ret: i32) -> u64 {
-    (words as u64 * 8) | (u64::from(id) << ID) | (u64::from(ret as u32) << RET)
-}
-
 impl Answer<'_> {
     /// It is not handled after all. The payload, for which there is room, is zeros.
     pub fn fail(&mut self, errno: Errno) {
@@ -172,53 +157,7 @@ impl Answer<'_> {
     }
 }
 
-/// The attributes that a request carries, and that are handled: a bit for each, by number.
-#[derive(Clone, Copy)]
-pub struct Bound {
-    ids: u16,
-    required: u16,
-}
-
 impl Bound {
-    pub const NONE: Bound = Bound {
-        ids: 0,
-        required: 0,
-    };
-
-    #[inline]
-    pub fn is_none(&self) -> bool {
-        self.ids == 0
-    }
-
-    pub fn has(&self, id: u16) -> bool {
-        self.ids & 1 << id != 0
-    }
-
-    pub fn bind(&mut self, id: u16, required: bool) {
-        self.ids |= 1 << id;
-        self.required |= u16::from(required) << id;
-    }
-
-    /// The numbers of those that it carries, from the first to the last.
-    fn rising(&self) -> impl Iterator<Item = usize> + use<> {
-        let mut left = self.ids;
-        std::iter::from_fn(move || {
-            let id = left.trailing_zeros();
-            left &= left.checked_sub(1)?;
-            Some(id as usize)
-        })
-    }
-
-    /// The same from the last to the first.
-    fn falling(&self) -> impl Iterator<Item = usize> + use<> {
-        let mut left = self.ids;
-        std::iter::from_fn(move || {
-            let id = left.checked_ilog2()?;
-            left ^= 1 << id;
-            Some(id as usize)
-        })
-    }
-
     /// Those that it carries, from the first to the last.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
         self.rising()
@@ -244,15 +183,6 @@ fn payload_at(event: &[u64], id: u16) -> Option<usize> {
         }
         at += usize::from(head as u16) / 8;
     }
-}
-
-/// The attributes of one request, with its event, and the words that they were given.
-pub struct Answers<'a> {
-    pub bound: &'a Bound,
-    pub event: &'a mut [u64],
-    pub kept: &'a mut [u64],
-    /// The time now, if it is known.
-    pub now: Option<u64>,
 }
 
 impl Answers<'_> {

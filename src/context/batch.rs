@@ -1,7 +1,7 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::{AT_SUBMIT_NS, FEW, Submits, at_once};
+use super::{AT_SUBMIT_NS, FEW, Submits};
 use super::{After, Context, State};
 #[cfg(not(loom))]
 use crate::exec;
@@ -288,11 +288,9 @@ impl<'a> Batch<'a> {
 
     /// One more request, for the pool.
     pub fn queue(&mut self, req: Req) {
-        self.at_once += u32::from(at_once(&req));
-        if let Some(side) = req.side() {
-            self.for_submitter += usize::from(side.for_submitter);
-            self.told += usize::from(side.has_eventfd());
-        }
+        self.at_once += u32::from(req.at_once());
+        self.for_submitter += usize::from(req.is_for_submitter());
+        self.told += usize::from(req.has_eventfd());
         self.push(req);
     }
 
@@ -346,11 +344,8 @@ impl<'a> Batch<'a> {
     fn take_for_here(&mut self, state: &mut State, here: Here) {
         let context = self.context;
         let mut is_wanted = |req: &Req| {
-            let side = req.side();
             let wanted = match here {
-                Here::Reads => {
-                    side.is_some_and(|side| side.for_submitter) && context.may_read_here(req.call())
-                }
+                Here::Reads => req.is_for_submitter() && context.may_read_here(req.call()),
                 Here::Kernel => context.is_for_seat(req),
             };
             wanted && state.order.claims.begin(req)

@@ -3,10 +3,9 @@
 use super::{After, Closed, Context, State};
 use crate::exec;
 use crate::habit;
-use crate::order::claims::Access;
 use crate::process;
 use crate::registry::ContextRef;
-use crate::request::{Carried, List, Stage, Tie};
+use crate::request::{Access, Carried, List, Stage, Tie};
 use crate::seat;
 use crate::sync::AtomicU32;
 use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};

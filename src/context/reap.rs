@@ -2,7 +2,7 @@
 
 use super::doorbell::Doorbell;
 use super::kernel::Visit;
-use super::{After, Closed, Context, State, at_once};
+use super::{After, Closed, Context, State};
 use crate::abi::IOCB2_NOP;
 use crate::exec;
 use crate::habit::{self, Now};
@@ -375,7 +375,7 @@ impl Context {
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            (self.short(req).is_some() || nothing_runs && at_once(req))
+            (self.short(req).is_some() || nothing_runs && req.at_once())
                 && (until == NEVER || self.fits_in_time(req))
                 || lone && self.is_brief(req)
         })

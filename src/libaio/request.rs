@@ -5,7 +5,7 @@ use super::eventfd::{Eventfd, Told};
 use super::files::FileRef;
 use super::stats::Path;
 use super::table::is_inside;
-use crate::request::Req;
+use crate::request::{Hints, Personality, Req};
 use crate::sys::Result;
 use crate::syscall::{Call, carrier};
 use libc::iovec;
@@ -56,11 +56,6 @@ impl Side {
         }
     }
 
-    /// Its file is held: others than the caller of its io_submit() can carry it out.
-    pub fn is_held(&self) -> bool {
-        self.file != 0
-    }
-
     /// The descriptor to use in this thread: of the library's own table, or, within the request's io_submit(), of the
     /// program's.
     pub fn fd(&self) -> RawFd {
@@ -79,8 +74,14 @@ impl Side {
         self.eventfd = eventfd;
     }
 
-    pub fn has_eventfd(&self) -> bool {
-        self.eventfd.is_some()
+    /// What the core needs to know.
+    pub fn hints(&self) -> Hints {
+        Hints::NONE
+            .at_once(self.at_once)
+            .for_submitter(self.for_submitter)
+            .asks_ioprio(self.ioprio.is_some())
+            .is_counted(self.is_counted())
+            .has_eventfd(self.eventfd.is_some())
     }
 
     /// Makes its eventfd one that others can tell.
@@ -95,12 +96,8 @@ impl Side {
         Ok(())
     }
 
-    pub fn asks_ioprio(&self) -> bool {
-        self.ioprio.is_some()
-    }
-
     /// The statistics want to know when it is carried out.
-    pub fn is_counted(&self) -> bool {
+    fn is_counted(&self) -> bool {
         self.submitted != 0
     }
 
@@ -195,16 +192,37 @@ impl Holder {
     }
 }
 
+impl Req {
+    fn side(&self) -> Option<&Side> {
+        // SAFETY: what has an extension is a request of this kind.
+        unsafe { self.extension() }
+    }
+
+    fn side_mut(&mut self) -> Option<&mut Side> {
+        // SAFETY: as above.
+        unsafe { self.extension_mut() }
+    }
+}
+
+/// What the core asks of requests of this kind.
+pub static PERSONALITY: Personality = Personality {
+    fd: |req| req.side().map_or(-1, Side::fd),
+    execute,
+    count,
+    call_inside,
+    make_inside,
+};
+
 /// The system call of a request of this kind, with the descriptor that its file has in this thread's table. None: it
 /// is none.
-pub fn call_here(req: &Req) -> Option<Call> {
+fn call_here(req: &Req) -> Option<Call> {
     let mut call = *req.call();
     call.args[0] = req.side()?.fd() as u64;
     Some(call)
 }
 
 /// The same of one whose file is held, in a thread that has the library's own table.
-pub fn call_inside(call: &Call) -> Call {
+fn call_inside(call: &Call) -> Call {
     let mut call = *call;
     // SAFETY: a held file stands for itself (`hold_for`), and is only looked at; the request is not over.
     let file = unsafe { ManuallyDrop::new(FileRef::from_raw(call.args[0] as usize)) };
@@ -214,7 +232,7 @@ pub fn call_inside(call: &Call) -> Call {
 
 /// Makes the call of a request that has been left behind: in the library's own table if its file is held there, else with
 /// the program's descriptor, whose io_submit() does not go on.
-pub fn make_inside(call: &Call, make: fn(&Call) -> i64) {
+fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     let is_held = call.args[0] > u64::from(u32::MAX);
     if !is_held {
         make(call);
@@ -233,9 +251,9 @@ pub fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     }
 }
 
-/// Carries out a request of this kind: `system_call` with the request's I/O priority.
-pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
-    let Some(side) = req.side().copied() else {
+/// Carries out a request of this kind: the system call with the request's I/O priority.
+fn execute(req: &mut Req, make: fn(&Call) -> i64) {
+    let (Some(call), Some(side)) = (call_here(req), req.side().copied()) else {
         return;
     };
     let began = if side.is_counted() {
@@ -252,7 +270,7 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
             None
         }
     };
-    req.set_res(system_call());
+    req.set_res(make(&call));
     if let Some(before) = before {
         carrier::restore(before);
     }
@@ -260,7 +278,7 @@ pub fn execute(req: &mut Req, system_call: impl FnOnce() -> i64) {
 }
 
 /// A request that was `began` then has its result: for the statistics, if there are any.
-pub fn count(req: &Req, began: u64) {
+fn count(req: &Req, began: u64) {
     let Some(side) = req.side() else { return };
     // One that was interrupted will be carried out once more.
     let over = req.res() != -i64::from(libc::EINTR);

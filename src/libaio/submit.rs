@@ -12,9 +12,8 @@ use super::request::{Side, check_ioprio};
 use super::stats::Path;
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
-use crate::order::claims::{Access, Claim};
 use crate::registry::ContextRef;
-use crate::request::{Class, Req};
+use crate::request::{Access, Claim, Class, Req};
 use crate::sys::own::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
 use crate::sys::{Result, ready_now};
@@ -130,7 +129,14 @@ impl Submit<'_> {
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
                 let event: [u64; EVENT_WORDS] = [iocb.data, at as u64, res as u64, 0];
-                let req = Req::build_legacy(slot, at as u64, call, event, side, self.claim);
+                let req = Req::build_extended(
+                    slot,
+                    at as u64,
+                    call,
+                    event,
+                    (side, side.hints()),
+                    self.claim,
+                );
                 match way {
                     Way::Queue => batch.queue(req),
                     Way::Done(_) => {

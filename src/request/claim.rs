@@ -1,0 +1,98 @@
+//! What a request of io_submit() claims of its file, for [`crate::order::claims`].
+
+/// What a request does with its file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Access {
+    /// Nothing that another could notice.
+    Nothing,
+    /// Through the page cache.
+    Read,
+    Write,
+    /// A write past what was the file's end when it was first used: the bytes before it appear, too.
+    Grow,
+    /// At the file's end, wherever that is then.
+    Append,
+    /// Past the page cache.
+    DirectRead,
+    DirectWrite,
+    DirectAppend,
+    Sync,
+    /// What has no positions. Reads and writes have an order of their own each.
+    StreamRead,
+    StreamWrite,
+}
+
+/// What a request claims.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// The file: see [`Claim::of_file`]. Requests of two files that it does not tell apart would wait for
+    /// each other needlessly.
+    pub what: u64,
+    pub start: u64,
+    pub bytes: u32,
+    pub access: Access,
+}
+
+impl Claim {
+    pub const NOTHING: Claim = Claim {
+        what: 0,
+        start: 0,
+        bytes: 0,
+        access: Access::Nothing,
+    };
+
+    /// Of a regular file or a block device. `inode`: its device and its number there.
+    pub fn of_file(inode: (u64, u64), start: u64, bytes: u32, access: Access) -> Claim {
+        // Odd, and without a pattern: devices have small numbers that are alike.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let (device, number) = inode;
+        Claim {
+            what: number.wrapping_add(device.wrapping_mul(SPREAD)),
+            start,
+            bytes,
+            access,
+        }
+    }
+
+    /// Of anything else.
+    pub fn of_stream(inode: (u64, u64), writes: bool) -> Claim {
+        let access = if writes {
+            Access::StreamWrite
+        } else {
+            Access::StreamRead
+        };
+        Claim::of_file(inode, 0, 0, access)
+    }
+
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(u64::from(self.bytes))
+    }
+
+    pub fn overlaps(&self, other: &Claim) -> bool {
+        self.bytes != 0 && other.bytes != 0 && self.start < other.end() && other.start < self.end()
+    }
+}
+
+impl Access {
+    pub fn reads(self) -> bool {
+        matches!(self, Access::Read | Access::DirectRead)
+    }
+
+    pub fn appends(self) -> bool {
+        matches!(self, Access::Append | Access::DirectAppend)
+    }
+
+    /// Whether the page cache is passed by.
+    pub fn is_direct(self) -> bool {
+        matches!(
+            self,
+            Access::DirectRead | Access::DirectWrite | Access::DirectAppend
+        )
+    }
+
+    /// Whether somebody may count on it once io_submit() has returned, also if the process ends then.
+    pub fn is_owed(self) -> bool {
+        !matches!(self, Access::Nothing | Access::StreamRead)
+    }
+}

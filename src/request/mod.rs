@@ -1,0 +1,261 @@
+//! Requests: the memory that one holds from submit until its event has left the library, and how
+//! a record of the caller's becomes one.
+//!
+//! The event is laid out at submit, attribute returns included: completing a request fills in
+//! numbers, and neither allocates nor fails.
+
+mod attrs;
+#[cfg(not(loom))]
+mod claim;
+mod extension;
+mod list;
+mod record;
+mod slab;
+mod tie;
+
+pub use attrs::*;
+#[cfg(not(loom))]
+pub use claim::{Access, Claim};
+#[cfg(not(loom))]
+use extension::CLAIMED_AT;
+pub use extension::*;
+pub use list::{Carried, Chain, List, Running};
+pub use record::{Attrs, Malformed, ReadAttrs, Record, Scratch};
+pub use slab::{Chunk, Class, FreeList, FreeSlot, Slabs};
+pub use tie::{Place, Tie};
+
+use crate::abi::{IOCB2_ATTR_BYTES_MAX, io_event2};
+use crate::syscall::{Call, Manner};
+use std::cell::UnsafeCell;
+use std::mem::size_of;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8};
+
+/// Words of an event without attribute returns.
+pub const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
+const RES_WORD: usize = 2;
+
+/// Words of the largest event and what is kept behind it: every attribute is an unknown one of 16
+/// bytes, or each known one once with its payload, and what it was given takes its own room.
+const EVENT_WORDS_MAX: usize = EVENT_WORDS + IOCB2_ATTR_BYTES_MAX as usize / 8 + PAYLOAD_WORDS_ALL;
+
+/// The head of a request. The words of its event follow it in memory, and behind them what its
+/// attributes were given.
+///
+/// All but the cells is written while the request is built and read-only afterwards, so that a scan of
+/// a list, under the context's lock, may look at it while a worker carries it out; the event's
+/// words belong to whoever has the [`Req`].
+#[repr(C, align(8))]
+struct Head {
+    /// Written and read under the lock of the list that the request is on.
+    link: UnsafeCell<Link>,
+    /// Written and read under the context's lock.
+    place: UnsafeCell<Place>,
+    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or RIDER. Under
+    /// the context's lock.
+    worker: UnsafeCell<u16>,
+    /// How far it has got: a `Stage`. Its owner's to write, and read by who finds the context in the
+    /// middle of a change.
+    stage: AtomicU8,
+    /// It did not succeed in full, though `res` alone does not say so. The owner's.
+    short: UnsafeCell<bool>,
+    /// See [`Req::set_apart`].
+    apart: AtomicBool,
+    class: Class,
+    manner: Manner,
+    /// It has an extension behind its event.
+    extended: bool,
+    /// The next one of its [`Chain`], whose owner's it is.
+    next: UnsafeCell<Option<NonNull<Head>>>,
+    data: u64,
+    call: Call,
+    /// 0, or the negative errno with which the request completes without its call being made.
+    refused: i32,
+    event_words: u32,
+    /// Words behind the event: what its attributes were given.
+    kept_words: u32,
+    /// Bytes of the record that it was made of.
+    record_bytes: u32,
+    hints: Hints,
+    /// See [`Req::set_file`].
+    held: bool,
+    bound: Bound,
+}
+
+impl Head {
+    #[inline]
+    fn new(class: Class, data: u64, call: Call, attrs: &Attrs) -> Head {
+        Head {
+            link: UnsafeCell::new(Link {
+                next: ptr::null_mut(),
+                prev: ptr::null_mut(),
+            }),
+            place: UnsafeCell::new(Place::default()),
+            worker: UnsafeCell::new(NO_WORKER),
+            stage: AtomicU8::new(Stage::Idle as u8),
+            short: UnsafeCell::new(false),
+            apart: AtomicBool::new(false),
+            class,
+            manner: Manner::of(&call),
+            extended: false,
+            next: UnsafeCell::new(None),
+            data,
+            call,
+            refused: attrs.refused,
+            event_words: attrs.event_words as u32,
+            kept_words: attrs.kept_words as u32,
+            record_bytes: 0,
+            hints: Hints::NONE,
+            held: false,
+            bound: attrs.bound,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Link {
+    next: *mut Head,
+    prev: *mut Head,
+}
+
+/// How far the request in a place has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// There is none, or it is not accepted yet; or it has its result.
+    Idle,
+    Accepted,
+    /// It is being carried out.
+    Begun,
+}
+
+/// No worker that can be interrupted.
+pub const NO_WORKER: u16 = u16::MAX;
+/// In place of a worker: the kernel carries it out in its context's seat, or is about to.
+pub const RIDER: u16 = NO_WORKER - 1;
+
+/// A request: the right to carry it out and to write its event. Exactly one exists for each
+/// accepted request; it goes back to the [`Slab`] that it came from.
+pub struct Req(NonNull<Head>);
+
+// SAFETY: a Req is the only owner of its event's words, and the rest of the request does not
+// change, but for the links, which are touched under a lock only (see `List`).
+unsafe impl Send for Req {}
+
+impl Req {
+    fn head(&self) -> &Head {
+        // SAFETY: a Req points to a built request in a slab that outlives it (the context's, which
+        // is dropped only when no request is in flight).
+        unsafe { self.0.as_ref() }
+    }
+
+    fn event_ptr(&self) -> *mut u64 {
+        // SAFETY: the event's words begin one Head after the head, within the slot.
+        unsafe { self.0.as_ptr().add(1).cast() }
+    }
+
+    pub fn call(&self) -> &Call {
+        &self.head().call
+    }
+
+    pub fn tie(&self) -> Tie {
+        Tie(self.0)
+    }
+
+    /// Which worker carries it out. Called under the context's lock.
+    pub fn set_worker(&self, worker: u16) {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().worker.get() = worker };
+    }
+
+    /// It has done less than it was asked for.
+    pub fn set_short(&mut self) {
+        // SAFETY: &mut self of the one owner; nobody else looks at it.
+        unsafe { *self.head().short.get() = true };
+    }
+
+    /// It was to be carried out together with others, and is to be by itself from now on.
+    pub fn set_apart(&self) {
+        // Relaxed: the owner's. It changes hands under a lock.
+        self.head().apart.store(true, Relaxed);
+    }
+
+    pub fn is_apart(&self) -> bool {
+        self.head().apart.load(Relaxed)
+    }
+
+    /// Whether it has succeeded in full.
+    pub fn succeeded(&self) -> bool {
+        // SAFETY: the owner's.
+        self.res() >= 0 && !unsafe { *self.head().short.get() }
+    }
+
+    pub fn refused(&self) -> i32 {
+        self.head().refused
+    }
+
+    pub fn manner(&self) -> Manner {
+        self.head().manner
+    }
+
+    pub fn bound(&self) -> &Bound {
+        &self.head().bound
+    }
+
+    pub fn event(&self) -> &[u64] {
+        // SAFETY: `event_words` words were written when the request was built; &self of the one
+        // owner keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.event_ptr(), self.head().event_words as usize) }
+    }
+
+    pub fn event_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as above, and &mut self of the one owner.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.event_ptr(), self.head().event_words as usize)
+        }
+    }
+
+    pub fn answers(&mut self) -> Answers<'_> {
+        let head = self.head();
+        let (event, kept) = (head.event_words as usize, head.kept_words as usize);
+        // SAFETY: `build` wrote both, one behind the other, into a slot that has room for them;
+        // &mut self of the one owner.
+        unsafe {
+            let at = self.event_ptr();
+            Answers {
+                bound: &head.bound,
+                event: std::slice::from_raw_parts_mut(at, event),
+                kept: std::slice::from_raw_parts_mut(at.add(event), kept),
+                now: None,
+            }
+        }
+    }
+
+    pub fn event_bytes(&self) -> u32 {
+        self.head().event_words * 8
+    }
+
+    pub fn record_bytes(&self) -> usize {
+        self.head().record_bytes as usize
+    }
+
+    pub fn res(&self) -> i64 {
+        self.event()[RES_WORD] as i64
+    }
+
+    pub fn set_res(&mut self, res: i64) {
+        self.event_mut()[RES_WORD] = res as u64;
+        self.set_stage(Stage::Idle);
+    }
+
+    pub fn set_stage(&self, stage: Stage) {
+        // Release: who reads it is a signal handler in this thread, or has waited for this thread's lock
+        // and not got it, and then reads the call.
+        self.head().stage.store(stage as u8, Release);
+    }
+}
+
+/// A way to carry a request out; the time is given if it is known. (A no-op there and back: 133 ns, 150 ns if it is
+/// called through a pointer.)
+pub trait Execute: Copy + Fn(&mut Req, Option<u64>) {}
+impl<F: Copy + Fn(&mut Req, Option<u64>)> Execute for F {}

@@ -1,0 +1,304 @@
+//! The memory of requests.
+
+#[cfg(not(loom))]
+use super::{CLAIMED_AT, tie::Claimed};
+use super::{EVENT_WORDS, EVENT_WORDS_MAX, Head, PAYLOAD_WORDS_MAX, Req, Stage};
+#[cfg(not(loom))]
+use crate::syscall::Call;
+use std::alloc::{Layout, alloc, dealloc};
+use std::mem::size_of;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU8;
+#[cfg(not(loom))]
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::compiler_fence;
+
+/// How much event a slot has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    Small,
+    /// A small one with the room that a request of io_submit() wants beside its event.
+    #[cfg(not(loom))]
+    Extended,
+    Medium,
+    Large,
+}
+
+/// A small slot: requests without attributes, or with one.
+const SMALL_BYTES: usize = 256;
+const SMALL_WORDS: usize = (SMALL_BYTES - size_of::<Head>()) / 8;
+/// A medium slot: requests with each known attribute once.
+const MEDIUM_BYTES: usize = 384;
+const MEDIUM_WORDS: usize = (MEDIUM_BYTES - size_of::<Head>()) / 8;
+const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multiple_of(64);
+
+const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + PAYLOAD_WORDS_MAX);
+
+#[cfg(not(loom))]
+const EXTENDED_BYTES: usize =
+    (size_of::<Head>() + CLAIMED_AT + size_of::<Claimed>()).next_multiple_of(64);
+
+impl Class {
+    pub(super) fn of(words: usize) -> Class {
+        if words <= SMALL_WORDS {
+            Class::Small
+        } else if words <= MEDIUM_WORDS {
+            Class::Medium
+        } else {
+            Class::Large
+        }
+    }
+
+    const fn slot_bytes(self) -> usize {
+        match self {
+            Class::Small => SMALL_BYTES,
+            #[cfg(not(loom))]
+            Class::Extended => EXTENDED_BYTES,
+            Class::Medium => MEDIUM_BYTES,
+            Class::Large => LARGE_BYTES,
+        }
+    }
+}
+
+/// A request's place that is not in use.
+pub struct FreeSlot {
+    pub(super) at: NonNull<Head>,
+    pub(super) class: Class,
+}
+
+/// Places that are not in use, of one class, linked through their first word.
+pub struct FreeList {
+    class: Class,
+    first: *mut Head,
+    len: usize,
+}
+
+// SAFETY: it owns the places.
+unsafe impl Send for FreeList {}
+
+impl FreeList {
+    pub const fn new(class: Class) -> FreeList {
+        FreeList {
+            class,
+            first: ptr::null_mut(),
+            len: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn take(&mut self) -> Option<FreeSlot> {
+        let at = NonNull::new(self.first)?;
+        // SAFETY: a free place begins with the pointer to the next one (`push`).
+        self.first = unsafe { at.cast::<*mut Head>().read() };
+        self.len -= 1;
+        Some(FreeSlot {
+            at,
+            class: self.class,
+        })
+    }
+
+    fn push(&mut self, at: NonNull<Head>) {
+        // SAFETY: the place is unused and large enough for a pointer.
+        unsafe { at.cast::<*mut Head>().write(self.first) };
+        self.first = at.as_ptr();
+        self.len += 1;
+    }
+
+    /// Moves up to `wanted` places from `other` to this list.
+    pub fn take_from(&mut self, other: &mut FreeList, wanted: usize) {
+        assert!(self.class == other.class);
+        if self.len == 0 && other.len <= wanted {
+            std::mem::swap(self, other);
+            return;
+        }
+        for _ in 0..wanted {
+            let Some(slot) = other.take() else { break };
+            self.push(slot.at);
+        }
+    }
+}
+
+/// A piece of memory for several requests of one class, before it joins a [`Slab`].
+pub struct Chunk {
+    at: NonNull<ChunkHead>,
+}
+
+#[repr(C, align(64))]
+struct ChunkHead {
+    next: *mut ChunkHead,
+    slots: usize,
+    class: Class,
+}
+
+impl Chunk {
+    fn layout(class: Class, slots: usize) -> Option<Layout> {
+        let bytes = slots
+            .checked_mul(class.slot_bytes())?
+            .checked_add(size_of::<ChunkHead>())?;
+        Layout::from_size_align(bytes, 64).ok()
+    }
+
+    /// None if there is no memory. Called without a lock: the allocator may make system calls.
+    pub fn new(class: Class, slots: usize) -> Option<Chunk> {
+        let layout = Self::layout(class, slots)?;
+        // SAFETY: the layout is not empty.
+        let at = NonNull::new(unsafe { alloc(layout) })?.cast::<ChunkHead>();
+        // SAFETY: fresh memory, large and aligned enough for a ChunkHead.
+        unsafe {
+            at.write(ChunkHead {
+                next: ptr::null_mut(),
+                slots,
+                class,
+            })
+        };
+        Some(Chunk { at })
+    }
+}
+
+/// Free slots of one class, and the chunks that they come from. Grows, and gives its memory back
+/// when it is dropped.
+pub struct Slab {
+    pub free: FreeList,
+    chunks: *mut ChunkHead,
+    /// Slots in all chunks.
+    slots: usize,
+}
+
+// SAFETY: it owns the chunks; the pointers go nowhere else.
+unsafe impl Send for Slab {}
+
+impl Slab {
+    pub const fn new(class: Class) -> Slab {
+        Slab {
+            free: FreeList::new(class),
+            chunks: ptr::null_mut(),
+            slots: 0,
+        }
+    }
+
+    /// How many slots the next chunk should have, to serve `wanted` more requests: four times as
+    /// many in all, so that a program soon has what it ever needs, in pieces that the allocator has
+    /// an easy time with.
+    pub fn growth(&self, wanted: usize) -> usize {
+        let (first, most) = match self.free.class {
+            Class::Small => (16, 1024),
+            #[cfg(not(loom))]
+            Class::Extended => (16, 1024),
+            Class::Medium => (8, 512),
+            Class::Large => (4, 64),
+        };
+        wanted.max(self.slots * 3).clamp(first, most)
+    }
+
+    pub fn add(&mut self, chunk: Chunk) {
+        // SAFETY: the chunk is ours now, and was made with `slots` slots of its class behind the
+        // head.
+        unsafe {
+            let head = chunk.at.as_ptr();
+            let ChunkHead { class, slots, .. } = *head;
+            assert!(class == self.free.class);
+            let first = head.add(1).cast::<u8>();
+            for i in (0..slots).rev() {
+                let slot = NonNull::new_unchecked(first.add(i * class.slot_bytes()).cast::<Head>());
+                let stage = AtomicU8::new(Stage::Idle as u8);
+                (&raw mut (*slot.as_ptr()).stage).write(stage);
+                self.free.push(slot);
+            }
+            (*head).next = self.chunks;
+            // For `each_left`: first what it reads.
+            compiler_fence(SeqCst);
+            self.chunks = head;
+            self.slots += slots;
+        }
+    }
+
+    /// Tells of each request that is not done.
+    #[cfg(not(loom))]
+    fn each_left(&self, tell: &mut impl FnMut(Stage, &Call)) {
+        let mut chunk = self.chunks;
+        while let Some(here) = NonNull::new(chunk) {
+            // SAFETY: chunks stay as long as the slab does. Of each place the stage has been written,
+            // and the call before it says that there is a request.
+            unsafe {
+                let ChunkHead { next, slots, class } = *here.as_ptr();
+                let first = here.as_ptr().add(1).cast::<u8>();
+                for i in 0..slots {
+                    let slot = first.add(i * class.slot_bytes()).cast::<Head>();
+                    // Acquire: pairs with the release in `set_stage`.
+                    match (*slot).stage.load(Acquire) {
+                        stage if stage == Stage::Accepted as u8 => {
+                            tell(Stage::Accepted, &(*slot).call)
+                        }
+                        stage if stage == Stage::Begun as u8 => tell(Stage::Begun, &(*slot).call),
+                        _ => {}
+                    }
+                }
+                chunk = next;
+            }
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        while let Some(chunk) = NonNull::new(self.chunks) {
+            // SAFETY: made by `Chunk::new` with this layout; no request is in use any more: the
+            // context is dropped when none is in flight.
+            unsafe {
+                self.chunks = (*chunk.as_ptr()).next;
+                let layout = Chunk::layout((*chunk.as_ptr()).class, (*chunk.as_ptr()).slots);
+                dealloc(chunk.as_ptr().cast(), layout.unwrap_unchecked());
+            }
+        }
+    }
+}
+
+/// The memory of a context's requests.
+pub struct Slabs {
+    small: Slab,
+    #[cfg(not(loom))]
+    extended: Slab,
+    medium: Slab,
+    large: Slab,
+}
+
+impl Slabs {
+    pub const fn new() -> Slabs {
+        Slabs {
+            small: Slab::new(Class::Small),
+            #[cfg(not(loom))]
+            extended: Slab::new(Class::Extended),
+            medium: Slab::new(Class::Medium),
+            large: Slab::new(Class::Large),
+        }
+    }
+
+    pub fn of(&mut self, class: Class) -> &mut Slab {
+        match class {
+            Class::Small => &mut self.small,
+            #[cfg(not(loom))]
+            Class::Extended => &mut self.extended,
+            Class::Medium => &mut self.medium,
+            Class::Large => &mut self.large,
+        }
+    }
+
+    /// Tells of each request that is not done, also in the middle of a change.
+    #[cfg(not(loom))]
+    pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
+        for slab in [&self.small, &self.extended, &self.medium, &self.large] {
+            slab.each_left(&mut tell);
+        }
+    }
+
+    /// Takes back a request whose event has left the library, or that was not accepted after all.
+    pub fn free(&mut self, req: Req) {
+        req.set_stage(Stage::Idle);
+        let class = req.head().class;
+        self.of(class).free.push(req.0);
+    }
+}
