@@ -9,10 +9,10 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
+use crate::context::ContextRef;
 use crate::context::{Context, Deadline};
 use crate::exec;
 use crate::process::{global, global_or_new};
-use crate::registry::ContextRef;
 use crate::ring::Out;
 use crate::sys::{ErrnoGuard, NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier;
@@ -33,7 +33,11 @@ pub(crate) fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
 }
 
 fn find(ctx: io_context2_t) -> Result<ContextRef> {
-    global().ok_or(Errno::EINVAL)?.registry.find2(ctx as usize)
+    let found = global().ok_or(Errno::EINVAL)?.registry.find(ctx as usize)?;
+    if found.is_legacy() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(found)
 }
 
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
@@ -74,9 +78,9 @@ pub unsafe extern "C" fn io_setup2(
         let global = global_or_new()?;
         let context = Context::new(&mut asked, global.registry.new_id(), &global.pool)?;
         let handle = context.handle();
-        global
-            .registry
-            .insert(context, |contexts| global.pool.reserve(contexts))?;
+        let has = (handle, context.fds());
+        let reserve = |contexts| global.pool.reserve(contexts);
+        global.registry.insert(context, has, reserve)?;
         // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
             write_back(&asked, params, known);

@@ -43,7 +43,7 @@ use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
-use crate::registry::ContextRef;
+use crate::registry::Ref;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::notify::Notifier;
 use crate::ring::wait::{Spin, Wakes};
@@ -60,6 +60,9 @@ use std::ops::Deref;
 use std::os::fd::{OwnedFd, RawFd};
 #[cfg(not(loom))]
 use std::time::Duration;
+
+/// A reference to a context, which stays where it is as long as there are any.
+pub type ContextRef = Ref<Context>;
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;

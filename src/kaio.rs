@@ -20,10 +20,10 @@
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
 
 use crate::context::Context;
+use crate::context::ContextRef;
 use crate::habit;
 use crate::libaio::table::Inside;
 use crate::process::global;
-use crate::registry::ContextRef;
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{

@@ -3,9 +3,10 @@
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
+use crate::context::ContextRef;
 use crate::context::{Context, Deadline};
 use crate::pool::Pool;
-use crate::registry::ContextRef;
+use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem};
@@ -240,7 +241,7 @@ fn context(start: crate::pool::StartWorker) -> ContextRef {
         reserved: [0; 4],
     };
     pool.reserve(1).unwrap();
-    ContextRef(std::sync::Arc::new(
+    Ref(std::sync::Arc::new(
         Context::new(&mut params, 1, pool).unwrap(),
     ))
 }

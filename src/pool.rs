@@ -31,11 +31,11 @@
 //! is held across a system call.
 
 use crate::context::Context;
+use crate::context::ContextRef;
 use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
-use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::ring::wait::Spin;
 use crate::share::{Facts, Limits, may_have_one_more};

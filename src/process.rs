@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 pub struct Global {
-    pub registry: Registry,
+    pub registry: Registry<Context>,
     pub pool: Pool,
     /// Whose workers have the library's own descriptor table: for contexts of io_setup().
     pub libaio_pool: Pool,

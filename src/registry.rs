@@ -5,7 +5,6 @@
 //! lock: it may find a slot that is another context's by now, sees that in the slot, and looks
 //! again under the lock.
 
-use crate::context::Context;
 use crate::sync::Lock;
 use crate::sys::{NEVER, Result, futex_wait, futex_wake, try_box_uninit};
 use nix::errno::Errno;
@@ -20,51 +19,51 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize}
 const BUCKETS: usize = 1024;
 const SLOTS_IN_CHUNK: usize = 16;
 
-pub struct Registry {
-    buckets: [AtomicPtr<Slot>; BUCKETS],
+pub struct Registry<T: 'static> {
+    buckets: [AtomicPtr<Slot<T>>; BUCKETS],
     /// All slots there are, for a forked child.
-    chunks: AtomicPtr<Chunk>,
+    chunks: AtomicPtr<Chunk<T>>,
     next_id: AtomicU64,
     /// Guards changes of the table, and the slots that are free.
-    table: Lock<Table>,
+    table: Lock<Table<T>>,
 }
 
-struct Table {
-    free: *mut Slot,
+struct Table<T> {
+    free: *mut Slot<T>,
     live: usize,
 }
 
 // SAFETY: the slots are shared by design; `free` is used under the lock.
-unsafe impl Send for Table {}
+unsafe impl<T> Send for Table<T> {}
 
-struct Chunk {
-    next: *mut Chunk,
-    slots: [Slot; SLOTS_IN_CHUNK],
+struct Chunk<T> {
+    next: *mut Chunk<T>,
+    slots: [Slot<T>; SLOTS_IN_CHUNK],
 }
 
 /// A place for a context. What two contexts' threads write must not share a line, nor a pair of lines
 /// that is fetched together: two threads, each with a context of its own, would pay twice as much
 /// (380 ns for a no-op, and 190).
 #[repr(align(128))]
-struct Slot {
+struct Slot<T> {
     /// The LIVE bit, and how many references there are. The last reference to a context that is not
     /// live any more wakes its destroyer. A futex.
     refs: AtomicU32,
     handle: AtomicUsize,
     /// The next slot in the bucket, or on the free list.
-    next: AtomicPtr<Slot>,
+    next: AtomicPtr<Slot<T>>,
     /// The context's descriptors: a forked child closes them. -1 for none.
     fds: [AtomicI32; 2],
-    context: UnsafeCell<MaybeUninit<Context>>,
+    context: UnsafeCell<MaybeUninit<T>>,
 }
 
 const LIVE: u32 = 1 << 31;
 
 // SAFETY: the context is Sync, and is written and dropped only while there are no references.
-unsafe impl Sync for Slot {}
+unsafe impl<T: Sync> Sync for Slot<T> {}
 
-impl Slot {
-    fn new() -> Slot {
+impl<T> Slot<T> {
+    fn new() -> Slot<T> {
         Slot {
             refs: AtomicU32::new(0),
             handle: AtomicUsize::new(0),
@@ -75,44 +74,44 @@ impl Slot {
     }
 
     /// A reference, if this is now the live context of that handle.
-    fn get(&'static self, handle: usize) -> Option<ContextRef> {
+    fn get(&'static self, handle: usize) -> Option<Ref<T>> {
         // Acquire: pairs with the release that made it live: the context is there.
         let refs = self.refs.fetch_add(1, Acquire);
-        let found = ContextRef { slot: self };
+        let found = Ref { slot: self };
         (refs & LIVE != 0 && self.handle.load(Relaxed) == handle).then_some(found)
     }
 }
 
 /// A reference to a context, which stays where it is as long as there are any.
-pub struct ContextRef {
-    slot: &'static Slot,
+pub struct Ref<T: 'static> {
+    slot: &'static Slot<T>,
 }
 
-impl ContextRef {
-    pub fn is(&self, other: &ContextRef) -> bool {
+impl<T> Ref<T> {
+    pub fn is(&self, other: &Ref<T>) -> bool {
         ptr::eq(self.slot, other.slot)
     }
 }
 
-impl Clone for ContextRef {
+impl<T> Clone for Ref<T> {
     fn clone(&self) -> Self {
         // Relaxed: there is a reference already.
         self.slot.refs.fetch_add(1, Relaxed);
-        ContextRef { slot: self.slot }
+        Ref { slot: self.slot }
     }
 }
 
-impl Deref for ContextRef {
-    type Target = Context;
+impl<T> Deref for Ref<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Context {
+    fn deref(&self) -> &T {
         // SAFETY: it was live when this reference was made (the one kind that is made of dead ones,
         // in `get`, is dropped at once), and is dropped only when there are no references.
         unsafe { (*self.slot.context.get()).assume_init_ref() }
     }
 }
 
-impl Drop for ContextRef {
+impl<T> Drop for Ref<T> {
     fn drop(&mut self) {
         // Release: pairs with the destroyer's acquire: we are done with the context.
         if self.slot.refs.fetch_sub(1, Release) == 1 {
@@ -122,8 +121,8 @@ impl Drop for ContextRef {
     }
 }
 
-impl Registry {
-    pub fn new() -> Registry {
+impl<T> Registry<T> {
+    pub fn new() -> Registry<T> {
         Registry {
             buckets: [const { AtomicPtr::new(ptr::null_mut()) }; BUCKETS],
             chunks: AtomicPtr::new(ptr::null_mut()),
@@ -141,7 +140,7 @@ impl Registry {
     }
 
     /// The context with that handle.
-    pub fn find(&'static self, handle: usize) -> Result<ContextRef> {
+    pub fn find(&'static self, handle: usize) -> Result<Ref<T>> {
         // The slots in the bucket may change meanwhile; whatever is found is checked, and if
         // nothing is, the lock decides.
         self.look_up(handle)
@@ -152,45 +151,33 @@ impl Registry {
             .ok_or(Errno::EINVAL)
     }
 
-    /// The context of io_setup2() with that handle.
-    pub fn find2(&'static self, handle: usize) -> Result<ContextRef> {
-        let found = self.find(handle)?;
-        if found.is_legacy() {
-            return Err(Errno::EINVAL);
+    /// The same, also if the program has moved it to there meanwhile. `could_be` says whether there is one at all, `is_at`
+    /// whether it is this one, which is then told that it has `moved`.
+    pub fn find_moved(
+        &'static self,
+        handle: usize,
+        could_be: impl FnOnce() -> bool,
+        is_at: impl Fn(&T) -> bool,
+        moved: impl FnOnce(&T),
+    ) -> Result<Ref<T>> {
+        if let Some(found) = self.look_up(handle) {
+            return Ok(found);
         }
-        Ok(found)
-    }
-
-    /// The context of io_setup() with that handle, also if the program has moved its ring to there
-    /// meanwhile.
-    pub fn find_legacy(&'static self, handle: usize) -> Result<ContextRef> {
-        match self.look_up(handle) {
-            Some(found) if found.is_legacy() => Ok(found),
-            Some(_) => Err(Errno::EINVAL),
-            None => self.find_moved(handle),
-        }
-    }
-
-    fn find_moved(&'static self, handle: usize) -> Result<ContextRef> {
         let table = self.table.lock();
         if let Some(found) = self.look_up(handle) {
-            return if found.is_legacy() {
-                Ok(found)
-            } else {
-                Err(Errno::EINVAL)
-            };
+            return Ok(found);
         }
-        if !crate::libaio::ring::could_be_at(handle) {
+        if !could_be() {
             return Err(Errno::EINVAL);
         }
         for slot in self.slots() {
             let Some(found) = slot.get(slot.handle.load(Relaxed)) else {
                 continue;
             };
-            if found.legacy_ring().is_ok_and(|ring| ring.is_at(handle)) {
+            if is_at(&found) {
                 self.unlink(slot);
                 slot.handle.store(handle, Relaxed);
-                found.legacy_ring()?.moved(handle);
+                moved(&found);
                 self.link(slot);
                 return Ok(found);
             }
@@ -200,7 +187,7 @@ impl Registry {
         Err(Errno::EINVAL)
     }
 
-    fn look_up(&'static self, handle: usize) -> Option<ContextRef> {
+    fn look_up(&'static self, handle: usize) -> Option<Ref<T>> {
         // Acquire, here and below: pairs with the release of `link`: the slot's fields are there.
         let mut at = self.bucket(handle).load(Acquire);
         // SAFETY: slots are never freed.
@@ -215,17 +202,18 @@ impl Registry {
         None
     }
 
-    fn bucket(&self, handle: usize) -> &AtomicPtr<Slot> {
+    fn bucket(&self, handle: usize) -> &AtomicPtr<Slot<T>> {
         // Handles are addresses of pages; neighbours should not share a bucket.
         let hash = (handle as u64 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
         &self.buckets[hash as usize % BUCKETS]
     }
 
-    /// Makes the context live; its handle can be found from here on. `reserve` is told how many
+    /// Makes the context live, which has this handle and these descriptors; it can be found from here on. `reserve` is told how many
     /// there will be.
     pub fn insert(
         &'static self,
-        context: Context,
+        context: T,
+        (handle, fds): (usize, [RawFd; 2]),
         reserve: impl FnOnce(usize) -> Result<()>,
     ) -> Result<()> {
         let mut table = self.table.lock();
@@ -234,11 +222,10 @@ impl Registry {
             self.add_chunk(&mut table)?;
         }
         // SAFETY: a slot on the free list; slots are never freed.
-        let slot: &'static Slot = unsafe { &*table.free };
+        let slot: &'static Slot<T> = unsafe { &*table.free };
         table.free = slot.next.load(Relaxed);
         table.live += 1;
-        let handle = context.handle();
-        for (place, fd) in slot.fds.iter().zip(context.fds()) {
+        for (place, fd) in slot.fds.iter().zip(fds) {
             place.store(fd, Relaxed);
         }
         // SAFETY: free slots hold no context, and nobody looks at what is there before it is LIVE.
@@ -252,15 +239,15 @@ impl Registry {
     }
 
     /// Lets a slot be found by its handle. Under the table's lock.
-    fn link(&self, slot: &'static Slot) {
+    fn link(&self, slot: &'static Slot<T>) {
         let bucket = self.bucket(slot.handle.load(Relaxed));
         slot.next.store(bucket.load(Relaxed), Relaxed);
         // Release: pairs with the acquire in `look_up`.
         bucket.store(ptr::from_ref(slot).cast_mut(), Release);
     }
 
-    fn add_chunk(&self, table: &mut Table) -> Result<()> {
-        let mut new = try_box_uninit::<Chunk>()?;
+    fn add_chunk(&self, table: &mut Table<T>) -> Result<()> {
+        let mut new = try_box_uninit::<Chunk<T>>()?;
         let at = new.as_mut_ptr();
         // SAFETY: each field is written, in its place.
         let chunk = Box::leak(unsafe {
@@ -284,8 +271,8 @@ impl Registry {
     pub fn remove(
         &'static self,
         handle: usize,
-        may: impl FnOnce(&Context) -> bool,
-        end: impl FnOnce(&ContextRef),
+        may: impl FnOnce(&T) -> bool,
+        end: impl FnOnce(&Ref<T>),
     ) -> Result<()> {
         let context = self.find(handle)?;
         let slot = context.slot;
@@ -319,7 +306,7 @@ impl Registry {
         Ok(())
     }
 
-    fn unlink(&self, slot: &'static Slot) {
+    fn unlink(&self, slot: &'static Slot<T>) {
         let mut link = self.bucket(slot.handle.load(Relaxed));
         // SAFETY: slots are never freed.
         while let Some(here) = unsafe { link.load(Relaxed).as_ref::<'static>() } {
@@ -331,12 +318,12 @@ impl Registry {
         }
     }
 
-    fn slots(&self) -> impl Iterator<Item = &'static Slot> {
+    fn slots(&self) -> impl Iterator<Item = &'static Slot<T>> + use<T> {
         // Acquire: pairs with the release in `add_chunk`.
         let mut chunk = self.chunks.load(Acquire);
         std::iter::from_fn(move || {
             // SAFETY: chunks are never freed.
-            let here: &'static Chunk = unsafe { chunk.as_ref()? };
+            let here: &'static Chunk<T> = unsafe { chunk.as_ref()? };
             chunk = here.next;
             Some(here)
         })
@@ -344,7 +331,7 @@ impl Registry {
     }
 
     /// Every context that is live.
-    pub fn for_each(&'static self, mut what: impl FnMut(&ContextRef)) {
+    pub fn for_each(&'static self, mut what: impl FnMut(&Ref<T>)) {
         for slot in self.slots() {
             if let Some(context) = slot.get(slot.handle.load(Relaxed)) {
                 what(&context);

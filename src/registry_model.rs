@@ -1,22 +1,26 @@
 //! References to contexts in a loom model, where no handle is looked up.
 
-use crate::context::Context;
 use std::ops::Deref;
 use std::sync::Arc;
 
-#[derive(Clone)]
-pub struct ContextRef(pub Arc<Context>);
+pub struct Ref<T>(pub Arc<T>);
 
-impl ContextRef {
-    pub fn is(&self, other: &ContextRef) -> bool {
+impl<T> Ref<T> {
+    pub fn is(&self, other: &Ref<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Deref for ContextRef {
-    type Target = Context;
+impl<T> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        Ref(self.0.clone())
+    }
+}
 
-    fn deref(&self) -> &Context {
+impl<T> Deref for Ref<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
         &self.0
     }
 }

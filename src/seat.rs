@@ -11,9 +11,9 @@
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
+use crate::context::ContextRef;
 use crate::kaio::{Batch, Done, InKernel};
 use crate::libaio::table;
-use crate::registry::ContextRef;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;

@@ -3,6 +3,7 @@
 #[cfg(not(loom))]
 use super::{AT_SUBMIT_NS, FEW, Submits};
 use super::{After, Context, State};
+use crate::context::ContextRef;
 #[cfg(not(loom))]
 use crate::exec;
 #[cfg(not(loom))]
@@ -12,7 +13,6 @@ use crate::habit::Short;
 use crate::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::pool::{Hold, Pool};
-use crate::registry::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
 use crate::sync::Relaxed;

@@ -1,10 +1,10 @@
 //! The end of the process, as far as it concerns a context.
 
 use super::{After, Closed, Context, State};
+use crate::context::ContextRef;
 use crate::exec;
 use crate::habit;
 use crate::process;
-use crate::registry::ContextRef;
 use crate::request::{Access, Carried, List, Stage, Tie};
 use crate::seat;
 use crate::sync::AtomicU32;

@@ -1,12 +1,12 @@
 //! Requests that the kernel carries out.
 
 use super::{After, Context, Deadline, State};
+use crate::context::ContextRef;
 use crate::habit::{self, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::pool::{Look, Worker};
 use crate::process::global;
-use crate::registry::ContextRef;
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::seat::{self, Seat, Taken};

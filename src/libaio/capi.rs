@@ -6,11 +6,12 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::abi::EVENT_BYTES;
+use super::ring::could_be_at;
 use super::submit::{self, key_of};
 use crate::capi::answer;
+use crate::context::ContextRef;
 use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
-use crate::registry::ContextRef;
 use crate::ring::Out;
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
@@ -43,7 +44,14 @@ global_asm!(
 type Handle = usize;
 
 fn find(ctx: Handle) -> Result<ContextRef> {
-    let found = global().ok_or(Errno::EINVAL)?.registry.find_legacy(ctx)?;
+    let found = global().ok_or(Errno::EINVAL)?.registry.find_moved(
+        ctx,
+        || could_be_at(ctx),
+        |context| context.legacy_ring().is_ok_and(|ring| ring.is_at(ctx)),
+        |context| {
+            let _ = context.legacy_ring().map(|ring| ring.moved(ctx));
+        },
+    )?;
     if !found.legacy_ring()?.has_its_id() {
         return Err(Errno::EINVAL);
     }
@@ -65,9 +73,9 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
         &global.libaio_pool,
     )?;
     let handle = context.handle();
-    global
-        .registry
-        .insert(context, |contexts| global.libaio_pool.reserve(contexts))?;
+    let has = (handle, context.fds());
+    let reserve = |contexts| global.libaio_pool.reserve(contexts);
+    global.registry.insert(context, has, reserve)?;
     memory.write(ctxp, handle).inspect_err(|_| {
         let _ = destroy(handle);
     })?;

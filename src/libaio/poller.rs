@@ -12,7 +12,7 @@ use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{Inside, TRIES, Table};
 use crate::context::Context;
-use crate::registry::ContextRef;
+use crate::context::ContextRef;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::own::{self, Making, close};
