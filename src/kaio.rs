@@ -19,30 +19,28 @@
 //! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
 
-use crate::context::Context;
-use crate::context::ContextRef;
+mod doorbell;
+
+use crate::context::{Context, ContextRef};
 use crate::habit;
-use crate::libaio::table::Inside;
-use crate::process::global;
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{
     FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, new_context, sleep, submit,
 };
-use crate::sys::own::{self, is_inside};
+use crate::sys::host::{Inside, own_table};
+use crate::sys::own::is_inside;
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, Waited, monotonic_ns};
 use crate::syscall::{self, Call, carrier};
 use arrayvec::ArrayVec;
+use doorbell::{Doorbell, close_doorbell};
 use libc::{c_long, iovec};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU64};
-use std::time::Duration;
 
 /// Requests in flight here. More are carried out by workers.
 const EVENTS: usize = 256;
@@ -69,8 +67,6 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// While something is in flight, that thread looks at the ring this often though nobody rings: the program
 /// may have closed what is rung by.
 const LOOK_NS: u64 = 100_000_000;
-/// And this often if it cannot hear anything any more.
-const DEAF_NS: u64 = 1_000_000;
 /// Whoever wants one of its numbers waits for a lock for so long at most.
 const VACATE_NS: u64 = 10_000_000;
 const NO_FILE: RawFd = -1;
@@ -99,15 +95,6 @@ enum Reaper {
     Runs,
     /// There can be none.
     Never,
-}
-
-/// What the kernel tells the reaper by that something has been done. The reaper sleeps in epoll_wait(2) and
-/// reads nothing: should the program have closed these numbers and use them for something else, nothing
-/// of that is taken.
-struct Doorbell {
-    eventfd: AtomicI32,
-    /// Of that eventfd alone, edge-triggered.
-    epoll: AtomicI32,
 }
 
 /// The requests that a context of the kernel's has, each in a place by whose number it is known
@@ -470,114 +457,6 @@ impl Places {
     }
 }
 
-impl Doorbell {
-    const fn new() -> Doorbell {
-        Doorbell {
-            eventfd: AtomicI32::new(NO_FILE),
-            epoll: AtomicI32::new(NO_FILE),
-        }
-    }
-
-    /// Makes the descriptors; false: there are none to be had.
-    fn open(&self) -> bool {
-        let make = || -> Result<(RawFd, RawFd)> {
-            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            let eventfd = EventFd::from_value_and_flags(0, flags)?;
-            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-            let eventfd = own::duplicate(eventfd.as_fd().as_raw_fd())?;
-            let made = own::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
-                listen(epoll, eventfd)
-                    .map(|()| epoll)
-                    .inspect_err(|_| own::close(epoll))
-            });
-            made.map(|epoll| (eventfd, epoll))
-                .inspect_err(|_| own::close(eventfd))
-        };
-        let made = make();
-        if let Ok((eventfd, epoll)) = made {
-            // Relaxed, as all here: numbers. Who uses them has taken the lock of `Kaio::state` since.
-            self.eventfd.store(eventfd, Relaxed);
-            self.epoll.store(epoll, Relaxed);
-        }
-        made.is_ok()
-    }
-
-    /// One of the descriptors is to have another number. The lock of `Kaio::state` is held.
-    fn vacate(&self, fd: RawFd) {
-        let (eventfd, epoll) = (self.eventfd.load(Relaxed), self.epoll.load(Relaxed));
-        if fd == eventfd {
-            let new = own::duplicate(eventfd).unwrap_or(NO_FILE);
-            if new != NO_FILE && listen(epoll, new).is_ok() {
-                listen_no_more(epoll, eventfd);
-            }
-            self.eventfd.store(new, Relaxed);
-            own::close(eventfd);
-        } else if fd == epoll {
-            let new = own::duplicate(epoll).unwrap_or(NO_FILE);
-            self.epoll.store(new, Relaxed);
-            own::close(epoll);
-        }
-    }
-
-    fn take(&self) -> [RawFd; 2] {
-        [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
-    }
-
-    /// Waits until something has been done, for so long at most.
-    fn wait(&self, ns: u64) -> Waited {
-        let mut rung = libc::epoll_event { events: 0, u64: 0 };
-        let (epoll, ms) = (self.epoll.load(Relaxed), (ns / 1_000_000) as libc::c_int);
-        // libc's own is a cancellation point.
-        // SAFETY: a structure of ours.
-        let count = unsafe {
-            let none = ptr::null::<libc::sigset_t>();
-            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut rung, 1, ms, none, 8)
-        };
-        match count {
-            0 => Waited::TimedOut,
-            1.. => Waited::Woken,
-            _ if Errno::last() == Errno::EINTR => Waited::Interrupted,
-            _ => {
-                // Somebody has closed it.
-                std::thread::sleep(Duration::from_nanos(DEAF_NS.min(ns)));
-                Waited::TimedOut
-            }
-        }
-    }
-}
-
-/// Closes what [`Doorbell::take`] has given, unless the program has closed it: the numbers may be the
-/// program's by now.
-fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
-    if eventfd == NO_FILE {
-        return;
-    }
-    // If both are what they were, the one is in the other.
-    match listen(epoll, eventfd) {
-        Err(Errno::EEXIST) => {
-            own::close(epoll);
-            own::close(eventfd);
-        }
-        Err(_) => {}
-        Ok(()) => listen_no_more(epoll, eventfd),
-    }
-}
-
-fn listen(epoll: RawFd, eventfd: RawFd) -> Result<()> {
-    let mut rings = libc::epoll_event {
-        events: (libc::EPOLLIN | libc::EPOLLET) as u32,
-        u64: 0,
-    };
-    // SAFETY: a structure of ours.
-    let ret = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
-    Errno::result(ret).map(drop)
-}
-
-fn listen_no_more(epoll: RawFd, eventfd: RawFd) {
-    // SAFETY: integers.
-    unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, ptr::null_mut()) };
-}
-
 impl Kaio {
     pub fn new() -> Result<Kaio> {
         Ok(Kaio {
@@ -643,19 +522,17 @@ impl Kaio {
         let eventfd = self.doorbell.eventfd.load(Relaxed);
         self.here.told.store(eventfd, Relaxed);
         let arg = ptr::from_ref(self).cast_mut().cast();
-        let table = global()
-            .filter(|_| is_inside())
-            .map(|global| &global.libaio.table);
+        let table = own_table().filter(|_| is_inside());
         // Relaxed: starting a thread orders it.
         self.is_inside.store(table.is_some(), Relaxed);
         if let Some(table) = table {
-            table.enter();
+            (table.enter)();
         }
         // SAFETY: `self` is never freed.
         let started = unsafe { spawn_detached(reaper_main, arg) }.is_ok();
         if !started {
             if let Some(table) = table {
-                table.leave();
+                (table.leave)();
             }
             close_doorbell(self.doorbell.take());
             return Reaper::None;
@@ -725,11 +602,8 @@ extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
     // SAFETY: what `make` has given it, which is never freed.
     let kaio: &'static Kaio = unsafe { &*kaio.cast() };
-    if let Some(global) = global() {
-        let table = &global.libaio.table;
-        let _inside = kaio.is_inside.load(Relaxed).then(|| Inside::begin(table));
-        processors::let_waker_go_on();
-        kaio.reap();
-    }
+    let _inside = kaio.is_inside.load(Relaxed).then(Inside::begin);
+    processors::let_waker_go_on();
+    kaio.reap();
     ptr::null_mut()
 }

@@ -7,15 +7,16 @@
 //! holds for a child that was made without libc, too.
 
 use crate::context::Context;
-use crate::libaio::table::Inside;
+use crate::libaio::table;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::blank_view;
 use crate::seat::Seats;
+use crate::sys::host::{Host, Inside, OwnTable, set_host};
 use crate::sys::own;
 use crate::sys::processors;
-use crate::sys::thread::{self, Host, Threads, spawn_detached};
+use crate::sys::thread::{self, Threads, spawn_detached};
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, try_box, try_box_uninit,
@@ -81,7 +82,8 @@ pub fn global_or_new() -> Result<&'static Global> {
         return Ok(global);
     }
     let cell = cell_or_new()?;
-    thread::prepare(&HOST);
+    set_host(&HOST);
+    thread::prepare();
     set_personality(&crate::libaio::request::PERSONALITY);
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
@@ -106,7 +108,20 @@ pub fn global_or_new() -> Result<&'static Global> {
 
 static HOST: Host = Host {
     threads: || Some(&global()?.threads),
-    has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
+    own_table: OwnTable {
+        enter: || {
+            if let Some(global) = global() {
+                global.libaio.table.enter();
+            }
+        },
+        leave: || {
+            if let Some(global) = global() {
+                global.libaio.table.leave();
+            }
+        },
+        bell: table::bell,
+        has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
+    },
 };
 
 fn cell_or_new() -> Result<&'static Cell> {
@@ -183,7 +198,7 @@ extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
 
 extern "C" fn worker_inside_main(slot: *mut libc::c_void) -> *mut libc::c_void {
     if let Some(global) = global() {
-        let _inside = Inside::begin(&global.libaio.table);
+        let _inside = Inside::begin();
         work(&global.libaio_pool, slot);
     }
     ptr::null_mut()

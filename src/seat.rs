@@ -13,10 +13,10 @@
 
 use crate::context::ContextRef;
 use crate::kaio::{Batch, Done, InKernel};
-use crate::libaio::table;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
+use crate::sys::host::own_bell;
 use crate::sys::own;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -155,7 +155,7 @@ impl Seat {
     /// [`SLEEP_NS`] at most.
     pub fn ring(&self) {
         // A thread with another descriptor table has one of its own.
-        let file = table::bell().unwrap_or_else(|| self.bell.load(Relaxed));
+        let file = own_bell().unwrap_or_else(|| self.bell.load(Relaxed));
         aio::ring_bell(self.kernel, file);
     }
 }

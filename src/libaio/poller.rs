@@ -10,11 +10,12 @@
 
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
-use super::table::{Inside, TRIES, Table};
+use super::table::{TRIES, Table};
 use crate::context::Context;
 use crate::context::ContextRef;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
+use crate::sys::host::Inside;
 use crate::sys::own::{self, Making, close};
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, ready_now, timespec};
@@ -690,9 +691,7 @@ extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-poller".as_ptr()) };
     // SAFETY: what `listen` gave: never freed.
     let poller: &'static Poller = unsafe { &*poller.cast::<Poller>() };
-    if let Some(global) = crate::process::global() {
-        let _inside = Inside::begin(&global.libaio.table);
-        poller.wait();
-    }
+    let _inside = Inside::begin();
+    poller.wait();
     ptr::null_mut()
 }

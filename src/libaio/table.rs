@@ -477,12 +477,9 @@ extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// A file in this table to read no bytes from (see [`crate::sys::aio::ring_bell`]), for a thread that has it.
+/// See [`crate::sys::host::OwnTable::bell`]. Called by a thread that has the table.
 pub fn bell() -> Option<RawFd> {
-    let table = &crate::process::global()
-        .filter(|_| is_inside())?
-        .libaio
-        .table;
+    let table = &crate::process::global()?.libaio.table;
     // Relaxed, here and below: a number. What it names the kernel keeps in order.
     let there = table.bell.load(Relaxed);
     if there != NO_FILE {
@@ -496,22 +493,6 @@ pub fn bell() -> Option<RawFd> {
             own::close_here(mine);
             Some(first)
         }
-    }
-}
-
-/// A thread that was started in here, until it ends.
-pub struct Inside(&'static Table);
-
-impl Inside {
-    /// The calling thread, which was started by one in here that has counted it ([`Table::enter`]).
-    pub fn begin(table: &'static Table) -> Inside {
-        Inside(table)
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }
 

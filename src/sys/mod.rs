@@ -5,6 +5,8 @@ pub mod aio;
 mod clock;
 mod file;
 mod futex;
+#[cfg(not(loom))]
+pub mod host;
 mod memory;
 #[cfg(not(loom))]
 pub mod own;

@@ -7,7 +7,8 @@
 //! system call is made anyway: when a submit wakes a worker, when a thread is started, and when a caller
 //! has looked in vain for a while; and at each submit of a thread that had such a policy the last time.
 
-use super::thread::{self, threads};
+use super::host::threads;
+use super::thread;
 use super::{has_call_filter, limit, monotonic_ns};
 use libc::c_int;
 use std::cell::Cell;

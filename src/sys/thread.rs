@@ -17,7 +17,9 @@
 //! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
 //!   never gets there a second time.
 
-use super::{Result, gettid, note_blocked, own, processors, rank, try_box};
+use super::host::{own_table, threads};
+use super::own::{is_inside, set_inside};
+use super::{Result, gettid, note_blocked, processors, rank, try_box};
 use crate::sync::Lock;
 use libc::{c_char, c_int, c_void};
 use nix::errno::Errno;
@@ -52,31 +54,8 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// What the library's threads have to ask of the process that they are in.
-pub struct Host {
-    /// Those of this process: a forked child inherits none, and has others.
-    pub threads: fn() -> Option<&'static Threads>,
-    /// Has a thread that has the program's descriptors end the process. False: there is none.
-    pub has_process_end: fn() -> bool,
-}
-
-/// Null before the first thread is started.
-static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
-
-fn host() -> Option<&'static Host> {
-    // SAFETY: null, or what `prepare` was given. Acquire: pairs with the release there.
-    unsafe { HOST.load(Acquire).as_ref() }
-}
-
-/// The library's threads in this process.
-pub fn threads() -> Option<&'static Threads> {
-    (host()?.threads)()
-}
-
 /// Looks for what libc has, before the first thread is started: not in a signal handler.
-pub fn prepare(host: &'static Host) {
-    // Release: pairs with the acquire in `host`.
-    HOST.store(ptr::from_ref(host).cast_mut(), Release);
+pub fn prepare() {
     let find = |name: &CStr, version: &CStr| {
         let [name, version]: [*const c_char; 2] = [name.as_ptr(), version.as_ptr()];
         // SAFETY: C strings.
@@ -128,7 +107,7 @@ impl Pin {
 /// The program's last thread has ended. What is left to be done (the program's handlers, its streams) is done by a
 /// thread that has the program's descriptors.
 pub fn end_process() {
-    if own::is_inside() && host().is_some_and(|host| (host.has_process_end)()) {
+    if is_inside() && own_table().is_some_and(|table| (table.has_process_end)()) {
         return;
     }
     // SAFETY: the program's handlers may run here now; they may use any function.
@@ -167,7 +146,7 @@ impl Living {
         // SAFETY: the caller's promise.
         let start = unsafe { threads.arrive(given, Some(tid))? };
         if start.is_inside {
-            own::set_inside();
+            set_inside();
         }
         start.pin.take_back(1);
         rank::catch_up(tid);
@@ -300,7 +279,7 @@ pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
         entry,
         arg,
         pin,
-        is_inside: own::is_inside(),
+        is_inside: is_inside(),
     };
     // The new thread inherits the mask: at no time can a signal handler of the program's run there.
     let started = masked(|| {

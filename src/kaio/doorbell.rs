@@ -1,0 +1,133 @@
+//! How the kernel tells the thread that takes what it has done.
+
+use super::NO_FILE;
+use crate::sys::own;
+use crate::sys::{Result, Waited};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::ptr;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// The thread looks at the ring this often if it cannot hear anything any more.
+const DEAF_NS: u64 = 1_000_000;
+
+/// What the kernel tells the reaper by that something has been done. The reaper sleeps in epoll_wait(2) and
+/// reads nothing: should the program have closed these numbers and use them for something else, nothing
+/// of that is taken.
+pub struct Doorbell {
+    pub eventfd: AtomicI32,
+    /// Of that eventfd alone, edge-triggered.
+    epoll: AtomicI32,
+}
+
+impl Doorbell {
+    pub const fn new() -> Doorbell {
+        Doorbell {
+            eventfd: AtomicI32::new(NO_FILE),
+            epoll: AtomicI32::new(NO_FILE),
+        }
+    }
+
+    /// Makes the descriptors; false: there are none to be had.
+    pub fn open(&self) -> bool {
+        let make = || -> Result<(RawFd, RawFd)> {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            let eventfd = EventFd::from_value_and_flags(0, flags)?;
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let eventfd = own::duplicate(eventfd.as_fd().as_raw_fd())?;
+            let made = own::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
+                listen(epoll, eventfd)
+                    .map(|()| epoll)
+                    .inspect_err(|_| own::close(epoll))
+            });
+            made.map(|epoll| (eventfd, epoll))
+                .inspect_err(|_| own::close(eventfd))
+        };
+        let made = make();
+        if let Ok((eventfd, epoll)) = made {
+            // Relaxed, as all here: numbers. Who uses them has taken the lock of `Kaio::state` since.
+            self.eventfd.store(eventfd, Relaxed);
+            self.epoll.store(epoll, Relaxed);
+        }
+        made.is_ok()
+    }
+
+    /// One of the descriptors is to have another number. The lock of `Kaio::state` is held.
+    pub fn vacate(&self, fd: RawFd) {
+        let (eventfd, epoll) = (self.eventfd.load(Relaxed), self.epoll.load(Relaxed));
+        if fd == eventfd {
+            let new = own::duplicate(eventfd).unwrap_or(NO_FILE);
+            if new != NO_FILE && listen(epoll, new).is_ok() {
+                listen_no_more(epoll, eventfd);
+            }
+            self.eventfd.store(new, Relaxed);
+            own::close(eventfd);
+        } else if fd == epoll {
+            let new = own::duplicate(epoll).unwrap_or(NO_FILE);
+            self.epoll.store(new, Relaxed);
+            own::close(epoll);
+        }
+    }
+
+    pub fn take(&self) -> [RawFd; 2] {
+        [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
+    }
+
+    /// Waits until something has been done, for so long at most.
+    pub fn wait(&self, ns: u64) -> Waited {
+        let mut rung = libc::epoll_event { events: 0, u64: 0 };
+        let (epoll, ms) = (self.epoll.load(Relaxed), (ns / 1_000_000) as libc::c_int);
+        // libc's own is a cancellation point.
+        // SAFETY: a structure of ours.
+        let count = unsafe {
+            let none = ptr::null::<libc::sigset_t>();
+            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut rung, 1, ms, none, 8)
+        };
+        match count {
+            0 => Waited::TimedOut,
+            1.. => Waited::Woken,
+            _ if Errno::last() == Errno::EINTR => Waited::Interrupted,
+            _ => {
+                // Somebody has closed it.
+                std::thread::sleep(Duration::from_nanos(DEAF_NS.min(ns)));
+                Waited::TimedOut
+            }
+        }
+    }
+}
+
+/// Closes what [`Doorbell::take`] has given, unless the program has closed it: the numbers may be the
+/// program's by now.
+pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
+    if eventfd == NO_FILE {
+        return;
+    }
+    // If both are what they were, the one is in the other.
+    match listen(epoll, eventfd) {
+        Err(Errno::EEXIST) => {
+            own::close(epoll);
+            own::close(eventfd);
+        }
+        Err(_) => {}
+        Ok(()) => listen_no_more(epoll, eventfd),
+    }
+}
+
+fn listen(epoll: RawFd, eventfd: RawFd) -> Result<()> {
+    let mut rings = libc::epoll_event {
+        events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+        u64: 0,
+    };
+    // SAFETY: a structure of ours.
+    let ret = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
+    Errno::result(ret).map(drop)
+}
+
+fn listen_no_more(epoll: RawFd, eventfd: RawFd) {
+    // SAFETY: integers.
+    unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, eventfd, ptr::null_mut()) };
+}

@@ -1,0 +1,71 @@
+//! What is down here and has to be asked of the process, or of the library's own descriptor table: functions that the
+//! process gives before it starts its first thread.
+
+use super::own::is_inside;
+use super::thread::Threads;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+pub struct Host {
+    /// The threads of this process: a forked child inherits none, and has others.
+    pub threads: fn() -> Option<&'static Threads>,
+    pub own_table: OwnTable,
+}
+
+/// The library's own descriptor table.
+pub struct OwnTable {
+    /// One more thread needs it.
+    pub enter: fn(),
+    pub leave: fn(),
+    /// A file in it to read no bytes from (see [`super::aio::ring_bell`]).
+    pub bell: fn() -> Option<RawFd>,
+    /// Has a thread that has the program's descriptors end the process. False: there is none.
+    pub has_process_end: fn() -> bool,
+}
+
+/// Null before the first thread is started.
+static HOST: AtomicPtr<Host> = AtomicPtr::new(ptr::null_mut());
+
+pub fn set_host(host: &'static Host) {
+    // Release: pairs with the acquire in `host`.
+    HOST.store(ptr::from_ref(host).cast_mut(), Release);
+}
+
+fn host() -> Option<&'static Host> {
+    // SAFETY: null, or what `set_host` was given. Acquire: pairs with the release there.
+    unsafe { HOST.load(Acquire).as_ref() }
+}
+
+/// The library's threads in this process.
+pub fn threads() -> Option<&'static Threads> {
+    (host()?.threads)()
+}
+
+pub fn own_table() -> Option<&'static OwnTable> {
+    Some(&host()?.own_table)
+}
+
+/// See [`OwnTable::bell`]; for a thread that has the table.
+pub fn own_bell() -> Option<RawFd> {
+    is_inside()
+        .then(own_table)?
+        .and_then(|table| (table.bell)())
+}
+
+/// A thread that was started in the library's own table, until it ends.
+pub struct Inside(&'static OwnTable);
+
+impl Inside {
+    /// The calling thread, which was started by one in there that has counted it ([`OwnTable::enter`]).
+    pub fn begin() -> Option<Inside> {
+        own_table().map(Inside)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        (self.0.leave)();
+    }
+}
