@@ -22,6 +22,7 @@ steps="
 lib=600
 fmt=60
 clippy=300
+layers=20
 unit=300
 header=300
 exports=30
@@ -64,6 +65,11 @@ step_clippy() {
     set -e
     cargo clippy --quiet --locked --all-targets -- -D warnings
     cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
+}
+
+step_layers() {
+    command -v python3 >/dev/null || skip "there is no python3"
+    scripts/layers.py
 }
 
 # Adds up what the test harness says of each of its programs.

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""layers.py: every import in src/ points down, and none closes a circle (docs/architecture.md has the map).
+
+A module is a folder of src/ or a file beside them. What it imports is what its `use` lines, `crate::` paths and `super::`
+paths name. Tests within a file are left out. A method that a module adds to the type of a lower one is not seen.
+What does not hold yet is listed below by name. The lists may only shrink: an entry that is not true any more fails, too.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+SRC = Path(__file__).resolve().parent.parent / "src"
+
+LAYERS = [
+    "abi hooks sync sys",
+    "registry syscall",
+    "request",
+    "attr habit neighbours policy ring share",
+    "exec kaio pool seat",
+    "context events order",
+    "capi libaio",
+    "process",
+]
+# Arrows that still point up, or close a circle within a layer.
+ARROWS = """
+capi -> process
+context -> libaio
+context -> process
+events -> libaio
+kaio -> context
+libaio -> process
+pool -> context
+seat -> context
+"""
+LINES_MAX = 700
+LONG = ["context.rs", "context/kernel.rs", "pool.rs"]
+# Tables of data may have any length.
+TABLES = ["syscall/table.rs"]
+# The root, and what is compiled for tests alone.
+NO_MODULES = ["lib.rs", "models.rs", "tests.rs"]
+
+
+def code_of(text):
+    """The text without comments and literals; a line stays a line."""
+    keep_lines = lambda match: "\n" * match[0].count("\n")
+    text = re.sub(r'//[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\'', keep_lines, text, flags=re.S)
+    # An inline module: its tests are left out, and in another `super` is the file itself.
+    text = re.sub(r"^mod tests \{\n.*?^\}", keep_lines, text, flags=re.S | re.M)
+    inner = lambda match: re.sub(r"\bsuper::", "self::", match[0])
+    return re.sub(r"^(?:pub )?mod \w+ \{\n.*?^\}", inner, text, flags=re.S | re.M)
+
+
+def paths_of(tree):
+    """The paths that a use tree names, as lists of segments."""
+    head, brace, rest = tree.partition("{")
+    prefix = [segment for segment in head.strip().split("::") if segment]
+    if not brace:
+        return [[segment.split(" as ")[0].strip() for segment in prefix]]
+    parts, depth = [""], 0
+    for char in rest[: rest.rindex("}")]:
+        depth += (char == "{") - (char == "}")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [prefix + path for part in parts if part.strip() for path in paths_of(part)]
+
+
+def module_of(path):
+    """The place of a file in the tree of modules."""
+    parts = list(path.relative_to(SRC).with_suffix("").parts)
+    if parts[-1] == "mod":
+        parts.pop()
+    parts[-1] = parts[-1].removesuffix("_model")
+    return parts
+
+
+def imports(path):
+    """The modules that a file imports, each with the line that does."""
+    here = module_of(path)
+    code = code_of(path.read_text())
+    found = []
+    for match in re.finditer(r"\buse ([^;]*);|\b((?:crate|super)(?:::\w+)+)", code):
+        line = code.count("\n", 0, match.start()) + 1
+        for names in paths_of(match[1] or match[2]):
+            if names[0] == "crate":
+                found.append((names[1], line))
+            elif names[0] == "super":
+                ups = next((i for i, name in enumerate(names) if name != "super"), len(names))
+                found += [(name, line) for name in (here[:-ups] + names[ups:])[:1]]
+    return here[0], found
+
+
+def circle(graph):
+    """A list of modules each of which imports the next, and the last the first; or None."""
+    done, way = set(), []
+
+    def walk(module):
+        if module in way:
+            return way[way.index(module) :]
+        if module in done:
+            return None
+        way.append(module)
+        for other in sorted(graph.get(module, ())):
+            if found := walk(other):
+                return found
+        done.add(way.pop())
+        return None
+
+    return next((found for module in sorted(graph) if (found := walk(module))), None)
+
+
+def main():
+    layer = {module: number for number, names in enumerate(LAYERS) for module in names.split()}
+    arrows = {tuple(line.split(" -> ")) for line in ARROWS.split("\n") if line}
+    faults, graph, there, long = [], {}, set(), set()
+    for path in sorted(SRC.rglob("*.rs")):
+        name = str(path.relative_to(SRC))
+        if len(path.read_text().splitlines()) > LINES_MAX and name not in TABLES:
+            long.add(name)
+        if name in NO_MODULES:
+            continue
+        module, found = imports(path)
+        if module not in layer:
+            faults.append(f"src/{name}: {module} has no layer in scripts/layers.py")
+        for other, line in found:
+            if {module, other} <= layer.keys() and other != module:
+                there.add((module, other))
+            if (module, other) not in there - arrows:
+                continue
+            graph.setdefault(module, set()).add(other)
+            if layer[other] > layer[module]:
+                faults.append(f"src/{name}:{line}: {module} (layer {layer[module]}) imports {other} (layer {layer[other]})")
+    if re.search(r"^(pub )?use ", (SRC / "lib.rs").read_text(), flags=re.M):
+        faults.append("src/lib.rs: a name for a module would hide who imports it")
+    if found := circle(graph):
+        faults.append("a circle: " + " -> ".join(found + found[:1]))
+    faults += [f"not true any more, strike it: {a} -> {b}" for a, b in sorted(arrows - there)]
+    faults += [f"src/{name} has more than {LINES_MAX} lines" for name in sorted(long - set(LONG))]
+    faults += [f"not long any more, strike it: {name}" for name in sorted(set(LONG) - long)]
+    print("\n".join(faults) if faults else f"{len(there)} imports, of which {len(arrows)} still point up or close a circle")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
