@@ -14,23 +14,14 @@ use crate::context::{Context, Deadline};
 use crate::exec;
 use crate::process::{global, global_or_new};
 use crate::ring::Out;
-use crate::sys::{ErrnoGuard, NoCancel, Result, monotonic_ns};
-use crate::syscall::carrier;
+use crate::sys::{NoCancel, Result, monotonic_ns};
+use crate::syscall::carrier::{self, answer};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
 use std::mem::offset_of;
 use std::os::fd::IntoRawFd;
 use std::ptr;
-
-/// The one place where a result becomes what C sees, and errno what it was before.
-pub(crate) fn answer(body: impl FnOnce() -> Result<usize>) -> ssize_t {
-    let _errno = ErrnoGuard::new();
-    match carrier::inside(body) {
-        Ok(value) => value as ssize_t,
-        Err(errno) => -(errno as ssize_t),
-    }
-}
 
 fn find(ctx: io_context2_t) -> Result<ContextRef> {
     let found = global().ok_or(Errno::EINVAL)?.registry.find(ctx as usize)?;

@@ -8,13 +8,13 @@
 use super::abi::EVENT_BYTES;
 use super::ring::could_be_at;
 use super::submit::{self, key_of};
-use crate::capi::answer;
 use crate::context::ContextRef;
 use crate::context::{Context, Deadline};
 use crate::process::{global, global_or_new};
 use crate::ring::Out;
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
+use crate::syscall::carrier::answer;
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;

@@ -7,6 +7,8 @@
 
 #[cfg(not(loom))]
 use super::interrupt::Interruptible;
+#[cfg(not(loom))]
+use crate::sys::ErrnoGuard;
 use crate::sys::gettid;
 use nix::errno::Errno;
 use std::cell::Cell;
@@ -67,6 +69,16 @@ thread_local! {
 /// The body is the library's.
 pub fn inside<T>(body: impl FnOnce() -> T) -> T {
     as_busy(true, body)
+}
+
+/// The one place where a result becomes what C sees, and errno what it was before.
+#[cfg(not(loom))]
+pub fn answer(body: impl FnOnce() -> Result<usize, Errno>) -> libc::ssize_t {
+    let _errno = ErrnoGuard::new();
+    match inside(body) {
+        Ok(value) => value as libc::ssize_t,
+        Err(errno) => -(errno as libc::ssize_t),
+    }
 }
 
 /// The body may take its time, and has none of the library's locks meanwhile.
