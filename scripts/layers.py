@@ -35,7 +35,7 @@ pool -> context
 seat -> context
 """
 LINES_MAX = 700
-LONG = ["context.rs", "context/kernel.rs", "pool.rs"]
+LONG = ["context.rs", "context/kernel.rs"]
 # Tables of data may have any length.
 TABLES = ["syscall/table.rs"]
 # The root, and what is compiled for tests alone.

@@ -30,28 +30,25 @@
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
-use crate::context::Context;
-use crate::context::ContextRef;
-use crate::exec;
-use crate::habit::{Habits, LONG_NS, Now};
+mod lane;
+mod slot;
+mod watch;
+mod worker;
+
+use crate::context::{Context, ContextRef};
 #[cfg(not(loom))]
-use crate::kaio::{Batch, Kaio};
-use crate::request::Req;
+use crate::kaio::Kaio;
 use crate::ring::wait::Spin;
-use crate::share::{Facts, Limits, may_have_one_more};
+use crate::share::Limits;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
-#[cfg(not(loom))]
-use crate::syscall::interrupt::Interruptible;
 use crate::syscall::{Class, carrier};
+use lane::Lane;
 use nix::errno::Errno;
-#[cfg(not(loom))]
-use std::alloc::{Layout, alloc_zeroed};
+use slot::{Slot, new_slots};
 use std::collections::VecDeque;
-use std::ops::Range;
-#[cfg(not(loom))]
-use std::ptr::NonNull;
+pub use worker::Worker;
 
 /// Workers of the process for requests that end by themselves.
 const SHORT: Limits = Limits {
@@ -104,26 +101,6 @@ pub struct Pool {
 /// Starts a thread that calls [`Pool::work`] with that slot.
 pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
 
-/// What belongs to one class of requests.
-struct Lane {
-    limits: Limits,
-    line: VecDeque<ContextRef>,
-    /// Slots of sleeping workers, the last to have worked at the end.
-    idle: Stack,
-    /// Slots without a thread, that had one.
-    free: Stack,
-    /// And those that never had.
-    fresh: Range<u16>,
-    /// Threads that there are, with those that are being started.
-    threads: u32,
-    starting: u32,
-    /// Workers that serve a context, and those of them that hang.
-    busy: u32,
-    hung: u32,
-    /// Those who need one worker to stay: see [`Hold`].
-    holds: u32,
-}
-
 struct PoolState {
     short: Lane,
     long: Lane,
@@ -134,69 +111,6 @@ struct PoolState {
     watcher: bool,
     /// The slot of the watcher if it looks so seldom that who needs it has to wake it.
     dozing: Option<u16>,
-}
-
-impl Lane {
-    /// With those slots, all free.
-    fn new(limits: Limits, slots: Range<usize>) -> Result<Lane> {
-        Ok(Lane {
-            limits,
-            line: VecDeque::new(),
-            idle: Stack::new(slots.len())?,
-            free: Stack::new(slots.len())?,
-            fresh: slots.start as u16..slots.end as u16,
-            threads: 0,
-            starting: 0,
-            busy: 0,
-            hung: 0,
-            holds: 0,
-        })
-    }
-
-    /// Takes a slot for a worker that is to come.
-    fn take(&mut self) -> Option<(u16, Kick)> {
-        if let Some(slot) = self.idle.pop() {
-            return Some((slot, Kick::Wake(slot)));
-        }
-        let slot = self.free.pop().or_else(|| self.fresh.next())?;
-        self.threads += 1;
-        self.starting += 1;
-        Some((slot, Kick::Start(slot)))
-    }
-
-    /// Gives a slot back that has no thread any more.
-    fn give_back(&mut self, slot: u16) {
-        self.threads -= 1;
-        self.free.push(slot);
-    }
-
-    /// Threads that there are.
-    fn living(&self) -> u32 {
-        self.threads - self.starting
-    }
-
-    /// Where in line the first context stands that may have one more worker.
-    fn first(&self, class: Class) -> Option<usize> {
-        let may_have_beside = |own| {
-            let facts = Facts {
-                own,
-                busy: self.busy,
-                hung: self.hung,
-            };
-            may_have_one_more(facts, self.limits)
-        };
-        // If one that has none may not, none may: the line may be long.
-        if !may_have_beside(0) {
-            return None;
-        }
-        self.line
-            .iter()
-            .position(|context| may_have_beside(context.workers(class)))
-    }
-
-    fn first_context(&self, class: Class) -> Option<&ContextRef> {
-        self.line.get(self.first(class)?)
-    }
 }
 
 impl PoolState {
@@ -211,85 +125,6 @@ impl PoolState {
             Class::Long => &mut self.long,
         }
     }
-}
-
-/// Slot numbers. There is room for all that it may have to take.
-struct Stack(Vec<u16>);
-
-impl Stack {
-    fn new(most: usize) -> Result<Stack> {
-        let mut slots = Vec::new();
-        slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
-        Ok(Stack(slots))
-    }
-
-    fn push(&mut self, slot: u16) {
-        self.0.push(slot);
-    }
-
-    fn pop(&mut self) -> Option<u16> {
-        self.0.pop()
-    }
-
-    /// Takes that one out, wherever it is; false if it is not there.
-    fn remove(&mut self, slot: u16) -> bool {
-        match self.0.iter().position(|&here| here == slot) {
-            Some(at) => {
-                self.0.remove(at);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// A worker's place.
-struct Slot {
-    /// What it is to do: an order. A futex.
-    order: AtomicU32,
-    /// Requests that it has begun.
-    begun: AtomicU32,
-    /// `begun` when the watcher looked the last time. Under the pool's lock, like the next.
-    seen: AtomicU32,
-    /// It counts against the processors.
-    counted: AtomicBool,
-    /// When the watcher saw for the first time that it is where it is, in milliseconds.
-    since_ms: AtomicU32,
-    /// It serves a context; and hangs.
-    is_busy: AtomicBool,
-    is_hung: AtomicBool,
-    /// What interrupts it at its request.
-    #[cfg(not(loom))]
-    interruptible: Interruptible,
-}
-
-/// All of them, of which nothing takes memory before it is used.
-#[cfg(not(loom))]
-fn new_slots() -> Result<Box<[Slot]>> {
-    const { assert!(SLEEP == 0) };
-    let layout = Layout::array::<Slot>(SLOTS).map_err(|_| Errno::ENOMEM)?;
-    // SAFETY: the layout is not empty, and the one with which Box will free it. A slot is atomic
-    // integers and flags, for which zeros are valid.
-    unsafe {
-        let at = NonNull::new(alloc_zeroed(layout).cast::<Slot>()).ok_or(Errno::ENOMEM)?;
-        Ok(Box::from_raw(
-            NonNull::slice_from_raw_parts(at, SLOTS).as_ptr(),
-        ))
-    }
-}
-
-#[cfg(loom)]
-fn new_slots() -> Result<Box<[Slot]>> {
-    let new = || Slot {
-        order: AtomicU32::new(SLEEP),
-        begun: AtomicU32::new(0),
-        seen: AtomicU32::new(0),
-        counted: AtomicBool::new(false),
-        since_ms: AtomicU32::new(0),
-        is_busy: AtomicBool::new(false),
-        is_hung: AtomicBool::new(false),
-    };
-    Ok(std::iter::repeat_with(new).take(SLOTS).collect())
 }
 
 fn class_of(slot: u16) -> Class {
@@ -738,95 +573,6 @@ impl Pool {
         }
     }
 
-    /// Looks after the line and the list until they are empty or somebody has to come.
-    fn watch(&'static self, slot: u16) {
-        let mut tick = WATCH_NS;
-        loop {
-            let word = &self.slots[usize::from(slot)].order;
-            futex_wait(word, WATCH, monotonic_ns() + tick);
-            self.look_after_listed();
-            let mut state = self.state.lock();
-            state.dozing = None;
-            let stuck = self.look_at_workers(&mut state);
-            let longer = tick * 2;
-            tick = if stuck || !state.listed.is_empty() {
-                WATCH_NS
-            } else {
-                longer.min(WATCH_NS_MAX)
-            };
-            let Some(first) = state.short.first_context(Class::Short) else {
-                if !state.listed.is_empty() {
-                    continue;
-                }
-                if state.short.line.is_empty() {
-                    state.watcher = false;
-                    return;
-                }
-                if !stuck {
-                    tick = longer.min(DOZE_NS_MAX);
-                    state.dozing = Some(slot);
-                }
-                continue;
-            };
-            if state.counted >= self.processors_for(Some(first)) {
-                continue;
-            }
-            if !state.listed.is_empty() {
-                let kick = self.kick(&mut state, Class::Short);
-                drop(state);
-                self.perform(kick);
-                continue;
-            }
-            // It works now; if the line is still not empty, another watches.
-            state.watcher = false;
-            self.count(&mut state, slot, true);
-            let kick = if state.short.line.len() > 1 {
-                self.kick(&mut state, Class::Short)
-            } else {
-                Kick::None
-            };
-            drop(state);
-            return self.perform(kick);
-        }
-    }
-
-    /// Looks after each context of the list, and takes those off that want it no more.
-    fn look_after_listed(&'static self) {
-        let listed = self.state.lock().listed.len();
-        for _ in 0..listed {
-            let Some(context) = self.state.lock().listed.pop_front() else {
-                return;
-            };
-            if Context::look_after(&context, Look::Again) {
-                self.state.lock().listed.push_back(context);
-            }
-        }
-    }
-
-    /// Takes those workers out of the count that are at the same request as the last time, and finds
-    /// out which hang.
-    fn look_at_workers(&self, state: &mut PoolState) -> bool {
-        let now_ms = (monotonic_ns() / 1_000_000) as u32;
-        let mut any = false;
-        let used = usize::from(state.short.fresh.start);
-        for (slot, worker) in self.slots[..used].iter().enumerate() {
-            let begun = worker.begun.load(Relaxed);
-            let moved = worker.seen.swap(begun, Relaxed) != begun;
-            if !moved && worker.counted.load(Relaxed) {
-                self.count(state, slot as u16, false);
-                any = true;
-            }
-            if moved {
-                worker.since_ms.store(now_ms, Relaxed);
-            }
-            let stays_ms = now_ms.wrapping_sub(worker.since_ms.load(Relaxed));
-            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= HUNG_MS;
-            let hung = worker.is_hung.swap(hangs, Relaxed);
-            state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
-        }
-        any
-    }
-
     /// Interrupts the worker at the request at which it is, if it can be. Called under the lock of
     /// the request's context, which keeps the worker from going on to another.
     #[cfg(not(loom))]
@@ -880,133 +626,6 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.pool.state.lock().lane(self.class).holds -= 1;
-    }
-}
-
-/// A worker, while it serves a context.
-pub struct Worker {
-    pool: &'static Pool,
-    slot: u16,
-    /// Requests that it has carried out in this turn.
-    turn: u32,
-    /// The last request took long: the next one is asked whether it waits.
-    suspicious: bool,
-}
-
-impl Worker {
-    fn place(&self) -> &'static Slot {
-        &self.pool.slots[usize::from(self.slot)]
-    }
-
-    /// What it carries out.
-    pub fn class(&self) -> Class {
-        class_of(self.slot)
-    }
-
-    /// By which it is known to [`Pool::interrupt`].
-    pub fn slot(&self) -> u16 {
-        self.slot
-    }
-
-    fn begins(&self) {
-        #[cfg(not(loom))]
-        if self.class() == Class::Long {
-            self.place().interruptible.begins();
-        }
-    }
-
-    fn ends(&self) {
-        #[cfg(not(loom))]
-        if self.class() == Class::Long {
-            self.place().interruptible.ends();
-        }
-    }
-
-    /// The request that it had is no longer found. True if it was to be interrupted; then
-    /// `take_interrupt` is to be called before the next one begins. Called under the context's lock.
-    pub fn was_interrupted(&self) -> bool {
-        #[cfg(loom)]
-        return false;
-        #[cfg(not(loom))]
-        self.place().interruptible.was_interrupted()
-    }
-
-    /// Takes the signal that was meant for the request before, so that the next one is not
-    /// interrupted by it.
-    pub fn take_interrupt(&self) {
-        #[cfg(not(loom))]
-        self.place().interruptible.take();
-    }
-
-    /// Carries out a request that may not end by itself.
-    pub fn carry_out_long(&mut self, req: &mut Req) {
-        #[cfg(not(loom))]
-        {
-            self.place().interruptible.prepare();
-            exec::execute_interruptibly(req);
-        }
-        #[cfg(loom)]
-        crate::exec::execute(req, None);
-        self.turn += 1;
-    }
-
-    /// Hands requests of a context over to the kernel (see [`Kaio::submit`]).
-    #[cfg(not(loom))]
-    pub fn hand_over(
-        &mut self,
-        context: &ContextRef,
-        kaio: &'static Kaio,
-        batch: &mut Batch,
-    ) -> bool {
-        self.begin();
-        kaio.submit(context, batch)
-    }
-
-    /// Carries out a request for which the device has been told to get ready: how long it takes says
-    /// nothing of the next.
-    #[cfg(not(loom))]
-    pub fn carry_out_prepared(&mut self, req: &mut Req) {
-        self.begin();
-        exec::execute(req, None);
-    }
-
-    /// Something that the watcher would see if it did not come to an end.
-    fn begin(&mut self) {
-        // Relaxed: a number that the watcher compares with itself.
-        let begun = &self.place().begun;
-        begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
-        self.turn += 1;
-    }
-
-    /// Carries a request of a context with these habits out, and learns from it.
-    pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
-        self.begin();
-        let mut now = Now::read();
-        let start = now.ns;
-        // For what it tells of the file, which is all that is wanted here.
-        habits.is_file(req.call(), lonely, &mut now);
-        habits.carry_out(req, exec::execute, self.suspicious, lonely, &mut now);
-        self.suspicious = now.ns - start > LONG_NS;
-        self.recount(habits);
-    }
-
-    /// Whether the last request took long.
-    pub fn is_suspicious(&self) -> bool {
-        self.suspicious
-    }
-
-    /// Whether it should go on with the same context.
-    pub fn more(&self) -> bool {
-        self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
-    }
-
-    /// Counts against the processors, or does not, as the habit says.
-    fn recount(&self, habits: &Habits) {
-        let counts = !habits.waits();
-        if self.place().counted.load(Relaxed) != counts {
-            self.pool
-                .count(&mut self.pool.state.lock(), self.slot, counts);
-        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! What the pool knows of one class of requests: who stands in line for it, and its workers.
+
+use super::Kick;
+use crate::context::ContextRef;
+use crate::share::{Facts, Limits, may_have_one_more};
+use crate::sys::Result;
+use crate::syscall::Class;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// What belongs to one class of requests.
+pub struct Lane {
+    pub(super) limits: Limits,
+    pub(super) line: VecDeque<ContextRef>,
+    /// Slots of sleeping workers, the last to have worked at the end.
+    pub(super) idle: Stack,
+    /// Slots without a thread, that had one.
+    pub(super) free: Stack,
+    /// And those that never had.
+    pub(super) fresh: Range<u16>,
+    /// Threads that there are, with those that are being started.
+    pub(super) threads: u32,
+    pub(super) starting: u32,
+    /// Workers that serve a context, and those of them that hang.
+    pub(super) busy: u32,
+    pub(super) hung: u32,
+    /// Those who need one worker to stay: see [`Hold`].
+    pub(super) holds: u32,
+}
+
+impl Lane {
+    /// With those slots, all free.
+    pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<Lane> {
+        Ok(Lane {
+            limits,
+            line: VecDeque::new(),
+            idle: Stack::new(slots.len())?,
+            free: Stack::new(slots.len())?,
+            fresh: slots.start as u16..slots.end as u16,
+            threads: 0,
+            starting: 0,
+            busy: 0,
+            hung: 0,
+            holds: 0,
+        })
+    }
+
+    /// Takes a slot for a worker that is to come.
+    pub(super) fn take(&mut self) -> Option<(u16, Kick)> {
+        if let Some(slot) = self.idle.pop() {
+            return Some((slot, Kick::Wake(slot)));
+        }
+        let slot = self.free.pop().or_else(|| self.fresh.next())?;
+        self.threads += 1;
+        self.starting += 1;
+        Some((slot, Kick::Start(slot)))
+    }
+
+    /// Gives a slot back that has no thread any more.
+    pub(super) fn give_back(&mut self, slot: u16) {
+        self.threads -= 1;
+        self.free.push(slot);
+    }
+
+    /// Threads that there are.
+    pub(super) fn living(&self) -> u32 {
+        self.threads - self.starting
+    }
+
+    /// Where in line the first context stands that may have one more worker.
+    pub(super) fn first(&self, class: Class) -> Option<usize> {
+        let may_have_beside = |own| {
+            let facts = Facts {
+                own,
+                busy: self.busy,
+                hung: self.hung,
+            };
+            may_have_one_more(facts, self.limits)
+        };
+        // If one that has none may not, none may: the line may be long.
+        if !may_have_beside(0) {
+            return None;
+        }
+        self.line
+            .iter()
+            .position(|context| may_have_beside(context.workers(class)))
+    }
+
+    pub(super) fn first_context(&self, class: Class) -> Option<&ContextRef> {
+        self.line.get(self.first(class)?)
+    }
+}
+
+/// Slot numbers. There is room for all that it may have to take.
+pub struct Stack(Vec<u16>);
+
+impl Stack {
+    pub(super) fn new(most: usize) -> Result<Stack> {
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        Ok(Stack(slots))
+    }
+
+    pub(super) fn push(&mut self, slot: u16) {
+        self.0.push(slot);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u16> {
+        self.0.pop()
+    }
+
+    /// Takes that one out, wherever it is; false if it is not there.
+    pub(super) fn remove(&mut self, slot: u16) -> bool {
+        match self.0.iter().position(|&here| here == slot) {
+            Some(at) => {
+                self.0.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The watcher: a worker that looks after what others leave, and sees which of the workers hang.
+
+use super::{DOZE_NS_MAX, HUNG_MS, Kick, Look, Pool, PoolState, WATCH, WATCH_NS, WATCH_NS_MAX};
+use crate::context::Context;
+use crate::sync::Relaxed;
+use crate::sys::{futex_wait, monotonic_ns};
+use crate::syscall::Class;
+
+impl Pool {
+    /// Looks after the line and the list until they are empty or somebody has to come.
+    pub(super) fn watch(&'static self, slot: u16) {
+        let mut tick = WATCH_NS;
+        loop {
+            let word = &self.slots[usize::from(slot)].order;
+            futex_wait(word, WATCH, monotonic_ns() + tick);
+            self.look_after_listed();
+            let mut state = self.state.lock();
+            state.dozing = None;
+            let stuck = self.look_at_workers(&mut state);
+            let longer = tick * 2;
+            tick = if stuck || !state.listed.is_empty() {
+                WATCH_NS
+            } else {
+                longer.min(WATCH_NS_MAX)
+            };
+            let Some(first) = state.short.first_context(Class::Short) else {
+                if !state.listed.is_empty() {
+                    continue;
+                }
+                if state.short.line.is_empty() {
+                    state.watcher = false;
+                    return;
+                }
+                if !stuck {
+                    tick = longer.min(DOZE_NS_MAX);
+                    state.dozing = Some(slot);
+                }
+                continue;
+            };
+            if state.counted >= self.processors_for(Some(first)) {
+                continue;
+            }
+            if !state.listed.is_empty() {
+                let kick = self.kick(&mut state, Class::Short);
+                drop(state);
+                self.perform(kick);
+                continue;
+            }
+            // It works now; if the line is still not empty, another watches.
+            state.watcher = false;
+            self.count(&mut state, slot, true);
+            let kick = if state.short.line.len() > 1 {
+                self.kick(&mut state, Class::Short)
+            } else {
+                Kick::None
+            };
+            drop(state);
+            return self.perform(kick);
+        }
+    }
+
+    /// Looks after each context of the list, and takes those off that want it no more.
+    fn look_after_listed(&'static self) {
+        let listed = self.state.lock().listed.len();
+        for _ in 0..listed {
+            let Some(context) = self.state.lock().listed.pop_front() else {
+                return;
+            };
+            if Context::look_after(&context, Look::Again) {
+                self.state.lock().listed.push_back(context);
+            }
+        }
+    }
+
+    /// Takes those workers out of the count that are at the same request as the last time, and finds
+    /// out which hang.
+    fn look_at_workers(&self, state: &mut PoolState) -> bool {
+        let now_ms = (monotonic_ns() / 1_000_000) as u32;
+        let mut any = false;
+        let used = usize::from(state.short.fresh.start);
+        for (slot, worker) in self.slots[..used].iter().enumerate() {
+            let begun = worker.begun.load(Relaxed);
+            let moved = worker.seen.swap(begun, Relaxed) != begun;
+            if !moved && worker.counted.load(Relaxed) {
+                self.count(state, slot as u16, false);
+                any = true;
+            }
+            if moved {
+                worker.since_ms.store(now_ms, Relaxed);
+            }
+            let stays_ms = now_ms.wrapping_sub(worker.since_ms.load(Relaxed));
+            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= HUNG_MS;
+            let hung = worker.is_hung.swap(hangs, Relaxed);
+            state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
+        }
+        any
+    }
+}

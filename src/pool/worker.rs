@@ -1,0 +1,140 @@
+//! A worker, while it serves a context.
+
+use super::slot::Slot;
+use super::{Pool, TURN, class_of};
+#[cfg(not(loom))]
+use crate::context::ContextRef;
+use crate::exec;
+use crate::habit::{Habits, LONG_NS, Now};
+#[cfg(not(loom))]
+use crate::kaio::{Batch, Kaio};
+use crate::request::Req;
+use crate::sync::Relaxed;
+use crate::syscall::Class;
+
+/// A worker, while it serves a context.
+pub struct Worker {
+    pub(super) pool: &'static Pool,
+    pub(super) slot: u16,
+    /// Requests that it has carried out in this turn.
+    pub(super) turn: u32,
+    /// The last request took long: the next one is asked whether it waits.
+    pub(super) suspicious: bool,
+}
+
+impl Worker {
+    pub(super) fn place(&self) -> &'static Slot {
+        &self.pool.slots[usize::from(self.slot)]
+    }
+
+    /// What it carries out.
+    pub fn class(&self) -> Class {
+        class_of(self.slot)
+    }
+
+    /// By which it is known to [`Pool::interrupt`].
+    pub fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    pub(super) fn begins(&self) {
+        #[cfg(not(loom))]
+        if self.class() == Class::Long {
+            self.place().interruptible.begins();
+        }
+    }
+
+    pub(super) fn ends(&self) {
+        #[cfg(not(loom))]
+        if self.class() == Class::Long {
+            self.place().interruptible.ends();
+        }
+    }
+
+    /// The request that it had is no longer found. True if it was to be interrupted; then
+    /// `take_interrupt` is to be called before the next one begins. Called under the context's lock.
+    pub fn was_interrupted(&self) -> bool {
+        #[cfg(loom)]
+        return false;
+        #[cfg(not(loom))]
+        self.place().interruptible.was_interrupted()
+    }
+
+    /// Takes the signal that was meant for the request before, so that the next one is not
+    /// interrupted by it.
+    pub fn take_interrupt(&self) {
+        #[cfg(not(loom))]
+        self.place().interruptible.take();
+    }
+
+    /// Carries out a request that may not end by itself.
+    pub fn carry_out_long(&mut self, req: &mut Req) {
+        #[cfg(not(loom))]
+        {
+            self.place().interruptible.prepare();
+            exec::execute_interruptibly(req);
+        }
+        #[cfg(loom)]
+        exec::execute(req, None);
+        self.turn += 1;
+    }
+
+    /// Hands requests of a context over to the kernel (see [`Kaio::submit`]).
+    #[cfg(not(loom))]
+    pub fn hand_over(
+        &mut self,
+        context: &ContextRef,
+        kaio: &'static Kaio,
+        batch: &mut Batch,
+    ) -> bool {
+        self.begin();
+        kaio.submit(context, batch)
+    }
+
+    /// Carries out a request for which the device has been told to get ready: how long it takes says
+    /// nothing of the next.
+    #[cfg(not(loom))]
+    pub fn carry_out_prepared(&mut self, req: &mut Req) {
+        self.begin();
+        exec::execute(req, None);
+    }
+
+    /// Something that the watcher would see if it did not come to an end.
+    fn begin(&mut self) {
+        // Relaxed: a number that the watcher compares with itself.
+        let begun = &self.place().begun;
+        begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
+        self.turn += 1;
+    }
+
+    /// Carries a request of a context with these habits out, and learns from it.
+    pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
+        self.begin();
+        let mut now = Now::read();
+        let start = now.ns;
+        // For what it tells of the file, which is all that is wanted here.
+        habits.is_file(req.call(), lonely, &mut now);
+        habits.carry_out(req, exec::execute, self.suspicious, lonely, &mut now);
+        self.suspicious = now.ns - start > LONG_NS;
+        self.recount(habits);
+    }
+
+    /// Whether the last request took long.
+    pub fn is_suspicious(&self) -> bool {
+        self.suspicious
+    }
+
+    /// Whether it should go on with the same context.
+    pub fn more(&self) -> bool {
+        self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
+    }
+
+    /// Counts against the processors, or does not, as the habit says.
+    pub(super) fn recount(&self, habits: &Habits) {
+        let counts = !habits.waits();
+        if self.place().counted.load(Relaxed) != counts {
+            self.pool
+                .count(&mut self.pool.state.lock(), self.slot, counts);
+        }
+    }
+}
