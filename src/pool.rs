@@ -7,7 +7,7 @@
 //!
 //! - A request that took long is asked whether it gave up the processor (voluntary context
 //!   switches), and so is now and then one that did not. The workers of a context whose requests do
-//!   so ([`Habits`]) do not count.
+//!   so ([`crate::habit`]) do not count.
 //! - A watcher (an otherwise idle worker, there only while contexts stand in line and nobody may
 //!   come) looks from time to time which workers are still at the request at which they were the
 //!   last time. Those are stuck, and do not count until they move.

@@ -2,7 +2,7 @@
 //! for the others.
 //!
 //! # Safety All functions: pointers may be anything. A context handle is looked up and never
-//! followed; what else is read or written is asked about first ([`super::user`]).
+//! followed; what else is read or written is asked about first ([`crate::sys::user`]).
 #![allow(clippy::missing_safety_doc)]
 
 use super::abi::EVENT_BYTES;

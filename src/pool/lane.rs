@@ -25,7 +25,7 @@ pub struct Lane {
     /// Workers that serve a context, and those of them that hang.
     pub(super) busy: u32,
     pub(super) hung: u32,
-    /// Those who need one worker to stay: see [`Hold`].
+    /// Those who need one worker to stay: see [`super::Hold`].
     pub(super) holds: u32,
 }
 

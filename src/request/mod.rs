@@ -135,7 +135,7 @@ pub const NO_WORKER: u16 = u16::MAX;
 pub const RIDER: u16 = NO_WORKER - 1;
 
 /// A request: the right to carry it out and to write its event. Exactly one exists for each
-/// accepted request; it goes back to the [`Slab`] that it came from.
+/// accepted request; it goes back to the [`Slabs`] that it came from.
 pub struct Req(NonNull<Head>);
 
 // SAFETY: a Req is the only owner of its event's words, and the rest of the request does not

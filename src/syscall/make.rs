@@ -2,10 +2,13 @@
 
 use super::Call;
 #[cfg(not(loom))]
-use super::{carrier, interrupt};
+use super::carrier;
+#[cfg(not(any(loom, aio2_fuzz)))]
+use super::interrupt;
 use crate::abi::IOCB2_NOP;
 use crate::sys::vectors_bytes;
 use libc::c_long;
+#[cfg(not(aio2_fuzz))]
 use nix::errno::Errno;
 
 pub fn make(call: &Call) -> i64 {
