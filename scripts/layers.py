@@ -27,7 +27,6 @@ LAYERS = [
 ARROWS = """
 capi -> process
 context -> libaio
-context -> process
 events -> libaio
 kaio -> context
 libaio -> process

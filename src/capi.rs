@@ -9,8 +9,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
-use crate::context::ContextRef;
-use crate::context::{Context, Deadline};
+use crate::context::{Context, ContextRef, Deadline, Engines};
 use crate::exec;
 use crate::process::{global, global_or_new};
 use crate::ring::Out;
@@ -67,7 +66,11 @@ pub unsafe extern "C" fn io_setup2(
         // SAFETY: NULL or valid.
         let (mut asked, known) = unsafe { read_params(params)? };
         let global = global_or_new()?;
-        let context = Context::new(&mut asked, global.registry.new_id(), &global.pool)?;
+        let engines = Engines {
+            pool: &global.pool,
+            seats: &global.seats,
+        };
+        let context = Context::new(&mut asked, global.registry.new_id(), engines)?;
         let handle = context.handle();
         let has = (handle, context.fds());
         let reserve = |contexts| global.pool.reserve(contexts);

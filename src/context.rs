@@ -41,14 +41,16 @@ use crate::order::Order;
 #[cfg(not(loom))]
 use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
-#[cfg(not(loom))]
-use crate::process;
 use crate::registry::Ref;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::notify::Notifier;
 use crate::ring::wait::{Spin, Wakes};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
+#[cfg(not(loom))]
+use crate::seat::Seats;
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
+#[cfg(not(loom))]
+use crate::sys::progress;
 #[cfg(not(loom))]
 use crate::sys::rank::{self, Standing};
 use crate::sys::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns, shielded};
@@ -60,6 +62,14 @@ use std::ops::Deref;
 use std::os::fd::{OwnedFd, RawFd};
 #[cfg(not(loom))]
 use std::time::Duration;
+
+/// Who carries a context's requests out, beside its callers.
+#[derive(Clone, Copy)]
+pub struct Engines {
+    pub pool: &'static Pool,
+    #[cfg(not(loom))]
+    pub seats: &'static Seats,
+}
 
 /// A reference to a context, which stays where it is as long as there are any.
 pub type ContextRef = Ref<Context>;
@@ -118,6 +128,8 @@ pub struct Context {
     ring: Events,
     notifier: Option<Notifier>,
     pool: &'static Pool,
+    #[cfg(not(loom))]
+    seats: &'static Seats,
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
@@ -392,7 +404,7 @@ impl After {
 
 impl Context {
     /// `id` is the new context's, `params` as the caller gave them; what was made is written back.
-    pub fn new(params: &mut io_setup2_params, id: u64, pool: &'static Pool) -> Result<Context> {
+    pub fn new(params: &mut io_setup2_params, id: u64, engines: Engines) -> Result<Context> {
         if params.flags != 0 || params.reserved != [0; 4] || params.ring_bytes > RING_BYTES_MAX {
             return Err(Errno::EINVAL);
         }
@@ -413,15 +425,17 @@ impl Context {
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
             limit: or(params.workers, u32::MAX),
             callers_carry_out: true,
-            ..Context::unlimited(Events::Ring2(ring), backlog, pool)
+            ..Context::unlimited(Events::Ring2(ring), backlog, engines)
         })
     }
 
-    fn unlimited(ring: Events, backlog: Backlog, pool: &'static Pool) -> Context {
+    fn unlimited(ring: Events, backlog: Backlog, engines: Engines) -> Context {
         Context {
             ring,
             notifier: None,
-            pool,
+            pool: engines.pool,
+            #[cfg(not(loom))]
+            seats: engines.seats,
             max_requests: u32::MAX,
             limit: u32::MAX,
             callers_carry_out: false,
@@ -935,7 +949,7 @@ impl Context {
             };
             let waited = carrier::outside(|| futex_wait(&self.ended, seen, until));
             #[cfg(not(loom))]
-            process::progress();
+            progress::made();
             state = self.state.lock();
             is_over = over(&mut state);
             in_time = waited != Waited::TimedOut;
@@ -985,7 +999,7 @@ impl Context {
         shielded(|| exec::execute(&mut req, None));
         Context::end(this, req);
         #[cfg(not(loom))]
-        process::progress();
+        progress::made();
         true
     }
 
@@ -1211,10 +1225,10 @@ impl Context {
 #[cfg(not(loom))]
 impl Context {
     /// A context of the old kind, for `max_events` requests and more.
-    pub fn new_legacy(max_events: u32, id: u64, pool: &'static Pool) -> Result<Context> {
+    pub fn new_legacy(max_events: u32, id: u64, engines: Engines) -> Result<Context> {
         let events = libaio::ring::events_for(max_events)?;
         let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
-        let new = Context::unlimited(ring, Backlog::new(0), pool);
+        let new = Context::unlimited(ring, Backlog::new(0), engines);
         new.state.lock().order.claims.mark_with(Marks::new());
         Ok(new)
     }
@@ -1252,13 +1266,10 @@ impl Context {
             let Given(context, class) = unsafe { &*(given as *const Given) };
             Ok(Context::stand_in(context, *class).into())
         }
-        let Some(global) = process::global() else {
-            return false;
-        };
         let given = Given(this, class);
         let at = std::ptr::from_ref(&given) as usize;
         // It fails if there is no keeper, and so nothing that is held.
-        global.libaio.table.run(job, at) == Ok(1)
+        libaio::table::run(job, at) == Ok(1)
     }
 
     /// Waits until nothing that is under way has to come before a request.

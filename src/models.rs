@@ -3,8 +3,7 @@
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
-use crate::context::ContextRef;
-use crate::context::{Context, Deadline};
+use crate::context::{Context, ContextRef, Deadline, Engines};
 use crate::pool::Pool;
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
@@ -242,7 +241,7 @@ fn context(start: crate::pool::StartWorker) -> ContextRef {
     };
     pool.reserve(1).unwrap();
     Ref(std::sync::Arc::new(
-        Context::new(&mut params, 1, pool).unwrap(),
+        Context::new(&mut params, 1, Engines { pool }).unwrap(),
     ))
 }
 

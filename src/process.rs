@@ -16,18 +16,19 @@ use crate::seat::Seats;
 use crate::sys::host::{Host, Inside, OwnTable, set_host};
 use crate::sys::own;
 use crate::sys::processors;
+use crate::sys::progress;
 use crate::sys::thread::{self, Threads, spawn_detached};
 use crate::sys::{
-    ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
-    shielded, try_box, try_box_uninit,
+    ErrnoGuard, NEVER, Result, Waited, is_on_alternate_stack, monotonic_ns, shielded, try_box,
+    try_box_uninit,
 };
 use crate::syscall::carrier::{self, Interrupted};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 pub struct Global {
     pub registry: Registry<Context>,
@@ -270,24 +271,9 @@ extern "C" fn in_child() {
     }
 }
 
-/// Bumped while the end of the process waits for something that has happened: a futex. Relaxed: only
-/// whether it changes is asked, and the futex orders that.
-static PROGRESS: AtomicU32 = AtomicU32::new(0);
 /// For so long it waits for the next such thing, if it does not know whether there will be one: longer
 /// than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
-
-/// Somebody waits for that. Relaxed: who misses it has done something before the wait began, or its
-/// next something is seen.
-static IS_ENDING: AtomicBool = AtomicBool::new(false);
-
-/// Something has been done that the end of the process may wait for.
-pub fn progress() {
-    if IS_ENDING.load(Relaxed) {
-        PROGRESS.fetch_add(1, Relaxed);
-        futex_wake(&PROGRESS, 1);
-    }
-}
 
 /// What the end of the process has to wait for.
 struct Ending {
@@ -307,14 +293,14 @@ impl Ending {
         // come free; or its stack may be too small for what there is to do. So another thread does it.
         // What that needs stays there.
         let Ok(ending) = try_box(self) else { return };
-        IS_ENDING.store(true, Relaxed);
+        progress::count();
         let ending: &'static Ending = Box::leak(ending);
         let arg = ptr::from_ref(ending).cast_mut().cast();
         // SAFETY: never freed.
         if unsafe { spawn_detached(ending_main, arg) }.is_err() {
             return;
         }
-        let mut seen = PROGRESS.load(Relaxed);
+        let mut seen = progress::so_far();
         // Acquire: pairs with the release in `ending_main`.
         while !ending.is_over.load(Acquire) {
             let until = if busy {
@@ -322,8 +308,8 @@ impl Ending {
             } else {
                 NEVER
             };
-            let waited = futex_wait(&PROGRESS, seen, until);
-            let now = PROGRESS.load(Relaxed);
+            let waited = progress::wait(seen, until);
+            let now = progress::so_far();
             if now == seen && waited == Waited::TimedOut {
                 return;
             }
@@ -353,7 +339,7 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
     ending.see_to_all();
     // Release: pairs with the acquire in `wait`.
     ending.is_over.store(true, Release);
-    progress();
+    progress::made();
     ptr::null_mut()
 }
 

@@ -4,10 +4,10 @@ use super::{After, Closed, Context, State};
 use crate::context::ContextRef;
 use crate::exec;
 use crate::habit;
-use crate::process;
 use crate::request::{Access, Carried, List, Stage, Tie};
 use crate::seat;
 use crate::sync::AtomicU32;
+use crate::sys::progress;
 use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
 use crate::syscall::{self, Call, Class, carrier::Interrupted};
 use arrayvec::ArrayVec;
@@ -120,7 +120,7 @@ impl Context {
             if wanted {
                 shielded(|| exec::repeat(call));
             }
-            process::progress();
+            progress::made();
         });
     }
 
@@ -232,7 +232,7 @@ impl Context {
         drop(state);
         for call in &calls {
             shielded(|| exec::repeat(call));
-            process::progress();
+            progress::made();
         }
     }
 

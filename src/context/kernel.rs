@@ -6,7 +6,6 @@ use crate::habit::{self, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::pool::{Look, Worker};
-use crate::process::global;
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::seat::{self, Seat, Taken};
@@ -359,7 +358,7 @@ impl Context {
 
     /// The same, not under the lock.
     fn seat_or_new(&self) -> Option<&'static Seat> {
-        let seats = || global().and_then(|global| global.seats.take());
+        let seats = || self.seats.take();
         Some(self.seat.get_or_init(seats).as_ref()?.seat())
     }
 

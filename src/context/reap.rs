@@ -7,6 +7,8 @@ use crate::abi::IOCB2_NOP;
 use crate::context::ContextRef;
 use crate::exec;
 use crate::habit::{self, Now};
+#[cfg(not(loom))]
+use crate::libaio::files::hold_here;
 use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
@@ -562,9 +564,7 @@ impl Context {
             None
         } else {
             // Those who carry requests out have another table.
-            let libaio = &crate::process::global()?.libaio;
-            let number = eventfd.as_fd().as_raw_fd();
-            Some(libaio.files.hold(&libaio.table, number).ok()?)
+            Some(hold_here(eventfd.as_fd().as_raw_fd()).ok()?)
         };
         try_box(Doorbell {
             eventfd,

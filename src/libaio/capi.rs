@@ -8,8 +8,7 @@
 use super::abi::EVENT_BYTES;
 use super::ring::could_be_at;
 use super::submit::{self, key_of};
-use crate::context::ContextRef;
-use crate::context::{Context, Deadline};
+use crate::context::{Context, ContextRef, Deadline, Engines};
 use crate::process::{global, global_or_new};
 use crate::ring::Out;
 use crate::sys::user::Reader;
@@ -67,11 +66,11 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let global = global_or_new()?;
-    let context = Context::new_legacy(
-        max_events as u32,
-        global.registry.new_id(),
-        &global.libaio_pool,
-    )?;
+    let engines = Engines {
+        pool: &global.libaio_pool,
+        seats: &global.seats,
+    };
+    let context = Context::new_legacy(max_events as u32, global.registry.new_id(), engines)?;
     let handle = context.handle();
     let has = (handle, context.fds());
     let reserve = |contexts| global.libaio_pool.reserve(contexts);

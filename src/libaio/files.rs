@@ -152,6 +152,12 @@ impl Drop for FileRef {
     }
 }
 
+/// Holds the file that this number of the calling thread's names now.
+pub fn hold_here(number: RawFd) -> Result<FileRef> {
+    let libaio = &crate::process::global().ok_or(Errno::EAGAIN)?.libaio;
+    libaio.files.hold(&libaio.table, number)
+}
+
 impl Files {
     pub fn new() -> Files {
         Files {

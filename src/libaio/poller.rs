@@ -11,8 +11,7 @@
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{TRIES, Table};
-use crate::context::Context;
-use crate::context::ContextRef;
+use crate::context::{Context, ContextRef};
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::host::Inside;

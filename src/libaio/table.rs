@@ -477,6 +477,12 @@ extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
+/// [`Table::run`] in this process's table.
+pub fn run(job: Job, given: usize) -> Result<i64> {
+    let global = crate::process::global().ok_or(Errno::EBADF)?;
+    global.libaio.table.run(job, given)
+}
+
 /// See [`crate::sys::host::OwnTable::bell`]. Called by a thread that has the table.
 pub fn bell() -> Option<RawFd> {
     let table = &crate::process::global()?.libaio.table;

@@ -13,6 +13,8 @@ pub mod own;
 mod poll;
 pub mod processors;
 #[cfg(not(loom))]
+pub mod progress;
+#[cfg(not(loom))]
 pub mod rank;
 #[cfg(not(loom))]
 pub mod raw;
