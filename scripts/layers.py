@@ -19,7 +19,7 @@ LAYERS = [
     "request",
     "attr habit neighbours policy ring share",
     "exec kaio pool seat",
-    "context events order",
+    "context order",
     "capi libaio",
     "process",
 ]
@@ -27,7 +27,6 @@ LAYERS = [
 ARROWS = """
 capi -> process
 context -> libaio
-events -> libaio
 kaio -> context
 libaio -> process
 pool -> context

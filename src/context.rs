@@ -32,17 +32,19 @@ pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
-use crate::events::Events;
 use crate::exec;
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
-use crate::libaio::{self, eventfd::Told, ring::LegacyRing};
+use crate::libaio::{self, eventfd::Told};
 use crate::order::Order;
 #[cfg(not(loom))]
 use crate::order::claims::Marks;
 use crate::pool::{Kicks, Look, Pool, Worker};
 use crate::registry::Ref;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
+use crate::ring::events::Events;
+#[cfg(not(loom))]
+use crate::ring::legacy::{self, LegacyRing};
 use crate::ring::notify::Notifier;
 use crate::ring::wait::{Spin, Wakes};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
@@ -1226,7 +1228,7 @@ impl Context {
 impl Context {
     /// A context of the old kind, for `max_events` requests and more.
     pub fn new_legacy(max_events: u32, id: u64, engines: Engines) -> Result<Context> {
-        let events = libaio::ring::events_for(max_events)?;
+        let events = legacy::events_for(max_events)?;
         let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
         let new = Context::unlimited(ring, Backlog::new(0), engines);
         new.state.lock().order.claims.mark_with(Marks::new());

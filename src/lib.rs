@@ -22,7 +22,6 @@ mod attr;
 #[cfg(not(loom))]
 pub mod capi;
 mod context;
-mod events;
 mod exec;
 mod habit;
 mod hooks;

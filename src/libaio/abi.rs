@@ -1,6 +1,7 @@
 //! What programs written for libaio or for the kernel's AIO system calls know: linux/aio_abi.h, in
 //! our words.
 
+pub use crate::ring::legacy::{EVENT_BYTES, EVENT_WORDS};
 use core::mem::{offset_of, size_of};
 
 pub const CMD_PREAD: u16 = 0;
@@ -16,8 +17,6 @@ pub const CMD_PWRITEV: u16 = 8;
 pub const FLAG_RESFD: u32 = 1;
 /// `iocb.reqprio` is the request's I/O priority.
 pub const FLAG_IOPRIO: u32 = 2;
-
-pub const RING_MAGIC: u32 = 0xa10a_10a1;
 
 /// struct iocb: a request. The data sync flavours of poll and of vectors are views of the same
 /// fields.
@@ -47,7 +46,3 @@ const _: () = {
     assert!(offset_of!(Iocb, reserved2) == 48);
     assert!(offset_of!(Iocb, resfd) == 60);
 };
-
-/// Bytes of a struct io_event: data, obj, res, res2, 8 bytes each.
-pub const EVENT_BYTES: usize = 32;
-pub const EVENT_WORDS: usize = EVENT_BYTES / 8;

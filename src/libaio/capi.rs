@@ -6,11 +6,10 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::abi::EVENT_BYTES;
-use super::ring::could_be_at;
 use super::submit::{self, key_of};
 use crate::context::{Context, ContextRef, Deadline, Engines};
 use crate::process::{global, global_or_new};
-use crate::ring::Out;
+use crate::ring::{Out, legacy::could_be_at};
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::answer;

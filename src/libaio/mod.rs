@@ -1,7 +1,7 @@
 //! libaio's interface: programs written for it, or for the kernel's AIO, on this library's core.
 //!
 //! A context of this kind differs from one of io_setup2() in what its events look like and where
-//! they go ([`ring`]), in how its requests come to be ([`submit`]), and in whom they belong to:
+//! they go ([`crate::ring::legacy`]), in how its requests come to be ([`submit`]), and in whom they belong to:
 //! their files are the ones that their descriptors named at submit ([`files`]), and workers that have a
 //! descriptor table of their own ([`table`]) carry them out. Queue, waiting, fork and exit are the same.
 
@@ -12,7 +12,6 @@ pub mod eventfd;
 pub mod files;
 pub mod poller;
 pub mod request;
-pub mod ring;
 pub mod stats;
 pub mod submit;
 pub mod table;

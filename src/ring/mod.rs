@@ -8,6 +8,9 @@
 //! time. So all access is atomic, every position is masked, every size that is read is
 //! checked, and what must be right is kept in [`Backlog`], where the program cannot reach it.
 
+pub mod events;
+#[cfg(not(loom))]
+pub mod legacy;
 #[cfg(not(loom))]
 mod mem;
 #[cfg(loom)]

@@ -5,10 +5,9 @@
 //! It has room for every request that was accepted: a submit takes no more than that (see `room`).
 //! So there is no overflow.
 
-use super::abi::{EVENT_BYTES, EVENT_WORDS, RING_MAGIC};
+use super::wait::Wakes;
+use super::{Backlog, Mapping, Out, Reaped, page_bytes};
 use crate::request::{Req, Slabs};
-use crate::ring::wait::Wakes;
-use crate::ring::{Backlog, Mapping, Out, Reaped, page_bytes};
 use crate::sync::Relaxed;
 use crate::sys::{Result, set_file_size};
 use nix::errno::Errno;
@@ -16,6 +15,12 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::c_void;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
+
+const RING_MAGIC: u32 = 0xa10a_10a1;
+
+/// Bytes of a struct io_event: data, obj, res, res2, 8 bytes each.
+pub const EVENT_BYTES: usize = 32;
+pub const EVENT_WORDS: usize = EVENT_BYTES / 8;
 
 /// struct aio_ring.
 #[repr(C)]

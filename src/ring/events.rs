@@ -2,10 +2,10 @@
 //! kernel's AIO, which has room for all. The rest of a context need not know which.
 
 #[cfg(not(loom))]
-use crate::libaio::ring::LegacyRing;
+use super::legacy::LegacyRing;
+use super::wait::Wakes;
+use super::{Backlog, Out, Reaped, Ring};
 use crate::request::{Req, Slabs};
-use crate::ring::wait::Wakes;
-use crate::ring::{Backlog, Out, Reaped, Ring};
 
 pub enum Events {
     Ring2(Ring),
