@@ -212,7 +212,7 @@ run_one() { # NUMBER
 for ((i = 0; i < ${#names[@]}; i++)); do
     wanted=$#
     for pattern in "$@"; do
-        # shellcheck disable=SC2053 -- patterns are meant
+        # shellcheck disable=SC2053 # patterns are meant
         [[ ${names[i]} == $pattern ]] && wanted=0
     done
     [ "$wanted" = 0 ] && run_one "$i"
