@@ -21,6 +21,7 @@
 
 use crate::carrier;
 use crate::context::Context;
+use crate::engine;
 use crate::exec;
 use crate::habit;
 use crate::interrupt;
@@ -767,9 +768,12 @@ extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// A context of the kernel's, if one can be had whose ring is as we know it. None behind a system call
-/// filter.
+/// A context of the kernel's, if one may be used and can be had, and its ring is as we know it. None behind a system
+/// call filter.
 pub fn new_context(events: usize) -> Option<u64> {
+    if !engine::allows_kernel_aio() {
+        return None;
+    }
     let mut kernel = 0u64;
     let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];
     if aio_call(libc::SYS_io_setup, args) != Some(0) {

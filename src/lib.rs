@@ -23,6 +23,8 @@ mod attr;
 pub mod capi;
 mod carrier;
 mod context;
+#[cfg(not(loom))]
+mod engine;
 mod events;
 mod exec;
 mod habit;

@@ -8,6 +8,7 @@
 
 use crate::carrier::{self, Interrupted};
 use crate::context::Context;
+use crate::engine;
 use crate::libaio::table::Inside;
 use crate::own;
 use crate::pool::Pool;
@@ -41,6 +42,8 @@ pub struct Global {
 
 impl Global {
     fn new() -> Result<Box<Global>> {
+        // Now, in a thread of the program's, which knows who else changes its environment.
+        engine::allows_kernel_aio();
         let (pool, libaio_pool) = (
             Pool::new(start_worker)?,
             Pool::new_awake(start_worker_inside)?,
