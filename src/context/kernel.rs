@@ -369,19 +369,17 @@ impl Context {
         if !self.callers_carry_out {
             return false;
         }
-        let waits = state.riders.have_a_driver();
-        let in_time = state.riders.in_time;
-        let for_all = waits && !in_time && state.in_flight > 1;
-        // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
-        let for_reads = state.submits.are_polled();
+        // To hand over can take long, and a caller with a time limit must not wait for that.
+        let comes = state.riders.have_a_driver() && !state.riders.in_time;
         // A sample, too, if to hand it over is to wait for it.
         let is_waited_for = |call: &Call| state.riders.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
-            self.habits.is_slow(call)
-                && (for_all || for_reads && !habit::writes(call))
-                && (!self.habits.wants_sample() || is_waited_for(call))
+            self.habits.is_slow(call) && (!self.habits.wants_sample() || is_waited_for(call))
         };
-        state.queues[Class::Short as usize].first_is(is_for_caller) && state.closed.is_none()
+        comes
+            && state.in_flight > 1
+            && state.queues[Class::Short as usize].first_is(is_for_caller)
+            && state.closed.is_none()
     }
 
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
@@ -391,35 +389,6 @@ impl Context {
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
             && Context::list(this, state, after)
-    }
-
-    /// Hands what is queued and for the kernel over, by a caller who looks for events and does not wait;
-    /// false: there is nothing. (4 KiB reads of a virtual disk one at a time, looking for each until it
-    /// is there: 13,000 a second by a worker, 25,000 so; by 4, 33,000 and 52,000.)
-    pub(super) fn hand_over_polled(this: &ContextRef) -> bool {
-        let mut state = this.state.lock();
-        let free = state.backlog.waiters.is_empty() && state.riders.attendant.is_none();
-        if !free || !state.submits.are_polled() || state.short().is_empty() {
-            return false;
-        }
-        let mut after = After::new();
-        if this.has_for_seat(&state) {
-            drop(state);
-            let seat = this.seat_or_new();
-            state = this.state.lock();
-            if let Some(seat) = seat.filter(|_| state.riders.attendant.is_none())
-                && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
-            {
-                Context::hand_over_attended(this, state, after, seat, batch, 0);
-                return true;
-            }
-            state.submits.polled = 0;
-        }
-        // What was left to us and is not for us.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
-        drop(state);
-        this.finish(&mut after);
-        false
     }
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
@@ -443,9 +412,6 @@ impl Context {
             visit.came_ns = state.note_coming();
         }
         let mut after = After::new();
-        // To hand over may take its time. If there is a limit to that, it is for those who would have had to
-        // wait in the kernel's io_submit() for as long. (4 KiB reads of a virtual disk, one at a time and by
-        // 4: 15,000 and 37,000 a second by workers, 20,000 and 43,000 so.)
         state.riders.in_time = until != NEVER;
         let has_for_seat = this.has_for_seat(&state);
         let sleeps_there = state.has_riders() || state.riders.fed != 0;

@@ -121,9 +121,7 @@ impl Context {
     pub fn help_poller(this: &ContextRef) -> bool {
         let before = this.in_vain.fetch_add(1, Relaxed);
         // Relaxed: a hint.
-        if this.polled.load(Relaxed)
-            && (Context::hand_over_polled(this) || Context::take_done(this))
-        {
+        if this.polled.load(Relaxed) && Context::take_done(this) {
             return true;
         }
         if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
