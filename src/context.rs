@@ -702,18 +702,18 @@ impl Context {
     }
 
     /// Takes short requests, as many as there is room for and not more than `most`, as long as they
-    /// are `wanted` beside those taken, and for the same file as this call.
+    /// are `wanted` and for the same file as this call.
     fn take_more<const N: usize>(
         &self,
         state: &mut State,
         first: &Call,
         taken: &mut ArrayVec<Req, N>,
         most: u32,
-        wanted: impl Fn(&ArrayVec<Req, N>, &Req) -> bool,
+        wanted: impl Fn(&Req) -> bool,
     ) {
         let fd = first.args[0];
         for _ in 0..most.min(taken.remaining_capacity() as u32) {
-            let like = |req: &Req| req.call().args[0] == fd && wanted(taken, req);
+            let like = |req: &Req| req.call().args[0] == fd && wanted(req);
             let Some(req) = self.take_if(state, Class::Short, like) else {
                 return;
             };
@@ -858,7 +858,7 @@ impl Context {
         // Half are left to others.
         let most = (state.waiting() / 2).min((FEW_NS / ns.max(1)).saturating_sub(1));
         let first = *few[0].call();
-        self.take_more(state, &first, few, most, |_, req| short(req).is_some());
+        self.take_more(state, &first, few, most, |req| short(req).is_some());
     }
 
     /// Takes another request for a worker, unless that is wanted elsewhere.
@@ -1185,7 +1185,7 @@ impl Context {
         let mut rest = ArrayVec::<Req, READS>::new();
         // Half are left to others.
         let most = state.waiting() / 2;
-        this.take_more(&mut state, first.call(), &mut rest, most, |_, req| {
+        this.take_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().is_none() && this.is_worth_telling(req.call())
         });
         Context::offer(this, &mut state, Class::Short, &mut after);

@@ -28,6 +28,7 @@ use crate::interrupt;
 use crate::libaio;
 use crate::libaio::table::Inside;
 use crate::own::{self, is_inside};
+use crate::policy::batch::{Direction, Joined, Limits, Request, merges};
 use crate::process::global;
 use crate::processors;
 use crate::registry::ContextRef;
@@ -57,6 +58,10 @@ const SCATTERED: usize = 4;
 /// waits for each of these in io_submit(2).)
 pub const BATCH: usize = 16;
 const RUN_BYTES: u64 = 128 << 10;
+pub const LIMITS: Limits = Limits {
+    scattered: SCATTERED,
+    bytes: RUN_BYTES,
+};
 /// So many are given to the device one by one, where of more it first sees the last. Better, if the
 /// kernel waits for each in io_submit(2): a write that makes its file longer. (17,200 a second into a
 /// growing file on virtio by 4, when each was handed over by itself, 19,000 so; into a sparse one, where it
@@ -217,20 +222,27 @@ pub fn takes(req: &Req) -> bool {
         && KernelIocb::of(req.call()).is_some()
 }
 
-/// Whether a request is to be handed over by the same call as those of the batch, if these are some.
-pub fn goes_with(batch: &Batch, next: &Req) -> bool {
-    let bytes = || {
-        batch
-            .iter()
-            .fold(0, |sum: u64, req| sum.saturating_add(req.call().args[2]))
-    };
-    let room = match batch.last() {
-        Some(last) if batch.len() >= SCATTERED => {
-            continues(last.call(), next.call()) && bytes() < RUN_BYTES
-        }
-        _ => true,
-    };
-    room && takes(next)
+pub fn direction(call: &Call) -> Direction {
+    if habit::writes(call) {
+        Direction::Write
+    } else {
+        Direction::Read
+    }
+}
+
+/// The facts that decide whether a request joins others (see [`crate::policy::batch`]).
+pub fn facts(req: &Req, for_kernel: bool) -> Request {
+    let call = req.call();
+    let plain = plain_bytes(call);
+    Request {
+        for_kernel,
+        direction: direction(call),
+        file: (call.args[0], call.key),
+        start: plain.map(|_| call.args[3]),
+        bytes: plain.unwrap_or(0),
+        no_merge: req.is_apart(),
+        has_eventfd: req.has_eventfd(),
+    }
 }
 
 /// How many bytes a plain read or write asks for.
@@ -239,32 +251,21 @@ pub fn plain_bytes(call: &Call) -> Option<u64> {
     matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(call.args[2])
 }
 
-/// Whether the second transfers what comes after what the first one does.
-fn continues(first: &Call, second: &Call) -> bool {
-    let [_, _, nbytes, offset, ..] = first.args;
-    let is_plain = matches!(
-        c_long::from(first.nr),
-        libc::SYS_pread64 | libc::SYS_pwrite64
-    );
-    is_plain && first.nr == second.nr && offset.wrapping_add(nbytes) == second.args[3]
-}
-
 /// How many requests at the beginning of the batch make a run: the kernel can carry them out as one read or
 /// write. None if it is just one.
 fn run_of(batch: &Batch) -> Option<usize> {
-    // Whose end is told of is told of alone.
-    let is_plain = |req: &Req| !req.is_apart() && !req.has_eventfd();
-    let mut bytes = batch[0].call().args[2];
-    let joins = |pair: &&[Req]| {
-        bytes = bytes.saturating_add(pair[1].call().args[2]);
-        let follows = continues(pair[0].call(), pair[1].call());
-        follows && bytes <= RUN_BYTES && pair.iter().all(is_plain)
+    let mut run = Joined::of(facts(&batch[0], true));
+    let joins = |req: &&Req| {
+        let next = facts(req, true);
+        let merges = merges(&run, &next, LIMITS);
+        run.add(next);
+        merges
     };
-    let joined = batch.windows(2).take_while(joins).count();
+    let joined = batch[1..].iter().take_while(joins).count();
     (joined != 0).then_some(joined + 1)
 }
 
-/// Whether requests of the batch, which are all for one file, may be made a run. What is appended lands
+/// Whether requests of the batch, which all go in one direction and to one file, may be made a run. What is appended lands
 /// elsewhere than its offset says.
 fn may_run(batch: &Batch) -> bool {
     let [first, _, ..] = batch.as_slice() else {

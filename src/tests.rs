@@ -10,17 +10,17 @@ use crate::request::{Chunk, Class, List, Malformed, Record, Req, Running, Scratc
 use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 
 /// A generator of the same numbers each time (xorshift64*).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 }

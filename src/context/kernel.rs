@@ -5,6 +5,7 @@ use crate::carrier;
 use crate::habit::{self, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
+use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::pool::{Look, Worker};
 use crate::process::global;
 use crate::registry::ContextRef;
@@ -170,9 +171,10 @@ impl Context {
         first: Req,
     ) -> (Guard<'a, State>, After) {
         let call = *first.call();
+        let joined = Some(Joined::of(this.facts(&first)));
         let mut batch = kaio::Batch::new();
         batch.push(first);
-        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::goes_with);
+        this.take_joining(&mut state, &mut batch, joined, Caller::WORKER);
         state.handing_over += 1;
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
@@ -431,7 +433,8 @@ impl Context {
         }
         if has_for_seat
             && let Some(seat) = this.seat()
-            && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
+            && let Some(batch) =
+                Context::take_riders(this, &mut state, &mut after, Caller::OWN_QUEUE)
         {
             Context::hand_over_attended(this, state, after, seat, batch, visit.came_ns);
             return Ok(Waited::Woken);
@@ -454,32 +457,58 @@ impl Context {
         }
     }
 
-    /// Takes requests that are `wanted` for the kernel to carry out in the seat.
+    /// The facts that decide whether a request joins a batch.
+    fn facts(&self, req: &Req) -> Request {
+        kaio::facts(req, kaio::takes(req) && self.habits.is_slow(req.call()))
+    }
+
+    /// Whether a request joins those that this caller hands over. If so, it is added to them.
+    fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
+        let next = self.facts(req);
+        let yes = joins(joined.as_ref(), &next, caller, kaio::LIMITS);
+        if yes {
+            match joined {
+                Some(joined) => joined.add(next),
+                None => *joined = Some(Joined::of(next)),
+            }
+        }
+        yes
+    }
+
+    /// Takes queued requests that join the batch, as many as it has room for.
+    fn take_joining(
+        &self,
+        state: &mut State,
+        batch: &mut kaio::Batch,
+        mut joined: Option<Joined>,
+        caller: Caller,
+    ) {
+        while !batch.is_full()
+            && let Some(req) = self.take_if(state, Class::Short, |req| {
+                self.joins(&mut joined, req, caller)
+            })
+        {
+            batch.push(req);
+        }
+    }
+
+    /// Takes requests that this caller may hand over, for the kernel to carry out in the seat.
     fn take_riders(
         this: &ContextRef,
         state: &mut State,
         after: &mut After,
-        wanted: impl Fn(&Call) -> bool,
+        caller: Caller,
     ) -> Option<kaio::Batch> {
-        // Whoever waits for an eventfd need not be who sleeps here.
-        let is_for_seat = |req: &Req| !req.has_eventfd() && wanted(req.call());
-        let is_slow = |call: &Call| this.habits.is_slow(call);
         if state.riders.count as usize > seat::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
             || !Context::list(this, state, after)
         {
             return None;
         }
-        let first = |req: &Req| kaio::takes(req) && is_for_seat(req) && is_slow(req.call());
         let mut batch = kaio::Batch::new();
-        let first = this.take_if(state, Class::Short, first)?;
-        let call = *first.call();
-        batch.push(first);
-        this.take_more(state, &call, &mut batch, u32::MAX, |batch, req| {
-            is_for_seat(req) && kaio::goes_with(batch, req)
-        });
+        this.take_joining(state, &mut batch, None, caller);
         this.habits.count_slow(batch.len() as u32);
-        Some(batch)
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Hands over, by a caller who then comes for what has been done.
@@ -545,7 +574,7 @@ impl Context {
         batch.iter().for_each(|req| req.set_worker(RIDER));
         drop(state);
         this.finish(&mut after);
-        let shield = if habit::writes(&call) {
+        let shield = if kaio::direction(&call).needs_shield() {
             Shield::new()
         } else {
             None
@@ -639,7 +668,7 @@ impl Context {
         let has_sleeper = !state.backlog.waiters.is_empty();
         if !self.callers_carry_out
             || !has_sleeper
-            || !first.first_is(|call| self.is_slow_read(call))
+            || !first.first_is(|call| !habit::writes(call) && self.habits.is_slow(call))
         {
             return false;
         }
@@ -655,10 +684,6 @@ impl Context {
             && state.closed.is_none()
     }
 
-    fn is_slow_read(&self, call: &Call) -> bool {
-        !habit::writes(call) && self.habits.is_slow(call)
-    }
-
     /// Hands over what was just submitted, as far as the kernel has not to wait for that.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let seat = this.seat();
@@ -667,7 +692,7 @@ impl Context {
         let mut state = this.state.lock();
         while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
             && let Some(batch) =
-                Context::take_riders(this, &mut state, &mut after, |call| this.is_slow_read(call))
+                Context::take_riders(this, &mut state, &mut after, Caller::SUBMITTER)
         {
             state.riders.feeder = Some(carrier::thread());
             let refused;
@@ -780,10 +805,10 @@ impl Context {
 
     /// Whether a request can be handed over in the seat.
     pub(super) fn is_for_seat(&self, req: &Req) -> bool {
-        !req.has_eventfd() && kaio::takes(req) && self.habits.is_slow(req.call())
+        self.joins(&mut None, req, Caller::OWN_QUEUE)
     }
 
-    /// Takes requests that the kernel is to carry out together, for one file.
+    /// Takes requests that the kernel is to carry out together.
     fn batch_for_seat(
         &self,
         requests: &mut List,
@@ -791,12 +816,10 @@ impl Context {
         holder: &mut Holder,
     ) -> Option<kaio::Batch> {
         let mut batch = kaio::Batch::new();
-        let first = requests.pop()?;
-        let fd = first.fd();
-        batch.push(first);
+        let mut joined = None;
         while !batch.is_full()
             && let Some(next) =
-                requests.pop_if(|req| req.fd() == fd && kaio::goes_with(&batch, req))
+                requests.pop_if(|req| self.joins(&mut joined, req, Caller::OWN_QUEUE))
         {
             batch.push(next);
         }
@@ -807,7 +830,7 @@ impl Context {
             }
         }
         holder.release();
-        Some(batch)
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
