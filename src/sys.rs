@@ -314,7 +314,7 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     // Another thread may lower the limit now.
     let shield = Shield::new();
     let result = ftruncate(file, bytes as libc::off_t);
-    if let (Some(shield), Err(Errno::EFBIG)) = (shield, result) {
+    if result == Err(Errno::EFBIG) {
         shield.take_back();
     }
     result
@@ -336,16 +336,13 @@ pub struct Shield {
 }
 
 impl Shield {
-    /// None: no file can be too large.
-    pub fn new() -> Option<Shield> {
-        if limit(libc::RLIMIT_FSIZE) == libc::RLIM_INFINITY {
-            return None;
-        }
+    /// Also where no file can be too large: another thread may lower the limit, and submit, while this one writes.
+    pub fn new() -> Shield {
         let mut ours = SigSet::empty();
         ours.add(Signal::SIGXFSZ);
         let mut before = SigSet::empty();
         let _ = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&ours), Some(&mut before));
-        Some(Shield { before })
+        Shield { before }
     }
 
     /// Takes back the signal that a write which was too large has brought upon this thread.

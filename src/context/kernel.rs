@@ -574,11 +574,7 @@ impl Context {
         batch.iter().for_each(|req| req.set_worker(RIDER));
         drop(state);
         this.finish(&mut after);
-        let shield = if kaio::direction(&call).needs_shield() {
-            Shield::new()
-        } else {
-            None
-        };
+        let shield = kaio::direction(&call).needs_shield().then(Shield::new);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
             seat.hand_over(this, batch, nowait)
         });

@@ -313,7 +313,7 @@ impl Context {
                 this.finish(&mut after);
                 return Context::put_back(this, req, hand);
             }
-            if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
+            if let (Some(shield), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
             }
             let was_nop = req.call().nr == IOCB2_NOP;
