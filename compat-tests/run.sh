@@ -124,6 +124,7 @@ add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
+add run-routes 60 aio2-run.sh routes
 add run-transparent 60 aio2-run.sh transparent
 add run-folder 60 aio2-run.sh folder
 add run-cannot 60 aio2-run.sh cannot

@@ -172,6 +172,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
             |_| true,
             |context| {
                 Context::close(context);
+                global.keep_routes(context);
                 global.pool.forget(context);
             },
         )?;

@@ -40,6 +40,7 @@ use crate::notify::Notifier;
 use crate::order::Order;
 #[cfg(not(loom))]
 use crate::order::claims::Marks;
+use crate::policy::route::{Route, Routes};
 use crate::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
 use crate::process;
@@ -198,6 +199,8 @@ struct State {
     watchers: u32,
     /// Those in flight that the kernel would have completed within io_submit().
     at_once: u32,
+    /// How those that have ended were carried out.
+    routes: Routes,
     backlog: Backlog,
     slabs: Slabs,
 }
@@ -281,6 +284,7 @@ impl State {
             closed: None,
             watchers: 0,
             at_once: 0,
+            routes: Routes::default(),
             backlog,
             slabs: Slabs::new(),
         }
@@ -890,6 +894,7 @@ impl Context {
         let mut next = Some(req);
         let had_prompt = state.at_once != 0;
         while let Some(req) = next {
+            state.routes.count(req.route());
             state.in_flight -= 1;
             state.at_once -= u32::from(at_once(&req));
             next = state.order.ended(&req, &mut go);
@@ -906,6 +911,12 @@ impl Context {
         after.published = true;
         this.note_end(state, after);
         Context::release(this, state, go, after);
+    }
+
+    /// How its requests were carried out so far. None: the lock cannot be had in that time.
+    #[cfg(not(loom))]
+    pub fn routes(&self, patience_ns: u64) -> Option<Routes> {
+        Some(self.state.try_lock_for(patience_ns)?.routes)
     }
 
     /// Tells those who wait for a request to end.
@@ -980,6 +991,7 @@ impl Context {
         state.taken += 1;
         state.running.enter(&req);
         drop(state);
+        req.set_route(Route::InlineStandIn);
         shielded(|| exec::execute(&mut req, None));
         Context::end(this, req);
         #[cfg(not(loom))]

@@ -5,6 +5,7 @@ use crate::attr::{self, SubmitClock};
 use crate::carrier;
 #[cfg(not(loom))]
 use crate::interrupt;
+use crate::policy::route::Route;
 use crate::request::{Call, Chunk, Record, Req, Scratch, Slabs, Stage};
 use crate::ring::Out;
 #[cfg(not(loom))]
@@ -143,6 +144,7 @@ pub fn cancel(req: &mut Req) {
 }
 
 fn skip(req: &mut Req, res: i32) {
+    req.set_route(Route::NotMade);
     attr::skip(req);
     req.set_res(i64::from(res));
 }
@@ -295,6 +297,7 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     slab.add(Chunk::new(record.class(), 1).ok_or(Errno::ENOMEM)?);
     let slot = slab.free.take().ok_or(Errno::ENOMEM)?;
     let mut req = record.build(slot, &scratch);
+    req.set_route(Route::InlineSubmit);
     execute(&mut req, None);
     out.push(req.event());
     Ok(out.len())

@@ -29,6 +29,7 @@ use crate::libaio;
 use crate::libaio::table::Inside;
 use crate::own::{self, is_inside};
 use crate::policy::batch::{Direction, Joined, Limits, Request, merges};
+use crate::policy::route::{Route, Taken};
 use crate::process::global;
 use crate::processors;
 use crate::registry::ContextRef;
@@ -350,6 +351,7 @@ impl InKernel {
         batch: &mut Batch,
         nowait: bool,
         vectors: &mut Vectors,
+        route: Route,
     ) -> Handed {
         let may_run = may_run(batch);
         // Relaxed: made before who hands over took the lock of `Kaio::state`.
@@ -384,21 +386,23 @@ impl InKernel {
             handed.push(iocb);
             let counted = batch[0].side().is_some_and(|side| side.is_counted());
             let mut requests = Chain::new();
-            for req in batch.drain(..run.unwrap_or(1)) {
-                if run.is_some() {
+            let merged = run.is_some();
+            for mut req in batch.drain(..run.unwrap_or(1)) {
+                if merged {
                     let [_, buf, bytes, ..] = req.call().args;
                     vectors.push(iovec {
                         iov_base: ptr::with_exposed_provenance_mut(buf as usize),
                         iov_len: bytes as usize,
                     });
                 }
+                req.set_route(Taken { route, merged });
                 req.set_stage(Stage::Begun);
                 requests.push(req);
             }
             places.places[usize::from(place)] = Some(InFlight {
                 context: context.clone(),
                 requests,
-                is_run: run.is_some(),
+                is_run: merged,
                 res: 0,
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
@@ -419,7 +423,13 @@ impl InKernel {
         nowait: bool,
     ) -> bool {
         let mut vectors = Vectors::new();
-        let handed = self.put(context, batch, nowait, &mut vectors);
+        // Who submits must not wait.
+        let route = if nowait {
+            Route::KernelSubmit
+        } else {
+            Route::KernelWaiting
+        };
+        let handed = self.put(context, batch, nowait, &mut vectors, route);
         self.submit(kernel, handed, batch)
     }
 
@@ -654,7 +664,8 @@ impl Kaio {
         };
         // Under the lock, so that the reaper does not find it unused.
         let mut vectors = Vectors::new();
-        let handed = self.here.put(context, batch, false, &mut vectors);
+        let route = Route::KernelThread;
+        let handed = self.here.put(context, batch, false, &mut vectors, route);
         drop(state);
         // Acquire: pairs with the release in `make`.
         let kernel = self.kernel.load(Acquire);

@@ -11,11 +11,13 @@ use crate::context::Context;
 use crate::engine;
 use crate::libaio::table::Inside;
 use crate::own;
+use crate::policy::route::Routes;
 use crate::pool::Pool;
 use crate::processors;
 use crate::registry::Registry;
 use crate::ring::blank_view;
 use crate::seat::Seats;
+use crate::sync::Lock;
 use crate::sys::{
     ErrnoGuard, NEVER, Result, Waited, futex_wait, futex_wake, is_on_alternate_stack, monotonic_ns,
     shielded, spawn_detached, try_box, try_box_uninit,
@@ -36,6 +38,8 @@ pub struct Global {
     pub seats: Seats,
     pub threads: Threads,
     pub libaio: crate::libaio::Shared,
+    /// How the requests of contexts that are gone were carried out.
+    routes: Lock<Routes>,
     /// Whose it is.
     pid: libc::pid_t,
 }
@@ -59,9 +63,32 @@ impl Global {
             (&raw mut (*at).seats).write(Seats::new());
             (&raw mut (*at).threads).write(threads);
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
+            (&raw mut (*at).routes).write(Lock::new(Routes::default()));
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
         }
+    }
+}
+
+impl Global {
+    /// A context goes, all of whose requests have ended.
+    pub fn keep_routes(&self, context: &Context) {
+        if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+            self.routes.lock().add(&routes);
+        }
+    }
+
+    /// How the requests of all contexts were carried out, those included that are gone; but for what is behind a
+    /// lock that does not come free.
+    fn routes(&'static self) -> Routes {
+        let gone = self.routes.try_lock_for(ROUTES_PATIENCE_NS);
+        let mut sum = gone.map_or_else(Routes::default, |gone| *gone);
+        self.registry.for_each(|context| {
+            if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+                sum.add(&routes);
+            }
+        });
+        sum
     }
 }
 
@@ -258,6 +285,9 @@ static PROGRESS: AtomicU32 = AtomicU32::new(0);
 /// than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
+/// For so long is waited for a lock behind which counts are for the statistics.
+const ROUTES_PATIENCE_NS: u64 = 1_000_000;
+
 /// Somebody waits for that. Relaxed: who misses it has done something before the wait began, or its
 /// next something is seen.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
@@ -324,7 +354,7 @@ impl Ending {
             }
         });
         // A file may be as large as it can be.
-        shielded(|| global.libaio.stats.report());
+        shielded(|| global.libaio.stats.report(|| global.routes()));
     }
 }
 

@@ -5,6 +5,7 @@ use crate::carrier::Interrupted;
 use crate::exec;
 use crate::habit;
 use crate::order::claims::Access;
+use crate::policy::route::Route;
 use crate::process;
 use crate::registry::ContextRef;
 use crate::request::{Call, Carried, List, Stage, Tie};
@@ -151,6 +152,7 @@ impl Context {
         }
         if let Some((mut req, again)) = mine {
             if again {
+                req.set_route(Route::InlineStandIn);
                 shielded(|| exec::execute(&mut req, None));
             }
             Context::end(this, req);

@@ -6,6 +6,7 @@ use crate::abi::IOCB2_NOP;
 use crate::carrier;
 use crate::exec::{self, Execute};
 use crate::habit::{self, Now};
+use crate::policy::route::Route;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::ring::{Out, Reaped};
@@ -303,6 +304,7 @@ impl Context {
                 now.ages();
             }
             if is_file {
+                req.set_route(Route::InlineWaiting);
                 carrier::outside(|| {
                     let habits = &this.habits;
                     habits.carry_out(&mut req, execute, false, lonely, &mut now);

@@ -13,6 +13,7 @@ use super::channel::{self, ENDS, Received, Sender};
 use super::table::{Inside, TRIES, Table};
 use crate::context::Context;
 use crate::own::{self, Making, close};
+use crate::policy::route::Route;
 use crate::registry::ContextRef;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
@@ -674,6 +675,9 @@ fn finish(poller: &Poller, pending: Pending, res: i64) {
     let Pending {
         context, mut req, ..
     } = pending;
+    if res > 0 {
+        req.set_route(Route::Readiness);
+    }
     req.set_res(res);
     Context::complete_elsewhere(&context, req);
 }

@@ -15,6 +15,7 @@ use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context};
 use crate::order::claims::{Access, Claim};
 use crate::own::{Making, close_here as close};
+use crate::policy::route::Route;
 use crate::registry::ContextRef;
 use crate::request::{Call, Class, Key, Req};
 use crate::sys::{Result, ready_now};
@@ -129,11 +130,14 @@ impl Submit<'_> {
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
                 let event: [u64; EVENT_WORDS] = [iocb.data, at as u64, res as u64, 0];
-                let req = Req::build_legacy(slot, at as u64, call, event, side, self.claim);
+                let mut req = Req::build_legacy(slot, at as u64, call, event, side, self.claim);
                 match way {
                     Way::Queue => batch.queue(req),
-                    Way::Done(_) => {
+                    Way::Done(res) => {
                         batch.count();
+                        if res >= 0 {
+                            req.set_route(Route::InlineSubmit);
+                        }
                         Context::complete_elsewhere(self.context, req);
                     }
                     Way::Poll(ticket, events) => {
