@@ -456,6 +456,36 @@ union iocb_room {
     unsigned char bytes[sizeof(struct iocb2) + IOCB2_ATTR_BYTES_MAX];
 };
 
+/* A request that asks for its route, and room for its event. */
+union routed {
+    struct iocb2 iocb;
+    unsigned char bytes[sizeof(struct iocb2) + sizeof(struct iocb_attr)];
+};
+
+union routed_event {
+    struct io_event2 event;
+    unsigned char bytes[sizeof(struct io_event2) + sizeof(struct iocb_attr_ret) + sizeof(struct iocb_route)];
+};
+
+/* Has a request, which was just prepared, ask for its route. */
+static TEST_UNUSED void ask_route(struct iocb2 *iocb)
+{
+    CHECK(iocb2_add_attr(iocb, IOCB_ATTR_ROUTE, IOCB_ATTR_F_REQUIRED, 0, NULL, 0) != NULL);
+}
+
+/* The route that a request took which has asked for it. */
+static TEST_UNUSED struct iocb_route route_of(const struct io_event2 *event)
+{
+    const struct iocb_attr_ret *ret = io_event2_attr(event, IOCB_ATTR_ROUTE);
+    struct iocb_route route;
+
+    CHECK(ret != NULL);
+    CHECK_EQ(ret->ret, 0);
+    CHECK_EQ(ret->bytes, sizeof(*ret) + sizeof(route));
+    memcpy(&route, ret + 1, sizeof(route));
+    return route;
+}
+
 /* Fails unless there is no event, now and after `ms` milliseconds. */
 #define expect_no_event(ctx, ms) test_expect_no_event(__FILE__, __LINE__, (ctx), (ms))
 

@@ -110,6 +110,11 @@
 #define IOCB_ATTR_WORKER 7
 
 /**
+ * Attribute: which way the request was carried out. No payload in; struct iocb_route out.
+ */
+#define IOCB_ATTR_ROUTE 8
+
+/**
  * The first of the attribute numbers that are never assigned: for tests and private use.
  */
 #define IOCB_ATTR_PRIVATE 0x8000u
@@ -151,10 +156,53 @@
 #define IO_FEAT2_ATTR_WORKER 128
 
 /**
+ * Feature: IOCB_ATTR_ROUTE is handled.
+ */
+#define IO_FEAT2_ATTR_ROUTE 256
+
+/**
  * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
  * holder tries (the memory is sealed against new writers; Linux 5.1 or later).
  */
 #define IO_FEAT2_RING_SEALED 0x100000000ull
+
+/**
+ * `iocb_route.route`: the system call was not made: the request was cancelled, refused, or too
+ * late. A no-op is carried out like any other request.
+ */
+#define IOCB_ROUTE_NOT_MADE 0
+
+/**
+ * `iocb_route.route`: a thread of the program carried the request out, within a call of the library.
+ */
+#define IOCB_ROUTE_INLINE 1
+
+/**
+ * `iocb_route.route`: a worker thread carried the request out.
+ */
+#define IOCB_ROUTE_THREAD 2
+
+/**
+ * `iocb_route.route`: the request was handed over to the kernel's AIO.
+ */
+#define IOCB_ROUTE_KERNEL_AIO 3
+
+/**
+ * `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+ */
+#define IOCB_ROUTE_IO_URING 4
+
+/**
+ * `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
+ * This version does that only for the poll requests of io_submit(), which have no attributes.
+ */
+#define IOCB_ROUTE_READINESS 5
+
+/**
+ * `iocb_route.flags`: the kernel carried the request out together with others that follow each
+ * other in the same file, as one read or write.
+ */
+#define IOCB_ROUTE_F_MERGED 1
 
 /**
  * What io_setup2() is asked for, and what it made.
@@ -447,6 +495,21 @@ struct iocb_worker {
    * The processor on which the system call began.
    */
   uint32_t cpu;
+};
+
+/**
+ * Payload of IOCB_ATTR_ROUTE's return. `ret` is 0 for every request, also for one whose system
+ * call was not made.
+ */
+struct iocb_route {
+  /**
+   * IOCB_ROUTE_*; values may be added.
+   */
+  uint32_t route;
+  /**
+   * IOCB_ROUTE_F_*; bits may be added: ignore those you don't know.
+   */
+  uint32_t flags;
 };
 
 #ifdef __cplusplus

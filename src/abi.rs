@@ -56,6 +56,8 @@ pub const IOCB_ATTR_LINK: u16 = 6;
 /// Attribute: which thread and processor carried the request out. No payload in; struct
 /// iocb_worker out.
 pub const IOCB_ATTR_WORKER: u16 = 7;
+/// Attribute: which way the request was carried out. No payload in; struct iocb_route out.
+pub const IOCB_ATTR_ROUTE: u16 = 8;
 /// The first of the attribute numbers that are never assigned: for tests and private use.
 pub const IOCB_ATTR_PRIVATE: u16 = 0x8000;
 
@@ -74,6 +76,8 @@ pub const IO_FEAT2_ATTR_DRAIN: u64 = 0x20;
 pub const IO_FEAT2_ATTR_LINK: u64 = 0x40;
 /// Feature: IOCB_ATTR_WORKER is handled.
 pub const IO_FEAT2_ATTR_WORKER: u64 = 0x80;
+/// Feature: IOCB_ATTR_ROUTE is handled.
+pub const IO_FEAT2_ATTR_ROUTE: u64 = 0x100;
 /// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
 /// holder tries (the memory is sealed against new writers; Linux 5.1 or later).
 pub const IO_FEAT2_RING_SEALED: u64 = 0x1_0000_0000;
@@ -198,6 +202,36 @@ pub struct iocb_worker {
     pub cpu: u32,
 }
 
+/// `iocb_route.route`: the system call was not made: the request was cancelled, refused, or too
+/// late. A no-op is carried out like any other request.
+pub const IOCB_ROUTE_NOT_MADE: u32 = 0;
+/// `iocb_route.route`: a thread of the program carried the request out, within a call of the library.
+pub const IOCB_ROUTE_INLINE: u32 = 1;
+/// `iocb_route.route`: a worker thread carried the request out.
+pub const IOCB_ROUTE_THREAD: u32 = 2;
+/// `iocb_route.route`: the request was handed over to the kernel's AIO.
+pub const IOCB_ROUTE_KERNEL_AIO: u32 = 3;
+/// `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+pub const IOCB_ROUTE_IO_URING: u32 = 4;
+/// `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
+/// This version does that only for the poll requests of io_submit(), which have no attributes.
+pub const IOCB_ROUTE_READINESS: u32 = 5;
+
+/// `iocb_route.flags`: the kernel carried the request out together with others that follow each
+/// other in the same file, as one read or write.
+pub const IOCB_ROUTE_F_MERGED: u32 = 1;
+
+/// Payload of IOCB_ATTR_ROUTE's return. `ret` is 0 for every request, also for one whose system
+/// call was not made.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_route {
+    /// IOCB_ROUTE_*; values may be added.
+    pub route: u32,
+    /// IOCB_ROUTE_F_*; bits may be added: ignore those you don't know.
+    pub flags: u32,
+}
+
 /// The header of the shared ring. The data area begins `header_bytes` after it.
 ///
 /// A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. What it
@@ -291,6 +325,8 @@ const _: () = {
     assert!(size_of::<iocb_deadline>() == 8);
     assert!(size_of::<iocb_worker>() == 8);
     assert!(offset_of!(iocb_worker, cpu) == 4);
+    assert!(size_of::<iocb_route>() == 8);
+    assert!(offset_of!(iocb_route, flags) == 4);
     assert!(size_of::<io_setup2_params>() == 64);
     assert!(offset_of!(io_setup2_params, ring_bytes) == 8);
     assert!(offset_of!(io_setup2_params, max_requests) == 12);

@@ -849,7 +849,7 @@ impl Context {
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
         let short = |req: &Req| {
-            let plain = req.bound().is_none();
+            let plain = req.bound().need_nothing();
             plain.then(|| self.short(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
@@ -893,8 +893,9 @@ impl Context {
         let mut go = List::new();
         let mut next = Some(req);
         let had_prompt = state.at_once != 0;
-        while let Some(req) = next {
+        while let Some(mut req) = next {
             state.routes.count(req.route());
+            attr::route::answer(&mut req);
             state.in_flight -= 1;
             state.at_once -= u32::from(at_once(&req));
             next = state.order.ended(&req, &mut go);
@@ -1180,7 +1181,7 @@ impl Context {
     /// Whether there are more reads like this one, which was taken.
     fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
         let worth_it = |call: &Call| self.is_worth_telling(call);
-        req.bound().is_none()
+        req.bound().need_nothing()
             && worth_it(req.call())
             && state.queues[Class::Short as usize].first_is(worth_it)
     }
@@ -1198,7 +1199,7 @@ impl Context {
         // Half are left to others.
         let most = state.waiting() / 2;
         this.take_more(&mut state, first.call(), &mut rest, most, |req| {
-            req.bound().is_none() && this.is_worth_telling(req.call())
+            req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);

@@ -299,6 +299,7 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     let mut req = record.build(slot, &scratch);
     req.set_route(Route::InlineSubmit);
     execute(&mut req, None);
+    attr::route::answer(&mut req);
     out.push(req.event());
     Ok(out.len())
 }

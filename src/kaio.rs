@@ -217,7 +217,7 @@ impl KernelIocb {
 
 /// Whether a request can be handed over at all.
 pub fn takes(req: &Req) -> bool {
-    req.bound().is_none()
+    req.bound().need_nothing()
         && req.refused() == 0
         && req.side().is_none_or(|side| !side.asks_ioprio())
         && KernelIocb::of(req.call()).is_some()

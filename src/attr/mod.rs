@@ -11,13 +11,14 @@ mod cache;
 mod deadline;
 mod ioprio;
 mod order;
+pub mod route;
 pub mod timing;
 mod worker;
 
 use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_DRAIN, IOCB_ATTR_IOPRIO, IOCB_ATTR_LINK,
-    IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_attr_ret, iocb_cache, iocb_deadline, iocb_ioprio,
-    iocb_timing, iocb_worker,
+    IOCB_ATTR_ROUTE, IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_attr_ret, iocb_cache, iocb_deadline,
+    iocb_ioprio, iocb_route, iocb_timing, iocb_worker,
 };
 use crate::carrier;
 use crate::request::{Call, EVENT_WORDS, Req};
@@ -71,6 +72,7 @@ static TABLE: [Option<Row>; IDS] = {
     table[IOCB_ATTR_DRAIN as usize] = row::<(), ()>(&order::InOrder);
     table[IOCB_ATTR_LINK as usize] = row::<(), ()>(&order::InOrder);
     table[IOCB_ATTR_WORKER as usize] = row::<(), iocb_worker>(&worker::Worker);
+    table[IOCB_ATTR_ROUTE as usize] = row::<(), iocb_route>(&route::Route);
     table
 };
 
@@ -188,6 +190,12 @@ impl Bound {
     #[inline]
     pub fn is_none(&self) -> bool {
         self.ids == 0
+    }
+
+    /// Whether none of them has anything to do while the request is carried out: it may be carried out in any way.
+    #[inline]
+    pub fn need_nothing(&self) -> bool {
+        self.ids & !(1 << IOCB_ATTR_ROUTE) == 0
     }
 
     pub fn has(&self, id: u16) -> bool {
