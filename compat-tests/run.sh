@@ -45,8 +45,8 @@ add symbols-libaio2 20 symbols.sh libaio2
 add symbols-libaio1 20 symbols.sh libaio1
 add header 60 header.sh
 for how in preload path; do
-    add harness-part-$how 200 harness.sh partcheck $how
-    add harness-extra-$how 120 harness.sh extracheck $how
+    add harness-part-$how 600 harness.sh partcheck $how
+    add harness-extra-$how 300 harness.sh extracheck $how
 done
 for how in run path; do
     for part in api ops io limits wait cancel ring files process queue; do
