@@ -8,7 +8,6 @@
 #include "test.h"
 #include "stress.h"
 #include "device.h"
-#include <sys/syscall.h>
 
 #define DEVICE_BYTES (8 * 1024 * 1024)
 #define BLOCK 512
@@ -16,20 +15,6 @@
 
 static int device;
 static unsigned char *memory;
-
-/* Reads that this thread has made, this one of the file that tells it included. */
-static long own_reads(void)
-{
-    char text[512], tid[32];
-    const char *at;
-
-    snprintf(tid, sizeof(tid), "%ld", syscall(SYS_gettid));
-    if (!read_task_file(tid, "io", text, sizeof(text)))
-        SKIP("this kernel does not count a thread's reads");
-    at = strstr(text, "syscr: ");
-    CHECK(at != NULL);
-    return atol(at + strlen("syscr: "));
-}
 
 /* Reads blocks one at a time; returns how many of them this thread has read itself. */
 static long read_all(io_context2_t ctx, struct timespec *timeout)

@@ -757,7 +757,6 @@ impl Context {
         let mut after = After::new();
         let mut state = this.state.lock();
         hand.set(0);
-        this.habits.distrust(req.call());
         this.set_prompt(&mut state, 0);
         state.untake(req);
         Context::offer(this, &mut state, Class::Short, &mut after);

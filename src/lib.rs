@@ -38,6 +38,7 @@ mod notify;
 mod order;
 #[cfg(not(loom))]
 mod own;
+mod policy;
 mod pool;
 #[cfg(not(loom))]
 mod process;

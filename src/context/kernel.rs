@@ -2,7 +2,7 @@
 
 use super::{After, Context, Deadline, State};
 use crate::carrier;
-use crate::habit::{self, Now};
+use crate::habit::{self, Looked, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::pool::{Look, Worker};
@@ -199,7 +199,8 @@ impl Context {
     ) -> bool {
         // The number may name something else by now; a request of libaio's has a number of its own.
         let is_slow = if self.is_legacy() {
-            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
+            let looked = self.habits.is_file(call, false, &mut Now::read());
+            looked != Looked::NoFile && self.habits.is_slow(call)
         } else {
             self.habits.is_slow_now(call)
         };
