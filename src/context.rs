@@ -28,7 +28,7 @@ use batch::Expected;
 use kernel::{OwnSeat, Riders};
 pub use reap::Deadline;
 
-use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
+use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::carrier;
 use crate::events::Events;
@@ -844,8 +844,8 @@ impl Context {
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
         let short = |req: &Req| {
-            let plain = req.bound().is_none();
-            plain.then(|| self.short(req)).flatten()
+            let joins = req.bound().only_observe();
+            joins.then(|| self.short(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
         if !state.backlog.waiters.is_empty() {
@@ -1037,9 +1037,6 @@ impl Context {
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
     fn short(&self, req: &Req) -> Option<Short> {
-        if wants_worker(req) {
-            return None;
-        }
         self.habits.short(req.call())
     }
 
@@ -1053,7 +1050,7 @@ impl Context {
 
     /// Whether a request is one that a caller can carry out who waits for nothing else.
     fn is_brief(&self, req: &Req) -> bool {
-        !wants_worker(req) && self.habits.is_brief(req.call())
+        self.habits.is_brief(req.call())
     }
 
     /// Wakes all who wait: they look again.
@@ -1143,11 +1140,6 @@ impl Context {
     }
 }
 
-/// Whether it asks which worker carries it out.
-fn wants_worker(req: &Req) -> bool {
-    req.bound().has(IOCB_ATTR_WORKER)
-}
-
 /// Whether the kernel would have completed the request in io_submit().
 fn at_once(_req: &Req) -> bool {
     #[cfg(loom)]
@@ -1167,7 +1159,7 @@ impl Context {
     /// Whether there are more reads like this one, which was taken.
     fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
         let worth_it = |call: &Call| self.is_worth_telling(call);
-        req.bound().is_none()
+        req.bound().need_nothing()
             && worth_it(req.call())
             && state.queues[Class::Short as usize].first_is(worth_it)
     }
@@ -1185,7 +1177,7 @@ impl Context {
         // Half are left to others.
         let most = state.waiting() / 2;
         this.take_more(&mut state, first.call(), &mut rest, most, |_, req| {
-            req.bound().is_none() && this.is_worth_telling(req.call())
+            req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);

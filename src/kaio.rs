@@ -19,6 +19,7 @@
 //! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
 
+use crate::attr;
 use crate::carrier;
 use crate::context::Context;
 use crate::exec;
@@ -210,7 +211,7 @@ impl KernelIocb {
 
 /// Whether a request can be handed over at all.
 pub fn takes(req: &Req) -> bool {
-    req.bound().is_none()
+    req.bound().allow_kernel()
         && req.refused() == 0
         && req.side().is_none_or(|side| !side.asks_ioprio())
         && KernelIocb::of(req.call()).is_some()
@@ -289,8 +290,7 @@ impl InFlight {
             let stopped = self.is_run && !over && asked > left;
             over |= stopped;
             if stopped && left != 0 && habit::writes(req.call()) {
-                req.set_res(left as i64);
-                libaio::request::count(&req, self.began);
+                end(&mut req, left as i64, self.began);
                 take(Ok(req));
                 continue;
             }
@@ -302,11 +302,20 @@ impl InFlight {
                 continue;
             }
             left = left.saturating_sub(asked);
-            req.set_res(if self.is_run { asked as i64 } else { self.res });
-            libaio::request::count(&req, self.began);
+            let res = if self.is_run { asked as i64 } else { self.res };
+            end(&mut req, res, self.began);
             take(Ok(req));
         }
     }
+}
+
+/// The kernel has carried a request out that `began` then.
+fn end(req: &mut Req, res: i64, began: u64) {
+    if !req.bound().is_none() {
+        attr::end_in_kernel(req);
+    }
+    req.set_res(res);
+    libaio::request::count(req, began);
 }
 
 impl InKernel {
@@ -382,13 +391,17 @@ impl InKernel {
             handed.push(iocb);
             let counted = batch[0].side().is_some_and(|side| side.is_counted());
             let mut requests = Chain::new();
-            for req in batch.drain(..run.unwrap_or(1)) {
+            for mut req in batch.drain(..run.unwrap_or(1)) {
                 if run.is_some() {
                     let [_, buf, bytes, ..] = req.call().args;
                     vectors.push(iovec {
                         iov_base: ptr::with_exposed_provenance_mut(buf as usize),
                         iov_len: bytes as usize,
                     });
+                }
+                if !req.bound().is_none() {
+                    let call = *req.call();
+                    attr::begin_in_kernel(&mut req, &call);
                 }
                 req.set_stage(Stage::Begun);
                 requests.push(req);

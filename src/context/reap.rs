@@ -403,7 +403,7 @@ impl Context {
     fn fits_in_time(&self, req: &Req) -> bool {
         let call = req.call();
         self.habits.fits_in_time(call)
-            && (req.bound().is_none() || !self.habits.may_be_cached(call))
+            && (req.bound().need_nothing() || !self.habits.may_be_cached(call))
     }
 }
 
