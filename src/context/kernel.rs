@@ -323,7 +323,7 @@ impl Riders {
         self.visits = self.visits.wrapping_add(1);
     }
 
-    /// The kernel would have had to wait for something: nothing is handed over by who submits for a while, which is the
+    /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
     /// longer the more often that comes.
     fn hold_off(&mut self) {
         self.last_pause = (self.last_pause * 2).clamp(1, WOULD_WAIT);
@@ -585,14 +585,21 @@ impl Context {
         } else {
             None
         };
-        let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            seat.hand_over(this, batch, nowait)
-        });
+        // io_submit() of the kernel's brings memory in, too.
+        let is_ready = |req: &Req| this.is_legacy() || seat.has_buffer_of(req.call());
+        let would_wait = nowait && !batch.iter().all(is_ready);
+        let refused = !would_wait
+            && this.hand_over_as(&call, &mut batch, |batch| {
+                seat.hand_over(this, batch, nowait)
+            });
         if let Some(shield) = shield {
             shield.take_back();
         }
         let mut state = this.state.lock();
         state.riders.count -= batch.len() as u32;
+        if would_wait {
+            state.riders.hold_off();
+        }
         (state, refused, batch)
     }
 
@@ -694,13 +701,14 @@ impl Context {
         !habit::writes(call) && self.habits.is_slow(call)
     }
 
-    /// Hands over what was just submitted, as far as the kernel has not to wait for that.
+    /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
+    /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let seat = this.seat();
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
-        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
+        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed() && state.riders.pause == 0)
             && let Some(batch) =
                 Context::take_riders(this, &mut state, &mut after, |call| this.is_slow_read(call))
         {
@@ -711,7 +719,6 @@ impl Context {
             state.riders.feeder = None;
             if refused {
                 state.riders.pause = REFUSED;
-                break;
             }
         }
         // What is left is a worker's.
