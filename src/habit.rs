@@ -21,13 +21,13 @@ use crate::neighbours;
 use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
 use crate::policy::tuning::TUNING;
 use crate::request::{Call, Key, Req};
-use crate::sys::{has_flag, monotonic_ns, type_and_device, voluntary_switches};
+use crate::sys::{has_flag, monotonic_ns, voluntary_switches, what_is};
 use libc::c_long;
 use std::os::fd::RawFd;
 // Not loom's, also in a model: nothing is ordered by them.
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
-use table::{Few, Found, NO_FAMILY, Seen, Slot, Table};
+use table::{FAMILIES, Few, Found, NO_FAMILY, Seen, Slot, Table};
 
 /// A request that takes longer than this is asked whether it waited.
 pub const LONG_NS: u64 = 20_000;
@@ -53,7 +53,7 @@ pub struct Habits {
     /// The family of the file that was new the last time.
     newest: AtomicU8,
     files: Table,
-    families: Few<{ NO_FAMILY as usize }>,
+    families: Few<FAMILIES>,
 }
 
 /// What a look at a file before its request is carried out has shown.
@@ -127,18 +127,28 @@ impl Habits {
     /// Asks the kernel what the descriptor names, remembers that, and tells the neighbours.
     fn look(&self, used: Use, lonely: bool, now: u64) -> Looked {
         let tick = (now >> TRUST_SHIFT) as u32;
-        let found = used.ask().map(|(class, device)| {
-            // Contexts do not move.
-            let who = std::ptr::from_ref(self).addr() >> 6;
-            let shares = neighbours::has_delicate(who as u32, device, tick, lonely);
-            self.shares.store(shares, Relaxed);
-            let family = self.families.find_or_add(Seen {
-                file: used.family_number(class, device),
-                tick: Seen::tick(tick.into()),
-                found: Some(Found { class, family: 0 }),
-            });
-            Found { class, family }
-        });
+        let found = used.ask().map(
+            |Asked {
+                 class,
+                 device,
+                 is_alike,
+             }| {
+                // Contexts do not move.
+                let who = std::ptr::from_ref(self).addr() >> 6;
+                let shares = neighbours::has_delicate(who as u32, device, tick, lonely);
+                self.shares.store(shares, Relaxed);
+                let family = if is_alike {
+                    self.families.find_or_add(Seen {
+                        file: used.family_number(class, device),
+                        tick: Seen::tick(tick.into()),
+                        found: Some(Found { class, family: 0 }),
+                    })
+                } else {
+                    NO_FAMILY
+                };
+                Found { class, family }
+            },
+        );
         let seen = Seen {
             file: used.file(),
             tick: Seen::tick(tick.into()),
@@ -266,7 +276,10 @@ impl Habits {
             None if ns > LONG_NS => None,
             None => Some(false),
         };
-        self.learn(used, ns, waited, lonely);
+        // One that was only tried (see `exec::execute_if_cached`) tells nothing.
+        if req.res() != -i64::from(libc::EINTR) {
+            self.learn(used, ns, waited, lonely);
+        }
         now.ns = end;
         now.ages();
     }
@@ -487,22 +500,36 @@ impl Use {
         }))
     }
 
-    /// Asks the kernel what it is, and which device it is on; None if it is no file. Of one that was looked at when
-    /// the request was submitted, the inode stands for the device.
-    fn ask(self) -> Option<(Class, u64)> {
+    /// Asks the kernel what it is; None if it is no file. Of one that was looked at when the request was submitted,
+    /// the inode stands for the device.
+    fn ask(self) -> Option<Asked> {
         if let Some(class) = self.class_at_submit() {
-            return class.map(|class| (class, self.key.number().into()));
+            return class.map(|class| Asked {
+                class,
+                device: self.key.number().into(),
+                is_alike: true,
+            });
         }
-        let (format, device) = type_and_device(self.fd);
-        let is_file = matches!(format, libc::S_IFREG | libc::S_IFBLK);
-        is_file.then(|| {
-            let class = Class {
-                regular: format == libc::S_IFREG,
+        let named = what_is(self.fd);
+        let regular = named.format == libc::S_IFREG;
+        (regular || named.format == libc::S_IFBLK).then(|| Asked {
+            class: Class {
+                regular,
                 direct: has_flag(self.fd, libc::O_DIRECT),
-            };
-            (class, device)
+            },
+            device: named.device,
+            is_alike: !regular || named.bytes != 0,
         })
     }
+}
+
+/// What the kernel says of a file.
+struct Asked {
+    class: Class,
+    device: u64,
+    /// It is like others of its kind. A file without a size may be one that makes up what is read, as those in /proc do:
+    /// how one of these ends says nothing of another.
+    is_alike: bool,
 }
 
 /// Whether to take a sample, one time in `period` (a power of two). The clock's lower bits are

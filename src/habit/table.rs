@@ -33,11 +33,14 @@ pub struct Seen {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub class: Class,
-    /// Which family it belongs to: less than [`NO_FAMILY`].
+    /// Which family it belongs to: a number less than [`FAMILIES`]; or NO_FAMILY.
     pub family: u8,
 }
 
-pub const NO_FAMILY: u8 = 7;
+pub const FAMILIES: usize = 6;
+pub const NO_FAMILY: u8 = 6;
+/// In the place of a family, of what is no file.
+const NO_FILE: u8 = 7;
 
 /// Bits of a slot's first word: the class, the family, the tick, and above them the file.
 const REGULAR: u64 = 1;
@@ -54,7 +57,7 @@ impl Seen {
 
     fn word(self) -> u64 {
         let (bits, family) = match self.found {
-            None => (0, NO_FAMILY),
+            None => (0, NO_FILE),
             Some(Found { class, family }) => {
                 let bit = |is, bit| if is { bit } else { 0 };
                 (
@@ -69,11 +72,11 @@ impl Seen {
     }
 
     fn of(word: u64) -> Seen {
-        let family = (word >> FAMILY) as u8 & NO_FAMILY;
+        let family = (word >> FAMILY) as u8 & NO_FILE;
         Seen {
             file: (word >> FILE) as u32,
             tick: Seen::tick(word >> TICK),
-            found: (family != NO_FAMILY).then_some(Found {
+            found: (family != NO_FILE).then_some(Found {
                 class: Class {
                     regular: word & REGULAR != 0,
                     direct: word & DIRECT != 0,
@@ -367,13 +370,13 @@ mod tests {
 
     #[test]
     fn families_give_way_to_new_ones() {
-        let few = Few::<7>::new();
+        let few = Few::<FAMILIES>::new();
         let first = few.find_or_add(seen(1, 10));
-        for family in 2..=7 {
+        for family in 2..=FAMILIES as u32 {
             assert_ne!(few.find_or_add(seen(family, 10 + family)), first);
         }
         assert_eq!(few.find_or_add(seen(1, 30)), first);
-        assert_ne!(few.find_or_add(seen(8, 31)), first);
+        assert_ne!(few.find_or_add(seen(99, 31)), first);
         assert_eq!(few.find_or_add(seen(1, 32)), first);
     }
 }
