@@ -72,8 +72,9 @@
  *
  * For pread64, preadv and preadv2 of a regular file or a block device that was opened without
  * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP. It does not
- * change who carries the request out; but the library does not tell the device of the read before it
- * begins, as it may of others, because the answer would then be about that.
+ * change how the request is carried out, with two exceptions, which would change the answer: the
+ * device is not told of the read before it begins, and a thread that waits for events with a timeout
+ * does not try it first.
  */
 #define IOCB_ATTR_CACHE 2
 
