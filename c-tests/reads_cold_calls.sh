@@ -16,7 +16,7 @@ mkdir -p "$work"
     -laio2 -lpthread || exit 1
 # Also if they ask for what only observes.
 for asks in '' timing; do
-    strace -f -e trace=fadvise64 -o "$work/trace" "$work/program" $asks
+    strace -f -e trace=fadvise64 -o "$work/trace" "$work/program" ${asks:+"$asks"}
     status=$?
     [ $status = 0 ] || exit $status
     ahead=$(grep -c 'fadvise64(.*POSIX_FADV_WILLNEED) = 0' "$work/trace")
