@@ -550,7 +550,8 @@ struct hard_hold {
     struct iocb2 iocb;
 };
 
-static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *hold, uint64_t data)
+/* The memory alone. */
+static TEST_UNUSED void hard_hold_memory(struct hard_hold *hold)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct uffdio_api api = { .api = UFFD_API };
@@ -564,6 +565,12 @@ static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *ho
     range.range.start = (uintptr_t)hold->page;
     range.range.len = page;
     CHECK_EQ(ioctl(hold->uffd, UFFDIO_REGISTER, &range), 0);
+    hold->fd = -1;
+}
+
+static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *hold, uint64_t data)
+{
+    hard_hold_memory(hold);
     hold->fd = memfd_create("hard_hold", MFD_CLOEXEC);
     CHECK_EQ(pwrite(hold->fd, "x", 1, 0), 1);
     io_prep2_pread(&hold->iocb, hold->fd, hold->page, 1, 0);

@@ -63,7 +63,7 @@
 
 /**
  * Attribute: when the request was submitted, began and ended. No payload in; struct
- * iocb_timing out.
+ * iocb_timing out. It does not change how the request is carried out.
  */
 #define IOCB_ATTR_TIMING 1
 
@@ -71,7 +71,10 @@
  * Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
  *
  * For pread64, preadv and preadv2 of a regular file or a block device that was opened without
- * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
+ * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP. It does not
+ * change how the request is carried out, with two exceptions, which would change the answer: the
+ * device is not told of the read before it begins, and a thread that waits for events with a timeout
+ * does not try it first.
  */
 #define IOCB_ATTR_CACHE 2
 
@@ -105,7 +108,9 @@
 
 /**
  * Attribute: which thread and processor carried the request out. No payload in; struct
- * iocb_worker out.
+ * iocb_worker out. It does not change how the request is carried out: the thread may be one of the
+ * library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
+ * request out, it is the thread that handed it over.
  */
 #define IOCB_ATTR_WORKER 7
 
@@ -426,11 +431,11 @@ struct iocb_timing {
    */
   uint64_t submit_ns;
   /**
-   * When its system call began.
+   * When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
    */
   uint64_t start_ns;
   /**
-   * When its system call returned.
+   * When its system call returned; or when it was taken back from the kernel's AIO.
    */
   uint64_t end_ns;
 };
@@ -549,8 +554,9 @@ int io_destroy2(io_context2_t ctx);
 
 /**
  * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
- * bytes were accepted, always whole records. Never waits for I/O, as long as there are threads to do that:
- * where none can be started, or none may run before the caller for its real-time policy, it carries
+ * bytes were accepted, always whole records. Never waits for I/O, neither for a device nor for a buffer that
+ * is not in memory (of the caller's memory it reads the records alone), as long as there are threads to do
+ * that: where none can be started, or none may run before the caller for its real-time policy, it carries
  * requests out itself, as far as they wait for nobody.
  *
  * A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it

@@ -30,12 +30,15 @@ pub const IO_RING2_OVERFLOW: u32 = 1;
 pub const IOCB_ATTR_F_REQUIRED: u32 = 1;
 
 /// Attribute: when the request was submitted, began and ended. No payload in; struct
-/// iocb_timing out.
+/// iocb_timing out. It does not change how the request is carried out.
 pub const IOCB_ATTR_TIMING: u16 = 1;
 /// Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
 ///
 /// For pread64, preadv and preadv2 of a regular file or a block device that was opened without
-/// O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
+/// O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP. It does not
+/// change how the request is carried out, with two exceptions, which would change the answer: the
+/// device is not told of the read before it begins, and a thread that waits for events with a timeout
+/// does not try it first.
 pub const IOCB_ATTR_CACHE: u16 = 2;
 /// Attribute: I/O priority of this request alone. struct iocb_ioprio in, no payload out.
 ///
@@ -54,7 +57,9 @@ pub const IOCB_ATTR_DRAIN: u16 = 5;
 /// get -ECANCELED. No payload.
 pub const IOCB_ATTR_LINK: u16 = 6;
 /// Attribute: which thread and processor carried the request out. No payload in; struct
-/// iocb_worker out.
+/// iocb_worker out. It does not change how the request is carried out: the thread may be one of the
+/// library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
+/// request out, it is the thread that handed it over.
 pub const IOCB_ATTR_WORKER: u16 = 7;
 /// Attribute: which way the request was carried out. No payload in; struct iocb_route out.
 pub const IOCB_ATTR_ROUTE: u16 = 8;
@@ -152,9 +157,9 @@ pub struct iocb_attr_ret {
 pub struct iocb_timing {
     /// When the request was submitted.
     pub submit_ns: u64,
-    /// When its system call began.
+    /// When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
     pub start_ns: u64,
-    /// When its system call returned.
+    /// When its system call returned; or when it was taken back from the kernel's AIO.
     pub end_ns: u64,
 }
 

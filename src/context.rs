@@ -28,7 +28,7 @@ use batch::Expected;
 use kernel::{OwnSeat, Riders};
 pub use reap::Deadline;
 
-use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
+use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::carrier;
 use crate::events::Events;
@@ -761,7 +761,6 @@ impl Context {
         let mut after = After::new();
         let mut state = this.state.lock();
         hand.set(0);
-        this.habits.distrust(req.call());
         this.set_prompt(&mut state, 0);
         state.untake(req);
         Context::offer(this, &mut state, Class::Short, &mut after);
@@ -849,8 +848,8 @@ impl Context {
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
         let short = |req: &Req| {
-            let plain = req.bound().need_nothing();
-            plain.then(|| self.short(req)).flatten()
+            let joins = req.bound().only_observe();
+            joins.then(|| self.short(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
         if !state.backlog.waiters.is_empty() {
@@ -1051,9 +1050,6 @@ impl Context {
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
     fn short(&self, req: &Req) -> Option<Short> {
-        if wants_worker(req) {
-            return None;
-        }
         self.habits.short(req.call())
     }
 
@@ -1067,7 +1063,7 @@ impl Context {
 
     /// Whether a request is one that a caller can carry out who waits for nothing else.
     fn is_brief(&self, req: &Req) -> bool {
-        !wants_worker(req) && self.habits.is_brief(req.call())
+        self.habits.is_brief(req.call())
     }
 
     /// Wakes all who wait: they look again.
@@ -1155,11 +1151,6 @@ impl Context {
             this.interrupt_all(&this.state.lock());
         }
     }
-}
-
-/// Whether it asks which worker carries it out.
-fn wants_worker(req: &Req) -> bool {
-    req.bound().has(IOCB_ATTR_WORKER)
 }
 
 /// Whether the kernel would have completed the request in io_submit().

@@ -19,6 +19,7 @@
 //! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
 //! request that is handed over adds to an eventfd ([`Doorbell`]).
 
+use crate::attr;
 use crate::carrier;
 use crate::context::Context;
 use crate::engine;
@@ -217,7 +218,7 @@ impl KernelIocb {
 
 /// Whether a request can be handed over at all.
 pub fn takes(req: &Req) -> bool {
-    req.bound().need_nothing()
+    req.bound().allow_kernel()
         && req.refused() == 0
         && req.side().is_none_or(|side| !side.asks_ioprio())
         && KernelIocb::of(req.call()).is_some()
@@ -292,8 +293,7 @@ impl InFlight {
             let stopped = self.is_run && !over && asked > left;
             over |= stopped;
             if stopped && left != 0 && habit::writes(req.call()) {
-                req.set_res(left as i64);
-                libaio::request::count(&req, self.began);
+                end(&mut req, left as i64, self.began);
                 take(Ok(req));
                 continue;
             }
@@ -305,11 +305,20 @@ impl InFlight {
                 continue;
             }
             left = left.saturating_sub(asked);
-            req.set_res(if self.is_run { asked as i64 } else { self.res });
-            libaio::request::count(&req, self.began);
+            let res = if self.is_run { asked as i64 } else { self.res };
+            end(&mut req, res, self.began);
             take(Ok(req));
         }
     }
+}
+
+/// The kernel has carried a request out that `began` then.
+fn end(req: &mut Req, res: i64, began: u64) {
+    if !req.bound().is_none() {
+        attr::end_in_kernel(req);
+    }
+    req.set_res(res);
+    libaio::request::count(req, began);
 }
 
 impl InKernel {
@@ -396,6 +405,10 @@ impl InKernel {
                     });
                 }
                 req.set_route(Taken { route, merged });
+                if !req.bound().is_none() {
+                    let call = *req.call();
+                    attr::begin_in_kernel(&mut req, &call);
+                }
                 req.set_stage(Stage::Begun);
                 requests.push(req);
             }

@@ -2,7 +2,7 @@
 
 use super::{After, Context, Deadline, State};
 use crate::carrier;
-use crate::habit::{self, Now};
+use crate::habit::{self, Looked, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
 use crate::policy::batch::{Caller, Joined, Request, joins};
@@ -201,7 +201,8 @@ impl Context {
     ) -> bool {
         // The number may name something else by now; a request of libaio's has a number of its own.
         let is_slow = if self.is_legacy() {
-            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
+            let looked = self.habits.is_file(call, false, &mut Now::read());
+            looked != Looked::NoFile && self.habits.is_slow(call)
         } else {
             self.habits.is_slow_now(call)
         };
@@ -324,7 +325,7 @@ impl Riders {
         self.visits = self.visits.wrapping_add(1);
     }
 
-    /// The kernel would have had to wait for something: nothing is handed over by who submits for a while, which is the
+    /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
     /// longer the more often that comes.
     fn hold_off(&mut self) {
         self.last_pause = (self.last_pause * 2).clamp(1, WOULD_WAIT);
@@ -575,14 +576,21 @@ impl Context {
         drop(state);
         this.finish(&mut after);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
-        let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            seat.hand_over(this, batch, nowait)
-        });
+        // io_submit() of the kernel's brings memory in, too.
+        let is_ready = |req: &Req| this.is_legacy() || seat.has_buffer_of(req.call());
+        let would_wait = nowait && !batch.iter().all(is_ready);
+        let refused = !would_wait
+            && this.hand_over_as(&call, &mut batch, |batch| {
+                seat.hand_over(this, batch, nowait)
+            });
         if let Some(shield) = shield {
             shield.take_back();
         }
         let mut state = this.state.lock();
         state.riders.count -= batch.len() as u32;
+        if would_wait {
+            state.riders.hold_off();
+        }
         (state, refused, batch)
     }
 
@@ -680,13 +688,14 @@ impl Context {
             && state.closed.is_none()
     }
 
-    /// Hands over what was just submitted, as far as the kernel has not to wait for that.
+    /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
+    /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let seat = this.seat();
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
-        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
+        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed() && state.riders.pause == 0)
             && let Some(batch) =
                 Context::take_riders(this, &mut state, &mut after, Caller::SUBMITTER)
         {
@@ -697,7 +706,6 @@ impl Context {
             state.riders.feeder = None;
             if refused {
                 state.riders.pause = REFUSED;
-                break;
             }
         }
         // What is left is a worker's.

@@ -5,7 +5,7 @@ use super::{After, Closed, Context, State, at_once};
 use crate::abi::IOCB2_NOP;
 use crate::carrier;
 use crate::exec::{self, Execute};
-use crate::habit::{self, Now};
+use crate::habit::{self, Looked, Now};
 use crate::policy::route::Route;
 use crate::registry::ContextRef;
 use crate::request::Req;
@@ -298,19 +298,27 @@ impl Context {
         loop {
             let lonely = state.running.transfers() == 1;
             drop(state);
-            let is_file = this.habits.is_file(req.call(), lonely, &mut now);
-            if is_file && habit::writes(req.call()) {
+            let goes = match this.habits.is_file(req.call(), lonely, &mut now) {
+                Looked::File => true,
+                // It was taken for what other files are like.
+                Looked::NewFile => this.is_for_caller(&req, until, true),
+                Looked::NoFile => false,
+            };
+            if goes && habit::writes(req.call()) {
                 shield.get_or_insert_with(Shield::new);
                 now.ages();
             }
-            if is_file {
+            if goes {
                 req.set_route(Route::InlineWaiting);
                 carrier::outside(|| {
                     let habits = &this.habits;
                     habits.carry_out(&mut req, execute, false, lonely, &mut now);
                 });
             }
-            if !is_file || req.res() == -i64::from(libc::EINTR) {
+            if goes && req.res() == -i64::from(libc::EINTR) {
+                this.habits.distrust(req.call());
+            }
+            if !goes || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts, and which may wait.
                 this.finish(&mut after);
                 return Context::put_back(this, req, hand);
@@ -375,10 +383,20 @@ impl Context {
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            (self.short(req).is_some() || nothing_runs && at_once(req))
-                && (until == NEVER || self.fits_in_time(req))
-                || lone && self.is_brief(req)
+            let prompt = nothing_runs && at_once(req);
+            prompt && self.is_in_time(req, until) || self.is_for_caller(req, until, lone)
         })
+    }
+
+    /// Whether a caller that is to be back `until` then can carry a request out as fast as any worker. `lone`: nothing
+    /// else is in flight that would be late for it.
+    fn is_for_caller(&self, req: &Req, until: u64, lone: bool) -> bool {
+        self.short(req).is_some() && self.is_in_time(req, until)
+            || lone && until == NEVER && self.is_brief(req)
+    }
+
+    fn is_in_time(&self, req: &Req, until: u64) -> bool {
+        until == NEVER || self.fits_in_time(req)
     }
 
     /// Whether a caller with a timeout may carry out a request that is known to be short.
