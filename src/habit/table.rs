@@ -109,6 +109,16 @@ impl Slot {
         Seen::of(self.seen.load(Relaxed))
     }
 
+    /// What it was found to be.
+    #[inline]
+    pub fn class(&self) -> Option<Class> {
+        let word = self.seen.load(Relaxed);
+        ((word >> FAMILY) as u8 & NO_FILE != NO_FILE).then_some(Class {
+            regular: word & REGULAR != 0,
+            direct: word & DIRECT != 0,
+        })
+    }
+
     fn is(&self, file: u32) -> bool {
         (self.seen.load(Relaxed) >> FILE) as u32 == file
     }

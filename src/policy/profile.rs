@@ -187,13 +187,13 @@ impl Profile {
     }
 
     /// In the lower 48 bits.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.ns)
-            | u64::from(self.fast_after) << 16
-            | u64::from(self.waits) << 29
-            | u64::from(self.bounded) << 35
-            | u64::from(self.suspects) << 41
-            | u64::from(self.age) << 45
+    pub const fn to_bits(self) -> u64 {
+        self.ns as u64
+            | (self.fast_after as u64) << 16
+            | (self.waits as u64) << 29
+            | (self.bounded as u64) << 35
+            | (self.suspects as u64) << 41
+            | (self.age as u64) << 45
     }
 
     pub fn from_bits(bits: u64) -> Profile {
