@@ -203,7 +203,7 @@ impl Habits {
     }
 
     /// What is known now of what a request is for.
-    #[inline]
+    #[inline(always)]
     fn view(&self, used: Use) -> View {
         let (kind, file) = (used.kind, used.key.file());
         let Some(slot) = self.files.find(file) else {
@@ -212,7 +212,7 @@ impl Habits {
         View {
             kind,
             class: slot.class(),
-            profile: Profile::from_bits(slot.known(file, kind).unwrap_or(NEW)),
+            bits: slot.known(file, kind).unwrap_or(NEW),
         }
     }
 
@@ -232,10 +232,11 @@ impl Habits {
         View {
             kind,
             class,
-            profile,
+            bits: profile.to_bits(),
         }
     }
 
+    #[inline(always)]
     fn view_of(&self, call: &Call) -> Option<View> {
         Use::of(call).map(|used| self.view(used))
     }
@@ -272,7 +273,7 @@ impl Habits {
         let used = Use::of(req.call()).map(|used| (used, self.view(used)));
         let ask = suspect
             || is_sample(start, SAMPLE)
-            || used.is_some_and(|(_, view)| !view.profile.is_settled(&TUNING));
+            || used.is_some_and(|(_, view)| !view.profile().is_settled(&TUNING));
         let before = ask.then(voluntary_switches);
         execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
@@ -300,7 +301,7 @@ impl Habits {
         };
         if let Some((used, view)) = used {
             self.change(used, |profile| profile.after(&seen, &TUNING));
-            if view.profile.is_young(&TUNING) {
+            if view.profile().is_young(&TUNING) {
                 self.learn_family(used, &seen);
             }
         }

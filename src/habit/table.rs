@@ -215,6 +215,7 @@ impl Table {
     }
 
     /// Where a file is, if it is there.
+    #[inline]
     fn near(&self, file: u32) -> &[Slot] {
         let slots = self.more.iter().rev().find_map(OnceLock::get);
         match slots {
@@ -227,9 +228,9 @@ impl Table {
         }
     }
 
+    #[inline]
     pub fn find(&self, file: u32) -> Option<&Slot> {
-        let near = self.near(file);
-        find(near, file).map(|at| &near[at])
+        self.near(file).iter().find(|slot| slot.is(file))
     }
 
     /// A slot for a file that has none, as which it is known from now on. May allocate.
