@@ -44,6 +44,9 @@ const SHARE: u32 = 8;
 /// For so long (about a millisecond: ns >> 20) a descriptor is taken to name what it named.
 pub const TRUST_SHIFT: u32 = 20;
 
+/// Of what nothing is known.
+const NEW: u64 = Profile::new(&TUNING).to_bits();
+
 pub struct Habits {
     waits: AtomicU32,
     /// Slow requests, to pick those by that a worker carries out all the same.
@@ -150,7 +153,7 @@ impl Habits {
             },
         );
         let seen = Seen {
-            file: used.file(),
+            file: used.key.file(),
             tick: Seen::tick(tick.into()),
             found,
         };
@@ -200,48 +203,52 @@ impl Habits {
     }
 
     /// What is known now of what a request is for.
+    #[inline(always)]
     fn view(&self, used: Use) -> View {
-        let file = used.file();
-        let (class, profile) = match self.files.find(file) {
-            Some(slot) => {
-                let known = slot.known(file, used.kind).map(Profile::from_bits);
-                let class = slot.seen().found.map(|found| found.class);
-                (class, known.unwrap_or(Profile::new(&TUNING)))
-            }
-            None => self.guess(used),
+        let (kind, file) = (used.kind, used.key.file());
+        let Some(slot) = self.files.find(file) else {
+            return self.guess(used);
         };
         View {
-            kind: used.kind,
-            class: used.class_at_submit().unwrap_or(class),
-            profile,
+            kind,
+            class: slot.class(),
+            bits: slot.known(file, kind).unwrap_or(NEW),
         }
     }
 
     /// What is expected of a file that nobody has looked at: that it is like the last one that was new. Whoever carries
     /// its request out looks first.
-    fn guess(&self, used: Use) -> (Option<Class>, Profile) {
-        let family = self.newest.load(Relaxed);
-        match self.families.at(family).and_then(|slot| slot.seen().found) {
-            Some(Found { class, .. }) if used.class_at_submit() != Some(None) => {
-                let prior = self.prior(Found { class, family }, used.kind);
-                (Some(class), prior.unbound())
-            }
-            _ => (None, Profile::new(&TUNING)),
+    #[cold]
+    fn guess(&self, used: Use) -> View {
+        let (kind, family) = (used.kind, self.newest.load(Relaxed));
+        let class = match used.class_at_submit() {
+            None => self.families.at(family).and_then(Slot::class),
+            Some(class) => class,
+        };
+        let profile = match class {
+            Some(class) => self.prior(Found { class, family }, kind).unbound(),
+            None => Profile::new(&TUNING),
+        };
+        View {
+            kind,
+            class,
+            bits: profile.to_bits(),
         }
     }
 
+    #[inline(always)]
     fn view_of(&self, call: &Call) -> Option<View> {
         Use::of(call).map(|used| self.view(used))
     }
 
     /// The profile of the file that a request is for becomes another, if there is one.
     fn change(&self, used: Use, next: impl FnOnce(Profile) -> Profile) {
-        let file = used.file();
+        let file = used.key.file();
         if let Some(slot) = self.files.find(file)
-            && slot.seen().found.is_some()
+            && slot.class().is_some()
         {
             slot.learn(file, used.kind, |known| {
-                next(known.map_or(Profile::new(&TUNING), Profile::from_bits)).to_bits()
+                next(Profile::from_bits(known.unwrap_or(NEW))).to_bits()
             });
         }
     }
@@ -257,16 +264,16 @@ impl Habits {
         lonely: bool,
         now: &mut Now,
     ) {
-        let used = Use::of(req.call());
         let start = now.ns;
         if req.call().nr == IOCB2_NOP {
             // There is nothing to learn: two clock reads would be a fifth of it.
             execute(req, now.fresh.then_some(start));
             return now.ages();
         }
+        let used = Use::of(req.call()).map(|used| (used, self.view(used)));
         let ask = suspect
             || is_sample(start, SAMPLE)
-            || used.is_some_and(|used| !self.view(used).profile.is_settled(&TUNING));
+            || used.is_some_and(|(_, view)| !view.profile().is_settled(&TUNING));
         let before = ask.then(voluntary_switches);
         execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
@@ -285,17 +292,16 @@ impl Habits {
     }
 
     /// A request took so long, and waited meanwhile, as far as is known.
-    fn learn(&self, used: Option<Use>, ns: u64, waited: Option<bool>, lonely: bool) {
-        let view = used.map(|used| self.view(used));
+    fn learn(&self, used: Option<(Use, View)>, ns: u64, waited: Option<bool>, lonely: bool) {
         let seen = Observation {
             ns,
             waited,
-            locks: view.is_some_and(|view| view.is_regular_write()),
+            locks: used.is_some_and(|(_, view)| view.is_regular_write()),
             crowded: !lonely,
         };
-        if let Some(used) = used {
+        if let Some((used, view)) = used {
             self.change(used, |profile| profile.after(&seen, &TUNING));
-            if view.is_some_and(|view| view.profile.is_young(&TUNING)) {
+            if view.profile().is_young(&TUNING) {
                 self.learn_family(used, &seen);
             }
         }
@@ -315,7 +321,7 @@ impl Habits {
 
     /// A young file tells what its family is like, and learns from it.
     fn learn_family(&self, used: Use, seen: &Observation) {
-        let slot = self.files.find(used.file());
+        let slot = self.files.find(used.key.file());
         let Some(found) = slot.and_then(|slot| slot.seen().found) else {
             return;
         };
@@ -381,7 +387,7 @@ impl Habits {
             };
         };
         let tick = Seen::tick(now.ns >> TRUST_SHIFT);
-        match self.files.find(used.file()).map(Slot::seen) {
+        match self.files.find(used.key.file()).map(Slot::seen) {
             Some(seen) if seen.found.is_some() && seen.tick == tick => Looked::File,
             _ => {
                 now.ages();
@@ -476,11 +482,6 @@ impl Use {
             fd: call.args[0] as RawFd,
             kind,
         })
-    }
-
-    /// What its file is known by. Never 0.
-    fn file(self) -> u32 {
-        self.key.number() + 1
     }
 
     /// What the files of a class on a device are known by. Never 0.

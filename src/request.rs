@@ -77,6 +77,15 @@ impl Key {
         Key(key)
     }
 
+    /// What the file is known by, with what was found. Never 0.
+    pub fn file(self) -> u32 {
+        let aside = match self.0 & Key::LOOKED_AT {
+            0 => 0,
+            _ => Key::LOOKED_AT | Key::APPENDS,
+        };
+        (self.0 & !aside) + 1
+    }
+
     pub fn number(self) -> u32 {
         match self.facts() {
             Some(_) => self.0 & Key::NUMBER,

@@ -109,6 +109,16 @@ impl Slot {
         Seen::of(self.seen.load(Relaxed))
     }
 
+    /// What it was found to be.
+    #[inline]
+    pub fn class(&self) -> Option<Class> {
+        let word = self.seen.load(Relaxed);
+        ((word >> FAMILY) as u8 & NO_FILE != NO_FILE).then_some(Class {
+            regular: word & REGULAR != 0,
+            direct: word & DIRECT != 0,
+        })
+    }
+
     fn is(&self, file: u32) -> bool {
         (self.seen.load(Relaxed) >> FILE) as u32 == file
     }
@@ -205,6 +215,7 @@ impl Table {
     }
 
     /// Where a file is, if it is there.
+    #[inline]
     fn near(&self, file: u32) -> &[Slot] {
         let slots = self.more.iter().rev().find_map(OnceLock::get);
         match slots {
@@ -217,9 +228,9 @@ impl Table {
         }
     }
 
+    #[inline]
     pub fn find(&self, file: u32) -> Option<&Slot> {
-        let near = self.near(file);
-        find(near, file).map(|at| &near[at])
+        self.near(file).iter().find(|slot| slot.is(file))
     }
 
     /// A slot for a file that has none, as which it is known from now on. May allocate.

@@ -187,15 +187,16 @@ impl Profile {
     }
 
     /// In the lower 48 bits.
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.ns)
-            | u64::from(self.fast_after) << 16
-            | u64::from(self.waits) << 29
-            | u64::from(self.bounded) << 35
-            | u64::from(self.suspects) << 41
-            | u64::from(self.age) << 45
+    pub const fn to_bits(self) -> u64 {
+        self.ns as u64
+            | (self.fast_after as u64) << 16
+            | (self.waits as u64) << 29
+            | (self.bounded as u64) << 35
+            | (self.suspects as u64) << 41
+            | (self.age as u64) << 45
     }
 
+    #[inline]
     pub fn from_bits(bits: u64) -> Profile {
         let part = |at: u32, width: u32| (bits >> at & ((1 << width) - 1)) as u16;
         Profile {
@@ -301,57 +302,72 @@ pub struct View {
     pub kind: Kind,
     /// None: it is no file, or nobody has looked yet.
     pub class: Option<Class>,
-    pub profile: Profile,
+    /// The profile's bits: most questions are about a part of it.
+    pub bits: u64,
 }
 
 impl View {
+    #[inline]
+    pub fn profile(&self) -> Profile {
+        Profile::from_bits(self.bits)
+    }
+
+    #[inline]
     fn is(&self, property: fn(&Class) -> bool) -> bool {
         self.class.as_ref().is_some_and(property)
     }
 
     /// A write to a regular file: it takes the file's lock.
+    #[inline]
     pub fn is_regular_write(&self) -> bool {
         self.kind == Kind::Write && self.is(|class| class.regular)
     }
 
+    #[inline]
     pub fn is_direct(&self) -> bool {
         self.is(|class| class.direct)
     }
 
     /// A sync of it takes as long as the last one did: nothing piles up in the page cache.
+    #[inline]
     fn is_even(&self) -> bool {
         self.kind != Kind::Sync || self.is_direct()
     }
 
     /// Whether it is expected to be fast. A write to a regular file is one that a caller may carry out soon: one
     /// after another is the caller's as well as a worker's.
+    #[inline]
     pub fn is_fast(&self, tuning: &Tuning) -> bool {
-        let left = self.profile.fast_after;
+        let left = self.profile().fast_after;
         let known = left == 0 || left < tuning.fast_in_a_row && self.is_regular_write();
         known && self.is_even()
     }
 
     /// Whether it may wait, but is expected to be over soon.
+    #[inline]
     pub fn is_bounded(&self, tuning: &Tuning) -> bool {
-        self.profile.bounded == tuning.bounded_in_all && self.is_even()
+        self.profile().bounded == tuning.bounded_in_all && self.is_even()
     }
 
     /// Whether it had better run alone: it takes its file's lock, or is done sooner than handed over.
+    #[inline]
     pub fn is_serial(&self, tuning: &Tuning) -> bool {
-        let left = self.profile.fast_after;
+        let left = self.profile().fast_after;
         self.is_regular_write() && left <= tuning.fast_in_a_row
-            || left == 0 && self.profile.ns < tuning.trivial_ns
+            || left == 0 && self.profile().ns < tuning.trivial_ns
     }
 
     /// Whether all requests to the file have waited lately; `direct`: past the page cache, or through it.
+    #[inline]
     pub fn is_device_bound(&self, direct: bool, tuning: &Tuning) -> bool {
-        self.profile.waits > tuning.waits_in_a_row
+        self.profile().waits > tuning.waits_in_a_row
             && self.class.is_some_and(|class| class.direct == direct)
     }
 
     /// Whether a caller that is to be back in time can carry it out if it is expected to be fast: a read, or what
     /// goes past the page cache to a device, which then does it at once. A write to a file may have to wait for a
     /// journal or for dirty pages, however often it did not.
+    #[inline]
     pub fn fits_in_time(&self) -> bool {
         match self.kind {
             Kind::Read => true,
@@ -361,8 +377,9 @@ impl View {
     }
 
     /// The expected service time.
+    #[inline]
     pub fn ns(&self) -> u32 {
-        self.profile.ns.into()
+        self.profile().ns.into()
     }
 }
 
@@ -425,7 +442,7 @@ mod tests {
         View {
             kind,
             class: Some(class),
-            profile,
+            bits: profile.to_bits(),
         }
     }
 
@@ -570,7 +587,7 @@ mod tests {
         let none = View {
             kind: Kind::Read,
             class: None,
-            profile: Profile::none(T),
+            bits: Profile::none(T).to_bits(),
         };
         assert!(!none.is_fast(T) && !none.is_bounded(T) && !none.is_serial(T));
         assert!(!none.is_device_bound(true, T) && !none.is_device_bound(false, T));
