@@ -3,6 +3,8 @@
 #   make demo       installs what is missing, builds, and shows the library at work on a block device
 #   make check      installs what is missing, and runs every check; the last line counts them
 #
+#   make check-quick    the checks for every day: format, lint, unit tests, a core of the C tests
+#
 #   make            the library, in build/lib
 #   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
 #   make header     writes include/aio2.h anew from src/
@@ -28,7 +30,7 @@ install uninstall: export PKGCONFIGDIR := $(PKGCONFIGDIR)
 install uninstall: export MANDIR := $(MANDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-long bench bench-quick deps clean
+.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-quick check-long bench bench-quick deps clean
 
 all: lib
 
@@ -62,6 +64,9 @@ demo: deps
 
 check: deps
 	+@scripts/check.sh
+
+check-quick: deps
+	+@scripts/check.sh lib fmt shellcheck clippy unit header exports core
 
 check-long: export LONG := 1
 check-long: deps

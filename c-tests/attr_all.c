@@ -14,7 +14,7 @@ static uint32_t rng = 1;
 
 static const uint16_t ids[] = {
     IOCB_ATTR_TIMING, IOCB_ATTR_CACHE, IOCB_ATTR_IOPRIO, IOCB_ATTR_DEADLINE, IOCB_ATTR_DRAIN, IOCB_ATTR_LINK, IOCB_ATTR_WORKER,
-    0x8000, 0x7fff,
+    IOCB_ATTR_ROUTE, 0x8000, 0x7fff,
 };
 enum { COUNT = sizeof(ids) / sizeof(ids[0]) };
 
@@ -42,7 +42,7 @@ static void add_all(uint64_t deadline_ns, uint16_t *order)
         const void *payload = order[i] == IOCB_ATTR_IOPRIO ? (const void *)&ioprio
                               : order[i] == IOCB_ATTR_DEADLINE ? (const void *)&deadline
                                                                : NULL;
-        uint32_t required = order[i] <= IOCB_ATTR_WORKER ? below(2) : 0;
+        uint32_t required = order[i] <= IOCB_ATTR_ROUTE ? below(2) : 0;
 
         CHECK(iocb2_add_attr(&request.iocb, order[i], required, i + 100, payload, payload != NULL ? 8 : 0) != NULL);
     }
@@ -53,11 +53,12 @@ static void check_all(const uint16_t *order, bool made, size_t asked, int64_t be
 {
     const struct iocb_attr_ret *ret = (const struct iocb_attr_ret *)(&room.event + 1);
 
-    CHECK_EQ(room.event.bytes, 24 + COUNT * 16 + 24 + 24 + 8);
+    CHECK_EQ(room.event.bytes, 24 + COUNT * 16 + 24 + 24 + 8 + 8);
     for (uint64_t i = 0; i < COUNT; i++) {
         struct iocb_timing timing;
         struct iocb_cache cache;
         struct iocb_worker worker;
+        struct iocb_route route;
 
         CHECK_EQ(ret->id, order[i]);
         CHECK_EQ(ret->cookie, i + 100);
@@ -81,6 +82,13 @@ static void check_all(const uint16_t *order, bool made, size_t asked, int64_t be
             CHECK_EQ(ret->ret, made ? 0 : -ECANCELED);
             memcpy(&worker, ret + 1, sizeof(worker));
             CHECK_EQ(worker.tid != 0, made);
+            break;
+        case IOCB_ATTR_ROUTE:
+            CHECK_EQ(ret->ret, 0);
+            memcpy(&route, ret + 1, sizeof(route));
+            memcpy(&worker, io_event2_attr(&room.event, IOCB_ATTR_WORKER) + 1, sizeof(worker));
+            CHECK_EQ(route.route, !made ? IOCB_ROUTE_NOT_MADE : worker.tid == (uint32_t)my_tid() ? IOCB_ROUTE_INLINE : IOCB_ROUTE_THREAD);
+            CHECK_EQ(route.flags, 0);
             break;
         case IOCB_ATTR_IOPRIO:
         case IOCB_ATTR_DEADLINE:
@@ -166,9 +174,9 @@ int main(void)
 
         for (size_t i = 0; i < 2 * COUNT; i++) {
             if (ret->cookie == 7) {
-                CHECK_EQ(ret->ret, ret->id <= IOCB_ATTR_WORKER ? -EINVAL : -EOPNOTSUPP);
+                CHECK_EQ(ret->ret, ret->id <= IOCB_ATTR_ROUTE ? -EINVAL : -EOPNOTSUPP);
                 duplicates++;
-            } else if (ret->id <= IOCB_ATTR_WORKER) {
+            } else if (ret->id <= IOCB_ATTR_ROUTE) {
                 CHECK_EQ(ret->ret, 0);
             }
             ret = (const struct iocb_attr_ret *)(const void *)((const char *)ret + ret->bytes);

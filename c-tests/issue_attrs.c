@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * io_issue2() carries any system call out in the caller, with the attributes that make sense there: TIMING, CACHE, IOPRIO,
- * DEADLINE and WORKER. DRAIN and LINK are about other requests, of which there are none: -EOPNOTSUPP.
+ * DEADLINE, WORKER and ROUTE. DRAIN and LINK are about other requests, of which there are none: -EOPNOTSUPP.
  */
 #include "test.h"
 
@@ -26,6 +26,7 @@ int main(void)
 {
     struct iocb_timing timing;
     struct iocb_worker worker;
+    struct iocb_route route;
     struct iocb_cache cache;
     struct timespec nap = { 0, 20 * NSEC_PER_MSEC };
     unsigned char buf[4096];
@@ -40,8 +41,9 @@ int main(void)
     add(IOCB_ATTR_IOPRIO, 1, 2 << 13 | 7, 8);
     add(IOCB_ATTR_CACHE, 1, 0, 0);
     add(IOCB_ATTR_TIMING, 1, 0, 0);
+    add(IOCB_ATTR_ROUTE, 1, 0, 0);
     before = now_ns();
-    CHECK_EQ(CALL(io_issue2(&request.iocb, &room.event, sizeof(room))), 24 + 5 * 16 + 24 + 24 + 8);
+    CHECK_EQ(CALL(io_issue2(&request.iocb, &room.event, sizeof(room))), 24 + 6 * 16 + 24 + 24 + 8 + 8);
     CHECK_EQ(room.event.res, sizeof(buf));
     CHECK_PATTERN(buf, sizeof(buf), 0, 1);
     for (uint16_t id = IOCB_ATTR_TIMING; id <= IOCB_ATTR_DEADLINE; id++)
@@ -55,6 +57,8 @@ int main(void)
     CHECK_EQ(cache.hit, 1);
     memcpy(&worker, ret_of(IOCB_ATTR_WORKER) + 1, sizeof(worker));
     CHECK_EQ(worker.tid, my_tid());
+    memcpy(&route, ret_of(IOCB_ATTR_ROUTE) + 1, sizeof(route));
+    CHECK_EQ(route.route, IOCB_ROUTE_INLINE);
     CHECK_EQ(syscall(SYS_ioprio_get, 1, 0), prio);
 
     /* A call that waits, and one that works on names. */

@@ -60,6 +60,10 @@ _Static_assert(sizeof(struct iocb_worker) == 8, "struct iocb_worker: size");
 FIELD(struct iocb_worker, tid, 0, uint32_t);
 FIELD(struct iocb_worker, cpu, 4, uint32_t);
 
+_Static_assert(sizeof(struct iocb_route) == 8, "struct iocb_route: size");
+FIELD(struct iocb_route, route, 0, uint32_t);
+FIELD(struct iocb_route, flags, 4, uint32_t);
+
 /* The ring's structure may grow within its header; what it has so far may not move. */
 _Static_assert(_Alignof(struct io_ring2) == 8, "struct io_ring2: alignment");
 _Static_assert(sizeof(struct io_ring2) >= 132, "struct io_ring2: size");
@@ -102,6 +106,14 @@ _Static_assert(IOCB_ATTR_DEADLINE == 4, "IOCB_ATTR_DEADLINE");
 _Static_assert(IOCB_ATTR_DRAIN == 5, "IOCB_ATTR_DRAIN");
 _Static_assert(IOCB_ATTR_LINK == 6, "IOCB_ATTR_LINK");
 _Static_assert(IOCB_ATTR_WORKER == 7, "IOCB_ATTR_WORKER");
+_Static_assert(IOCB_ATTR_ROUTE == 8, "IOCB_ATTR_ROUTE");
+_Static_assert(IOCB_ROUTE_NOT_MADE == 0, "IOCB_ROUTE_NOT_MADE");
+_Static_assert(IOCB_ROUTE_INLINE == 1, "IOCB_ROUTE_INLINE");
+_Static_assert(IOCB_ROUTE_THREAD == 2, "IOCB_ROUTE_THREAD");
+_Static_assert(IOCB_ROUTE_KERNEL_AIO == 3, "IOCB_ROUTE_KERNEL_AIO");
+_Static_assert(IOCB_ROUTE_IO_URING == 4, "IOCB_ROUTE_IO_URING");
+_Static_assert(IOCB_ROUTE_READINESS == 5, "IOCB_ROUTE_READINESS");
+_Static_assert(IOCB_ROUTE_F_MERGED == 1, "IOCB_ROUTE_F_MERGED");
 _Static_assert(IO_FEAT2_ATTR_TIMING == 1 << IOCB_ATTR_TIMING, "IO_FEAT2_ATTR_TIMING");
 _Static_assert(IO_FEAT2_ATTR_CACHE == 1 << IOCB_ATTR_CACHE, "IO_FEAT2_ATTR_CACHE");
 _Static_assert(IO_FEAT2_ATTR_IOPRIO == 1 << IOCB_ATTR_IOPRIO, "IO_FEAT2_ATTR_IOPRIO");
@@ -109,6 +121,7 @@ _Static_assert(IO_FEAT2_ATTR_DEADLINE == 1 << IOCB_ATTR_DEADLINE, "IO_FEAT2_ATTR
 _Static_assert(IO_FEAT2_ATTR_DRAIN == 1 << IOCB_ATTR_DRAIN, "IO_FEAT2_ATTR_DRAIN");
 _Static_assert(IO_FEAT2_ATTR_LINK == 1 << IOCB_ATTR_LINK, "IO_FEAT2_ATTR_LINK");
 _Static_assert(IO_FEAT2_ATTR_WORKER == 1 << IOCB_ATTR_WORKER, "IO_FEAT2_ATTR_WORKER");
+_Static_assert(IO_FEAT2_ATTR_ROUTE == 1 << IOCB_ATTR_ROUTE, "IO_FEAT2_ATTR_ROUTE");
 _Static_assert(IOCB_ATTR_PRIVATE == 0x8000, "IOCB_ATTR_PRIVATE");
 
 /* The prototypes: a pointer of the contract's type takes the function. */

@@ -190,4 +190,20 @@ static TEST_UNUSED int count_descriptors(void)
     return count;
 }
 
+/* ---- Who carries requests out ----------------------------------------------------------------- */
+
+/* Reads that this thread has made, this one of the file that tells it included. */
+static TEST_UNUSED long own_reads(void)
+{
+    char text[512], tid[32];
+    const char *at;
+
+    snprintf(tid, sizeof(tid), "%ld", syscall(SYS_gettid));
+    if (!read_task_file(tid, "io", text, sizeof(text)))
+        SKIP("this kernel does not count a thread's reads");
+    at = strstr(text, "syscr: ");
+    CHECK(at != NULL);
+    return atol(at + strlen("syscr: "));
+}
+
 #endif /* AIO2_STRESS_H */

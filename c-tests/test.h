@@ -456,6 +456,36 @@ union iocb_room {
     unsigned char bytes[sizeof(struct iocb2) + IOCB2_ATTR_BYTES_MAX];
 };
 
+/* A request that asks for its route, and room for its event. */
+union routed {
+    struct iocb2 iocb;
+    unsigned char bytes[sizeof(struct iocb2) + sizeof(struct iocb_attr)];
+};
+
+union routed_event {
+    struct io_event2 event;
+    unsigned char bytes[sizeof(struct io_event2) + sizeof(struct iocb_attr_ret) + sizeof(struct iocb_route)];
+};
+
+/* Has a request, which was just prepared, ask for its route. */
+static TEST_UNUSED void ask_route(struct iocb2 *iocb)
+{
+    CHECK(iocb2_add_attr(iocb, IOCB_ATTR_ROUTE, IOCB_ATTR_F_REQUIRED, 0, NULL, 0) != NULL);
+}
+
+/* The route that a request took which has asked for it. */
+static TEST_UNUSED struct iocb_route route_of(const struct io_event2 *event)
+{
+    const struct iocb_attr_ret *ret = io_event2_attr(event, IOCB_ATTR_ROUTE);
+    struct iocb_route route;
+
+    CHECK(ret != NULL);
+    CHECK_EQ(ret->ret, 0);
+    CHECK_EQ(ret->bytes, sizeof(*ret) + sizeof(route));
+    memcpy(&route, ret + 1, sizeof(route));
+    return route;
+}
+
 /* Fails unless there is no event, now and after `ms` milliseconds. */
 #define expect_no_event(ctx, ms) test_expect_no_event(__FILE__, __LINE__, (ctx), (ms))
 
@@ -520,7 +550,8 @@ struct hard_hold {
     struct iocb2 iocb;
 };
 
-static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *hold, uint64_t data)
+/* The memory alone. */
+static TEST_UNUSED void hard_hold_memory(struct hard_hold *hold)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct uffdio_api api = { .api = UFFD_API };
@@ -534,6 +565,12 @@ static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *ho
     range.range.start = (uintptr_t)hold->page;
     range.range.len = page;
     CHECK_EQ(ioctl(hold->uffd, UFFDIO_REGISTER, &range), 0);
+    hold->fd = -1;
+}
+
+static TEST_UNUSED void hard_hold_submit(io_context2_t ctx, struct hard_hold *hold, uint64_t data)
+{
+    hard_hold_memory(hold);
     hold->fd = memfd_create("hard_hold", MFD_CLOEXEC);
     CHECK_EQ(pwrite(hold->fd, "x", 1, 0), 1);
     io_prep2_pread(&hold->iocb, hold->fd, hold->page, 1, 0);

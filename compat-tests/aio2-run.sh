@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# aio2-run.sh help|stats|transparent|folder|cannot|planted: aio2-run itself.
+# aio2-run.sh help|stats|routes|transparent|folder|cannot|planted: aio2-run itself.
 . "$(dirname "$0")/common.sh" || exit 1
 on_ours run
 [ "$REAL" != 1 ] || skip "there is no aio2-run with the real libaio"
@@ -25,6 +25,10 @@ stats)
     for word in stats-target p50 p99 max io_submit; do
         grep -q "$word" all || fail "the statistics do not say $word"
     done
+    # Each request took one route.
+    submitted=$(sed -n 's/^io_submit: .* calls, \([0-9]*\) requests.*/\1/p' all)
+    counted=$(sed -n 's/^requests: //p' all | tr ';' '\n' | awk '!/of these/ { sum += $1 } END { print sum }')
+    [ "$submitted" = "$counted" ] || fail "of $submitted requests $counted are said to have been carried out"
     grep -qiE 'wait' all || fail "the statistics do not say how long requests waited"
     # fio's children, which are processes: to the file.
     rm -f aio2-stats.* all
@@ -45,6 +49,16 @@ stats)
     [ -e "$temp/daemon-done" ] || fail "the daemon did not come to its end"
     grep -q daemon-target "$temp/daemon" || fail "no statistics of the daemon"
     grep -q 'aio2: daemonize' "$temp/daemon" || fail "the statistics do not say whose they are"
+    ;;
+routes)
+    place
+    program=$(build routes) || exit 1
+    rm -f "$BUILD/routes-stats"
+    in_background "$RUN" --stats="$BUILD/routes-stats" "$program" "$directory" >"$BUILD/routes-out" 2>&1 </dev/null
+    [ "$status" = 0 ] || { cat "$BUILD/routes-out"; fail "the program ends with $status"; }
+    cat "$BUILD/routes-stats"
+    grep -qxF 'requests: 2 not made; 2 within io_submit; 2 by worker threads; 2 when the file was ready' "$BUILD/routes-stats" ||
+        fail "the statistics do not say how the requests were carried out"
     ;;
 transparent)
     # The program's status, its signals, output, arguments and descriptors are its own.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # What the test scripts share; to be sourced. run.sh has set LIBDIR, COMPATDIR, RUN, REAL, BUILD, CC.
@@ -71,7 +72,7 @@ build() {
     done
     if [ $current = 0 ]; then
         temp=$(mktemp "$program.XXXXXX")
-        # shellcheck disable=SC2086 -- CFLAGS are words
+        # shellcheck disable=SC2086 # CFLAGS are words
         if ! $CC -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Werror ${CFLAGS:-} -o "$temp" "$here/$name.c" -laio -lpthread >&2; then
             rm -f "$temp"
             echo "cannot build $name.c" >&2

@@ -61,10 +61,10 @@ nowait)
     # The errors that there were, each once. The page cache is empty before: whether a direct read would have to wait for
     # a tag of the device, only the moment tells.
     outcome() {
-        local direct=$1
-        run --direct="$direct" --size=16M --rw=randread --nowait=1 --continue_on_error=all
+        local past_cache=$1
+        run --direct="$past_cache" --size=16M --rw=randread --nowait=1 --continue_on_error=all
         sed -n -e 's/.*func=[^,]*, error=\([^)]*\)$/\1/p' -e 's/.*first_error=[1-9][0-9]*.<\(.*\)>$/\1/p' "$temp/out" | sort -u >"$temp/errors"
-        [ "$direct" = 0 ] || sed -i '/Resource temporarily unavailable/d' "$temp/errors"
+        [ "$past_cache" = 0 ] || sed -i '/Resource temporarily unavailable/d' "$temp/errors"
         [ "$status" = 0 ] || [ -s "$temp/errors" ] || grep -q 'Resource temporarily unavailable' "$temp/out" || echo "exit status $status"
         cat "$temp/errors"
     }

@@ -13,7 +13,7 @@ mkdir "$work/data"
 export MIXED=calls
 for bound in now lazy; do
     for relro in relro norelro; do
-        z=(-Wl,-z,$bound,-z,$relro)
+        z=("-Wl,-z,$bound,-z,$relro")
         "$CC" "${flags[@]}" "${z[@]}" -o "$work/before" "$here/mixed.c" -laio || fail "cannot link"
         "$CC" "${flags[@]}" "${z[@]}" -o "$work/behind" "$here/mixed.c" -lc -laio || fail "cannot link"
         readelf -dW "$work/behind" | grep NEEDED | head -n 1 | grep -q 'libc\.so' || fail "libc is not first: this shows nothing"

@@ -45,8 +45,8 @@ add symbols-libaio2 20 symbols.sh libaio2
 add symbols-libaio1 20 symbols.sh libaio1
 add header 60 header.sh
 for how in preload path; do
-    add harness-part-$how 200 harness.sh partcheck $how
-    add harness-extra-$how 120 harness.sh extracheck $how
+    add harness-part-$how 600 harness.sh partcheck $how
+    add harness-extra-$how 300 harness.sh extracheck $how
 done
 for how in run path; do
     for part in api ops io limits wait cancel ring files process queue; do
@@ -124,6 +124,7 @@ add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
 add run-stats 60 aio2-run.sh stats
+add run-routes 60 aio2-run.sh routes
 add run-transparent 60 aio2-run.sh transparent
 add run-folder 60 aio2-run.sh folder
 add run-cannot 60 aio2-run.sh cannot
@@ -212,7 +213,7 @@ run_one() { # NUMBER
 for ((i = 0; i < ${#names[@]}; i++)); do
     wanted=$#
     for pattern in "$@"; do
-        # shellcheck disable=SC2053 -- patterns are meant
+        # shellcheck disable=SC2053 # patterns are meant
         [[ ${names[i]} == $pattern ]] && wanted=0
     done
     [ "$wanted" = 0 ] && run_one "$i"

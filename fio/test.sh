@@ -34,6 +34,7 @@ skip() {
 
 # Whether a test is wanted.
 wanted() {
+    # shellcheck disable=SC2053 # a pattern is meant
     [ -z "$only" ] || [[ $1 == $only ]]
 }
 
@@ -142,7 +143,7 @@ else
     direct=1
 fi
 
-on_target=(--filename="$target" --direct=$direct)
+on_target=(--filename="$target" --direct="$direct")
 verified=(--rw=randrw --verify=crc32c --verify_fatal=1 --size=16m)
 
 # ---- Devices, depths, ways to reap ----

@@ -63,7 +63,7 @@
 
 /**
  * Attribute: when the request was submitted, began and ended. No payload in; struct
- * iocb_timing out.
+ * iocb_timing out. It does not change how the request is carried out.
  */
 #define IOCB_ATTR_TIMING 1
 
@@ -71,7 +71,10 @@
  * Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
  *
  * For pread64, preadv and preadv2 of a regular file or a block device that was opened without
- * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
+ * O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP. It does not
+ * change how the request is carried out, with two exceptions, which would change the answer: the
+ * device is not told of the read before it begins, and a thread that waits for events with a timeout
+ * does not try it first.
  */
 #define IOCB_ATTR_CACHE 2
 
@@ -105,9 +108,16 @@
 
 /**
  * Attribute: which thread and processor carried the request out. No payload in; struct
- * iocb_worker out.
+ * iocb_worker out. It does not change how the request is carried out: the thread may be one of the
+ * library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
+ * request out, it is the thread that handed it over.
  */
 #define IOCB_ATTR_WORKER 7
+
+/**
+ * Attribute: which way the request was carried out. No payload in; struct iocb_route out.
+ */
+#define IOCB_ATTR_ROUTE 8
 
 /**
  * The first of the attribute numbers that are never assigned: for tests and private use.
@@ -151,10 +161,53 @@
 #define IO_FEAT2_ATTR_WORKER 128
 
 /**
+ * Feature: IOCB_ATTR_ROUTE is handled.
+ */
+#define IO_FEAT2_ATTR_ROUTE 256
+
+/**
  * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
  * holder tries (the memory is sealed against new writers; Linux 5.1 or later).
  */
 #define IO_FEAT2_RING_SEALED 0x100000000ull
+
+/**
+ * `iocb_route.route`: the system call was not made: the request was cancelled, refused, or too
+ * late. A no-op is carried out like any other request.
+ */
+#define IOCB_ROUTE_NOT_MADE 0
+
+/**
+ * `iocb_route.route`: a thread of the program carried the request out, within a call of the library.
+ */
+#define IOCB_ROUTE_INLINE 1
+
+/**
+ * `iocb_route.route`: a worker thread carried the request out.
+ */
+#define IOCB_ROUTE_THREAD 2
+
+/**
+ * `iocb_route.route`: the request was handed over to the kernel's AIO.
+ */
+#define IOCB_ROUTE_KERNEL_AIO 3
+
+/**
+ * `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+ */
+#define IOCB_ROUTE_IO_URING 4
+
+/**
+ * `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
+ * This version does that only for the poll requests of io_submit(), which have no attributes.
+ */
+#define IOCB_ROUTE_READINESS 5
+
+/**
+ * `iocb_route.flags`: the kernel carried the request out together with others that follow each
+ * other in the same file, as one read or write.
+ */
+#define IOCB_ROUTE_F_MERGED 1
 
 /**
  * What io_setup2() is asked for, and what it made.
@@ -378,11 +431,11 @@ struct iocb_timing {
    */
   uint64_t submit_ns;
   /**
-   * When its system call began.
+   * When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
    */
   uint64_t start_ns;
   /**
-   * When its system call returned.
+   * When its system call returned; or when it was taken back from the kernel's AIO.
    */
   uint64_t end_ns;
 };
@@ -449,6 +502,21 @@ struct iocb_worker {
   uint32_t cpu;
 };
 
+/**
+ * Payload of IOCB_ATTR_ROUTE's return. `ret` is 0 for every request, also for one whose system
+ * call was not made.
+ */
+struct iocb_route {
+  /**
+   * IOCB_ROUTE_*; values may be added.
+   */
+  uint32_t route;
+  /**
+   * IOCB_ROUTE_F_*; bits may be added: ignore those you don't know.
+   */
+  uint32_t flags;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -486,8 +554,9 @@ int io_destroy2(io_context2_t ctx);
 
 /**
  * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
- * bytes were accepted, always whole records. Never waits for I/O, as long as there are threads to do that:
- * where none can be started, or none may run before the caller for its real-time policy, it carries
+ * bytes were accepted, always whole records. Never waits for I/O, neither for a device nor for a buffer that
+ * is not in memory (of the caller's memory it reads the records alone), as long as there are threads to do
+ * that: where none can be started, or none may run before the caller for its real-time policy, it carries
  * requests out itself, as far as they wait for nobody.
  *
  * A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# check.sh [STEP...]: every check, or only these. The last line counts: N passed, N failed, N skipped.
+# check.sh [STEP...]: every check, or only these (core, a few of the C tests, only if it is named). The last line counts: N passed, N failed, N skipped.
 #
 # A step is a function below, run as a process of its own with a time limit. It ends with 0 (passed), 77 (skipped: the
 # last line that it printed says why) or anything else (failed). One that runs several tests prints as its last
@@ -17,29 +17,36 @@ export LONG=${LONG:-0}
 long=1
 [ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
 
-# name and time limit in seconds, in the order in which they run
-steps="
+# What the others need, and then two rows of steps side by side, each in its order: of those that compute, and of those that wait
+# for devices. Name and time limit in seconds.
+first="
 lib=600
+"
+computing="
 fmt=60
-clippy=300
+shellcheck=120
+clippy=600
 layers=20
-unit=300
+unit=600
+valgrind=$((600 * long))
+asan=$((800 * long))
+tsan=800
+fuzz=600
+loom=1200
+"
+waiting="
 header=300
 exports=30
+${1:+core=120}
 elf=30
 archive=120
-compat=$((1500 * long))
 man=60
 readme=60
 examples=120
 install=300
-c-tests=$((600 * long))
-loom=600
-valgrind=$((300 * long))
-asan=$((400 * long))
-tsan=400
-fuzz=300
+c-tests=$((900 * long))
 fio=400
+compat=$((1500 * long))
 "
 
 skip() {
@@ -58,6 +65,11 @@ step_lib() {
 step_fmt() {
     cargo fmt --version >/dev/null 2>&1 || skip "there is no cargo fmt (rustup component add rustfmt)"
     cargo fmt --check -- --color never
+}
+
+step_shellcheck() {
+    command -v shellcheck >/dev/null || skip "there is no shellcheck"
+    grep -rlZE '^#!/bin/(ba)?sh|^# shellcheck shell=' --exclude-dir={.git,build,target} . | xargs -0 shellcheck -S warning
 }
 
 step_clippy() {
@@ -164,6 +176,13 @@ step_c-tests() {
     LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh
 }
 
+# Of these a few, for `make check-quick`: one of each kind that takes little time.
+step_core() {
+    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh sizes header setup_null errnos handles \
+        exactly_once_nop exactly_once_read random_order getevents_min cancel cancel_running drain link overflow_both \
+        attr_all attr_timing kernel_aio destroy_inflight exit_writes fork_raw file_runs wakeup_handover hook_panic
+}
+
 # The models need loom's own types in place of the standard library's: a build of their own. How far each goes is written in it.
 step_loom() {
     local out=$build/check/loom.out status=0
@@ -204,12 +223,7 @@ if [ "${1:-}" = --step ]; then
     exit
 fi
 
-passed=0
-failed=0
-skipped=0
 group=
-trap '[ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null; wait; exit 130' INT TERM
-
 run() { # STEP LIMIT
     local log=$build/check/$1.log began=$SECONDS status counts took
     # timeout(1) leads a process group of its own, so that the trap above, and it itself, end all of the step.
@@ -224,30 +238,41 @@ run() { # STEP LIMIT
         echo "ended at the time limit of $2 s" >>"$log"
         counts=
     fi
-    if [ -n "$counts" ]; then
-        read -r p f s <<<"$counts"
+    report "$1" "$log" "$status" "$took" $counts >"$build/check/$1.report"
+    status=$?
+    # In one piece: the other row prints, too.
+    cat "$build/check/$1.report"
+    return $status
+}
+
+# Says what came of a step, and counts it.
+report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
+    local step=$1 log=$2 status=$3 took=$4 counts=
+    shift 4
+    if [ $# != 0 ]; then
         # A step that fails without a failed test has failed itself.
-        [ $status = 0 ] || [ "$f" != 0 ] || f=1
-        [ "$f" = 0 ] || status=1
-        passed=$((passed + p))
-        failed=$((failed + f))
-        skipped=$((skipped + s))
-        counts=": $p passed, $f failed, $s skipped"
+        [ "$status" = 0 ] || [ "$2" != 0 ] || set -- "$1" 1 "$3"
+        [ "$2" = 0 ] || status=1
+        counts=": $1 passed, $2 failed, $3 skipped"
+    else
+        case $status in
+        0) set -- 1 0 0 ;;
+        77) set -- 0 0 1 ;;
+        *) set -- 0 1 0 ;;
+        esac
     fi
+    echo "$*" >>"$build/check/counts"
     case $status in
     0)
-        [ -n "$counts" ] || passed=$((passed + 1))
-        echo "ok   $1$counts $took"
+        echo "ok   $step$counts $took"
         # What was not run, and why, is worth more than what was.
         grep -A 1 '^SKIP' "$log" | grep -v '^--$' | sed 's/^/     /'
         ;;
     77)
-        skipped=$((skipped + 1))
-        echo "SKIP $1: $(tail -n 1 "$log")"
+        echo "SKIP $step: $(tail -n 1 "$log")"
         ;;
     *)
-        [ -n "$counts" ] || failed=$((failed + 1))
-        echo "FAIL $1$counts $took; all of it is in ${log#"$root"/}"
+        echo "FAIL $step$counts $took; all of it is in ${log#"$root"/}"
         # A log of many tests: those that failed, each with what it said.
         if [ -n "$counts" ] && grep -q '^FAIL' "$log"; then
             awk '/^FAIL/ { show = 1; print; next } /^[^ ]/ { show = 0 } show' "$log" | head -n 200 | sed 's/^/     /'
@@ -259,20 +284,34 @@ run() { # STEP LIMIT
         fi
         ;;
     esac
-    return $status
+    return "$status"
+}
+
+wanted=" $* "
+# Runs those that are wanted of these steps. False if one failed.
+row() { # STEP=LIMIT...
+    local step result=0
+    trap '[ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null; wait; exit 130' INT TERM
+    for step; do
+        case $wanted in
+        "  " | *" ${step%%=*} "*) run "${step%%=*}" "${step#*=}" || result=1 ;;
+        esac
+    done
+    return $result
 }
 
 mkdir -p "$build/check"
-for step in $steps; do
-    name=${step%%=*}
-    case " ${*:-$name} " in
-    *" $name "*) ;;
-    *) continue ;;
-    esac
-    if ! run "$name" "${step#*=}" && [ "$name" = lib ]; then
-        echo "     without a library there is nothing more to check"
-        break
-    fi
-done
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+: >"$build/check/counts"
+# shellcheck disable=SC2086
+if row $first; then
+    row $computing &
+    rows=$!
+    row $waiting &
+    rows="$rows $!"
+    trap 'kill $rows 2>/dev/null; wait; exit 130' INT TERM
+    wait
+else
+    echo "     without a library there is nothing more to check"
+fi
+awk '{ p += $1; f += $2; s += $3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit f != 0 || p + s == 0 }' \
+    "$build/check/counts"

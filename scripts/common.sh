@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Sourced by the other scripts: where things are. Sets the working directory to the top of the tree.

@@ -33,6 +33,7 @@ util-linux=flock
 mount=losetup
 kmod=modprobe
 procps=ps
+shellcheck=shellcheck
 strace=strace
 man-db=man
 groff-base=groff

@@ -18,7 +18,7 @@ LAYERS = [
     "registry syscall",
     "request",
     "attr habit neighbours policy ring share",
-    "exec kaio pool seat",
+    "engine exec kaio pool seat",
     "context order",
     "capi libaio",
     "process",

@@ -30,12 +30,15 @@ pub const IO_RING2_OVERFLOW: u32 = 1;
 pub const IOCB_ATTR_F_REQUIRED: u32 = 1;
 
 /// Attribute: when the request was submitted, began and ended. No payload in; struct
-/// iocb_timing out.
+/// iocb_timing out. It does not change how the request is carried out.
 pub const IOCB_ATTR_TIMING: u16 = 1;
 /// Attribute: page cache hit or miss of a buffered read. No payload in; struct iocb_cache out.
 ///
 /// For pread64, preadv and preadv2 of a regular file or a block device that was opened without
-/// O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP.
+/// O_DIRECT. For any other call, file or kernel that cannot say, `ret` is -EOPNOTSUPP. It does not
+/// change how the request is carried out, with two exceptions, which would change the answer: the
+/// device is not told of the read before it begins, and a thread that waits for events with a timeout
+/// does not try it first.
 pub const IOCB_ATTR_CACHE: u16 = 2;
 /// Attribute: I/O priority of this request alone. struct iocb_ioprio in, no payload out.
 ///
@@ -54,8 +57,12 @@ pub const IOCB_ATTR_DRAIN: u16 = 5;
 /// get -ECANCELED. No payload.
 pub const IOCB_ATTR_LINK: u16 = 6;
 /// Attribute: which thread and processor carried the request out. No payload in; struct
-/// iocb_worker out.
+/// iocb_worker out. It does not change how the request is carried out: the thread may be one of the
+/// library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
+/// request out, it is the thread that handed it over.
 pub const IOCB_ATTR_WORKER: u16 = 7;
+/// Attribute: which way the request was carried out. No payload in; struct iocb_route out.
+pub const IOCB_ATTR_ROUTE: u16 = 8;
 /// The first of the attribute numbers that are never assigned: for tests and private use.
 pub const IOCB_ATTR_PRIVATE: u16 = 0x8000;
 
@@ -74,6 +81,8 @@ pub const IO_FEAT2_ATTR_DRAIN: u64 = 0x20;
 pub const IO_FEAT2_ATTR_LINK: u64 = 0x40;
 /// Feature: IOCB_ATTR_WORKER is handled.
 pub const IO_FEAT2_ATTR_WORKER: u64 = 0x80;
+/// Feature: IOCB_ATTR_ROUTE is handled.
+pub const IO_FEAT2_ATTR_ROUTE: u64 = 0x100;
 /// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
 /// holder tries (the memory is sealed against new writers; Linux 5.1 or later).
 pub const IO_FEAT2_RING_SEALED: u64 = 0x1_0000_0000;
@@ -148,9 +157,9 @@ pub struct iocb_attr_ret {
 pub struct iocb_timing {
     /// When the request was submitted.
     pub submit_ns: u64,
-    /// When its system call began.
+    /// When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
     pub start_ns: u64,
-    /// When its system call returned.
+    /// When its system call returned; or when it was taken back from the kernel's AIO.
     pub end_ns: u64,
 }
 
@@ -196,6 +205,36 @@ pub struct iocb_worker {
     pub tid: u32,
     /// The processor on which the system call began.
     pub cpu: u32,
+}
+
+/// `iocb_route.route`: the system call was not made: the request was cancelled, refused, or too
+/// late. A no-op is carried out like any other request.
+pub const IOCB_ROUTE_NOT_MADE: u32 = 0;
+/// `iocb_route.route`: a thread of the program carried the request out, within a call of the library.
+pub const IOCB_ROUTE_INLINE: u32 = 1;
+/// `iocb_route.route`: a worker thread carried the request out.
+pub const IOCB_ROUTE_THREAD: u32 = 2;
+/// `iocb_route.route`: the request was handed over to the kernel's AIO.
+pub const IOCB_ROUTE_KERNEL_AIO: u32 = 3;
+/// `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+pub const IOCB_ROUTE_IO_URING: u32 = 4;
+/// `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
+/// This version does that only for the poll requests of io_submit(), which have no attributes.
+pub const IOCB_ROUTE_READINESS: u32 = 5;
+
+/// `iocb_route.flags`: the kernel carried the request out together with others that follow each
+/// other in the same file, as one read or write.
+pub const IOCB_ROUTE_F_MERGED: u32 = 1;
+
+/// Payload of IOCB_ATTR_ROUTE's return. `ret` is 0 for every request, also for one whose system
+/// call was not made.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct iocb_route {
+    /// IOCB_ROUTE_*; values may be added.
+    pub route: u32,
+    /// IOCB_ROUTE_F_*; bits may be added: ignore those you don't know.
+    pub flags: u32,
 }
 
 /// The header of the shared ring. The data area begins `header_bytes` after it.
@@ -291,6 +330,8 @@ const _: () = {
     assert!(size_of::<iocb_deadline>() == 8);
     assert!(size_of::<iocb_worker>() == 8);
     assert!(offset_of!(iocb_worker, cpu) == 4);
+    assert!(size_of::<iocb_route>() == 8);
+    assert!(offset_of!(iocb_route, flags) == 4);
     assert!(size_of::<io_setup2_params>() == 64);
     assert!(offset_of!(io_setup2_params, ring_bytes) == 8);
     assert!(offset_of!(io_setup2_params, max_requests) == 12);

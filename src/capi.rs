@@ -170,6 +170,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
             |_| true,
             |context| {
                 Context::close(context);
+                global.keep_routes(context);
                 global.pool.forget(context);
             },
         )?;
@@ -178,8 +179,9 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
 }
 
 /// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
-/// bytes were accepted, always whole records. Never waits for I/O, as long as there are threads to do that:
-/// where none can be started, or none may run before the caller for its real-time policy, it carries
+/// bytes were accepted, always whole records. Never waits for I/O, neither for a device nor for a buffer that
+/// is not in memory (of the caller's memory it reads the records alone), as long as there are threads to do
+/// that: where none can be started, or none may run before the caller for its real-time policy, it carries
 /// requests out itself, as far as they wait for nobody.
 ///
 /// A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it

@@ -30,7 +30,7 @@ use doorbell::Doorbell;
 use kernel::{OwnSeat, Riders};
 pub use reap::Deadline;
 
-use crate::abi::{IO_FEAT2_RING_SEALED, IOCB_ATTR_WORKER, io_setup2_params, iocb2};
+use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::exec;
 use crate::habit::{Habits, Short};
@@ -39,6 +39,7 @@ use crate::libaio::{self, eventfd::Told};
 use crate::order::Order;
 #[cfg(not(loom))]
 use crate::order::claims::Marks;
+use crate::policy::route::{Route, Routes};
 use crate::pool::{Kicks, Look, Pool, Worker};
 use crate::registry::Ref;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
@@ -214,6 +215,8 @@ struct State {
     watchers: u32,
     /// Those in flight that the kernel would have completed within io_submit().
     at_once: u32,
+    /// How those that have ended were carried out.
+    routes: Routes,
     backlog: Backlog,
     slabs: Slabs,
 }
@@ -297,6 +300,7 @@ impl State {
             closed: None,
             watchers: 0,
             at_once: 0,
+            routes: Routes::default(),
             backlog,
             slabs: Slabs::new(),
         }
@@ -720,18 +724,18 @@ impl Context {
     }
 
     /// Takes short requests, as many as there is room for and not more than `most`, as long as they
-    /// are `wanted` beside those taken, and for the same file as this call.
+    /// are `wanted` and for the same file as this call.
     fn take_more<const N: usize>(
         &self,
         state: &mut State,
         first: &Call,
         taken: &mut ArrayVec<Req, N>,
         most: u32,
-        wanted: impl Fn(&ArrayVec<Req, N>, &Req) -> bool,
+        wanted: impl Fn(&Req) -> bool,
     ) {
         let fd = first.args[0];
         for _ in 0..most.min(taken.remaining_capacity() as u32) {
-            let like = |req: &Req| req.call().args[0] == fd && wanted(taken, req);
+            let like = |req: &Req| req.call().args[0] == fd && wanted(req);
             let Some(req) = self.take_if(state, Class::Short, like) else {
                 return;
             };
@@ -775,7 +779,6 @@ impl Context {
         let mut after = After::new();
         let mut state = this.state.lock();
         hand.set(0);
-        this.habits.distrust(req.call());
         this.set_prompt(&mut state, 0);
         state.untake(req);
         Context::offer(this, &mut state, Class::Short, &mut after);
@@ -863,8 +866,8 @@ impl Context {
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
         let short = |req: &Req| {
-            let plain = req.bound().is_none();
-            plain.then(|| self.short(req)).flatten()
+            let joins = req.bound().only_observe();
+            joins.then(|| self.short(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
         if !state.backlog.waiters.is_empty() {
@@ -876,7 +879,7 @@ impl Context {
         // Half are left to others.
         let most = (state.waiting() / 2).min((FEW_NS / ns.max(1)).saturating_sub(1));
         let first = *few[0].call();
-        self.take_more(state, &first, few, most, |_, req| short(req).is_some());
+        self.take_more(state, &first, few, most, |req| short(req).is_some());
     }
 
     /// Takes another request for a worker, unless that is wanted elsewhere.
@@ -907,7 +910,9 @@ impl Context {
         let mut go = List::new();
         let mut next = Some(req);
         let had_prompt = state.at_once != 0;
-        while let Some(req) = next {
+        while let Some(mut req) = next {
+            state.routes.count(req.route());
+            attr::route::answer(&mut req);
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
             next = state.order.ended(&req, &mut go);
@@ -924,6 +929,12 @@ impl Context {
         after.published = true;
         this.note_end(state, after);
         Context::release(this, state, go, after);
+    }
+
+    /// How its requests were carried out so far. None: the lock cannot be had in that time.
+    #[cfg(not(loom))]
+    pub fn routes(&self, patience_ns: u64) -> Option<Routes> {
+        Some(self.state.try_lock_for(patience_ns)?.routes)
     }
 
     /// Tells those who wait for a request to end.
@@ -998,6 +1009,7 @@ impl Context {
         state.taken += 1;
         state.running.enter(&req);
         drop(state);
+        req.set_route(Route::InlineStandIn);
         shielded(|| exec::execute(&mut req, None));
         Context::end(this, req);
         #[cfg(not(loom))]
@@ -1056,9 +1068,6 @@ impl Context {
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
     fn short(&self, req: &Req) -> Option<Short> {
-        if wants_worker(req) {
-            return None;
-        }
         self.habits.short(req.call())
     }
 
@@ -1072,7 +1081,7 @@ impl Context {
 
     /// Whether a request is one that a caller can carry out who waits for nothing else.
     fn is_brief(&self, req: &Req) -> bool {
-        !wants_worker(req) && self.habits.is_brief(req.call())
+        self.habits.is_brief(req.call())
     }
 
     /// Wakes all who wait: they look again.
@@ -1162,11 +1171,6 @@ impl Context {
     }
 }
 
-/// Whether it asks which worker carries it out.
-fn wants_worker(req: &Req) -> bool {
-    req.bound().has(IOCB_ATTR_WORKER)
-}
-
 /// Reads through the page cache that wait for a device.
 #[cfg(not(loom))]
 impl Context {
@@ -1178,7 +1182,7 @@ impl Context {
     /// Whether there are more reads like this one, which was taken.
     fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
         let worth_it = |call: &Call| self.is_worth_telling(call);
-        req.bound().is_none()
+        req.bound().need_nothing()
             && worth_it(req.call())
             && state.queues[Class::Short as usize].first_is(worth_it)
     }
@@ -1195,8 +1199,8 @@ impl Context {
         let mut rest = ArrayVec::<Req, READS>::new();
         // Half are left to others.
         let most = state.waiting() / 2;
-        this.take_more(&mut state, first.call(), &mut rest, most, |_, req| {
-            req.bound().is_none() && this.is_worth_telling(req.call())
+        this.take_more(&mut state, first.call(), &mut rest, most, |req| {
+            req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);

@@ -2,6 +2,7 @@
 
 use crate::abi::{IOCB_ATTR_LINK, iocb2};
 use crate::attr::{self, SubmitClock};
+use crate::policy::route::Route;
 use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
 use crate::sys::Result;
@@ -71,6 +72,7 @@ pub fn cancel(req: &mut Req) {
 }
 
 fn skip(req: &mut Req, res: i32) {
+    req.set_route(Route::NotMade);
     attr::skip(req);
     req.set_res(i64::from(res));
 }
@@ -112,7 +114,9 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     slab.add(Chunk::new(record.class(), 1).ok_or(Errno::ENOMEM)?);
     let slot = slab.free.take().ok_or(Errno::ENOMEM)?;
     let mut req = record.build(slot, &scratch);
+    req.set_route(Route::InlineSubmit);
     execute(&mut req, None);
+    attr::route::answer(&mut req);
     out.push(req.event());
     Ok(out.len())
 }

@@ -21,12 +21,16 @@
 
 mod doorbell;
 
+use crate::attr;
 use crate::context::{Context, ContextRef};
+use crate::engine;
 use crate::habit;
+use crate::policy::batch::{Direction, Joined, Limits, Request, merges};
+use crate::policy::route::{Route, Taken};
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{
-    FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, new_context, sleep, submit,
+    self, FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, sleep, submit,
 };
 use crate::sys::host::{Inside, own_table};
 use crate::sys::own::is_inside;
@@ -54,6 +58,10 @@ const SCATTERED: usize = 4;
 /// waits for each of these in io_submit(2).)
 pub const BATCH: usize = 16;
 const RUN_BYTES: u64 = 128 << 10;
+pub const LIMITS: Limits = Limits {
+    scattered: SCATTERED,
+    bytes: RUN_BYTES,
+};
 /// So many are given to the device one by one, where of more it first sees the last. Better, if the
 /// kernel waits for each in io_submit(2): a write that makes its file longer. (17,200 a second into a
 /// growing file on virtio by 4, when each was handed over by itself, 19,000 so; into a sparse one, where it
@@ -164,26 +172,33 @@ impl KernelIocb {
 
 /// Whether a request can be handed over at all.
 pub fn takes(req: &Req) -> bool {
-    req.bound().is_none()
+    req.bound().allow_kernel()
         && req.refused() == 0
         && !req.asks_ioprio()
         && KernelIocb::of(req.call()).is_some()
 }
 
-/// Whether a request is to be handed over by the same call as those of the batch, if these are some.
-pub fn goes_with(batch: &Batch, next: &Req) -> bool {
-    let bytes = || {
-        batch
-            .iter()
-            .fold(0, |sum: u64, req| sum.saturating_add(req.call().args[2]))
-    };
-    let room = match batch.last() {
-        Some(last) if batch.len() >= SCATTERED => {
-            continues(last.call(), next.call()) && bytes() < RUN_BYTES
-        }
-        _ => true,
-    };
-    room && takes(next)
+pub fn direction(call: &Call) -> Direction {
+    if habit::writes(call) {
+        Direction::Write
+    } else {
+        Direction::Read
+    }
+}
+
+/// The facts that decide whether a request joins others (see [`crate::policy::batch`]).
+pub fn facts(req: &Req, for_kernel: bool) -> Request {
+    let call = req.call();
+    let plain = plain_bytes(call);
+    Request {
+        for_kernel,
+        direction: direction(call),
+        file: (call.args[0], call.key),
+        start: plain.map(|_| call.args[3]),
+        bytes: plain.unwrap_or(0),
+        no_merge: req.is_apart(),
+        has_eventfd: req.has_eventfd(),
+    }
 }
 
 /// How many bytes a plain read or write asks for.
@@ -192,32 +207,21 @@ pub fn plain_bytes(call: &Call) -> Option<u64> {
     matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(call.args[2])
 }
 
-/// Whether the second transfers what comes after what the first one does.
-fn continues(first: &Call, second: &Call) -> bool {
-    let [_, _, nbytes, offset, ..] = first.args;
-    let is_plain = matches!(
-        c_long::from(first.nr),
-        libc::SYS_pread64 | libc::SYS_pwrite64
-    );
-    is_plain && first.nr == second.nr && offset.wrapping_add(nbytes) == second.args[3]
-}
-
 /// How many requests at the beginning of the batch make a run: the kernel can carry them out as one read or
 /// write. None if it is just one.
 fn run_of(batch: &Batch) -> Option<usize> {
-    // Whose end is told of is told of alone.
-    let is_plain = |req: &Req| !req.is_apart() && !req.has_eventfd();
-    let mut bytes = batch[0].call().args[2];
-    let joins = |pair: &&[Req]| {
-        bytes = bytes.saturating_add(pair[1].call().args[2]);
-        let follows = continues(pair[0].call(), pair[1].call());
-        follows && bytes <= RUN_BYTES && pair.iter().all(is_plain)
+    let mut run = Joined::of(facts(&batch[0], true));
+    let joins = |req: &&Req| {
+        let next = facts(req, true);
+        let merges = merges(&run, &next, LIMITS);
+        run.add(next);
+        merges
     };
-    let joined = batch.windows(2).take_while(joins).count();
+    let joined = batch[1..].iter().take_while(joins).count();
     (joined != 0).then_some(joined + 1)
 }
 
-/// Whether requests of the batch, which are all for one file, may be made a run. What is appended lands
+/// Whether requests of the batch, which all go in one direction and to one file, may be made a run. What is appended lands
 /// elsewhere than its offset says.
 fn may_run(batch: &Batch) -> bool {
     let [first, _, ..] = batch.as_slice() else {
@@ -243,8 +247,7 @@ impl InFlight {
             let stopped = self.is_run && !over && asked > left;
             over |= stopped;
             if stopped && left != 0 && habit::writes(req.call()) {
-                req.set_res(left as i64);
-                req.count(self.began);
+                end(&mut req, left as i64, self.began);
                 take(Ok(req));
                 continue;
             }
@@ -256,11 +259,20 @@ impl InFlight {
                 continue;
             }
             left = left.saturating_sub(asked);
-            req.set_res(if self.is_run { asked as i64 } else { self.res });
-            req.count(self.began);
+            let res = if self.is_run { asked as i64 } else { self.res };
+            end(&mut req, res, self.began);
             take(Ok(req));
         }
     }
+}
+
+/// The kernel has carried a request out that `began` then.
+fn end(req: &mut Req, res: i64, began: u64) {
+    if !req.bound().is_none() {
+        attr::end_in_kernel(req);
+    }
+    req.set_res(res);
+    req.count(began);
 }
 
 impl InKernel {
@@ -302,6 +314,7 @@ impl InKernel {
         batch: &mut Batch,
         nowait: bool,
         vectors: &mut Vectors,
+        route: Route,
     ) -> Handed {
         let may_run = may_run(batch);
         // Relaxed: made before who hands over took the lock of `Kaio::state`.
@@ -336,13 +349,19 @@ impl InKernel {
             handed.push(iocb);
             let counted = batch[0].is_counted();
             let mut requests = Chain::new();
-            for req in batch.drain(..run.unwrap_or(1)) {
-                if run.is_some() {
+            let merged = run.is_some();
+            for mut req in batch.drain(..run.unwrap_or(1)) {
+                if merged {
                     let [_, buf, bytes, ..] = req.call().args;
                     vectors.push(iovec {
                         iov_base: ptr::with_exposed_provenance_mut(buf as usize),
                         iov_len: bytes as usize,
                     });
+                }
+                req.set_route(Taken { route, merged });
+                if !req.bound().is_none() {
+                    let call = *req.call();
+                    attr::begin_in_kernel(&mut req, &call);
                 }
                 req.set_stage(Stage::Begun);
                 requests.push(req);
@@ -350,7 +369,7 @@ impl InKernel {
             places.places[usize::from(place)] = Some(InFlight {
                 context: context.clone(),
                 requests,
-                is_run: run.is_some(),
+                is_run: merged,
                 res: 0,
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
@@ -371,7 +390,13 @@ impl InKernel {
         nowait: bool,
     ) -> bool {
         let mut vectors = Vectors::new();
-        let handed = self.put(context, batch, nowait, &mut vectors);
+        // Who submits must not wait.
+        let route = if nowait {
+            Route::KernelSubmit
+        } else {
+            Route::KernelWaiting
+        };
+        let handed = self.put(context, batch, nowait, &mut vectors, route);
         self.submit(kernel, handed, batch)
     }
 
@@ -498,7 +523,8 @@ impl Kaio {
         };
         // Under the lock, so that the reaper does not find it unused.
         let mut vectors = Vectors::new();
-        let handed = self.here.put(context, batch, false, &mut vectors);
+        let route = Route::KernelThread;
+        let handed = self.here.put(context, batch, false, &mut vectors, route);
         drop(state);
         // Acquire: pairs with the release in `make`.
         let kernel = self.kernel.load(Acquire);
@@ -606,4 +632,11 @@ extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
     processors::let_waker_go_on();
     kaio.reap();
     ptr::null_mut()
+}
+
+/// A context of the kernel's, if one may be used and can be had (see [`aio::new_context`]).
+pub fn new_context(events: usize) -> Option<u64> {
+    engine::allows_kernel_aio()
+        .then(|| aio::new_context(events))
+        .flatten()
 }

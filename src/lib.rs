@@ -22,6 +22,8 @@ mod attr;
 #[cfg(not(loom))]
 pub mod capi;
 mod context;
+#[cfg(not(loom))]
+mod engine;
 mod exec;
 mod habit;
 mod hooks;
@@ -31,6 +33,7 @@ mod kaio;
 mod libaio;
 mod neighbours;
 mod order;
+mod policy;
 mod pool;
 #[cfg(not(loom))]
 mod process;

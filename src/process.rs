@@ -7,12 +7,15 @@
 //! holds for a child that was made without libc, too.
 
 use crate::context::Context;
+use crate::engine;
 use crate::libaio::table;
+use crate::policy::route::Routes;
 use crate::pool::Pool;
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::blank_view;
 use crate::seat::Seats;
+use crate::sync::Lock;
 use crate::sys::host::{Host, Inside, OwnTable, set_host};
 use crate::sys::own;
 use crate::sys::processors;
@@ -38,12 +41,16 @@ pub struct Global {
     pub seats: Seats,
     pub threads: Threads,
     pub libaio: crate::libaio::Shared,
+    /// How the requests of contexts that are gone were carried out.
+    routes: Lock<Routes>,
     /// Whose it is.
     pid: libc::pid_t,
 }
 
 impl Global {
     fn new() -> Result<Box<Global>> {
+        // Now, in a thread of the program's, which knows who else changes its environment.
+        engine::allows_kernel_aio();
         let (pool, libaio_pool) = (
             Pool::new(start_worker)?,
             Pool::new_awake(start_worker_inside)?,
@@ -59,9 +66,32 @@ impl Global {
             (&raw mut (*at).seats).write(Seats::new());
             (&raw mut (*at).threads).write(threads);
             (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
+            (&raw mut (*at).routes).write(Lock::new(Routes::default()));
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
         }
+    }
+}
+
+impl Global {
+    /// A context goes, all of whose requests have ended.
+    pub fn keep_routes(&self, context: &Context) {
+        if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+            self.routes.lock().add(&routes);
+        }
+    }
+
+    /// How the requests of all contexts were carried out, those included that are gone; but for what is behind a
+    /// lock that does not come free.
+    fn routes(&'static self) -> Routes {
+        let gone = self.routes.try_lock_for(ROUTES_PATIENCE_NS);
+        let mut sum = gone.map_or_else(Routes::default, |gone| *gone);
+        self.registry.for_each(|context| {
+            if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+                sum.add(&routes);
+            }
+        });
+        sum
     }
 }
 
@@ -275,6 +305,9 @@ extern "C" fn in_child() {
 /// than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
+/// For so long is waited for a lock behind which counts are for the statistics.
+const ROUTES_PATIENCE_NS: u64 = 1_000_000;
+
 /// What the end of the process has to wait for.
 struct Ending {
     by: Interrupted,
@@ -329,7 +362,7 @@ impl Ending {
             }
         });
         // A file may be as large as it can be.
-        shielded(|| global.libaio.stats.report());
+        shielded(|| global.libaio.stats.report(|| global.routes()));
     }
 }
 

@@ -12,14 +12,16 @@
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
 use crate::context::ContextRef;
-use crate::kaio::{Batch, Done, InKernel};
+use crate::kaio::{self, Batch, Done, InKernel};
+use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::host::own_bell;
 use crate::sys::own;
+use crate::syscall::Call;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32};
@@ -35,11 +37,20 @@ const BELLS: usize = 4;
 pub const SLEEP_NS: u64 = 100_000_000;
 const NO_FILE: RawFd = -1;
 
+/// Pages of a request's buffer that are looked at, at most.
+const PAGES: usize = 64;
+
 pub struct Seats {
     places: [Place; SEATS],
     /// A file to read no bytes from: see [`aio::ring_bell`].
-    bell: AtomicI32,
+    bell: Private,
+    /// Tells which pages of the process are in memory: /proc/self/pagemap.
+    pages: Private,
 }
+
+/// A private descriptor, which gives way to the program's. Relaxed: a number. What it names the kernel keeps in
+/// order.
+struct Private(AtomicI32);
 
 struct Place {
     taken: AtomicBool,
@@ -50,8 +61,7 @@ struct Place {
 pub struct Seat {
     kernel: u64,
     has: InKernel,
-    /// [`Seats::bell`].
-    bell: &'static AtomicI32,
+    all: &'static Seats,
 }
 
 impl Seats {
@@ -62,7 +72,8 @@ impl Seats {
         };
         Seats {
             places: std::array::from_fn(|_| place()),
-            bell: AtomicI32::new(NO_FILE),
+            bell: Private(AtomicI32::new(NO_FILE)),
+            pages: Private(AtomicI32::new(NO_FILE)),
         }
     }
 
@@ -78,46 +89,72 @@ impl Seats {
 
     fn make(&'static self) -> Option<Seat> {
         let has = InKernel::new(EVENTS).ok()?;
-        self.make_bell()?;
-        let kernel = aio::new_context(EVENTS + BELLS)?;
-        let bell = &self.bell;
-        Some(Seat { kernel, has, bell })
-    }
-
-    fn make_bell(&self) -> Option<()> {
-        let _making = own::Making::begin();
-        // Relaxed, here and below: a number. What it names the kernel keeps in order.
-        if self.bell.load(Relaxed) != NO_FILE {
-            return Some(());
-        }
-        let file = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?;
-        let mine = own::duplicate(file.as_fd().as_raw_fd()).ok()?;
-        let made = self.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed);
-        if made.is_err() {
-            own::close(mine);
-        }
-        Some(())
+        self.bell
+            .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
+        // Without it nothing is known to be in memory.
+        let _ = self.pages.open(open_pagemap);
+        let kernel = kaio::new_context(EVENTS + BELLS)?;
+        let all = self;
+        Some(Seat { kernel, has, all })
     }
 
     /// The program is about to put something else in the place of this descriptor. Should there be no other
     /// number to be had, callers look for themselves, as if the program had closed it.
     pub fn vacate(&self, fd: RawFd) {
-        if self.bell.load(Relaxed) != fd {
+        self.bell.vacate(fd);
+        self.pages.vacate(fd);
+    }
+
+    /// In a forked child: gives back what it inherited, which are descriptors.
+    pub fn abandon(&self) {
+        self.bell.close();
+        self.pages.close();
+    }
+}
+
+fn open_pagemap() -> Option<OwnedFd> {
+    let (path, flags) = (c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC);
+    // libc's own is a cancellation point.
+    // SAFETY: a string of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
+    // SAFETY: nobody else has the new descriptor.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+impl Private {
+    fn get(&self) -> RawFd {
+        self.0.load(Relaxed)
+    }
+
+    fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
+        let _making = own::Making::begin();
+        if self.get() != NO_FILE {
+            return Some(());
+        }
+        let file = make()?;
+        let mine = own::duplicate(file.as_raw_fd()).ok()?;
+        if let Err(_other) = self.0.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
+            own::close(mine);
+        }
+        Some(())
+    }
+
+    fn vacate(&self, fd: RawFd) {
+        if self.get() != fd {
             return;
         }
         let new = own::duplicate(fd).unwrap_or(NO_FILE);
-        match self.bell.compare_exchange(fd, new, Relaxed, Relaxed) {
+        match self.0.compare_exchange(fd, new, Relaxed, Relaxed) {
             Ok(_) => own::close(fd),
             Err(_) if new != NO_FILE => own::close(new),
             Err(_) => {}
         }
     }
 
-    /// In a forked child: gives back what it inherited, which is a descriptor.
-    pub fn abandon(&self) {
-        match self.bell.swap(NO_FILE, Relaxed) {
+    fn close(&self) {
+        match self.0.swap(NO_FILE, Relaxed) {
             NO_FILE => {}
-            bell => own::close(bell),
+            fd => own::close(fd),
         }
     }
 }
@@ -146,6 +183,33 @@ impl Seat {
         self.has.hand_over(self.kernel, context, batch, nowait)
     }
 
+    /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
+    /// which takes hold of it within io_submit(2), has nothing to bring in. May say no where the answer is yes.
+    pub fn has_buffer_of(&self, call: &Call) -> bool {
+        const PRESENT: u64 = 1 << 63;
+        /// Of a file, or shared: to write there may be to wait for the file.
+        const SHARED: u64 = 1 << 61;
+        const BYTES: u64 = size_of::<u64>() as u64;
+        let Some(bytes) = kaio::plain_bytes(call) else {
+            return false;
+        };
+        let (at, page) = (call.args[1], page_bytes() as u64);
+        let first = at / page;
+        let count = at
+            .saturating_add(bytes)
+            .div_ceil(page)
+            .saturating_sub(first);
+        let mut entries = [0u64; PAGES];
+        let Some(entries) = entries.get_mut(..count as usize) else {
+            return false;
+        };
+        let (fd, to) = (self.all.pages.get(), entries.as_mut_ptr());
+        // SAFETY: numbers of ours.
+        let got = unsafe { libc::syscall(libc::SYS_pread64, fd, to, count * BYTES, first * BYTES) };
+        let is_there = |entry: &u64| entry & (PRESENT | SHARED) == PRESENT;
+        got as u64 == count * BYTES && entries.iter().all(is_there)
+    }
+
     /// See [`InKernel::reap`].
     pub fn reap(&self, ns: u64) -> (Option<Waited>, Done) {
         self.has.reap(self.kernel, ns)
@@ -155,7 +219,7 @@ impl Seat {
     /// [`SLEEP_NS`] at most.
     pub fn ring(&self) {
         // A thread with another descriptor table has one of its own.
-        let file = own_bell().unwrap_or_else(|| self.bell.load(Relaxed));
+        let file = own_bell().unwrap_or_else(|| self.all.bell.get());
         aio::ring_bell(self.kernel, file);
     }
 }

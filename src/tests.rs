@@ -4,23 +4,23 @@ use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_F_REQUIRED, IOCB_ATTR_IOPRIO, IOCB_ATTR_TIMING,
     IOCB_ATTR_WORKER, IOCB2_NOP, io_event2, iocb_attr_ret,
 };
-use crate::attr::SubmitClock;
+use crate::attr::{self, SubmitClock};
 use crate::exec;
-use crate::request::{Chunk, Class, List, Malformed, Record, Req, Running, Scratch, Slabs};
+use crate::request::{Chunk, Class, IDS, List, Malformed, Record, Req, Running, Scratch, Slabs};
 use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 
 /// A generator of the same numbers each time (xorshift64*).
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 }
@@ -197,6 +197,14 @@ fn a_request_with_every_attribute_is_not_large() {
     exec::execute(&mut req, None);
     assert_eq!(req.event()[2] as i64, i64::from(-ETIMEDOUT));
     slabs.free(req);
+    let mut each = Bytes::request(7);
+    each.0[0] = (libc::SYS_pread64 as u64) << 32 | 64;
+    for id in 0..IDS as u16 {
+        if let Some(row) = attr::find(id) {
+            each = each.attr(id, 0, 0, &vec![0; row.input]);
+        }
+    }
+    assert!(each.read(&mut Scratch::new()).unwrap().class() == Class::Medium);
     let one = Bytes::request(7).attr(IOCB_ATTR_TIMING, 0, 4, &[]);
     assert!(one.read(&mut Scratch::new()).unwrap().class() == Class::Small);
 }

@@ -39,7 +39,7 @@ measure() {
     dropin) via=("$run") ;;
     v2) how=(--ioengine=external:"$engine") ;;
     esac
-    # shellcheck disable=SC2086 -- the cell is words
+    # shellcheck disable=SC2086 # the cell is words
     in_background "${via[@]}" fio --name=job "${how[@]}" $2 --bs=4k --size=128M --randrepeat=1 --norandommap --time_based \
         --runtime="$seconds" --ramp_time=0.3 --thread=1 --output-format=terse --terse-version=3 >"$temp/out" 2>&1 </dev/null
     awk -F ';' '$1 == 3 && $5 == 0 { n = $8 + $49 } END { if (n <= 0) exit 1; print n }' "$temp/out" >>"$temp/$1" || {

@@ -46,6 +46,11 @@ impl Attribute for Cache {
         measure(call, answer, make)
     }
 
+    /// What goes there passes the page cache by.
+    fn ended_in_kernel(&self, answer: &mut Answer) {
+        answer.fail(Errno::EOPNOTSUPP);
+    }
+
     fn skipped(&self, answer: &mut Answer) {
         answer.fail(Errno::ECANCELED);
     }

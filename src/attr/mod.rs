@@ -12,13 +12,14 @@ mod deadline;
 mod ioprio;
 mod order;
 mod read;
+pub mod route;
 pub mod timing;
 mod worker;
 
 use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_DRAIN, IOCB_ATTR_IOPRIO, IOCB_ATTR_LINK,
-    IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_cache, iocb_deadline, iocb_ioprio, iocb_timing,
-    iocb_worker,
+    IOCB_ATTR_ROUTE, IOCB_ATTR_TIMING, IOCB_ATTR_WORKER, iocb_cache, iocb_deadline, iocb_ioprio,
+    iocb_route, iocb_timing, iocb_worker,
 };
 use crate::request::{
     Answers, Bound, EVENT_WORDS, ID, IDS, PAYLOAD_WORDS_MAX, RET, RET_WORDS, Req,
@@ -58,6 +59,12 @@ pub trait Attribute: Sync {
     /// The system call has returned.
     fn ended(&self, _answer: &mut Answer) {}
 
+    /// The kernel's AIO has carried the request out, after `begins` in the thread that handed it over. Only of
+    /// attributes that observe.
+    fn ended_in_kernel(&self, answer: &mut Answer) {
+        self.ended(answer);
+    }
+
     /// The request completes without its system call having been made.
     fn skipped(&self, _answer: &mut Answer) {}
 }
@@ -65,17 +72,52 @@ pub trait Attribute: Sync {
 /// The attributes that are handled, by their number, with the types of their payloads: what the
 /// request gives, what its event returns. They begin with the last row and end with the first:
 /// TIMING measures the call and nothing else.
-static TABLE: [Option<Row>; IDS] = {
+static TABLE: [Option<Row>; IDS] = ROWS;
+const ROWS: [Option<Row>; IDS] = {
+    use Needs::{Nothing, OwnWay, Untouched};
     let mut table = [const { None }; IDS];
-    table[IOCB_ATTR_TIMING as usize] = row::<(), iocb_timing>(&timing::Timing);
-    table[IOCB_ATTR_CACHE as usize] = row::<(), iocb_cache>(&cache::Cache);
-    table[IOCB_ATTR_IOPRIO as usize] = row::<iocb_ioprio, ()>(&ioprio::Ioprio);
-    table[IOCB_ATTR_DEADLINE as usize] = row::<iocb_deadline, ()>(&deadline::Deadline);
-    table[IOCB_ATTR_DRAIN as usize] = row::<(), ()>(&order::InOrder);
-    table[IOCB_ATTR_LINK as usize] = row::<(), ()>(&order::InOrder);
-    table[IOCB_ATTR_WORKER as usize] = row::<(), iocb_worker>(&worker::Worker);
+    table[IOCB_ATTR_TIMING as usize] = row::<(), iocb_timing>(&timing::Timing, Nothing);
+    table[IOCB_ATTR_CACHE as usize] = row::<(), iocb_cache>(&cache::Cache, Untouched);
+    table[IOCB_ATTR_IOPRIO as usize] = row::<iocb_ioprio, ()>(&ioprio::Ioprio, OwnWay);
+    table[IOCB_ATTR_DEADLINE as usize] = row::<iocb_deadline, ()>(&deadline::Deadline, OwnWay);
+    table[IOCB_ATTR_DRAIN as usize] = row::<(), ()>(&order::InOrder, OwnWay);
+    table[IOCB_ATTR_LINK as usize] = row::<(), ()>(&order::InOrder, OwnWay);
+    table[IOCB_ATTR_WORKER as usize] = row::<(), iocb_worker>(&worker::Worker, Nothing);
+    table[IOCB_ATTR_ROUTE as usize] = row::<(), iocb_route>(&route::Route, Nothing);
     table
 };
+
+/// What an attribute needs of the way in which its request is carried out. If it only observes, it must not change
+/// what happens: neither who carries the request out, nor together with which others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// It only observes, whatever the way.
+    Nothing,
+    /// It observes what the library's own preparations would change: CACHE would find in the page cache what the
+    /// device was told of beforehand, or what was just tried in vain. All else is as without it.
+    Untouched,
+    /// It changes the request. IOPRIO is the priority of one thread for one request. DEADLINE has a moment at which
+    /// the request begins, and after which it is not asked again. DRAIN and LINK act on other requests when this one
+    /// has ended. So one thread makes the system call, once, and by itself.
+    OwnWay,
+}
+
+/// The attributes that need no more than this.
+const fn that_need(most: Needs) -> u16 {
+    let (mut ids, mut id) = (0, 0);
+    while id < IDS {
+        if let Some(row) = &ROWS[id]
+            && row.needs as u8 <= most as u8
+        {
+            ids |= 1 << id;
+        }
+        id += 1;
+    }
+    ids
+}
+
+const NEED_NOTHING: u16 = that_need(Needs::Nothing);
+const OBSERVE: u16 = that_need(Needs::Untouched);
 
 /// An attribute that is handled.
 pub struct Row {
@@ -84,9 +126,10 @@ pub struct Row {
     pub input: usize,
     /// Words of payload that the return has if the attribute is handled.
     pub output: usize,
+    needs: Needs,
 }
 
-const fn row<In, Out>(handler: &'static dyn Attribute) -> Option<Row> {
+const fn row<In, Out>(handler: &'static dyn Attribute, needs: Needs) -> Option<Row> {
     const {
         assert!(size_of::<In>() % 8 == 0 && size_of::<In>() / 8 <= PAYLOAD_WORDS_MAX);
         assert!(size_of::<Out>() % 8 == 0 && size_of::<Out>() / 8 <= PAYLOAD_WORDS_MAX);
@@ -95,6 +138,7 @@ const fn row<In, Out>(handler: &'static dyn Attribute) -> Option<Row> {
         handler,
         input: size_of::<In>() / 8,
         output: size_of::<Out>() / 8,
+        needs,
     })
 }
 
@@ -158,6 +202,25 @@ impl Answer<'_> {
 }
 
 impl Bound {
+    /// Whether the request may be tried before it is carried out, and its device be told of it.
+    #[inline]
+    pub fn need_nothing(&self) -> bool {
+        self.ids & !NEED_NOTHING == 0
+    }
+
+    /// Whether the request may be carried out together with others.
+    #[inline]
+    pub fn only_observe(&self) -> bool {
+        self.ids & !OBSERVE == 0
+    }
+
+    /// Whether the kernel's AIO may carry the request out. That cannot answer CACHE, which is to keep the request
+    /// from being made if it is required.
+    #[cfg(not(loom))]
+    pub fn allow_kernel(&self) -> bool {
+        self.only_observe() && self.required & !NEED_NOTHING == 0
+    }
+
     /// Those that it carries, from the first to the last.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
         self.rising()
@@ -260,6 +323,27 @@ pub fn carry_out(
     Ok(res)
 }
 
+/// A request, one that [allows](Bound::allow_kernel) it, is being handed over to the kernel's AIO. It may come back, and
+/// then begins once more.
+#[cfg(not(loom))]
+pub fn begin_in_kernel(req: &mut Req, call: &Call) {
+    let mut answers = req.answers();
+    let _ = answers.each(answers.bound.falling(), |_, handler, answer| {
+        handler.begins(call, answer);
+        Ok(())
+    });
+}
+
+/// The kernel's AIO has carried a request out.
+#[cfg(not(loom))]
+pub fn end_in_kernel(req: &mut Req) {
+    let mut answers = req.answers();
+    let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
+        handler.ended_in_kernel(answer);
+        Ok(())
+    });
+}
+
 /// The request completes without its system call having been made.
 pub fn skip(req: &mut Req) {
     let mut answers = req.answers();
@@ -303,5 +387,42 @@ impl SubmitClock {
 
     pub fn ns(&self) -> u64 {
         *self.ns.get_or_init(crate::sys::monotonic_ns)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Which attributes leave their request as it is: it may be tried and announced, carried out together with
+    /// others, and by the kernel's AIO; the last also if it is required.
+    #[test]
+    fn what_observes_changes_nothing() {
+        for (id, expected) in [
+            (IOCB_ATTR_TIMING, [true, true, true, true]),
+            (IOCB_ATTR_CACHE, [false, true, true, false]),
+            (IOCB_ATTR_IOPRIO, [false; 4]),
+            (IOCB_ATTR_DEADLINE, [false; 4]),
+            (IOCB_ATTR_DRAIN, [false; 4]),
+            (IOCB_ATTR_LINK, [false; 4]),
+            (IOCB_ATTR_WORKER, [true, true, true, true]),
+            (IOCB_ATTR_ROUTE, [true, true, true, true]),
+        ] {
+            let bound = |required| {
+                let mut bound = Bound::NONE;
+                bound.bind(IOCB_ATTR_TIMING, true);
+                bound.bind(id, required);
+                bound
+            };
+            let one = bound(false);
+            let found = [
+                one.need_nothing(),
+                one.only_observe(),
+                one.allow_kernel(),
+                bound(true).allow_kernel(),
+            ];
+            assert_eq!(found, expected, "{id}");
+        }
+        assert!(Bound::NONE.need_nothing() && Bound::NONE.allow_kernel());
     }
 }

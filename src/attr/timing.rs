@@ -1,4 +1,5 @@
-//! IOCB_ATTR_TIMING: when a request was submitted, began and ended.
+//! IOCB_ATTR_TIMING: when a request was submitted, began and ended. In the kernel's AIO it begins when it is handed over,
+//! and ends when it is taken back.
 
 use super::{Answer, Attribute, Begin, Submit, payload_at};
 use crate::abi::{IOCB_ATTR_TIMING, IOCB2_NOP};
@@ -32,10 +33,8 @@ impl Attribute for Timing {
     fn begins(&self, call: &Call, answer: &mut Answer) -> Begin {
         let now = answer.now.unwrap_or_else(monotonic_ns);
         answer.out[START] = now;
-        if call.nr == IOCB2_NOP {
-            // It takes no time.
-            answer.out[END] = now;
-        }
+        // A no-op takes no time. Else it has not ended, though it may have been tried before.
+        answer.out[END] = if call.nr == IOCB2_NOP { now } else { 0 };
         Begin::Goes
     }
 

@@ -1,4 +1,5 @@
-//! IOCB_ATTR_WORKER: which thread carried the request out, and on which processor it began.
+//! IOCB_ATTR_WORKER: which thread carried the request out, and on which processor it began. If the kernel's AIO did, it is
+//! the thread that handed it over.
 
 use super::{Answer, Attribute, Begin};
 use crate::syscall::{Call, carrier};

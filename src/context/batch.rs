@@ -12,6 +12,8 @@ use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
+use crate::policy::route::Route;
+#[cfg(not(loom))]
 use crate::pool::{Hold, Pool};
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
@@ -368,6 +370,7 @@ impl<'a> Batch<'a> {
         while now.ns < until
             && let Some(mut req) = self.begun.pop()
         {
+            req.set_route(Route::InlineSubmit);
             // A sandbox may not know the call that does not wait.
             let is_done = if habits.may_be_cached(req.call()) && !filtered() {
                 // Nothing is learned: that it was not there says nothing of those who wait for it.
@@ -422,6 +425,7 @@ impl<'a> Batch<'a> {
                 if !has_begun {
                     self.context.wait_to_begin(&req);
                 }
+                req.set_route(Route::InlineSubmit);
                 // Signals end a call that waits, as they do in the kernel's io_submit().
                 unharmed(|| exec::execute(&mut req, None));
                 let mut done = ArrayVec::<Req, FEW>::new();

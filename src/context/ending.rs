@@ -4,6 +4,7 @@ use super::{After, Closed, Context, State};
 use crate::context::ContextRef;
 use crate::exec;
 use crate::habit;
+use crate::policy::route::Route;
 use crate::request::{Access, Carried, List, Stage, Tie};
 use crate::seat;
 use crate::sync::AtomicU32;
@@ -149,6 +150,7 @@ impl Context {
         }
         if let Some((mut req, again)) = mine {
             if again {
+                req.set_route(Route::InlineStandIn);
                 shielded(|| exec::execute(&mut req, None));
             }
             Context::end(this, req);

@@ -2,9 +2,10 @@
 
 use super::{After, Context, Deadline, State};
 use crate::context::ContextRef;
-use crate::habit::{self, Now};
+use crate::habit::{self, Looked, Now};
 use crate::kaio;
 use crate::libaio::{self, eventfd::Told, request::Holder};
+use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::pool::{Look, Worker};
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
@@ -169,9 +170,10 @@ impl Context {
         first: Req,
     ) -> (Guard<'a, State>, After) {
         let call = *first.call();
+        let joined = Some(Joined::of(this.facts(&first)));
         let mut batch = kaio::Batch::new();
         batch.push(first);
-        this.take_more(&mut state, &call, &mut batch, u32::MAX, kaio::goes_with);
+        this.take_joining(&mut state, &mut batch, joined, Caller::WORKER);
         state.handing_over += 1;
         Context::offer(this, &mut state, Class::Short, &mut after);
         drop(state);
@@ -198,7 +200,8 @@ impl Context {
     ) -> bool {
         // The number may name something else by now; a request of libaio's has a number of its own.
         let is_slow = if self.is_legacy() {
-            self.habits.is_file(call, false, &mut Now::read()) && self.habits.is_slow(call)
+            let looked = self.habits.is_file(call, false, &mut Now::read());
+            looked != Looked::NoFile && self.habits.is_slow(call)
         } else {
             self.habits.is_slow_now(call)
         };
@@ -321,7 +324,7 @@ impl Riders {
         self.visits = self.visits.wrapping_add(1);
     }
 
-    /// The kernel would have had to wait for something: nothing is handed over by who submits for a while, which is the
+    /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
     /// longer the more often that comes.
     fn hold_off(&mut self) {
         self.last_pause = (self.last_pause * 2).clamp(1, WOULD_WAIT);
@@ -368,19 +371,17 @@ impl Context {
         if !self.callers_carry_out {
             return false;
         }
-        let waits = state.riders.have_a_driver();
-        let in_time = state.riders.in_time;
-        let for_all = waits && !in_time && state.in_flight > 1;
-        // To hand over a write may take its time, and who looks for events, or waits for a time, has none.
-        let for_reads = state.submits.are_polled();
+        // To hand over can take long, and a caller with a time limit must not wait for that.
+        let comes = state.riders.have_a_driver() && !state.riders.in_time;
         // A sample, too, if to hand it over is to wait for it.
         let is_waited_for = |call: &Call| state.riders.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
-            self.habits.is_slow(call)
-                && (for_all || for_reads && !habit::writes(call))
-                && (!self.habits.wants_sample() || is_waited_for(call))
+            self.habits.is_slow(call) && (!self.habits.wants_sample() || is_waited_for(call))
         };
-        state.queues[Class::Short as usize].first_is(is_for_caller) && state.closed.is_none()
+        comes
+            && state.in_flight > 1
+            && state.queues[Class::Short as usize].first_is(is_for_caller)
+            && state.closed.is_none()
     }
 
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
@@ -390,35 +391,6 @@ impl Context {
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
             && Context::list(this, state, after)
-    }
-
-    /// Hands what is queued and for the kernel over, by a caller who looks for events and does not wait;
-    /// false: there is nothing. (4 KiB reads of a virtual disk one at a time, looking for each until it
-    /// is there: 13,000 a second by a worker, 25,000 so; by 4, 33,000 and 52,000.)
-    pub(super) fn hand_over_polled(this: &ContextRef) -> bool {
-        let mut state = this.state.lock();
-        let free = state.backlog.waiters.is_empty() && state.riders.attendant.is_none();
-        if !free || !state.submits.are_polled() || state.short().is_empty() {
-            return false;
-        }
-        let mut after = After::new();
-        if this.has_for_seat(&state) {
-            drop(state);
-            let seat = this.seat_or_new();
-            state = this.state.lock();
-            if let Some(seat) = seat.filter(|_| state.riders.attendant.is_none())
-                && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
-            {
-                Context::hand_over_attended(this, state, after, seat, batch, 0);
-                return true;
-            }
-            state.submits.polled = 0;
-        }
-        // What was left to us and is not for us.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
-        drop(state);
-        this.finish(&mut after);
-        false
     }
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
@@ -442,9 +414,6 @@ impl Context {
             visit.came_ns = state.note_coming();
         }
         let mut after = After::new();
-        // To hand over may take its time. If there is a limit to that, it is for those who would have had to
-        // wait in the kernel's io_submit() for as long. (4 KiB reads of a virtual disk, one at a time and by
-        // 4: 15,000 and 37,000 a second by workers, 20,000 and 43,000 so.)
         state.riders.in_time = until != NEVER;
         let has_for_seat = this.has_for_seat(&state);
         let sleeps_there = state.has_riders() || state.riders.fed != 0;
@@ -464,7 +433,8 @@ impl Context {
         }
         if has_for_seat
             && let Some(seat) = this.seat()
-            && let Some(batch) = Context::take_riders(this, &mut state, &mut after, |_| true)
+            && let Some(batch) =
+                Context::take_riders(this, &mut state, &mut after, Caller::OWN_QUEUE)
         {
             Context::hand_over_attended(this, state, after, seat, batch, visit.came_ns);
             return Ok(Waited::Woken);
@@ -487,32 +457,58 @@ impl Context {
         }
     }
 
-    /// Takes requests that are `wanted` for the kernel to carry out in the seat.
+    /// The facts that decide whether a request joins a batch.
+    fn facts(&self, req: &Req) -> Request {
+        kaio::facts(req, kaio::takes(req) && self.habits.is_slow(req.call()))
+    }
+
+    /// Whether a request joins those that this caller hands over. If so, it is added to them.
+    fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
+        let next = self.facts(req);
+        let yes = joins(joined.as_ref(), &next, caller, kaio::LIMITS);
+        if yes {
+            match joined {
+                Some(joined) => joined.add(next),
+                None => *joined = Some(Joined::of(next)),
+            }
+        }
+        yes
+    }
+
+    /// Takes queued requests that join the batch, as many as it has room for.
+    fn take_joining(
+        &self,
+        state: &mut State,
+        batch: &mut kaio::Batch,
+        mut joined: Option<Joined>,
+        caller: Caller,
+    ) {
+        while !batch.is_full()
+            && let Some(req) = self.take_if(state, Class::Short, |req| {
+                self.joins(&mut joined, req, caller)
+            })
+        {
+            batch.push(req);
+        }
+    }
+
+    /// Takes requests that this caller may hand over, for the kernel to carry out in the seat.
     fn take_riders(
         this: &ContextRef,
         state: &mut State,
         after: &mut After,
-        wanted: impl Fn(&Call) -> bool,
+        caller: Caller,
     ) -> Option<kaio::Batch> {
-        // Whoever waits for an eventfd need not be who sleeps here.
-        let is_for_seat = |req: &Req| !req.has_eventfd() && wanted(req.call());
-        let is_slow = |call: &Call| this.habits.is_slow(call);
         if state.riders.count as usize > seat::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
             || !Context::list(this, state, after)
         {
             return None;
         }
-        let first = |req: &Req| kaio::takes(req) && is_for_seat(req) && is_slow(req.call());
         let mut batch = kaio::Batch::new();
-        let first = this.take_if(state, Class::Short, first)?;
-        let call = *first.call();
-        batch.push(first);
-        this.take_more(state, &call, &mut batch, u32::MAX, |batch, req| {
-            is_for_seat(req) && kaio::goes_with(batch, req)
-        });
+        this.take_joining(state, &mut batch, None, caller);
         this.habits.count_slow(batch.len() as u32);
-        Some(batch)
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Hands over, by a caller who then comes for what has been done.
@@ -578,19 +574,22 @@ impl Context {
         batch.iter().for_each(|req| req.set_worker(RIDER));
         drop(state);
         this.finish(&mut after);
-        let shield = if habit::writes(&call) {
-            Shield::new()
-        } else {
-            None
-        };
-        let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            seat.hand_over(this, batch, nowait)
-        });
+        let shield = kaio::direction(&call).needs_shield().then(Shield::new);
+        // io_submit() of the kernel's brings memory in, too.
+        let is_ready = |req: &Req| this.is_legacy() || seat.has_buffer_of(req.call());
+        let would_wait = nowait && !batch.iter().all(is_ready);
+        let refused = !would_wait
+            && this.hand_over_as(&call, &mut batch, |batch| {
+                seat.hand_over(this, batch, nowait)
+            });
         if let Some(shield) = shield {
             shield.take_back();
         }
         let mut state = this.state.lock();
         state.riders.count -= batch.len() as u32;
+        if would_wait {
+            state.riders.hold_off();
+        }
         (state, refused, batch)
     }
 
@@ -672,7 +671,7 @@ impl Context {
         let has_sleeper = !state.backlog.waiters.is_empty();
         if !self.callers_carry_out
             || !has_sleeper
-            || !first.first_is(|call| self.is_slow_read(call))
+            || !first.first_is(|call| !habit::writes(call) && self.habits.is_slow(call))
         {
             return false;
         }
@@ -688,19 +687,16 @@ impl Context {
             && state.closed.is_none()
     }
 
-    fn is_slow_read(&self, call: &Call) -> bool {
-        !habit::writes(call) && self.habits.is_slow(call)
-    }
-
-    /// Hands over what was just submitted, as far as the kernel has not to wait for that.
+    /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
+    /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let seat = this.seat();
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
-        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed())
+        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed() && state.riders.pause == 0)
             && let Some(batch) =
-                Context::take_riders(this, &mut state, &mut after, |call| this.is_slow_read(call))
+                Context::take_riders(this, &mut state, &mut after, Caller::SUBMITTER)
         {
             state.riders.feeder = Some(carrier::thread());
             let refused;
@@ -709,7 +705,6 @@ impl Context {
             state.riders.feeder = None;
             if refused {
                 state.riders.pause = REFUSED;
-                break;
             }
         }
         // What is left is a worker's.
@@ -813,10 +808,10 @@ impl Context {
 
     /// Whether a request can be handed over in the seat.
     pub(super) fn is_for_seat(&self, req: &Req) -> bool {
-        !req.has_eventfd() && kaio::takes(req) && self.habits.is_slow(req.call())
+        self.joins(&mut None, req, Caller::OWN_QUEUE)
     }
 
-    /// Takes requests that the kernel is to carry out together, for one file.
+    /// Takes requests that the kernel is to carry out together.
     fn batch_for_seat(
         &self,
         requests: &mut List,
@@ -824,12 +819,10 @@ impl Context {
         holder: &mut Holder,
     ) -> Option<kaio::Batch> {
         let mut batch = kaio::Batch::new();
-        let first = requests.pop()?;
-        let fd = first.fd();
-        batch.push(first);
+        let mut joined = None;
         while !batch.is_full()
             && let Some(next) =
-                requests.pop_if(|req| req.fd() == fd && kaio::goes_with(&batch, req))
+                requests.pop_if(|req| self.joins(&mut joined, req, Caller::OWN_QUEUE))
         {
             batch.push(next);
         }
@@ -840,7 +833,7 @@ impl Context {
             }
         }
         holder.release();
-        Some(batch)
+        (!batch.is_empty()).then_some(batch)
     }
 
     /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.

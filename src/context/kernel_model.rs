@@ -86,10 +86,6 @@ impl Context {
 
     pub(super) fn hand_over_submitted(_this: &ContextRef) {}
 
-    pub(super) fn hand_over_polled(_this: &ContextRef) -> bool {
-        false
-    }
-
     pub(super) fn take_done(_this: &ContextRef) -> bool {
         false
     }

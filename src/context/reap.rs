@@ -6,9 +6,10 @@ use super::{After, Closed, Context, State};
 use crate::abi::IOCB2_NOP;
 use crate::context::ContextRef;
 use crate::exec;
-use crate::habit::{self, Now};
+use crate::habit::{self, Looked, Now};
 #[cfg(not(loom))]
 use crate::libaio::files::hold_here;
+use crate::policy::route::Route;
 use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
@@ -123,9 +124,7 @@ impl Context {
     pub fn help_poller(this: &ContextRef) -> bool {
         let before = this.in_vain.fetch_add(1, Relaxed);
         // Relaxed: a hint.
-        if this.polled.load(Relaxed)
-            && (Context::hand_over_polled(this) || Context::take_done(this))
-        {
+        if this.polled.load(Relaxed) && Context::take_done(this) {
             return true;
         }
         if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
@@ -301,23 +300,32 @@ impl Context {
         loop {
             let lonely = state.running.transfers() == 1;
             drop(state);
-            let is_file = this.habits.is_file(req.call(), lonely, &mut now);
-            if is_file && habit::writes(req.call()) {
+            let goes = match this.habits.is_file(req.call(), lonely, &mut now) {
+                Looked::File => true,
+                // It was taken for what other files are like.
+                Looked::NewFile => this.is_for_caller(&req, until, true),
+                Looked::NoFile => false,
+            };
+            if goes && habit::writes(req.call()) {
                 shield.get_or_insert_with(Shield::new);
                 now.ages();
             }
-            if is_file {
+            if goes {
+                req.set_route(Route::InlineWaiting);
                 carrier::outside(|| {
                     let habits = &this.habits;
                     habits.carry_out(&mut req, execute, false, lonely, &mut now);
                 });
             }
-            if !is_file || req.res() == -i64::from(libc::EINTR) {
+            if goes && req.res() == -i64::from(libc::EINTR) {
+                this.habits.distrust(req.call());
+            }
+            if !goes || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts, and which may wait.
                 this.finish(&mut after);
                 return Context::put_back(this, req, hand);
             }
-            if let (Some(Some(shield)), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
+            if let (Some(shield), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
             }
             let was_nop = req.call().nr == IOCB2_NOP;
@@ -377,17 +385,27 @@ impl Context {
         let nothing_runs = state.running.len() == 0;
         let lone = state.in_flight == 1 && until == NEVER;
         self.take_if(state, Class::Short, |req| {
-            (self.short(req).is_some() || nothing_runs && req.at_once())
-                && (until == NEVER || self.fits_in_time(req))
-                || lone && self.is_brief(req)
+            let prompt = nothing_runs && req.at_once();
+            prompt && self.is_in_time(req, until) || self.is_for_caller(req, until, lone)
         })
+    }
+
+    /// Whether a caller that is to be back `until` then can carry a request out as fast as any worker. `lone`: nothing
+    /// else is in flight that would be late for it.
+    fn is_for_caller(&self, req: &Req, until: u64, lone: bool) -> bool {
+        self.short(req).is_some() && self.is_in_time(req, until)
+            || lone && until == NEVER && self.is_brief(req)
+    }
+
+    fn is_in_time(&self, req: &Req, until: u64) -> bool {
+        until == NEVER || self.fits_in_time(req)
     }
 
     /// Whether a caller with a timeout may carry out a request that is known to be short.
     fn fits_in_time(&self, req: &Req) -> bool {
         let call = req.call();
         self.habits.fits_in_time(call)
-            && (req.bound().is_none() || !self.habits.may_be_cached(call))
+            && (req.bound().need_nothing() || !self.habits.may_be_cached(call))
     }
 }
 

@@ -93,6 +93,7 @@ fn destroy(ctx: Handle) -> Result<usize> {
             .poller
             .cancel_all(&global.libaio.table, context);
         Context::wait_until_idle(context);
+        global.keep_routes(context);
         global.libaio_pool.forget(context);
     })?;
     Ok(0)

@@ -12,6 +12,7 @@ use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{TRIES, Table};
 use crate::context::{Context, ContextRef};
+use crate::policy::route::Route;
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::host::Inside;
@@ -675,6 +676,9 @@ fn finish(poller: &Poller, pending: Pending, res: i64) {
     let Pending {
         context, mut req, ..
     } = pending;
+    if res > 0 {
+        req.set_route(Route::Readiness);
+    }
     req.set_res(res);
     Context::complete_elsewhere(&context, req);
 }

@@ -1,6 +1,6 @@
 //! Statistics of a process, if AIO2_STATS in its environment asks for them (aio2-run --stats does):
-//! for each path, what was done and how long it took; and what io_submit() cost. Printed when the
-//! process ends.
+//! for each path, what was done and how long it took; what io_submit() cost; and how many requests
+//! took which route. Printed when the process ends.
 //!
 //! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error
 //! instead: that is the program itself, and not a child or a daemon that it has become.
@@ -10,6 +10,7 @@
 //! other name, or a new one ([`open`]). Standard error is what it was when the program began. A name that
 //! somebody else has chosen cannot do anything to the terminal, nor look like a line of ours ([`Escaped`]).
 
+use crate::policy::route::{Route, Routes};
 use crate::sync::Lock;
 use crate::sys::{monotonic_ns, shielded, try_box, variable};
 use crate::syscall::Call;
@@ -88,6 +89,20 @@ impl fmt::Display for Time {
             1_000_000..1_000_000_000 => write!(f, "{:.1}ms", ns / 1e6),
             _ => write!(f, "{:.1}s", ns / 1e9),
         }
+    }
+}
+
+/// How many requests took each route, for people: those that some took.
+impl fmt::Display for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let routes = Route::ALL.into_iter().zip(self.taken);
+        let routes = routes.map(|(route, count)| (count, route.words()));
+        let all = routes.chain([(self.merged, "of these merged with others")]);
+        for (i, (count, words)) in all.filter(|&(count, _)| count != 0).enumerate() {
+            let comma = if i == 0 { "" } else { "; " };
+            write!(f, "{comma}{count} {words}")?;
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +214,7 @@ impl Stats {
     }
 
     /// The process ends: prints what there is, once.
-    pub fn report(&self) {
+    pub fn report(&self, routes: impl FnOnce() -> Routes) {
         if !self.wanted.load(Relaxed)
             || self.submits.count() == 0
             || self.reported.swap(true, Relaxed)
@@ -212,13 +227,13 @@ impl Stats {
         // It may be a pipe that nobody reads any more, or larger than files may be.
         shielded(|| {
             let mut out = Printer::open(wanted)?;
-            let _ = self.print(&mut out, Escaped(wanted.program.to_bytes()));
+            let _ = self.print(&mut out, Escaped(wanted.program.to_bytes()), &routes());
             out.flush();
             Some(())
         });
     }
 
-    fn print(&self, out: &mut Printer, program: Escaped) -> fmt::Result {
+    fn print(&self, out: &mut Printer, program: Escaped, routes: &Routes) -> fmt::Result {
         // SAFETY: no arguments.
         let pid = unsafe { libc::getpid() };
         let ran = monotonic_ns() - self.began;
@@ -239,6 +254,7 @@ impl Stats {
             self.submits.quantile(990),
             Time(self.submits.longest.load(Relaxed)),
         )?;
+        writeln!(out, "requests: {routes}")?;
         for path in list(self.first.load(Acquire)) {
             let n = |count: &AtomicU64| count.load(Relaxed);
             writeln!(

@@ -12,6 +12,7 @@ use super::request::{Side, check_ioprio};
 use super::stats::Path;
 use crate::abi::IOCB2_NOP;
 use crate::context::{Batch, Context, ContextRef};
+use crate::policy::route::Route;
 use crate::request::{Access, Claim, Class, Req};
 use crate::sys::own::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
@@ -128,7 +129,7 @@ impl Submit<'_> {
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
                 let event: [u64; EVENT_WORDS] = [iocb.data, at as u64, res as u64, 0];
-                let req = Req::build_extended(
+                let mut req = Req::build_extended(
                     slot,
                     at as u64,
                     call,
@@ -138,8 +139,11 @@ impl Submit<'_> {
                 );
                 match way {
                     Way::Queue => batch.queue(req),
-                    Way::Done(_) => {
+                    Way::Done(res) => {
                         batch.count();
+                        if res >= 0 {
+                            req.set_route(Route::InlineSubmit);
+                        }
                         Context::complete_elsewhere(self.context, req);
                     }
                     Way::Poll(ticket, events) => {

@@ -8,6 +8,7 @@ use crate::exec;
 use crate::habit::{Habits, LONG_NS, Now};
 #[cfg(not(loom))]
 use crate::kaio::{Batch, Kaio};
+use crate::policy::route::Route;
 use crate::request::Req;
 use crate::sync::Relaxed;
 use crate::syscall::Class;
@@ -69,6 +70,7 @@ impl Worker {
 
     /// Carries out a request that may not end by itself.
     pub fn carry_out_long(&mut self, req: &mut Req) {
+        req.set_route(Route::Thread);
         #[cfg(not(loom))]
         {
             self.place().interruptible.prepare();
@@ -96,6 +98,7 @@ impl Worker {
     #[cfg(not(loom))]
     pub fn carry_out_prepared(&mut self, req: &mut Req) {
         self.begin();
+        req.set_route(Route::Thread);
         exec::execute(req, None);
     }
 
@@ -114,6 +117,7 @@ impl Worker {
         let start = now.ns;
         // For what it tells of the file, which is all that is wanted here.
         habits.is_file(req.call(), lonely, &mut now);
+        req.set_route(Route::Thread);
         habits.carry_out(req, exec::execute, self.suspicious, lonely, &mut now);
         self.suspicious = now.ns - start > LONG_NS;
         self.recount(habits);

@@ -62,6 +62,8 @@ struct Head {
     short: UnsafeCell<bool>,
     /// See [`Req::set_apart`].
     apart: AtomicBool,
+    /// How it was carried out: a number of whoever does that; 0: it was not. The owner's.
+    route: UnsafeCell<u8>,
     class: Class,
     manner: Manner,
     /// It has an extension behind its event.
@@ -96,6 +98,7 @@ impl Head {
             stage: AtomicU8::new(Stage::Idle as u8),
             short: UnsafeCell::new(false),
             apart: AtomicBool::new(false),
+            route: UnsafeCell::new(0),
             class,
             manner: Manner::of(&call),
             extended: false,
@@ -182,6 +185,17 @@ impl Req {
 
     pub fn is_apart(&self) -> bool {
         self.head().apart.load(Relaxed)
+    }
+
+    /// It is about to be carried out in this way.
+    pub fn set_route(&mut self, route: impl Into<u8>) {
+        // SAFETY: &mut self of the one owner; nobody else looks at it.
+        unsafe { *self.head().route.get() = route.into() };
+    }
+
+    pub fn route<T: From<u8>>(&self) -> T {
+        // SAFETY: the owner's.
+        unsafe { *self.head().route.get() }.into()
     }
 
     /// Whether it has succeeded in full.

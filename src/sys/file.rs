@@ -37,7 +37,7 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     // Another thread may lower the limit now.
     let shield = Shield::new();
     let result = ftruncate(file, bytes as libc::off_t);
-    if let (Some(shield), Err(Errno::EFBIG)) = (shield, result) {
+    if result == Err(Errno::EFBIG) {
         shield.take_back();
     }
     result
@@ -45,21 +45,33 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
 
 /// The type (S_IFMT of the mode) of a descriptor's file; 0 if there is none.
 pub fn file_type(fd: RawFd) -> u32 {
-    type_and_device(fd).0
+    what_is(fd).format
 }
 
-/// The same, and the number of the block device that it is or is on.
-pub fn type_and_device(fd: RawFd) -> (u32, u64) {
+/// What a descriptor names.
+#[derive(Default)]
+pub struct Named {
+    /// The file type (S_IFMT); 0: it names nothing.
+    pub format: u32,
+    /// The block device that it is or is on.
+    pub device: u64,
+    pub bytes: u64,
+}
+
+pub fn what_is(fd: RawFd) -> Named {
     let Ok(file) = look_at(fd, c"".as_ptr() as u64, libc::AT_EMPTY_PATH) else {
-        return (0, 0);
+        return Named::default();
     };
     let format = file.mode & libc::S_IFMT;
-    let device = if format == libc::S_IFBLK {
-        file.is
-    } else {
-        file.is_on
-    };
-    (format, device)
+    Named {
+        format,
+        device: if format == libc::S_IFBLK {
+            file.is
+        } else {
+            file.is_on
+        },
+        bytes: file.bytes,
+    }
 }
 
 /// Whether a descriptor is open with this flag.
@@ -79,11 +91,15 @@ struct Looks {
     /// Devices.
     is: u64,
     is_on: u64,
+    bytes: u64,
 }
 
 fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
-    let (with, what) = (flags | libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE);
+    let (with, what) = (
+        flags | libc::AT_STATX_DONT_SYNC,
+        libc::STATX_TYPE | libc::STATX_SIZE,
+    );
     // SAFETY: buffers of ours, which are valid as zeros if the calls should fail; the path is the
     // program's, and the kernel's to check.
     unsafe {
@@ -94,6 +110,7 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
                     mode: stat.stx_mode.into(),
                     is: libc::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
                     is_on: libc::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+                    bytes: stat.stx_size,
                 })
             }
             _ if Errno::last() != Errno::ENOSYS && Errno::last() != Errno::EPERM => {
@@ -109,6 +126,7 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
                     mode: stat.st_mode,
                     is: stat.st_rdev,
                     is_on: stat.st_dev,
+                    bytes: stat.st_size as u64,
                 })
             }
         }

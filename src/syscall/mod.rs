@@ -49,6 +49,9 @@ impl Key {
     const DIRECT: u32 = 1 << 28;
     const APPENDS: u32 = 1 << 27;
     const NUMBER: u32 = Key::APPENDS - 1;
+    /// The part of the number that files of one device have in common.
+    #[cfg(not(loom))]
+    const DEVICE: u32 = Key::NUMBER & !(Key::NUMBER >> 6);
 
     fn of_descriptor(fd: u64) -> Key {
         Key(fd as u32 & !Key::LOOKED_AT)
@@ -58,8 +61,9 @@ impl Key {
     #[cfg(not(loom))]
     pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
-        let mixed = (number ^ device.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut key = Key::LOOKED_AT | (mixed >> 32) as u32 & Key::NUMBER;
+        let mixed = |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        let of_file = mixed(number ^ device.rotate_left(40)) & Key::NUMBER & !Key::DEVICE;
+        let mut key = Key::LOOKED_AT | of_file | mixed(device) & Key::DEVICE;
         for (bit, is) in [
             (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
             (Key::REGULAR, format == libc::S_IFREG),
@@ -71,11 +75,28 @@ impl Key {
         Key(key)
     }
 
+    /// What the file is known by, with what was found. Never 0.
+    pub fn file(self) -> u32 {
+        let aside = match self.0 & Key::LOOKED_AT {
+            0 => 0,
+            _ => Key::LOOKED_AT | Key::APPENDS,
+        };
+        (self.0 & !aside) + 1
+    }
+
     pub fn number(self) -> u32 {
         match self.facts() {
             Some(_) => self.0 & Key::NUMBER,
             None => self.0,
         }
+    }
+
+    /// What stands for the device, if the file was looked at when the request was submitted.
+    pub fn device(self) -> Option<u64> {
+        #[cfg(loom)]
+        return None;
+        #[cfg(not(loom))]
+        self.facts().map(|_| u64::from(self.0 & Key::DEVICE))
     }
 
     /// What was found when the request was submitted.

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# What one io_submit(2) hands over goes in one direction, and a thread that waits for a time, or only looks, hands nothing over:
+# counted by strace, of what kernel_aio_mixed.c does.
+# time limit: 120 s
+
+set -u
+if [ "$(id -u)" != 0 ]; then
+    echo "SKIPPED: needs root"
+    exit 77
+fi
+if ! command -v strace >/dev/null || ! strace -o /dev/null true 2>/dev/null; then
+    echo "SKIPPED: strace is not installed, or may not trace"
+    exit 77
+fi
+work=$BUILD/kernel_aio_mixed_calls
+mkdir -p "$work"
+"$CC" -std=c11 -O2 -D_GNU_SOURCE -I"$INCLUDE" -I"$SRCDIR" -o "$work/program" "$SRCDIR/kernel_aio_mixed.c" -L"$LIBDIR" -Wl,-rpath,"$LIBDIR" \
+    -laio2 -lpthread || exit 1
+strace -f -e trace=io_submit -o "$work/trace" "$work/program" >"$work/threads"
+status=$?
+[ $status = 0 ] || exit $status
+reads=$(grep -c 'io_submit(.*CMD_PREAD' "$work/trace")
+writes=$(grep -c 'io_submit(.*CMD_PWRITE' "$work/trace")
+mixed=$(grep -c 'io_submit(.*\(CMD_PREAD.*CMD_PWRITE\|CMD_PWRITE.*CMD_PREAD\)' "$work/trace")
+echo "$reads calls hand over reads, $writes writes, $mixed both"
+if [ "$reads" = 0 ] || [ "$writes" = 0 ]; then
+    echo "SKIPPED: nothing waits for its device here"
+    exit 77
+fi
+[ "$mixed" = 0 ] || exit 1
+for how in "waits for a time" looks; do
+    thread=$(sed -n "s/^$how: //p" "$work/threads")
+    [ -n "$thread" ] || exit 1
+    calls=$(grep -c "^$thread  *io_submit(" "$work/trace")
+    echo "the thread that $how hands over $calls times"
+    [ "$calls" = 0 ] || exit 1
+done

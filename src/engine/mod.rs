@@ -1,0 +1,16 @@
+//! Which engines carry requests out: the choice, in one place.
+//!
+//! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call; with
+//! `kaio`, and without the variable, the kernel's AIO takes what it is better at. It is read once, when the process
+//! makes its first context, and not in a program that has more rights than its user.
+
+use crate::sys::variable;
+use std::sync::OnceLock;
+
+/// Whether requests may be handed to the kernel's AIO.
+pub fn allows_kernel_aio() -> bool {
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    *ALLOWED.get_or_init(|| {
+        variable(c"AIO2_ENGINE").is_none_or(|engine| engine.as_bytes() != b"threads")
+    })
+}

@@ -1,0 +1,393 @@
+//! Where profiles are kept: a table that begins with a few files, within the context, and grows as a program uses more
+//! of them at a time.
+//!
+//! It is read and written without a lock, and all in it are hints: an update may get lost, and what has just been
+//! replaced may be found once more. What must be right is in one word with what it is known by: a file and when
+//! it was looked at.
+
+use crate::policy::profile::{Class, KINDS, Kind};
+use std::alloc::{Layout, alloc_zeroed};
+use std::sync::OnceLock;
+// Not loom's, also in a model: nothing is ordered by them.
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Files that there is room for, from the beginning.
+const FIRST: usize = 8;
+/// And when these are not enough. Powers of two. No more is kept: of more files, some begin anew.
+const MORE: [usize; 2] = [128, 4096];
+/// A file is in one of so many slots, from where its number says.
+const NEAR: usize = 8;
+
+/// What a slot is known by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Never 0.
+    pub file: u32,
+    /// When it was looked at.
+    pub tick: u32,
+    /// What it was found to be; None: it is no file.
+    pub found: Option<Found>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub class: Class,
+    /// Which family it belongs to: a number less than [`FAMILIES`]; or NO_FAMILY.
+    pub family: u8,
+}
+
+pub const FAMILIES: usize = 6;
+pub const NO_FAMILY: u8 = 6;
+/// In the place of a family, of what is no file.
+const NO_FILE: u8 = 7;
+
+/// Bits of a slot's first word: the class, the family, the tick, and above them the file.
+const REGULAR: u64 = 1;
+const DIRECT: u64 = 2;
+const FAMILY: u32 = 2;
+const TICK: u32 = 5;
+const FILE: u32 = 32;
+
+impl Seen {
+    /// A time, as far as there is room for it.
+    pub fn tick(ticks: u64) -> u32 {
+        ticks as u32 & ((1 << (FILE - TICK)) - 1)
+    }
+
+    fn word(self) -> u64 {
+        let (bits, family) = match self.found {
+            None => (0, NO_FILE),
+            Some(Found { class, family }) => {
+                let bit = |is, bit| if is { bit } else { 0 };
+                (
+                    bit(class.regular, REGULAR) | bit(class.direct, DIRECT),
+                    family,
+                )
+            }
+        };
+        bits | u64::from(family) << FAMILY
+            | u64::from(self.tick) << TICK
+            | u64::from(self.file) << FILE
+    }
+
+    fn of(word: u64) -> Seen {
+        let family = (word >> FAMILY) as u8 & NO_FILE;
+        Seen {
+            file: (word >> FILE) as u32,
+            tick: Seen::tick(word >> TICK),
+            found: (family != NO_FILE).then_some(Found {
+                class: Class {
+                    regular: word & REGULAR != 0,
+                    direct: word & DIRECT != 0,
+                },
+                family,
+            }),
+        }
+    }
+}
+
+/// What is known of a file, or of a family.
+pub struct Slot {
+    seen: AtomicU64,
+    /// By kind. The upper bits say of which file it is.
+    known: [AtomicU64; KINDS],
+}
+
+/// Above what is known.
+const TAG: u32 = 48;
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            seen: AtomicU64::new(0),
+            known: [const { AtomicU64::new(0) }; KINDS],
+        }
+    }
+
+    pub fn seen(&self) -> Seen {
+        Seen::of(self.seen.load(Relaxed))
+    }
+
+    /// What it was found to be.
+    #[inline]
+    pub fn class(&self) -> Option<Class> {
+        let word = self.seen.load(Relaxed);
+        ((word >> FAMILY) as u8 & NO_FILE != NO_FILE).then_some(Class {
+            regular: word & REGULAR != 0,
+            direct: word & DIRECT != 0,
+        })
+    }
+
+    fn is(&self, file: u32) -> bool {
+        (self.seen.load(Relaxed) >> FILE) as u32 == file
+    }
+
+    pub fn see(&self, seen: Seen) {
+        self.seen.store(seen.word(), Relaxed);
+    }
+
+    fn tag(file: u32) -> u64 {
+        // Never 0.
+        u64::from(file as u16 | 1 << 15) << TAG
+    }
+
+    /// What is known of that file; None: nothing.
+    pub fn known(&self, file: u32, kind: Kind) -> Option<u64> {
+        Slot::part(file, self.known[kind as usize].load(Relaxed))
+    }
+
+    fn part(file: u32, word: u64) -> Option<u64> {
+        let known = word ^ Slot::tag(file);
+        (known >> TAG == 0).then_some(known)
+    }
+
+    pub fn set(&self, file: u32, kind: Kind, known: u64) {
+        self.known[kind as usize].store(known | Slot::tag(file), Relaxed);
+    }
+
+    /// Nothing is written if it stays as it is: two threads that carry out requests of one file would take the
+    /// line from each other for each.
+    pub fn learn(&self, file: u32, kind: Kind, next: impl FnOnce(Option<u64>) -> u64) {
+        let word = self.known[kind as usize].load(Relaxed);
+        let learned = next(Slot::part(file, word)) | Slot::tag(file);
+        if learned != word {
+            // One attempt: another's lesson will do as well.
+            let _ = self.known[kind as usize].compare_exchange(word, learned, Relaxed, Relaxed);
+        }
+    }
+
+    fn copy_to(&self, other: &Slot) {
+        for (from, to) in self.known.iter().zip(&other.known) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+        other.seen.store(self.seen.load(Relaxed), Relaxed);
+    }
+}
+
+/// So many slots, all of them near each other: for families.
+pub struct Few<const N: usize>([Slot; N]);
+
+impl<const N: usize> Few<N> {
+    pub const fn new() -> Few<N> {
+        Few([const { Slot::new() }; N])
+    }
+
+    pub fn at(&self, index: u8) -> Option<&Slot> {
+        self.0.get(usize::from(index))
+    }
+
+    /// Where that one is; if it was nowhere, from now on in the place of the one that was looked at the longest ago.
+    pub fn find_or_add(&self, seen: Seen) -> u8 {
+        let at = find(&self.0, seen.file).unwrap_or_else(|| oldest(&self.0, seen.tick));
+        self.0[at].see(seen);
+        at as u8
+    }
+}
+
+fn find(slots: &[Slot], file: u32) -> Option<usize> {
+    slots.iter().position(|slot| slot.is(file))
+}
+
+fn oldest(slots: &[Slot], now: u32) -> usize {
+    let age = |slot: &Slot| match slot.seen() {
+        Seen { file: 0, .. } => u32::MAX,
+        seen => Seen::tick(u64::from(now.wrapping_sub(seen.tick))),
+    };
+    let ages = slots.iter().map(age).enumerate();
+    // Of several, the first: so what is there is found soon.
+    ages.rev()
+        .max_by_key(|&(_, age)| age)
+        .map_or(0, |(at, _)| at)
+}
+
+pub struct Table {
+    first: [Slot; FIRST],
+    more: [OnceLock<Box<[Slot]>>; MORE.len()],
+}
+
+impl Table {
+    pub const fn new() -> Table {
+        Table {
+            first: [const { Slot::new() }; FIRST],
+            more: [const { OnceLock::new() }; MORE.len()],
+        }
+    }
+
+    /// Where a file is, if it is there.
+    #[inline]
+    fn near(&self, file: u32) -> &[Slot] {
+        let slots = self.more.iter().rev().find_map(OnceLock::get);
+        match slots {
+            None => &self.first,
+            Some(slots) => {
+                // So that all are in one piece, the last ones begin a little earlier.
+                let at = file as usize & (slots.len() - 1);
+                &slots[at.min(slots.len() - NEAR)..][..NEAR]
+            }
+        }
+    }
+
+    #[inline]
+    pub fn find(&self, file: u32) -> Option<&Slot> {
+        self.near(file).iter().find(|slot| slot.is(file))
+    }
+
+    /// A slot for a file that has none, as which it is known from now on. May allocate.
+    pub fn add(&self, seen: Seen) -> &Slot {
+        let is_full = |near: &[Slot]| near.iter().all(|slot| !slot.is(0));
+        if is_full(self.near(seen.file)) {
+            self.grow();
+        }
+        let near = self.near(seen.file);
+        let slot = &near[oldest(near, seen.tick)];
+        slot.see(seen);
+        slot
+    }
+
+    /// Makes the next larger table, if there is one and memory for it. What others learn meanwhile may get lost.
+    fn grow(&self) {
+        let is_unused = |more: &&OnceLock<_>| more.get().is_none();
+        let Some((more, len)) = self.more.iter().zip(MORE).find(|(more, _)| is_unused(more)) else {
+            return;
+        };
+        let Some(larger) = slots(len) else { return };
+        let smaller = self.more.iter().rev().find_map(OnceLock::get);
+        for slot in smaller.map_or(&self.first[..], |slots| slots) {
+            let file = slot.seen().file as usize;
+            let at = (file & (len - 1)).min(len - NEAR);
+            if let Some(to) = larger[at..][..NEAR].iter().find(|to| to.is(0))
+                && file != 0
+            {
+                slot.copy_to(to);
+            }
+        }
+        // If another thread was sooner, that one's is used.
+        let _ = more.set(larger);
+    }
+}
+
+/// Empty slots, of which the kernel gives memory to those alone that are used; None: there is none.
+fn slots(len: usize) -> Option<Box<[Slot]>> {
+    let layout = Layout::array::<Slot>(len)
+        .ok()
+        .filter(|layout| layout.size() != 0)?;
+    // SAFETY: the layout is not empty, and the one with which the box will free it. Zeros are empty slots.
+    unsafe {
+        let at = alloc_zeroed(layout).cast::<Slot>();
+        (!at.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(at, len)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const CLASS: Class = Class {
+        regular: true,
+        direct: false,
+    };
+
+    fn seen(file: u32, tick: u32) -> Seen {
+        Seen {
+            file,
+            tick,
+            found: Some(Found {
+                class: CLASS,
+                family: 3,
+            }),
+        }
+    }
+
+    fn add(table: &Table, file: u32, tick: u32) {
+        table
+            .add(seen(file, tick))
+            .set(file, Kind::Write, u64::from(file));
+    }
+
+    fn has(table: &Table, file: u32) -> bool {
+        let known = |slot: &Slot| slot.known(file, Kind::Write);
+        table.find(file).and_then(known) == Some(file.into())
+    }
+
+    fn grown(table: &Table) -> usize {
+        table
+            .more
+            .iter()
+            .filter(|more| more.get().is_some())
+            .count()
+    }
+
+    #[test]
+    fn words_are_what_they_were_made_of() {
+        let found = |regular, direct, family| {
+            Some(Found {
+                class: Class { regular, direct },
+                family,
+            })
+        };
+        for found in [
+            None,
+            found(true, false, 0),
+            found(false, true, 6),
+            found(true, true, 3),
+        ] {
+            for (file, tick) in [(1, 0), (u32::MAX, Seen::tick(u64::MAX)), (1 << 31, 12_345)] {
+                let seen = Seen { file, tick, found };
+                assert!(Seen::of(seen.word()) == seen);
+            }
+        }
+    }
+
+    /// Descriptors, and numbers as inodes give them.
+    #[test]
+    fn a_thousand_files_are_all_remembered() {
+        let inode = |i: u32| (i.wrapping_mul(0x9e37_79b9) >> 5).max(1);
+        for number in [|i| i + 1, inode] {
+            let table = Table::new();
+            for i in 0..FIRST as u32 {
+                add(&table, number(i), i);
+            }
+            assert_eq!(grown(&table), 0);
+            for i in FIRST as u32..1024 {
+                add(&table, number(i), i);
+            }
+            assert_eq!(grown(&table), 2);
+            assert!((0..1024).all(|i| has(&table, number(i))));
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_there_is_room_for() {
+        let table = Table::new();
+        (1..20_000).for_each(|file| add(&table, file, file));
+        let kept = (1..20_000).filter(|&file| has(&table, file)).count();
+        assert!(kept <= MORE[1] && kept > MORE[1] / 2, "{kept}");
+        // The last ones that were used.
+        assert!((19_000..20_000).all(|file| has(&table, file)));
+    }
+
+    #[test]
+    fn what_is_known_of_one_is_not_taken_for_another() {
+        let table = Table::new();
+        add(&table, 5, 1);
+        let slot = table.find(5).unwrap();
+        assert!(slot.known(5, Kind::Read).is_none());
+        slot.see(seen(6, 2));
+        assert!(slot.known(6, Kind::Write).is_none() && table.find(5).is_none());
+        slot.learn(6, Kind::Write, |before| before.map_or(7, |_| 8));
+        assert_eq!(slot.known(6, Kind::Write), Some(7));
+    }
+
+    #[test]
+    fn families_give_way_to_new_ones() {
+        let few = Few::<FAMILIES>::new();
+        let first = few.find_or_add(seen(1, 10));
+        for family in 2..=FAMILIES as u32 {
+            assert_ne!(few.find_or_add(seen(family, 10 + family)), first);
+        }
+        assert_eq!(few.find_or_add(seen(1, 30)), first);
+        assert_ne!(few.find_or_add(seen(99, 31)), first);
+        assert_eq!(few.find_or_add(seen(1, 32)), first);
+    }
+}

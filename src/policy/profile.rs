@@ -1,0 +1,641 @@
+//! What is learned of a file, from how long its requests take and whether they wait: a profile, and the profile
+//! that follows from it and one observation.
+//!
+//! Reads, writes and syncs of a file have a profile each. A file that is new takes what is known of its family: files
+//! of the same class on the same device. What its own requests then do overrides that. So a program that uses a
+//! thousand files need not prove each of them. A family learns from the first requests of each of its files and from no
+//! others, and so a file counts as much as any other, however many requests it gets.
+//!
+//! Everything here is a hint. A wrong profile costs time.
+
+use super::tuning::Tuning;
+
+/// What requests do that are alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// At an offset, both.
+    Read,
+    Write,
+    /// fsync and fdatasync.
+    Sync,
+}
+
+pub const KINDS: usize = 3;
+
+/// What a file was found to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Class {
+    /// A regular file; else a block device.
+    pub regular: bool,
+    /// Open with O_DIRECT: past the page cache.
+    pub direct: bool,
+}
+
+/// One request, as it was carried out.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation {
+    /// How long it took.
+    pub ns: u64,
+    /// Whether it gave up the processor meanwhile; None: that is not known.
+    pub waited: Option<bool>,
+    /// It is a write to a regular file, which takes the file's lock.
+    pub locks: bool,
+    /// Others of its context ran beside it.
+    pub crowded: bool,
+}
+
+impl Observation {
+    /// What a write to a regular file waits for may have been just another write of the same program.
+    pub fn is_inconclusive(&self, tuning: &Tuning) -> bool {
+        let slow = self.ns > u64::from(tuning.fast_ns) || self.waited == Some(true);
+        self.locks && self.crowded && slow
+    }
+}
+
+/// What is known of the requests of one kind to one file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// After so many more fast requests the next is expected to be fast.
+    fast_after: u16,
+    /// How many in a row have waited; more than `Tuning::waits_in_a_row`: device-bound.
+    waits: u8,
+    /// How many were bounded, less what those cost that were not.
+    bounded: u8,
+    /// So many more are asked whether they wait.
+    suspects: u8,
+    /// How many there were, up to `Tuning::young`.
+    age: u8,
+    /// Running mean of the service time.
+    ns: u16,
+}
+
+impl Profile {
+    /// Of a file of which nothing is known.
+    pub const fn new(tuning: &Tuning) -> Profile {
+        Profile {
+            fast_after: tuning.fast_in_a_row,
+            waits: 0,
+            bounded: 0,
+            suspects: 0,
+            age: 0,
+            ns: 0,
+        }
+    }
+
+    /// Of what is no file: nothing is expected of it.
+    pub const fn none(tuning: &Tuning) -> Profile {
+        Profile {
+            fast_after: tuning.fast_after_max,
+            ..Profile::new(tuning)
+        }
+    }
+
+    /// The profile after one more request.
+    pub fn after(self, seen: &Observation, tuning: &Tuning) -> Profile {
+        let next = Profile {
+            waits: self.waits_after(seen.waited, tuning),
+            bounded: if seen.ns > tuning.bounded_ns {
+                self.bounded.saturating_sub(tuning.after_unbounded)
+            } else {
+                (self.bounded + 1).min(tuning.bounded_in_all)
+            },
+            age: (self.age + 1).min(tuning.young),
+            ..self
+        };
+        if seen.is_inconclusive(tuning) {
+            return next;
+        }
+        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        Profile {
+            fast_after: match seen.waited {
+                Some(true) if self.fast_after < tuning.fast_in_a_row && seen.locks => {
+                    self.fast_after + tuning.after_journal
+                }
+                Some(true) => self.after_wait(tuning),
+                // It may only have been kept from running.
+                _ if is_long => self.fast_after,
+                _ => self.fast_after.saturating_sub(1),
+            },
+            suspects: match seen.waited {
+                None if is_long => tuning.suspects,
+                _ => self.suspects.saturating_sub(1),
+            },
+            ns: mean(self.ns, seen.ns, tuning),
+            ..next
+        }
+    }
+
+    /// The profile of a young file when its family has become better known: it is expected to be like that, as far
+    /// as its own requests have not shown that it is not.
+    pub fn joined(self, prior: Profile, tuning: &Tuning) -> Profile {
+        let has_waited = self.fast_after > tuning.fast_in_a_row;
+        let always = |count: u8, expected: u8| {
+            if count < self.age {
+                count
+            } else {
+                count.max(expected)
+            }
+        };
+        Profile {
+            fast_after: if has_waited {
+                self.fast_after
+            } else {
+                self.fast_after.min(prior.fast_after)
+            },
+            waits: always(self.waits, prior.waits),
+            bounded: always(self.bounded, prior.bounded),
+            ..self
+        }
+    }
+
+    fn waits_after(self, waited: Option<bool>, tuning: &Tuning) -> u8 {
+        match waited {
+            None => self.waits,
+            Some(true) if self.waits + 1 < tuning.waits_in_a_row => self.waits + 1,
+            Some(true) => tuning.waits_max,
+            Some(false) if self.waits > tuning.waits_in_a_row => self.waits - 1,
+            Some(false) => 0,
+        }
+    }
+
+    fn after_wait(self, tuning: &Tuning) -> u16 {
+        (self.fast_after + tuning.after_wait).min(tuning.fast_after_max)
+    }
+
+    /// Its requests are not for a caller, for a while.
+    pub fn distrusted(self, tuning: &Tuning) -> Profile {
+        Profile {
+            fast_after: self.after_wait(tuning),
+            bounded: 0,
+            ..self
+        }
+    }
+
+    /// Nothing is known of whether it waits for a device.
+    pub fn unbound(self) -> Profile {
+        Profile { waits: 0, ..self }
+    }
+
+    /// Whether the next request need not be asked whether it waits.
+    pub fn is_settled(self, tuning: &Tuning) -> bool {
+        self.fast_after == 0 && self.suspects == 0 && !self.is_young(tuning)
+    }
+
+    /// Whether its requests tell what its family is like.
+    pub fn is_young(self, tuning: &Tuning) -> bool {
+        self.age < tuning.young
+    }
+
+    /// In the lower 48 bits.
+    pub const fn to_bits(self) -> u64 {
+        self.ns as u64
+            | (self.fast_after as u64) << 16
+            | (self.waits as u64) << 29
+            | (self.bounded as u64) << 35
+            | (self.suspects as u64) << 41
+            | (self.age as u64) << 45
+    }
+
+    #[inline]
+    pub fn from_bits(bits: u64) -> Profile {
+        let part = |at: u32, width: u32| (bits >> at & ((1 << width) - 1)) as u16;
+        Profile {
+            ns: part(0, 16),
+            fast_after: part(16, 13),
+            waits: part(29, 6) as u8,
+            bounded: part(35, 6) as u8,
+            suspects: part(41, 4) as u8,
+            age: part(45, 3) as u8,
+        }
+    }
+}
+
+/// The running mean of a service time. What is as expected changes nothing.
+fn mean(before: u16, ns: u64, tuning: &Tuning) -> u16 {
+    let ns = ns.min(u64::from(tuning.fast_ns)) as u16;
+    if ns.abs_diff(before) > before / 4 {
+        before - before / 8 + ns / 8
+    } else {
+        before
+    }
+}
+
+/// What is known of the first requests of one kind to files of one class on one device: points for each property.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Family {
+    fast: u8,
+    device_bound: u8,
+    bounded: u8,
+    /// Running mean of the service time.
+    ns: u16,
+}
+
+impl Family {
+    /// The family after one more young request of one of its files.
+    pub fn after(self, seen: &Observation, tuning: &Tuning) -> Family {
+        if seen.is_inconclusive(tuning) {
+            return self;
+        }
+        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        let count = |points: u8, agrees: Option<bool>| match agrees {
+            None => points,
+            Some(true) => (points + 1).min(tuning.family_max),
+            Some(false) => points.saturating_sub(tuning.family_cost),
+        };
+        let fast = match seen.waited {
+            Some(true) => Some(false),
+            // It may only have been kept from running.
+            _ if is_long => None,
+            _ => Some(true),
+        };
+        Family {
+            fast: count(self.fast, fast),
+            device_bound: count(self.device_bound, seen.waited),
+            bounded: count(self.bounded, Some(seen.ns <= tuning.bounded_ns)),
+            ns: mean(self.ns, seen.ns, tuning),
+        }
+    }
+
+    /// What is expected of a new file of the family. That it makes its requests wait is expected only past the page
+    /// cache: what is in the cache depends on the file.
+    pub fn prior(self, class: Class, tuning: &Tuning) -> Profile {
+        let holds = |points| points >= tuning.family_holds;
+        let new = Profile::new(tuning);
+        Profile {
+            fast_after: if holds(self.fast) { 0 } else { new.fast_after },
+            waits: if class.direct && holds(self.device_bound) {
+                tuning.waits_max
+            } else {
+                0
+            },
+            bounded: if holds(self.bounded) {
+                tuning.bounded_in_all
+            } else {
+                0
+            },
+            ns: self.ns,
+            ..new
+        }
+    }
+
+    /// In the lower 48 bits.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.ns)
+            | u64::from(self.fast) << 16
+            | u64::from(self.device_bound) << 24
+            | u64::from(self.bounded) << 32
+    }
+
+    pub fn from_bits(bits: u64) -> Family {
+        Family {
+            ns: bits as u16,
+            fast: (bits >> 16) as u8,
+            device_bound: (bits >> 24) as u8,
+            bounded: (bits >> 32) as u8,
+        }
+    }
+}
+
+/// What is expected of one request: its kind, and what is known of its file.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    pub kind: Kind,
+    /// None: it is no file, or nobody has looked yet.
+    pub class: Option<Class>,
+    /// The profile's bits: most questions are about a part of it.
+    pub bits: u64,
+}
+
+impl View {
+    #[inline]
+    pub fn profile(&self) -> Profile {
+        Profile::from_bits(self.bits)
+    }
+
+    #[inline]
+    fn is(&self, property: fn(&Class) -> bool) -> bool {
+        self.class.as_ref().is_some_and(property)
+    }
+
+    /// A write to a regular file: it takes the file's lock.
+    #[inline]
+    pub fn is_regular_write(&self) -> bool {
+        self.kind == Kind::Write && self.is(|class| class.regular)
+    }
+
+    #[inline]
+    pub fn is_direct(&self) -> bool {
+        self.is(|class| class.direct)
+    }
+
+    /// A sync of it takes as long as the last one did: nothing piles up in the page cache.
+    #[inline]
+    fn is_even(&self) -> bool {
+        self.kind != Kind::Sync || self.is_direct()
+    }
+
+    /// Whether it is expected to be fast. A write to a regular file is one that a caller may carry out soon: one
+    /// after another is the caller's as well as a worker's.
+    #[inline]
+    pub fn is_fast(&self, tuning: &Tuning) -> bool {
+        let left = self.profile().fast_after;
+        let known = left == 0 || left < tuning.fast_in_a_row && self.is_regular_write();
+        known && self.is_even()
+    }
+
+    /// Whether it may wait, but is expected to be over soon.
+    #[inline]
+    pub fn is_bounded(&self, tuning: &Tuning) -> bool {
+        self.profile().bounded == tuning.bounded_in_all && self.is_even()
+    }
+
+    /// Whether it had better run alone: it takes its file's lock, or is done sooner than handed over.
+    #[inline]
+    pub fn is_serial(&self, tuning: &Tuning) -> bool {
+        let left = self.profile().fast_after;
+        self.is_regular_write() && left <= tuning.fast_in_a_row
+            || left == 0 && self.profile().ns < tuning.trivial_ns
+    }
+
+    /// Whether all requests to the file have waited lately; `direct`: past the page cache, or through it.
+    #[inline]
+    pub fn is_device_bound(&self, direct: bool, tuning: &Tuning) -> bool {
+        self.profile().waits > tuning.waits_in_a_row
+            && self.class.is_some_and(|class| class.direct == direct)
+    }
+
+    /// Whether a caller that is to be back in time can carry it out if it is expected to be fast: a read, or what
+    /// goes past the page cache to a device, which then does it at once. A write to a file may have to wait for a
+    /// journal or for dirty pages, however often it did not.
+    #[inline]
+    pub fn fits_in_time(&self) -> bool {
+        match self.kind {
+            Kind::Read => true,
+            Kind::Write => self.is(|class| class.direct && !class.regular),
+            Kind::Sync => false,
+        }
+    }
+
+    /// The expected service time.
+    #[inline]
+    pub fn ns(&self) -> u32 {
+        self.profile().ns.into()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::tuning::TUNING;
+    use super::*;
+
+    const T: &Tuning = &TUNING;
+    const NEW: Profile = Profile::new(T);
+    const CACHED: Class = Class {
+        regular: true,
+        direct: false,
+    };
+    const DIRECT: Class = Class {
+        regular: true,
+        direct: true,
+    };
+    const DEVICE: Class = Class {
+        regular: false,
+        direct: true,
+    };
+    const FAST: Observation = Observation {
+        ns: 2_000,
+        waited: Some(false),
+        locks: false,
+        crowded: false,
+    };
+    const WAITS: Observation = Observation {
+        ns: 100_000,
+        waited: Some(true),
+        ..FAST
+    };
+    const LONG: Observation = Observation {
+        ns: 100_000,
+        waited: None,
+        ..FAST
+    };
+    const AGES: Observation = Observation {
+        ns: 10_000_000,
+        ..WAITS
+    };
+
+    /// So many of these.
+    type Seen = (usize, Observation);
+
+    fn all(start: Profile, seen: &[Seen]) -> Profile {
+        seen.iter()
+            .flat_map(|(count, seen)| std::iter::repeat_n(seen, *count))
+            .fold(start, |profile, seen| profile.after(seen, T))
+    }
+
+    fn family(seen: &[Seen]) -> Family {
+        seen.iter()
+            .flat_map(|(count, seen)| std::iter::repeat_n(seen, *count))
+            .fold(Family::default(), |family, seen| family.after(seen, T))
+    }
+
+    fn view(kind: Kind, class: Class, profile: Profile) -> View {
+        View {
+            kind,
+            class: Some(class),
+            bits: profile.to_bits(),
+        }
+    }
+
+    /// After these observations, in this order, a request of that kind and class is expected to be: fast, bounded,
+    /// serial, device-bound.
+    #[test]
+    fn what_is_expected_after_what_was_seen() {
+        let locks = |seen: Observation| Observation {
+            locks: true,
+            ..seen
+        };
+        let crowded = |seen: Observation| Observation {
+            crowded: true,
+            ..locks(seen)
+        };
+        let trivial = Observation { ns: 300, ..FAST };
+        use Kind::*;
+        #[rustfmt::skip]
+        let table: &[(&str, Kind, Class, &[Seen], &str)] = &[
+            ("nothing",                  Read,  CACHED, &[], ""),
+            ("not often enough",         Read,  CACHED, &[(31, FAST)], ""),
+            ("fast",                     Read,  CACHED, &[(32, FAST)], "fb"),
+            ("trivial",                  Read,  CACHED, &[(64, trivial)], "fbs"),
+            ("one waited",               Read,  CACHED, &[(32, FAST), (1, WAITS)], "b"),
+            ("and was made up for",      Read,  CACHED, &[(32, FAST), (1, WAITS), (256, FAST)], "fb"),
+            ("one was not run",          Read,  CACHED, &[(32, FAST), (1, LONG)], "fb"),
+            ("none was run",             Read,  CACHED, &[(100, LONG)], "b"),
+            ("one took ages",            Read,  CACHED, &[(32, FAST), (1, AGES)], ""),
+            ("all wait, past the cache", Read,  DIRECT, &[(32, WAITS)], "bd"),
+            ("not all in a row",         Read,  DIRECT, &[(30, WAITS), (1, FAST), (30, WAITS)], "b"),
+            ("three do not",             Read,  DIRECT, &[(32, WAITS), (3, FAST)], "bd"),
+            ("four do not",              Read,  DIRECT, &[(32, WAITS), (4, FAST)], "b"),
+            ("a write, one after another", Write, CACHED, &[(1, locks(FAST))], "fs"),
+            ("a write, a journal",       Write, CACHED, &[(32, locks(FAST)), (1, locks(WAITS))], "fbs"),
+            ("a write, a crowd",         Write, CACHED, &[(32, locks(FAST)), (9, crowded(WAITS))], "fbs"),
+            ("a write that waits",       Write, CACHED, &[(1, locks(WAITS))], ""),
+            ("a write to a device",      Write, DEVICE, &[(32, FAST)], "fb"),
+            ("a sync of a file",         Sync,  CACHED, &[(99, FAST)], ""),
+            ("a sync past the cache",    Sync,  DIRECT, &[(99, FAST)], "fb"),
+        ];
+        for (name, kind, class, seen, expected) in table {
+            let view = view(*kind, *class, all(NEW, seen));
+            let mut found = String::new();
+            for (letter, is) in [
+                ('f', view.is_fast(T)),
+                ('b', view.is_bounded(T)),
+                ('s', view.is_serial(T)),
+                ('d', view.is_device_bound(class.direct, T)),
+            ] {
+                found.extend(is.then_some(letter));
+            }
+            assert_eq!(found, *expected, "{name}: {view:?}");
+        }
+    }
+
+    /// What a new file of a family is expected to be after young requests of others.
+    #[test]
+    fn a_new_file_is_expected_to_be_like_its_family() {
+        #[rustfmt::skip]
+        let table: &[(&str, Class, &[Seen], &str)] = &[
+            ("nothing",              CACHED, &[], ""),
+            ("too little",           CACHED, &[(15, FAST)], ""),
+            ("fast",                 CACHED, &[(16, FAST)], "fb"),
+            ("one file waits",       CACHED, &[(32, FAST), (4, WAITS)], "fb"),
+            ("two files do",         CACHED, &[(32, FAST), (8, WAITS)], "b"),
+            ("and others do not",    CACHED, &[(32, FAST), (8, WAITS), (16, FAST)], "fb"),
+            ("all wait",             CACHED, &[(99, WAITS)], "b"),
+            ("past the page cache",  DIRECT, &[(16, WAITS)], "bd"),
+            ("now they do not",      DIRECT, &[(32, WAITS), (5, FAST)], "b"),
+            ("they take ages",       DEVICE, &[(16, AGES)], "d"),
+        ];
+        for (name, class, seen, expected) in table {
+            let view = view(Kind::Read, *class, family(seen).prior(*class, T));
+            let mut found = String::new();
+            for (letter, is) in [
+                ('f', view.is_fast(T)),
+                ('b', view.is_bounded(T)),
+                ('d', view.is_device_bound(class.direct, T)),
+            ] {
+                found.extend(is.then_some(letter));
+            }
+            assert_eq!(found, *expected, "{name}: {view:?}");
+        }
+    }
+
+    /// A file that is not like its family keeps a caller waiting once, and does not make the others slow.
+    #[test]
+    fn what_a_file_does_itself_overrides_its_family() {
+        let fast = family(&[(99, FAST)]);
+        let prior = fast.prior(CACHED, T);
+        assert!(view(Kind::Read, CACHED, prior).is_fast(T));
+        assert!(!prior.is_settled(T) && prior.is_young(T));
+        let slow = prior.after(&WAITS, T);
+        assert!(!view(Kind::Read, CACHED, slow).is_fast(T));
+        let after_one_file = std::iter::repeat_n(&WAITS, T.young.into())
+            .fold(fast, |family, seen| family.after(seen, T));
+        assert_eq!(
+            after_one_file.prior(CACHED, T),
+            fast.prior(CACHED, T).at_ns(after_one_file)
+        );
+
+        let slow = family(&[(99, WAITS)]);
+        let prior = slow.prior(DIRECT, T);
+        assert!(view(Kind::Read, DIRECT, prior).is_device_bound(true, T));
+        let other = all(prior, &[(4, FAST)]);
+        assert!(!view(Kind::Read, DIRECT, other).is_device_bound(true, T));
+        assert!(view(Kind::Read, DIRECT, all(other, &[(28, FAST)])).is_fast(T));
+    }
+
+    #[test]
+    fn a_young_file_joins_its_family_unless_it_is_unlike() {
+        let fast = family(&[(16, FAST)]).prior(CACHED, T);
+        let expected = |seen: &[Seen]| {
+            let view = view(Kind::Read, CACHED, all(NEW, seen).joined(fast, T));
+            (view.is_fast(T), view.is_bounded(T))
+        };
+        assert_eq!(expected(&[]), (true, true));
+        assert_eq!(expected(&[(2, FAST)]), (true, true));
+        assert_eq!(expected(&[(1, LONG)]), (true, true));
+        assert_eq!(expected(&[(1, WAITS)]), (false, true));
+        assert_eq!(expected(&[(1, FAST), (1, AGES)]), (false, false));
+
+        let slow = family(&[(16, WAITS)]).prior(DIRECT, T);
+        let is_bound = |seen: &[Seen]| {
+            view(Kind::Read, DIRECT, all(NEW, seen).joined(slow, T)).is_device_bound(true, T)
+        };
+        assert!(is_bound(&[(2, WAITS)]) && !is_bound(&[(1, FAST), (1, WAITS)]));
+    }
+
+    impl Profile {
+        /// The same but for the mean.
+        fn at_ns(self, family: Family) -> Profile {
+            Profile {
+                ns: family.ns,
+                ..self
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_nothing() {
+        let none = View {
+            kind: Kind::Read,
+            class: None,
+            bits: Profile::none(T).to_bits(),
+        };
+        assert!(!none.is_fast(T) && !none.is_bounded(T) && !none.is_serial(T));
+        assert!(!none.is_device_bound(true, T) && !none.is_device_bound(false, T));
+    }
+
+    #[test]
+    fn distrust_takes_requests_from_callers_and_no_more() {
+        let known = all(NEW, &[(99, FAST)]);
+        assert!(known.is_settled(T));
+        let distrusted = known.distrusted(T);
+        let view = view(Kind::Read, CACHED, distrusted);
+        assert!(!view.is_fast(T) && !view.is_bounded(T));
+        assert_eq!(all(distrusted, &[(256, FAST)]).fast_after, 0);
+    }
+
+    #[test]
+    fn one_that_took_long_has_the_next_asked() {
+        let known = all(NEW, &[(99, FAST), (1, LONG)]);
+        assert!(!known.is_settled(T));
+        assert!(all(known, &[(8, FAST)]).is_settled(T));
+    }
+
+    #[test]
+    fn bits_are_the_same_profile() {
+        let most = Profile {
+            fast_after: T.fast_after_max,
+            waits: T.waits_max,
+            bounded: T.bounded_in_all,
+            suspects: T.suspects,
+            age: T.young,
+            ns: T.fast_ns,
+        };
+        for profile in [
+            NEW,
+            most,
+            Profile::none(T),
+            all(most, &[(3, FAST), (2, LONG)]),
+        ] {
+            assert!(profile.to_bits() < 1 << 48);
+            assert_eq!(Profile::from_bits(profile.to_bits()), profile);
+        }
+        for family in [
+            Family::default(),
+            family(&[(20, FAST), (3, WAITS)]),
+            family(&[(99, AGES)]),
+        ] {
+            assert!(family.to_bits() < 1 << 48);
+            assert_eq!(Family::from_bits(family.to_bits()), family);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The ways to carry a request out, and how many requests took each.
+
+/// The way that a request took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Route {
+    /// Its system call was not made: it was cancelled, refused, or too late.
+    NotMade,
+    /// A caller that waits for events carried it out.
+    InlineWaiting,
+    /// Its submitter carried it out, within the call that submitted it.
+    InlineSubmit,
+    /// A thread carried it out in place of a worker: workers could not be had, or could not run, or the process ended.
+    InlineStandIn,
+    /// A worker carried it out.
+    Thread,
+    /// A worker handed it over to the kernel's AIO.
+    KernelThread,
+    /// A caller that waits for events handed it over to the kernel's AIO.
+    KernelWaiting,
+    /// Its submitter handed it over to the kernel's AIO, within the call that submitted it.
+    KernelSubmit,
+    /// Its file became ready.
+    Readiness,
+}
+
+impl Route {
+    pub const COUNT: usize = Route::ALL.len();
+
+    /// All of them, by their numbers.
+    pub const ALL: [Route; 9] = [
+        Route::NotMade,
+        Route::InlineWaiting,
+        Route::InlineSubmit,
+        Route::InlineStandIn,
+        Route::Thread,
+        Route::KernelThread,
+        Route::KernelWaiting,
+        Route::KernelSubmit,
+        Route::Readiness,
+    ];
+
+    /// What follows the number of such requests, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Route::NotMade => "not made",
+            Route::InlineWaiting => "by a thread that waited for events",
+            Route::InlineSubmit => "within io_submit",
+            Route::InlineStandIn => "in place of a worker thread",
+            Route::Thread => "by worker threads",
+            Route::KernelThread => "by the kernel's AIO, from worker threads",
+            Route::KernelWaiting => "by the kernel's AIO, from a thread that waited for events",
+            Route::KernelSubmit => "by the kernel's AIO, within io_submit",
+            Route::Readiness => "when the file was ready",
+        }
+    }
+}
+
+/// How a request was carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    pub route: Route,
+    /// The kernel carried it out together with others, as one read or write.
+    pub merged: bool,
+}
+
+impl From<Route> for Taken {
+    fn from(route: Route) -> Taken {
+        Taken {
+            route,
+            merged: false,
+        }
+    }
+}
+
+/// In the number that a request keeps.
+const MERGED: u8 = 0x80;
+
+impl From<Taken> for u8 {
+    fn from(taken: Taken) -> u8 {
+        taken.route as u8 | if taken.merged { MERGED } else { 0 }
+    }
+}
+
+impl From<Route> for u8 {
+    fn from(route: Route) -> u8 {
+        route as u8
+    }
+}
+
+impl From<u8> for Taken {
+    fn from(number: u8) -> Taken {
+        let route = Route::ALL.get(usize::from(number & !MERGED));
+        Taken {
+            route: *route.unwrap_or(&Route::NotMade),
+            merged: number & MERGED != 0,
+        }
+    }
+}
+
+/// How many requests took each route, and how many of them were merged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Routes {
+    pub taken: [u64; Route::COUNT],
+    pub merged: u64,
+}
+
+impl Routes {
+    /// One more, of which this is the number that it kept.
+    #[inline]
+    pub fn count(&mut self, number: u8) {
+        if let Some(taken) = self.taken.get_mut(usize::from(number & !MERGED)) {
+            *taken += 1;
+        }
+        if number & MERGED != 0 {
+            self.merged += 1;
+        }
+    }
+
+    pub fn add(&mut self, more: &Routes) {
+        for (sum, more) in self.taken.iter_mut().zip(more.taken) {
+            *sum += more;
+        }
+        self.merged += more.merged;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_there_by_their_numbers() {
+        for (number, route) in Route::ALL.into_iter().enumerate() {
+            assert_eq!(route as usize, number);
+            for merged in [false, true] {
+                let taken = Taken { route, merged };
+                assert_eq!(Taken::from(u8::from(taken)), taken);
+            }
+        }
+    }
+
+    #[test]
+    fn each_is_counted_by_itself() {
+        let mut routes = Routes::default();
+        for (times, route) in Route::ALL.into_iter().enumerate() {
+            for _ in 0..times {
+                routes.count(route.into());
+            }
+        }
+        let merged = Taken {
+            route: Route::KernelThread,
+            merged: true,
+        };
+        routes.count(merged.into());
+        let mut twice = routes;
+        twice.add(&routes);
+        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16]);
+        assert_eq!(twice.merged, 2);
+    }
+}
