@@ -3,7 +3,7 @@
 #   make demo       installs what is missing, builds, and shows the library at work on a block device
 #   make check      installs what is missing, and runs every check; the last line counts them
 #
-#   make check-quick    the checks for every day: format, lint, unit tests, a core of the C tests
+#   make check-quick    the checks for every day: format, lint, layers, unit tests, a core of the C tests
 #
 #   make            the library, in build/lib
 #   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
@@ -66,7 +66,7 @@ check: deps
 	+@scripts/check.sh
 
 check-quick: deps
-	+@scripts/check.sh lib fmt shellcheck clippy unit header exports core
+	+@scripts/check.sh lib fmt shellcheck clippy layers unit header exports core
 
 check-long: export LONG := 1
 check-long: deps

@@ -4,7 +4,7 @@
  * written the bytes up to the limit, and says so; those behind it say -EFBIG. Also in a file to which they are appended, where what
  * the events say is what is there: no bytes twice, and none that nobody speaks of.
  */
-/* time limit: 60 s */
+/* time limit: 180 s */
 #include "test.h"
 #include "stress.h"
 #include <sys/resource.h>

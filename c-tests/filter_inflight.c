@@ -5,6 +5,7 @@
  * kernel's AIO, and one that ends it also for the question whether there is a filter. All events come, what is submitted
  * afterwards is carried out, and io_destroy2(), exit() and fork() end.
  */
+/* needs: kernel AIO */
 /* time limit: 120 s */
 /* needs: root */
 #include "test.h"

@@ -5,6 +5,7 @@
  * something else afterwards are what they always are. The thread for it goes when it has nothing to do. Where the kernel's AIO
  * cannot be had (its limit reached, a seccomp filter), or must not be used (AIO2_ENGINE), nothing of it is used, and nothing is missed.
  */
+/* needs: kernel AIO */
 /* time limit: 120 s */
 /* needs: root */
 #include "test.h"

@@ -7,6 +7,7 @@
  *
  * The device is a loop device on a file system that can be frozen: then its writes stay where they are.
  */
+/* needs: kernel AIO */
 /* time limit: 120 s */
 /* needs: root */
 #include "test.h"

@@ -18,6 +18,7 @@
 # Lines near the top of a test that the runner knows:
 #     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
 #     /* needs: root */           skipped for other users
+#     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
 
 set -u
 export LC_ALL=C
@@ -107,6 +108,11 @@ run_one() { # SOURCE
 
     if [ "$(id -u)" != 0 ] && head -n 15 "$source" | grep -q 'needs: root'; then
         echo "SKIPPED: needs root" >"$output"
+        report SKIP "$name" 0.000 "$output"
+        return
+    fi
+    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -q 'needs: kernel AIO'; then
+        echo "SKIPPED: AIO2_ENGINE=threads" >"$output"
         report SKIP "$name" 0.000 "$output"
         return
     fi

@@ -31,6 +31,7 @@ unit=600
 valgrind=$((600 * long))
 asan=$((800 * long))
 tsan=800
+c-tests-threads=$((900 * long))
 fuzz=600
 loom=1200
 "
@@ -174,6 +175,11 @@ step_install() {
 step_c-tests() {
     [ -x c-tests/run.sh ] || skip "there are no C tests"
     LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh
+}
+
+# All of them once more where the kernel's AIO carries nothing out.
+step_c-tests-threads() {
+    AIO2_ENGINE=threads LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests-threads c-tests/run.sh
 }
 
 # Of these a few, for `make check-quick`: one of each kind that takes little time.

@@ -19,7 +19,7 @@ pub fn panic_at(place: &str) {
 
 fn value(name: &CStr) -> Option<String> {
     if cfg!(feature = "test-hooks") {
-        crate::sys::variable(name)?.into_string().ok()
+        crate::sys::variable(name, |value| value.to_owned().into_string().ok())?
     } else {
         None
     }

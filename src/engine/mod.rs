@@ -10,7 +10,5 @@ use std::sync::OnceLock;
 /// Whether requests may be handed to the kernel's AIO.
 pub fn allows_kernel_aio() -> bool {
     static ALLOWED: OnceLock<bool> = OnceLock::new();
-    *ALLOWED.get_or_init(|| {
-        variable(c"AIO2_ENGINE").is_none_or(|engine| engine.as_bytes() != b"threads")
-    })
+    *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", |name| name != c"threads").unwrap_or(true))
 }

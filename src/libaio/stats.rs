@@ -348,10 +348,10 @@ fn wanted() -> Option<&'static Wanted> {
     static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
         Some(Wanted {
-            path: variable(c"AIO2_STATS")?,
+            path: variable(c"AIO2_STATS", CStr::to_owned)?,
             // SAFETY: libc has set it before anything of ours runs; a C string.
             program: unsafe { CStr::from_ptr(program_invocation_short_name) }.to_owned(),
-            main: variable(c"AIO2_STATS_PID").and_then(|pid| pid.to_str().ok()?.parse().ok()),
+            main: variable(c"AIO2_STATS_PID", |pid| pid.to_str().ok()?.parse().ok()).flatten(),
             stderr: look_at(libc::STDERR_FILENO).map(|file| file.identity()),
         })
     });

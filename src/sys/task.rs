@@ -1,16 +1,16 @@
 //! What the kernel and libc know of the calling thread and its process.
 
 use nix::errno::Errno;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-/// A variable of the environment, if it is there and not empty. None in a program that has more rights than its
-/// user (set-user-ID, file capabilities): there the environment is somebody else's.
-pub fn variable(name: &CStr) -> Option<CString> {
-    // SAFETY: a C string; what comes back is one, too, or null, and is copied.
+/// What `read` finds in a variable of the environment, if it is there and not empty. None in a program that has more
+/// rights than its user (set-user-ID, file capabilities): there the environment is somebody else's.
+pub fn variable<T>(name: &CStr, read: impl FnOnce(&CStr) -> T) -> Option<T> {
+    // SAFETY: a C string; what comes back is one, too, or null, and is not kept.
     unsafe {
         let value = secure_getenv(name.as_ptr());
-        (!value.is_null() && *value != 0).then(|| CStr::from_ptr(value).to_owned())
+        (!value.is_null() && *value != 0).then(|| read(CStr::from_ptr(value)))
     }
 }
 
