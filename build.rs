@@ -7,11 +7,11 @@ fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").unwrap());
     for input in [
         "src/abi.rs",
-        "src/capi.rs",
+        "src/personality/aio2.rs",
         "src/inline.h",
         "cbindgen.toml",
         "include/aio2.h",
-        "src/libaio/versions.map",
+        "src/personality/libaio/versions.map",
     ] {
         println!("cargo:rerun-if-changed={input}");
     }
@@ -27,7 +27,7 @@ fn main() {
     // libaio's versions. The functions have these names only, not the ones that rustc exports them by.
     println!(
         "cargo:rustc-cdylib-link-arg=-Wl,--version-script={},--undefined-version",
-        root.join("src/libaio/versions.map").display()
+        root.join("src/personality/libaio/versions.map").display()
     );
 }
 
@@ -38,7 +38,7 @@ fn header(root: &Path) {
     let bindings = cbindgen::Builder::new()
         .with_config(config)
         .with_src(root.join("src/abi.rs"))
-        .with_src(root.join("src/capi.rs"))
+        .with_src(root.join("src/personality/aio2.rs"))
         .generate()
         .expect("cbindgen");
     let out = PathBuf::from(env::var("OUT_DIR").unwrap()).join("aio2.h");

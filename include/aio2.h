@@ -2,7 +2,7 @@
  *
  * libaio2: asynchronous system calls with attributes, a shared completion ring, in user space.
  *
- * Generated from src/abi.rs, src/capi.rs and src/inline.h. Do not edit.
+ * Generated from src/abi.rs, src/personality/aio2.rs and src/inline.h. Do not edit.
  *
  * All calls return a value >= 0 or a negative errno, and leave errno alone. Any thread may call any
  * function on one context at once; none of them may be called from a signal handler. Sizes are in

@@ -44,7 +44,7 @@ link() {
     objcopy --keep-global-symbols="$out.tmp/names" "$object"
     # nodelete: worker threads run the library's code, which must never be unmapped.
     "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
-        -Wl,-soname,"$soname",--version-script=src/libaio/versions.map \
+        -Wl,-soname,"$soname",--version-script=src/personality/libaio/versions.map \
         -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
     exported_names >"$out.tmp/archive-names"
     objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"
@@ -57,7 +57,7 @@ link() {
 }
 
 mkdir -p "$out"
-for input in "$target/release/libaio2.a" exports.txt src/libaio/versions.map scripts/build-lib.sh; do
+for input in "$target/release/libaio2.a" exports.txt src/personality/libaio/versions.map scripts/build-lib.sh; do
     if [ ! "$out/libaio2.so.$version" -nt "$input" ]; then
         link
         break
@@ -71,12 +71,12 @@ mkdir -p "$out/aio2"
 object() { # FILE OPTION...
     local to=$out/$1 input
     shift
-    for input in preload/*.[ch] src/libaio/versions.map scripts/build-lib.sh; do
+    for input in preload/*.[ch] src/personality/libaio/versions.map scripts/build-lib.sh; do
         # A link: made by an older version.
         if [ -L "$to" ] || [ ! "$to" -nt "$input" ]; then
             "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -fuse-ld=bfd -Wall -Wextra -Werror -o "$to.tmp" preload/*.c \
                 -L"$out" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "$@" -Wl,--enable-new-dtags \
-                -Wl,--version-script=src/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
+                -Wl,--version-script=src/personality/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
             mv "$to.tmp" "$to"
             return
         fi

@@ -18,22 +18,19 @@ LAYERS = [
     "registry syscall",
     "request",
     "attr habit neighbours policy ring share",
-    "engine exec kaio pool seat",
-    "context order",
-    "capi libaio",
+    "engine",
+    "queue",
+    "personality",
     "process",
 ]
 # Arrows that still point up, or close a circle within a layer.
 ARROWS = """
-capi -> process
-context -> libaio
-kaio -> context
-libaio -> process
-pool -> context
-seat -> context
+engine -> queue
+personality -> process
+queue -> personality
 """
 LINES_MAX = 700
-LONG = ["context.rs", "context/kernel.rs"]
+LONG = ["queue/kernel.rs", "queue/mod.rs"]
 # Tables of data may have any length.
 TABLES = ["syscall/table.rs"]
 # The root, and what is compiled for tests alone.

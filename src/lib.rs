@@ -2,8 +2,8 @@
 //!
 //! For C callers: `include/aio2.h` is what they see. The way of a request:
 //!
-//! [`capi`] (the boundary) → [`request`] (a checked copy) → [`context`] (its queue) → [`pool`] (a
-//! worker) → [`exec`] (the system call) → [`context`] again (completion) → [`ring`] (published).
+//! [`personality`] (the boundary) → [`request`] (a checked copy) → [`queue`] (its context) → [`engine`] (a worker, say, and
+//! the system call) → [`queue`] again (completion) → [`ring`] (published).
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
@@ -19,24 +19,16 @@ compile_error!("libaio2 is for 64-bit little-endian Linux");
 
 pub mod abi;
 mod attr;
-#[cfg(not(loom))]
-pub mod capi;
-mod context;
-#[cfg(not(loom))]
 mod engine;
-mod exec;
 mod habit;
 mod hooks;
-#[cfg(not(loom))]
-mod kaio;
-#[cfg(not(loom))]
-mod libaio;
 mod neighbours;
-mod order;
+#[cfg(not(loom))]
+pub mod personality;
 mod policy;
-mod pool;
 #[cfg(not(loom))]
 mod process;
+mod queue;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(loom)]
@@ -44,8 +36,6 @@ mod registry;
 mod registry;
 mod request;
 mod ring;
-#[cfg(not(loom))]
-mod seat;
 mod share;
 mod sync;
 mod sys;

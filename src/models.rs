@@ -3,8 +3,8 @@
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
-use crate::context::{Context, ContextRef, Deadline, Engines};
-use crate::pool::Pool;
+use crate::engine::pool::Pool;
+use crate::queue::{Context, ContextRef, Deadline, Engines};
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
@@ -227,7 +227,7 @@ fn no_worker(_: &'static Pool, _: u16) -> crate::sys::Result<()> {
     Err(Errno::EAGAIN)
 }
 
-fn context(start: crate::pool::StartWorker) -> ContextRef {
+fn context(start: crate::engine::pool::StartWorker) -> ContextRef {
     let pool = Box::leak(Box::new(Pool::new(start).unwrap()));
     let mut params = io_setup2_params {
         bytes: 64,
@@ -273,7 +273,7 @@ fn loom_queue() {
 }
 
 /// Two submitters, and the main thread waits for both.
-fn submitters(start: crate::pool::StartWorker) {
+fn submitters(start: crate::engine::pool::StartWorker) {
     model(2, move || {
         let context = context(start);
         let other = {

@@ -6,15 +6,15 @@
 //! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
 //! holds for a child that was made without libc, too.
 
-use crate::context::Context;
 use crate::engine;
-use crate::libaio::table;
+use crate::engine::pool::Pool;
+use crate::engine::seat::Seats;
+use crate::personality::libaio::table;
 use crate::policy::route::Routes;
-use crate::pool::Pool;
+use crate::queue::Context;
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::blank_view;
-use crate::seat::Seats;
 use crate::sync::Lock;
 use crate::sys::host::{Host, Inside, OwnTable, set_host};
 use crate::sys::own;
@@ -40,7 +40,7 @@ pub struct Global {
     pub libaio_pool: Pool,
     pub seats: Seats,
     pub threads: Threads,
-    pub libaio: crate::libaio::Shared,
+    pub libaio: crate::personality::libaio::Shared,
     /// How the requests of contexts that are gone were carried out.
     routes: Lock<Routes>,
     /// Whose it is.
@@ -65,7 +65,7 @@ impl Global {
             (&raw mut (*at).libaio_pool).write(libaio_pool);
             (&raw mut (*at).seats).write(Seats::new());
             (&raw mut (*at).threads).write(threads);
-            (&raw mut (*at).libaio).write(crate::libaio::Shared::new());
+            (&raw mut (*at).libaio).write(crate::personality::libaio::Shared::new());
             (&raw mut (*at).routes).write(Lock::new(Routes::default()));
             (&raw mut (*at).pid).write(libc::getpid());
             Ok(new.assume_init())
@@ -115,7 +115,7 @@ pub fn global_or_new() -> Result<&'static Global> {
     let cell = cell_or_new()?;
     set_host(&HOST);
     thread::prepare();
-    set_personality(&crate::libaio::request::PERSONALITY);
+    set_personality(&crate::personality::libaio::request::PERSONALITY);
     let new = Box::into_raw(Global::new()?);
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {

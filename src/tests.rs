@@ -5,7 +5,7 @@ use crate::abi::{
     IOCB_ATTR_WORKER, IOCB2_NOP, io_event2, iocb_attr_ret,
 };
 use crate::attr::{self, SubmitClock};
-use crate::exec;
+use crate::engine::exec;
 use crate::request::{Chunk, Class, IDS, List, Malformed, Record, Req, Running, Scratch, Slabs};
 use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 

@@ -1,5 +1,5 @@
 //! IOCB_ATTR_DRAIN and IOCB_ATTR_LINK: what they mean is decided in the queue (see
-//! [`crate::order`]). Here they are only taken, where there is a queue.
+//! [`crate::queue::order`]). Here they are only taken, where there is a queue.
 
 use super::{Attribute, Submit};
 use nix::errno::Errno;

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::ptr::NonNull;
 
-/// Where a request stands among the others of its context (see [`crate::order`]).
+/// Where a request stands among the others of its context (see [`crate::queue::order`]).
 #[derive(Clone, Copy, Default)]
 pub struct Place {
     /// Of a request of io_submit(): how many were accepted before it.
@@ -46,7 +46,7 @@ impl Tie {
 }
 
 /// What a request of io_submit() claims, and its neighbours among those that others may wait for (see
-/// [`crate::order::claims`]). It lies behind the request's extension.
+/// [`crate::queue::order::claims`]). It lies behind the request's extension.
 #[cfg(not(loom))]
 #[repr(C)]
 pub(super) struct Claimed {

@@ -4,12 +4,12 @@ use super::doorbell::Doorbell;
 use super::kernel::Visit;
 use super::{After, Closed, Context, State};
 use crate::abi::IOCB2_NOP;
-use crate::context::ContextRef;
-use crate::exec;
+use crate::engine::exec;
 use crate::habit::{self, Looked, Now};
 #[cfg(not(loom))]
-use crate::libaio::files::hold_here;
+use crate::personality::libaio::files::hold_here;
 use crate::policy::route::Route;
+use crate::queue::ContextRef;
 use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};

@@ -1,15 +1,15 @@
 //! Requests that the kernel carries out.
 
 use super::{After, Context, Deadline, State};
-use crate::context::ContextRef;
+use crate::engine::kaio;
+use crate::engine::pool::{Look, Worker};
+use crate::engine::seat::{self, Seat, Taken};
 use crate::habit::{self, Looked, Now};
-use crate::kaio;
-use crate::libaio::{self, eventfd::Told, request::Holder};
+use crate::personality::libaio::{self, eventfd::Told, request::Holder};
 use crate::policy::batch::{Caller, Joined, Request, joins};
-use crate::pool::{Look, Worker};
+use crate::queue::ContextRef;
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
-use crate::seat::{self, Seat, Taken};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-/// Requests that the kernel carries out (see [`crate::kaio`]).
+/// Requests that the kernel carries out (see [`crate::engine::kaio`]).
 impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
@@ -353,7 +353,7 @@ impl Riders {
     }
 }
 
-/// Callers who hand over to the kernel and wait for it themselves (see [`crate::seat`]).
+/// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::seat`]).
 impl Context {
     fn seat(&self) -> Option<&'static Seat> {
         Some(self.seat.get()?.as_ref()?.seat())

@@ -1,4 +1,4 @@
-//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::capi`] is
+//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::personality::aio2`] is
 //! for the others.
 //!
 //! # Safety All functions: pointers may be anything. A context handle is looked up and never
@@ -7,8 +7,8 @@
 
 use super::abi::EVENT_BYTES;
 use super::submit::{self, key_of};
-use crate::context::{Context, ContextRef, Deadline, Engines};
 use crate::process::{global, global_or_new};
+use crate::queue::{Context, ContextRef, Deadline, Engines};
 use crate::ring::{Out, legacy::could_be_at};
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};

@@ -9,9 +9,9 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
-use crate::context::{Context, ContextRef, Deadline, Engines};
-use crate::exec;
+use crate::engine::exec;
 use crate::process::{global, global_or_new};
+use crate::queue::{Context, ContextRef, Deadline, Engines};
 use crate::ring::Out;
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::{self, answer};

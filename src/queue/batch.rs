@@ -3,18 +3,18 @@
 #[cfg(not(loom))]
 use super::{AT_SUBMIT_NS, FEW, Submits};
 use super::{After, Context, State};
-use crate::context::ContextRef;
 #[cfg(not(loom))]
-use crate::exec;
+use crate::engine::exec;
+#[cfg(not(loom))]
+use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
 use crate::habit::Now;
 use crate::habit::Short;
 #[cfg(not(loom))]
-use crate::libaio::{Shared, request::Holder};
+use crate::personality::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::policy::route::Route;
-#[cfg(not(loom))]
-use crate::pool::{Hold, Pool};
+use crate::queue::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
 use crate::sync::Relaxed;

@@ -1,8 +1,8 @@
 //! In a model the kernel carries nothing out.
 
 use super::{After, Context, Deadline, State};
-use crate::context::ContextRef;
-use crate::pool::{Look, Worker};
+use crate::engine::pool::{Look, Worker};
+use crate::queue::ContextRef;
 use crate::request::{List, Req};
 use crate::sync::Guard;
 use crate::sys::Waited;

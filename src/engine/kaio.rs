@@ -22,11 +22,11 @@
 mod doorbell;
 
 use crate::attr;
-use crate::context::{Context, ContextRef};
 use crate::engine;
 use crate::habit;
 use crate::policy::batch::{Direction, Joined, Limits, Request, merges};
 use crate::policy::route::{Route, Taken};
+use crate::queue::{Context, ContextRef};
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{

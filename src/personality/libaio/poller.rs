@@ -11,8 +11,8 @@
 use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{TRIES, Table};
-use crate::context::{Context, ContextRef};
 use crate::policy::route::Route;
+use crate::queue::{Context, ContextRef};
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::host::Inside;

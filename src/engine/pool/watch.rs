@@ -1,7 +1,7 @@
 //! The watcher: a worker that looks after what others leave, and sees which of the workers hang.
 
 use super::{DOZE_NS_MAX, HUNG_MS, Kick, Look, Pool, PoolState, WATCH, WATCH_NS, WATCH_NS_MAX};
-use crate::context::Context;
+use crate::queue::Context;
 use crate::sync::Relaxed;
 use crate::sys::{futex_wait, monotonic_ns};
 use crate::syscall::Class;

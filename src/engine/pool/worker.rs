@@ -2,13 +2,13 @@
 
 use super::slot::Slot;
 use super::{Pool, TURN, class_of};
+use crate::engine::exec;
 #[cfg(not(loom))]
-use crate::context::ContextRef;
-use crate::exec;
+use crate::engine::kaio::{Batch, Kaio};
 use crate::habit::{Habits, LONG_NS, Now};
-#[cfg(not(loom))]
-use crate::kaio::{Batch, Kaio};
 use crate::policy::route::Route;
+#[cfg(not(loom))]
+use crate::queue::ContextRef;
 use crate::request::Req;
 use crate::sync::Relaxed;
 use crate::syscall::Class;

@@ -393,7 +393,7 @@ mod tests {
     use super::Access::*;
     use super::*;
     use crate::abi::IOCB2_NOP;
-    use crate::libaio::request::Side;
+    use crate::personality::libaio::request::Side;
     use crate::request::{Chunk, Class, Hints, Slabs};
     use crate::syscall::Call;
 

@@ -35,9 +35,9 @@ mod slot;
 mod watch;
 mod worker;
 
-use crate::context::{Context, ContextRef};
 #[cfg(not(loom))]
-use crate::kaio::Kaio;
+use crate::engine::kaio::Kaio;
+use crate::queue::{Context, ContextRef};
 use crate::ring::wait::Spin;
 use crate::share::Limits;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};

@@ -2,7 +2,7 @@
 //! a worker.
 //!
 //! A caller that comes back to wait again and again, for requests that the kernel is to carry out
-//! (see [`crate::kaio`]), can hand them over itself, and sleep until the kernel has done one: nobody
+//! (see [`crate::engine::kaio`]), can hand them over itself, and sleep until the kernel has done one: nobody
 //! has to be woken, neither a worker to hand over, nor a thread to take what has been done, nor the
 //! caller by that. For this it needs a context of the kernel's that shows the requests of its own
 //! context and no others: a seat. There are [`SEATS`] for the process; a context that has got one
@@ -11,8 +11,8 @@
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
-use crate::context::ContextRef;
-use crate::kaio::{self, Batch, Done, InKernel};
+use crate::engine::kaio::{self, Batch, Done, InKernel};
+use crate::queue::ContextRef;
 use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;

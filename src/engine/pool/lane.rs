@@ -1,7 +1,7 @@
 //! What the pool knows of one class of requests: who stands in line for it, and its workers.
 
 use super::Kick;
-use crate::context::ContextRef;
+use crate::queue::ContextRef;
 use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sys::Result;
 use crate::syscall::Class;

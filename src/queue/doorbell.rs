@@ -1,7 +1,7 @@
 //! What a caller with a signal mask sleeps for.
 
 #[cfg(not(loom))]
-use crate::libaio::files::FileRef;
+use crate::personality::libaio::files::FileRef;
 use crate::ring::wait::Wake;
 #[cfg(not(loom))]
 use crate::sys::own::is_inside;

@@ -6,7 +6,7 @@
 //! and without the lock (waking, signalling) is collected in [`After`].
 //!
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
-//! `Context::take_if`, and gives each back with `Context::complete`; [`crate::pool`] is told with
+//! `Context::take_if`, and gives each back with `Context::complete`; [`crate::engine::pool`] is told with
 //! `offer` that there are some. There are two: workers make the system call, or hand the request to
 //! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
@@ -20,8 +20,9 @@ mod ending;
 #[cfg(not(loom))]
 mod kernel;
 #[cfg(loom)]
-#[path = "context/kernel_model.rs"]
+#[path = "kernel_model.rs"]
 mod kernel;
+pub mod order;
 mod reap;
 
 pub use batch::Batch;
@@ -32,15 +33,17 @@ pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
-use crate::exec;
+use crate::engine::exec;
+use crate::engine::pool::{Kicks, Look, Pool, Worker};
+#[cfg(not(loom))]
+use crate::engine::seat::Seats;
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
-use crate::libaio::{self, eventfd::Told};
-use crate::order::Order;
-#[cfg(not(loom))]
-use crate::order::claims::Marks;
+use crate::personality::libaio::{self, eventfd::Told};
 use crate::policy::route::{Route, Routes};
-use crate::pool::{Kicks, Look, Pool, Worker};
+use crate::queue::order::Order;
+#[cfg(not(loom))]
+use crate::queue::order::claims::Marks;
 use crate::registry::Ref;
 use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::events::Events;
@@ -49,8 +52,6 @@ use crate::ring::legacy::{self, LegacyRing};
 use crate::ring::notify::Notifier;
 use crate::ring::wait::{Spin, Wakes};
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
-#[cfg(not(loom))]
-use crate::seat::Seats;
 use crate::sync::{AtomicBool, AtomicU32, Guard, Lock, Relaxed};
 #[cfg(not(loom))]
 use crate::sys::progress;

@@ -1,12 +1,12 @@
 //! The end of the process, as far as it concerns a context.
 
 use super::{After, Closed, Context, State};
-use crate::context::ContextRef;
-use crate::exec;
+use crate::engine::exec;
+use crate::engine::seat;
 use crate::habit;
 use crate::policy::route::Route;
+use crate::queue::ContextRef;
 use crate::request::{Access, Carried, List, Stage, Tie};
-use crate::seat;
 use crate::sync::AtomicU32;
 use crate::sys::progress;
 use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
