@@ -108,6 +108,7 @@ int main(void)
     submit_one(ctx, &last);
     CHECK_EQ(pthread_join(other, NULL), 0);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    free(memory);
     printf("of %d times, the other thread has slept in the kernel's AIO %d times\n", TRIES, were_there);
     if (were_there == 0)
         SKIP("the kernel's AIO is not used here");
