@@ -4,6 +4,7 @@
  * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread. Nor does it matter
  * that there was no descriptor to be had for a while.
  */
+/* needs: kernel AIO */
 /* time limit: 90 s */
 /* needs: root */
 #include "test.h"

@@ -4,6 +4,7 @@
  * submits hands over to the kernel's AIO otherwise, because another thread sleeps there for its event; and io_submit(2) brings
  * the buffer in, however long that takes. Here it takes until io_submit2() has returned.
  */
+/* needs: kernel AIO */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

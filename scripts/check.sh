@@ -17,23 +17,25 @@ export LONG=${LONG:-0}
 long=1
 [ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
 
-# What the others need, and then two rows of steps side by side, each in its order: of those that compute, and of those that wait
-# for devices. Name and time limit in seconds.
+# What the others need, and then rows of steps side by side, each in its order: of those that mostly compile, of those that run slowed
+# down, and of those that wait for devices. Name and time limit in seconds.
 first="
 lib=600
 "
-computing="
+compiling="
 fmt=60
 shellcheck=120
 clippy=600
 layers=20
 unit=600
+loom=1200
+fuzz=600
+"
+slowed="
 valgrind=$((600 * long))
 asan=$((800 * long))
 tsan=800
 c-tests-threads=$((900 * long))
-fuzz=600
-loom=1200
 "
 waiting="
 header=300
@@ -310,8 +312,10 @@ mkdir -p "$build/check"
 : >"$build/check/counts"
 # shellcheck disable=SC2086
 if row $first; then
-    row $computing &
+    row $compiling &
     rows=$!
+    row $slowed &
+    rows="$rows $!"
     row $waiting &
     rows="$rows $!"
     trap 'kill $rows 2>/dev/null; wait; exit 130' INT TERM
