@@ -5,7 +5,7 @@
  * end, and about a bad buffer. By a thread that waits without a limit, by one that waits for a time, and with a thread of
  * its own for the events.
  */
-/* time limit: 40 s */
+/* time limit: 180 s */
 #include "test.h"
 #include "stress.h"
 #include <fcntl.h>
