@@ -2,13 +2,7 @@
 # A worker is given an I/O priority once, not for each of the requests that ask for the same, and gives it back once, when one comes
 # that asks for none: counted by strace.
 
-set -u
-if ! command -v strace >/dev/null || ! strace -o /dev/null true 2>/dev/null; then
-    echo "SKIPPED: strace is not installed, or may not trace"
-    exit 77
-fi
-work=$BUILD/attr_ioprio_calls
-mkdir -p "$work"
+. "$SRCDIR/strace.inc"
 cat >"$work/program.c" <<'PROGRAM'
 #include "test.h"
 
@@ -42,7 +36,7 @@ int main(void)
     return 0;
 }
 PROGRAM
-"$CC" -std=c11 -O2 -D_GNU_SOURCE -I"$INCLUDE" -I"$SRCDIR" -o "$work/program" "$work/program.c" -L"$LIBDIR" -Wl,-rpath,"$LIBDIR" -laio2 || exit 1
+build "$work/program.c"
 strace -f -e trace=ioprio_set,ioprio_get -o "$work/trace" "$work/program" || exit 1
 sets=$(grep -c 'ioprio_set(' "$work/trace")
 gets=$(grep -c 'ioprio_get(' "$work/trace")

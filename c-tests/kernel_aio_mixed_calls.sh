@@ -3,20 +3,10 @@
 # counted by strace, of what kernel_aio_mixed.c does.
 # time limit: 120 s
 # needs: kernel AIO
+# needs: root
 
-set -u
-if [ "$(id -u)" != 0 ]; then
-    echo "SKIPPED: needs root"
-    exit 77
-fi
-if ! command -v strace >/dev/null || ! strace -o /dev/null true 2>/dev/null; then
-    echo "SKIPPED: strace is not installed, or may not trace"
-    exit 77
-fi
-work=$BUILD/kernel_aio_mixed_calls
-mkdir -p "$work"
-"$CC" -std=c11 -O2 -D_GNU_SOURCE -I"$INCLUDE" -I"$SRCDIR" -o "$work/program" "$SRCDIR/kernel_aio_mixed.c" -L"$LIBDIR" -Wl,-rpath,"$LIBDIR" \
-    -laio2 -lpthread || exit 1
+. "$SRCDIR/strace.inc"
+build "$SRCDIR/kernel_aio_mixed.c"
 strace -f -e trace=io_submit -o "$work/trace" "$work/program" >"$work/threads"
 status=$?
 [ $status = 0 ] || exit $status

@@ -174,19 +174,24 @@ step_install() {
     scripts/install-test.sh
 }
 
-step_c-tests() {
+# c_tests WHERE [NAME...]: all C tests, or only these. Two steps at a time must not write the same programs.
+c_tests() {
     [ -x c-tests/run.sh ] || skip "there are no C tests"
-    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh
+    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/$1 c-tests/run.sh "${@:2}"
+}
+
+step_c-tests() {
+    c_tests c-tests
 }
 
 # All of them once more where the kernel's AIO carries nothing out.
 step_c-tests-threads() {
-    AIO2_ENGINE=threads LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests-threads c-tests/run.sh
+    AIO2_ENGINE=threads c_tests c-tests-threads
 }
 
 # Of these a few, for `make check-quick`: one of each kind that takes little time.
 step_core() {
-    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/c-tests c-tests/run.sh sizes header setup_null errnos handles \
+    c_tests c-tests sizes header setup_null errnos handles \
         exactly_once_nop exactly_once_read random_order getevents_min cancel cancel_running drain link overflow_both \
         attr_all attr_timing kernel_aio destroy_inflight exit_writes fork_raw file_runs wakeup_handover hook_panic
 }
