@@ -20,7 +20,7 @@ use crate::neighbours;
 use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
 use crate::policy::tuning::TUNING;
 use crate::request::{Execute, Req};
-use crate::sys::{has_flag, monotonic_ns, voluntary_switches, what_is};
+use crate::sys::{has_flag, monotonic_ns, spread, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
@@ -129,34 +129,27 @@ impl Habits {
 
     /// Asks the kernel what the descriptor names, remembers that, and tells the neighbours.
     fn look(&self, used: Use, lonely: bool, now: u64) -> Looked {
-        let tick = (now >> TRUST_SHIFT) as u32;
-        let found = used.ask().map(
-            |Asked {
-                 class,
-                 device,
-                 is_alike,
-             }| {
-                // Contexts do not move.
-                let who = std::ptr::from_ref(self).addr() >> 6;
-                let shares = neighbours::has_delicate(who as u32, device, tick, lonely);
-                self.shares.store(shares, Relaxed);
-                let family = if is_alike {
-                    self.families.find_or_add(Seen {
-                        file: used.family_number(class, device),
-                        tick: Seen::tick(tick.into()),
-                        found: Some(Found { class, family: 0 }),
-                    })
-                } else {
-                    NO_FAMILY
-                };
-                Found { class, family }
-            },
-        );
-        let seen = Seen {
-            file: used.key.file(),
-            tick: Seen::tick(tick.into()),
-            found,
-        };
+        let tick = Seen::tick(now >> TRUST_SHIFT);
+        let found = used.ask().map(|asked| {
+            let Asked { class, device, .. } = asked;
+            // Contexts do not move.
+            let who = std::ptr::from_ref(self).addr() >> 6;
+            let ticks = (now >> TRUST_SHIFT) as u32;
+            let shares = neighbours::has_delicate(who as u32, device, ticks, lonely);
+            self.shares.store(shares, Relaxed);
+            let family = if asked.is_alike {
+                self.families.find_or_add(Seen {
+                    file: used.family_number(class, device),
+                    tick,
+                    found: Some(Found { class, family: 0 }),
+                })
+            } else {
+                NO_FAMILY
+            };
+            Found { class, family }
+        });
+        let file = used.key.file();
+        let seen = Seen { file, tick, found };
         let class = |found: Option<Found>| found.map(|found| found.class);
         let is_new = match self.files.find(seen.file) {
             Some(slot) => {
@@ -486,10 +479,9 @@ impl Use {
 
     /// What the files of a class on a device are known by. Never 0.
     fn family_number(self, class: Class, device: u64) -> u32 {
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let device = self.key.device().unwrap_or(device);
         let bits = u32::from(class.regular) | u32::from(class.direct) << 1 | 1 << 2;
-        (device.wrapping_mul(SPREAD) >> 32) as u32 & !7 | bits
+        spread(device) & !7 | bits
     }
 
     /// If it was looked at when its request was submitted, what it was then; Some(None): no file.
@@ -536,7 +528,7 @@ struct Asked {
 /// Whether to take a sample, one time in `period` (a power of two). The clock's lower bits are
 /// random enough, and a counter would be one more line that the threads have to share.
 fn is_sample(now: u64, period: u32) -> bool {
-    now.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & u64::from(period - 1) == 0
+    spread(now) & (period - 1) == 0
 }
 
 /// Whether a request writes, and so may bring signals upon the thread that carries it out.

@@ -6,7 +6,7 @@
 //! again under the lock.
 
 use crate::sync::Lock;
-use crate::sys::{NEVER, Result, futex_wait, futex_wake, try_box_uninit};
+use crate::sys::{NEVER, Result, futex_wait, futex_wake, spread, try_box_uninit};
 use nix::errno::Errno;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -204,7 +204,7 @@ impl<T> Registry<T> {
 
     fn bucket(&self, handle: usize) -> &AtomicPtr<Slot<T>> {
         // Handles are addresses of pages; neighbours should not share a bucket.
-        let hash = (handle as u64 >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        let hash = spread(handle as u64 >> 12) >> 22;
         &self.buckets[hash as usize % BUCKETS]
     }
 

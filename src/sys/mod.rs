@@ -36,3 +36,9 @@ pub use task::*;
 use nix::errno::Errno;
 
 pub type Result<T> = core::result::Result<T, Errno>;
+
+/// A number without the patterns of the one that it is made of.
+#[inline]
+pub fn spread(number: u64) -> u32 {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}

@@ -61,9 +61,9 @@ impl Key {
     #[cfg(not(loom))]
     pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
-        let mixed = |number: u64| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
-        let of_file = mixed(number ^ device.rotate_left(40)) & Key::NUMBER & !Key::DEVICE;
-        let mut key = Key::LOOKED_AT | of_file | mixed(device) & Key::DEVICE;
+        let of_file =
+            crate::sys::spread(number ^ device.rotate_left(40)) & Key::NUMBER & !Key::DEVICE;
+        let mut key = Key::LOOKED_AT | of_file | crate::sys::spread(device) & Key::DEVICE;
         for (bit, is) in [
             (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
             (Key::REGULAR, format == libc::S_IFREG),
