@@ -24,8 +24,9 @@ mod doorbell;
 use crate::attr;
 use crate::engine;
 use crate::habit;
-use crate::policy::batch::{Direction, Joined, Limits, Request, merges};
+use crate::policy::batch::{Direction, Joined, Request, merges};
 use crate::policy::route::{Route, Taken};
+use crate::policy::tuning::BATCHES;
 use crate::queue::{Context, ContextRef};
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
@@ -33,7 +34,7 @@ use crate::sys::aio::{
     self, FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, sleep, submit,
 };
 use crate::sys::host::{Inside, own_table};
-use crate::sys::own::is_inside;
+use crate::sys::own::{NO_FILE, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, Waited, monotonic_ns};
@@ -48,20 +49,8 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 
 /// Requests in flight here. More are carried out by workers.
 const EVENTS: usize = 256;
-/// Most that are handed over by one call: the device has nothing to do before it ends. (4 KiB writes
-/// into a sparse file on virtio: 68,000 a second by 16, 73,000 by 8 or 4, 68,000 by 1.)
-const SCATTERED: usize = 4;
-/// But so many if each begins where the one before it ends, up to so many bytes: the kernel gets them as one
-/// read or write. (4 KiB on ext4 on a virtual disk, one after the other, in a second and as part of one
-/// processor: 32 reads in flight 170,000 and 0.34, the kernel's AIO by itself 168,000 and 0.43; 128, 237,000
-/// and 0.26, 241,000 and 0.51; writes that make a file longer, 32 in flight, 145,000 and 21,000: the kernel
-/// waits for each of these in io_submit(2).)
+/// Most that are handed over by one call. (See also [`BATCHES`].)
 pub const BATCH: usize = 16;
-const RUN_BYTES: u64 = 128 << 10;
-pub const LIMITS: Limits = Limits {
-    scattered: SCATTERED,
-    bytes: RUN_BYTES,
-};
 /// So many are given to the device one by one, where of more it first sees the last. Better, if the
 /// kernel waits for each in io_submit(2): a write that makes its file longer. (17,200 a second into a
 /// growing file on virtio by 4, when each was handed over by itself, 19,000 so; into a sparse one, where it
@@ -77,7 +66,6 @@ const IDLE_NS: u64 = 3_000_000_000;
 const LOOK_NS: u64 = 100_000_000;
 /// Whoever wants one of its numbers waits for a lock for so long at most.
 const VACATE_NS: u64 = 10_000_000;
-const NO_FILE: RawFd = -1;
 
 /// Requests on their way to the kernel.
 pub type Batch = ArrayVec<Req, BATCH>;
@@ -213,7 +201,7 @@ fn run_of(batch: &Batch) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {
         let next = facts(req, true);
-        let merges = merges(&run, &next, LIMITS);
+        let merges = merges(&run, &next, BATCHES);
         run.add(next);
         merges
     };

@@ -18,13 +18,13 @@ use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::host::own_bell;
-use crate::sys::own;
+use crate::sys::own::Private;
 use crate::syscall::Call;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicI32};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 const SEATS: usize = 8;
 /// Requests in flight in one. More are carried out by workers, or handed over by them.
@@ -35,7 +35,6 @@ const BELLS: usize = 4;
 /// For so long the caller sleeps at a time: should the program have closed what the bell is rung by,
 /// it is late by this.
 pub const SLEEP_NS: u64 = 100_000_000;
-const NO_FILE: RawFd = -1;
 
 /// Pages of a request's buffer that are looked at, at most.
 const PAGES: usize = 64;
@@ -47,10 +46,6 @@ pub struct Seats {
     /// Tells which pages of the process are in memory: /proc/self/pagemap.
     pages: Private,
 }
-
-/// A private descriptor, which gives way to the program's. Relaxed: a number. What it names the kernel keeps in
-/// order.
-struct Private(AtomicI32);
 
 struct Place {
     taken: AtomicBool,
@@ -72,8 +67,8 @@ impl Seats {
         };
         Seats {
             places: std::array::from_fn(|_| place()),
-            bell: Private(AtomicI32::new(NO_FILE)),
-            pages: Private(AtomicI32::new(NO_FILE)),
+            bell: Private::new(),
+            pages: Private::new(),
         }
     }
 
@@ -119,44 +114,6 @@ fn open_pagemap() -> Option<OwnedFd> {
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     // SAFETY: nobody else has the new descriptor.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-impl Private {
-    fn get(&self) -> RawFd {
-        self.0.load(Relaxed)
-    }
-
-    fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
-        let _making = own::Making::begin();
-        if self.get() != NO_FILE {
-            return Some(());
-        }
-        let file = make()?;
-        let mine = own::duplicate(file.as_raw_fd()).ok()?;
-        if let Err(_other) = self.0.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
-            own::close(mine);
-        }
-        Some(())
-    }
-
-    fn vacate(&self, fd: RawFd) {
-        if self.get() != fd {
-            return;
-        }
-        let new = own::duplicate(fd).unwrap_or(NO_FILE);
-        match self.0.compare_exchange(fd, new, Relaxed, Relaxed) {
-            Ok(_) => own::close(fd),
-            Err(_) if new != NO_FILE => own::close(new),
-            Err(_) => {}
-        }
-    }
-
-    fn close(&self) {
-        match self.0.swap(NO_FILE, Relaxed) {
-            NO_FILE => {}
-            fd => own::close(fd),
-        }
-    }
 }
 
 impl Seat {

@@ -1,6 +1,8 @@
 //! Tuned numbers: what each means, in which unit, and what more of it does. None of them decides whether
 //! something is right.
 
+use super::batch::Limits;
+
 /// The numbers by which file profiles are learned (see [`super::profile`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
@@ -46,6 +48,12 @@ pub struct Tuning {
     /// take a full family below `family_holds`.
     pub family_cost: u8,
 }
+
+/// The numbers by which requests go to the kernel's AIO together (see [`super::batch`]).
+pub const BATCHES: Limits = Limits {
+    scattered: 4,
+    bytes: 128 << 10,
+};
 
 pub const TUNING: Tuning = Tuning {
     fast_ns: 50_000,

@@ -7,6 +7,7 @@ use crate::engine::seat::{self, Seat, Taken};
 use crate::habit::{self, Looked, Now};
 use crate::personality::libaio::{self, eventfd::Told, request::Holder};
 use crate::policy::batch::{Caller, Joined, Request, joins};
+use crate::policy::tuning::BATCHES;
 use crate::queue::ContextRef;
 use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
@@ -465,7 +466,7 @@ impl Context {
     /// Whether a request joins those that this caller hands over. If so, it is added to them.
     fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
         let next = self.facts(req);
-        let yes = joins(joined.as_ref(), &next, caller, kaio::LIMITS);
+        let yes = joins(joined.as_ref(), &next, caller, BATCHES);
         if yes {
             match joined {
                 Some(joined) => joined.add(next),

@@ -6,7 +6,7 @@
 use super::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use nix::errno::Errno;
 use std::cell::Cell;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 
@@ -192,4 +192,57 @@ pub extern "C" fn next(from: RawFd) -> RawFd {
         wanted = u64::MAX;
     }
     -1
+}
+
+/// No descriptor.
+pub const NO_FILE: RawFd = -1;
+
+/// A private descriptor, which gives way to the program's. Relaxed: a number. What it names the kernel keeps in
+/// order.
+pub struct Private(AtomicI32);
+
+impl Private {
+    pub const fn new() -> Private {
+        Private(AtomicI32::new(NO_FILE))
+    }
+
+    /// NO_FILE: there is none.
+    pub fn get(&self) -> RawFd {
+        self.0.load(Relaxed)
+    }
+
+    /// Makes it, if there is none; None: it cannot be had.
+    pub fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
+        let _making = Making::begin();
+        if self.get() != NO_FILE {
+            return Some(());
+        }
+        let file = make()?;
+        let mine = duplicate(file.as_raw_fd()).ok()?;
+        if let Err(_other) = self.0.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
+            close(mine);
+        }
+        Some(())
+    }
+
+    /// The program is about to put something else in the place of this number, which may be this one's. If no other can be
+    /// had, there is none from here on.
+    pub fn vacate(&self, fd: RawFd) {
+        if self.get() != fd {
+            return;
+        }
+        let new = duplicate(fd).unwrap_or(NO_FILE);
+        match self.0.compare_exchange(fd, new, Relaxed, Relaxed) {
+            Ok(_) => close(fd),
+            Err(_) if new != NO_FILE => close(new),
+            Err(_) => {}
+        }
+    }
+
+    pub fn close(&self) {
+        match self.0.swap(NO_FILE, Relaxed) {
+            NO_FILE => {}
+            fd => close(fd),
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! How the kernel tells the thread that takes what it has done.
 
-use super::NO_FILE;
-use crate::sys::own;
+use crate::sys::own::{self, NO_FILE};
 use crate::sys::{Result, Waited};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};

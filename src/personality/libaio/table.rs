@@ -15,7 +15,7 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
-use crate::sys::own::{self, Making};
+use crate::sys::own::{self, Making, NO_FILE};
 use crate::sys::thread::{self, spawn_detached};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, gettid, has_call_filter, is_same_file, limit,
@@ -33,7 +33,6 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 const IDLE_NS: u64 = 3_000_000_000;
 /// It looks so often whether the last of those who use the table has left it just before it could be woken.
 const LONG_NS: u64 = 60_000_000_000;
-const NO_FILE: RawFd = -1;
 /// So many descriptors in here are not for files.
 const SPARE: u64 = 16;
 /// So often a channel is made anew for one message.
