@@ -1,7 +1,7 @@
 //! Tuned numbers: what each means, in which unit, and what more of it does. None of them decides whether
 //! something is right.
 
-use super::batch::Limits;
+use super::{batch, nesting};
 
 /// The numbers by which file profiles are learned (see [`super::profile`]).
 #[derive(Clone, Copy, Debug)]
@@ -50,9 +50,16 @@ pub struct Tuning {
 }
 
 /// The numbers by which requests go to the kernel's AIO together (see [`super::batch`]).
-pub const BATCHES: Limits = Limits {
+pub const BATCHES: batch::Limits = batch::Limits {
     scattered: 4,
     bytes: 128 << 10,
+};
+
+/// The numbers by which events are late for a program whose submits nest (see [`super::nesting`]).
+pub const NESTING: nesting::Limits = nesting::Limits {
+    free: 16,
+    pause_ns: 20_000,
+    apart: 32 << 10,
 };
 
 pub const TUNING: Tuning = Tuning {

@@ -13,7 +13,7 @@ use crate::habit::Short;
 #[cfg(not(loom))]
 use crate::personality::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
-use crate::policy::route::Route;
+use crate::policy::{route::Route, tuning::NESTING};
 use crate::queue::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
@@ -332,7 +332,9 @@ impl<'a> Batch<'a> {
     fn is_for_here(&self, state: &mut State) -> Option<Here> {
         // As the kernel does: they are short reads.
         let is_short = |call: &Call| self.context.may_read_here(call);
-        if self.for_submitter != 0 && self.requests.first_is(is_short) && !state.submits.are_deep()
+        if self.for_submitter != 0
+            && self.requests.first_is(is_short)
+            && state.submits.nesting.pause_ns(&NESTING) == 0
         {
             return Some(Here::Reads);
         }
@@ -454,15 +456,14 @@ impl<'a> Batch<'a> {
     fn note_submit(&self, submits: &mut Submits) {
         let context = self.context;
         submits.note(context.in_vain.load(Relaxed), self.told != 0);
-        let hints = [
-            (&context.nests, submits.are_deep()),
-            (&context.polled, submits.are_polled()),
-        ];
         // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
-        for (hint, now) in hints {
-            if hint.load(Relaxed) != now {
-                hint.store(now, Relaxed);
-            }
+        let pause_ns = submits.nesting.pause_ns(&NESTING);
+        if context.pause_ns.load(Relaxed) != pause_ns {
+            context.pause_ns.store(pause_ns, Relaxed);
+        }
+        let polled = submits.are_polled();
+        if context.polled.load(Relaxed) != polled {
+            context.polled.store(polled, Relaxed);
         }
     }
 }

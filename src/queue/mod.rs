@@ -40,7 +40,10 @@ use crate::engine::seat::Seats;
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::personality::libaio::{self, eventfd::Told};
+use crate::policy::nesting::Nesting;
 use crate::policy::route::{Route, Routes};
+#[cfg(not(loom))]
+use crate::policy::tuning::NESTING;
 use crate::queue::order::Order;
 #[cfg(not(loom))]
 use crate::queue::order::claims::Marks;
@@ -108,14 +111,6 @@ const AT_SUBMIT_NS: u64 = 40_000;
 /// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
 /// there: 61,000 a second by a worker.)
 const UNATTENDED: u32 = 32;
-/// But not if that many submits in a row came from deeper and deeper in the caller's stack: it sees to
-/// events as soon as it has submitted, and submits again before it returns. (QEMU does, until it has
-/// no stack left.)
-#[cfg(not(loom))]
-const DEEPER_IN_A_ROW: u32 = 16;
-/// Then there are no events for so long, so that it does return.
-#[cfg(not(loom))]
-const UNWIND_NS: u64 = 20_000;
 /// Requests that are known to be short, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
@@ -148,8 +143,9 @@ pub struct Context {
     /// How often somebody has looked for events in vain. Of the standard library also in a model: a
     /// count that orders nothing.
     in_vain: std::sync::atomic::AtomicU32,
-    /// [`Submits::are_deep`], and [`Submits::are_polled`], for those who do not have the lock.
-    nests: std::sync::atomic::AtomicBool,
+    /// For so many nanoseconds workers keep events back (see [`Nesting`]); and [`Submits::are_polled`]: for threads that do
+    /// not have the lock.
+    pause_ns: std::sync::atomic::AtomicU64,
     polled: std::sync::atomic::AtomicBool,
     /// What the last caller with a signal mask has slept for, for the next.
     doorbell: Lock<Option<Box<Doorbell>>>,
@@ -225,8 +221,8 @@ struct State {
 /// Where submits have come from whose requests their caller had better carry out.
 #[derive(Default)]
 struct Submits {
-    stack: usize,
-    deeper: u32,
+    #[cfg_attr(loom, expect(dead_code))]
+    nesting: Nesting,
     /// How many of all submits there were since somebody waited for events.
     unattended: u32,
     /// How many in a row there were after which somebody has looked for events in vain; and how often
@@ -253,18 +249,12 @@ impl Submits {
         self.in_vain = in_vain;
         let here = 0u8;
         let stack = std::hint::black_box(&raw const here).addr();
-        self.deeper = one_more(self.deeper, stack < self.stack);
-        self.stack = stack;
+        self.nesting.note(stack, &NESTING);
     }
 
     /// Whether nobody has waited for events for a while.
     fn are_unattended(&self) -> bool {
         self.unattended > UNATTENDED
-    }
-
-    /// Whether they come from too deep in the caller's stack.
-    fn are_deep(&self) -> bool {
-        self.deeper >= DEEPER_IN_A_ROW
     }
 }
 
@@ -450,7 +440,7 @@ impl Context {
             serves_itself: AtomicBool::new(false),
             workers: Default::default(),
             in_vain: std::sync::atomic::AtomicU32::new(0),
-            nests: std::sync::atomic::AtomicBool::new(false),
+            pause_ns: std::sync::atomic::AtomicU64::new(0),
             polled: std::sync::atomic::AtomicBool::new(false),
             doorbell: Lock::new(None),
             spin: Spin::new(),
@@ -858,8 +848,9 @@ impl Context {
     /// What was carried out is published after this.
     fn let_unwind(&self) {
         #[cfg(not(loom))]
-        if self.nests.load(Relaxed) {
-            std::thread::sleep(Duration::from_nanos(UNWIND_NS));
+        match self.pause_ns.load(Relaxed) {
+            0 => {}
+            pause_ns => std::thread::sleep(Duration::from_nanos(pause_ns)),
         }
     }
 

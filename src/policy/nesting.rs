@@ -1,0 +1,110 @@
+//! Submits that nest: a program sees to its events as soon as it has submitted, and submits again before it returns, as QEMU
+//! does. If the events were always there by then, it would need more and more stack. So from some depth on, events come later
+//! with each level, until the program finds none and returns.
+
+use arrayvec::ArrayVec;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Levels. Submits that are less deep in the stack than this do not matter. More: a program needs more stack; less: events
+    /// are late for one that would have returned anyway.
+    pub free: usize,
+    /// Nanoseconds. The events of the first level beyond that are late by this, those of each further one by twice as much.
+    /// More: a program returns earlier, and its events are later.
+    pub pause_ns: u64,
+    /// Bytes. Submits that are farther apart are not of one stack. More: coroutines whose stacks lie side by side look nested;
+    /// less: functions with large frames do not.
+    pub apart: usize,
+}
+
+/// The levels that are told from each other, and so the longest pause.
+const LEVELS: usize = 26;
+
+/// The submits that have not returned, as far as their places in the stack tell.
+#[derive(Default)]
+pub struct Nesting {
+    levels: ArrayVec<usize, LEVELS>,
+    /// Whether the last one was deeper than the one before it.
+    deeper: bool,
+}
+
+impl Nesting {
+    /// One more submit, from this place of a stack that grows downwards.
+    pub fn note(&mut self, place: usize, limits: &Limits) {
+        let last = self.levels.last().copied();
+        self.deeper = last.is_some_and(|last| place < last && last - place <= limits.apart);
+        if self.deeper && self.levels.is_full() {
+            return;
+        }
+        if !self.deeper {
+            // Those have returned, or belong to another stack.
+            let returned = self
+                .levels
+                .iter()
+                .rev()
+                .take_while(|level| **level <= place);
+            self.levels.truncate(self.levels.len() - returned.count());
+            if last.is_some_and(|last| last.abs_diff(place) > limits.apart) {
+                self.levels.clear();
+            }
+        }
+        self.levels.push(place);
+    }
+
+    /// By how many nanoseconds the events of the last submit had better be late.
+    pub fn pause_ns(&self, limits: &Limits) -> u64 {
+        match self.levels.len().checked_sub(limits.free + 1) {
+            // At one level, a program may submit as often as it likes.
+            Some(beyond) if self.deeper => limits.pause_ns << beyond,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        free: 4,
+        pause_ns: 10,
+        apart: 1000,
+    };
+
+    fn pauses(places: impl IntoIterator<Item = usize>) -> Vec<u64> {
+        let mut nesting = Nesting::default();
+        let pause = |place| {
+            nesting.note(place, &LIMITS);
+            nesting.pause_ns(&LIMITS)
+        };
+        places.into_iter().map(pause).collect()
+    }
+
+    #[test]
+    fn each_level_beyond_the_free_ones_doubles_the_pause() {
+        assert_eq!(
+            pauses((0..8).map(|i| 9000 - 100 * i)),
+            [0, 0, 0, 0, 10, 20, 40, 80]
+        );
+    }
+
+    #[test]
+    fn a_level_that_was_returned_to_counts_those_above_it() {
+        let places = [9000, 8900, 8800, 8700, 8600, 8500, 8700, 8600, 8500, 8500];
+        assert_eq!(pauses(places), [0, 0, 0, 0, 10, 20, 0, 10, 20, 0]);
+    }
+
+    #[test]
+    fn the_longest_pause_is_bounded() {
+        let pauses = pauses((0..100).map(|i| 9000 - 10 * i));
+        assert_eq!(pauses[99], 10 << (LEVELS - 1 - LIMITS.free));
+        assert_eq!(pauses[99], pauses[98]);
+    }
+
+    #[test]
+    fn other_stacks_do_not_nest() {
+        assert_eq!(pauses((0..40).map(|i| 90_000 - 2000 * i)), [0; 40]);
+        assert_eq!(pauses((0..40).map(|i| 9000 + 500 * (i % 2))), [0; 40]);
+        assert_eq!(pauses([5000; 40]), [0; 40]);
+    }
+}
