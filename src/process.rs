@@ -7,8 +7,8 @@
 //! holds for a child that was made without libc, too.
 
 use crate::engine;
+use crate::engine::own_queue::OwnQueues;
 use crate::engine::pool::Pool;
-use crate::engine::seat::Seats;
 use crate::personality::libaio::table;
 use crate::policy::route::Routes;
 use crate::queue::Context;
@@ -38,7 +38,7 @@ pub struct Global {
     pub pool: Pool,
     /// Whose workers have the library's own descriptor table: for contexts of io_setup().
     pub libaio_pool: Pool,
-    pub seats: Seats,
+    pub own_queues: OwnQueues,
     pub threads: Threads,
     pub libaio: crate::personality::libaio::Shared,
     /// How the requests of contexts that are gone were carried out.
@@ -63,7 +63,7 @@ impl Global {
             (&raw mut (*at).registry).write(Registry::new());
             (&raw mut (*at).pool).write(pool);
             (&raw mut (*at).libaio_pool).write(libaio_pool);
-            (&raw mut (*at).seats).write(Seats::new());
+            (&raw mut (*at).own_queues).write(OwnQueues::new());
             (&raw mut (*at).threads).write(threads);
             (&raw mut (*at).libaio).write(crate::personality::libaio::Shared::new());
             (&raw mut (*at).routes).write(Lock::new(Routes::default()));
@@ -296,7 +296,7 @@ extern "C" fn in_child() {
         let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
         parent.registry.abandon(close, blank_view);
         parent.libaio.abandon();
-        parent.seats.abandon();
+        parent.own_queues.abandon();
         parent.pool.kaio.abandon();
     }
 }
@@ -440,7 +440,7 @@ extern "C" fn vacate(fd: libc::c_int) {
         own::avoid(fd);
         carrier::inside(|| {
             global.pool.kaio.vacate(fd);
-            global.seats.vacate(fd);
+            global.own_queues.vacate(fd);
             global.libaio.vacate(fd);
         });
     }

@@ -1,5 +1,5 @@
 //! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by the kernel's AIO with a thread
-//! of the library's ([`kaio`]) or by the caller itself (`seat`). And which of them may be used: the choice, in one place.
+//! of the library's ([`kaio`]) or by the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
 //!
 //! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call; with
 //! `kaio`, and without the variable, the kernel's AIO takes what it is better at. It is read once, when the process
@@ -8,9 +8,9 @@
 pub mod exec;
 #[cfg(not(loom))]
 pub mod kaio;
-pub mod pool;
 #[cfg(not(loom))]
-pub mod seat;
+pub mod own_queue;
+pub mod pool;
 
 #[cfg(not(loom))]
 use crate::sys::variable;

@@ -68,7 +68,7 @@ pub unsafe extern "C" fn io_setup2(
         let global = global_or_new()?;
         let engines = Engines {
             pool: &global.pool,
-            seats: &global.seats,
+            own_queues: &global.own_queues,
         };
         let context = Context::new(&mut asked, global.registry.new_id(), engines)?;
         let handle = context.handle();

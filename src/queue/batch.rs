@@ -350,7 +350,7 @@ impl<'a> Batch<'a> {
         let mut is_wanted = |req: &Req| {
             let wanted = match here {
                 Here::Reads => req.is_for_submitter() && context.may_read_here(req.call()),
-                Here::Kernel => context.is_for_seat(req),
+                Here::Kernel => context.is_for_own_queue(req),
             };
             wanted && state.order.claims.begin(req)
         };

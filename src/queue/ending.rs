@@ -2,7 +2,7 @@
 
 use super::{After, Closed, Context, State};
 use crate::engine::exec;
-use crate::engine::seat;
+use crate::engine::own_queue;
 use crate::habit;
 use crate::policy::route::Route;
 use crate::queue::ContextRef;
@@ -18,10 +18,10 @@ use arrayvec::ArrayVec;
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 impl State {
-    /// Whether that thread was interrupted in the context's seat.
+    /// Whether that thread was interrupted in the context's own queue.
     fn is_attended_by(&self, thread: &Interrupted) -> bool {
         let here = Some(thread.thread);
-        self.riders.attendant == here || self.riders.feeder == here
+        self.kernel.attendant == here || self.kernel.feeder == here
     }
 }
 
@@ -62,7 +62,7 @@ impl Context {
             if !state.queues.iter().all(List::is_empty) {
                 continue;
             }
-            // What was held for those in the seat of an interrupted thread never is.
+            // What was held for those in its own queue of an interrupted thread never is.
             if !state.is_attended_by(by) {
                 return;
             }
@@ -91,7 +91,7 @@ impl Context {
     fn wait_for_files(this: &ContextRef, by: &Interrupted) {
         let attends = this.state.lock().is_attended_by(by);
         if !attends {
-            Context::drain_riders(this);
+            Context::drain_kernel(this);
         }
         // Also with the context's lock free: it may have been interrupted between giving a lock back and
         // waking the worker that waits for it, which has requests that it has not begun.
@@ -142,7 +142,7 @@ impl Context {
             let here = attends && one.is_rider() || goes_on && in_hand(one);
             here && habit::writes(one.call) && can_repeat(one)
         });
-        const MOST: usize = seat::EVENTS + 1;
+        const MOST: usize = own_queue::EVENTS + 1;
         let others: ArrayVec<Call, MOST> = others.map(|one| *one.call).take(MOST).collect();
         drop(state);
         for call in &others {
@@ -211,7 +211,7 @@ impl Context {
         let bounded = by.busy || state.running.iter().any(|one| is_here(&one));
         drop(state);
         if !attends {
-            Context::drain_riders(this);
+            Context::drain_kernel(this);
         }
         if !Context::wait_for_workers(this, bounded, owed) {
             this.carry_out_left_behind();
@@ -266,7 +266,7 @@ impl Context {
         after.queued = true;
         let mut state = this.state.lock();
         this.set_prompt(&mut state, 0);
-        state.riders.stay_behind();
+        state.kernel.stay_behind();
         state.submits.polled = 0;
         for class in [Class::Short, Class::Long] {
             Context::offer_to_worker(this, &mut state, class, &mut after);

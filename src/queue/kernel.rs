@@ -2,14 +2,14 @@
 
 use super::{After, Context, Deadline, State};
 use crate::engine::kaio;
+use crate::engine::own_queue::{self, OwnQueue, Taken};
 use crate::engine::pool::{Look, Worker};
-use crate::engine::seat::{self, Seat, Taken};
 use crate::habit::{self, Looked, Now};
 use crate::personality::libaio::{self, eventfd::Told, request::Holder};
 use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::policy::tuning::BATCHES;
 use crate::queue::ContextRef;
-use crate::request::{Chain, List, NO_WORKER, RIDER, Req, Stage};
+use crate::request::{Chain, List, NO_WORKER, OWNER_KERNEL, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
@@ -28,7 +28,7 @@ const SUBMIT_NS: u64 = 5_000;
 const HAND_OVER_NS: u64 = 100_000;
 /// So many times in a row, and it hands over to the kernel itself.
 const BACK_IN_A_ROW: u32 = 16;
-/// So many times in a row somebody sleeps in the seat in vain, who has nothing there, and only because
+/// So many times in a row somebody sleeps in the own queue in vain, who has nothing there, and only because
 /// those who submit have handed over there.
 const FED: u32 = 16;
 /// Who submits does not hand over if so many are there: with more in flight, workers are as quick and
@@ -47,12 +47,12 @@ const DRAIN_NS: u64 = 20_000;
 const DRAIN_NS_MAX: u64 = 1_000_000;
 
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
-pub type OwnSeat = OnceLock<Option<Taken>>;
+pub type OwnQueueSlot = OnceLock<Option<Taken>>;
 
-/// What the kernel carries out in the context's seat. As long as there is any, the watcher looks after
+/// What the kernel carries out in the context's own queue. As long as there is any, the watcher looks after
 /// the context, and takes what has been done if nobody sleeps there.
 #[derive(Default)]
-pub struct Riders {
+pub struct KernelInFlight {
     /// How many there are.
     count: u32,
     /// The thread that sleeps there, or hands over, or takes what has been done.
@@ -83,9 +83,9 @@ pub struct Riders {
 }
 
 impl State {
-    /// Whether the kernel carries some out in the context's seat.
-    pub(super) fn has_riders(&self) -> bool {
-        self.riders.count != 0
+    /// Whether the kernel carries some out in the context's own queue.
+    pub(super) fn has_in_kernel(&self) -> bool {
+        self.kernel.count != 0
     }
 
     /// Whether what is queued are writes like those that a caller is just handing over: whoever began with
@@ -93,7 +93,7 @@ impl State {
     /// with fdatasync ten times a second: 0.88 of what the kernel's AIO does, 0.98 so and with samples by
     /// the caller itself.)
     pub(super) fn waits_for_writer(&self) -> bool {
-        self.riders.writes.is_some_and(|file| {
+        self.kernel.writes.is_some_and(|file| {
             let is_alike = |call: &Call| habit::writes(call) && call.args[0] == file;
             self.queues[Class::Short as usize].first_is(is_alike)
         })
@@ -102,10 +102,10 @@ impl State {
     /// A caller is about to wait; returns when.
     fn note_coming(&mut self) -> u64 {
         let now = monotonic_ns();
-        let submitted = self.in_flight.saturating_sub(self.riders.left_in_flight);
+        let submitted = self.in_flight.saturating_sub(self.kernel.left_in_flight);
         let soon = BACK_NS + u64::from(submitted) * SUBMIT_NS;
-        self.riders.back = if now - self.riders.left_ns < soon {
-            (self.riders.back + 1).min(BACK_IN_A_ROW)
+        self.kernel.back = if now - self.kernel.left_ns < soon {
+            (self.kernel.back + 1).min(BACK_IN_A_ROW)
         } else {
             0
         };
@@ -114,8 +114,8 @@ impl State {
 
     /// A caller has waited, and is about to leave.
     pub(super) fn note_leaving(&mut self) {
-        self.riders.left_ns = monotonic_ns();
-        self.riders.left_in_flight = self.in_flight;
+        self.kernel.left_ns = monotonic_ns();
+        self.kernel.left_in_flight = self.in_flight;
     }
 
     /// A request that was taken is not carried out after all.
@@ -228,7 +228,7 @@ impl Context {
             Context::complete(this, state, req, after);
         }
         if requests.would_wait {
-            state.riders.hold_off();
+            state.kernel.hold_off();
         }
         while let Some(mut req) = requests.again.pop() {
             if req.may_be_queued() {
@@ -289,7 +289,7 @@ impl Done {
 }
 
 /// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
-/// context's seat.
+/// context's own queue.
 pub struct Visit {
     /// When it is over: see [`Deadline::ns`].
     pub until: u64,
@@ -318,7 +318,7 @@ impl Visit {
     }
 }
 
-impl Riders {
+impl KernelInFlight {
     /// The calling thread is there from now on.
     fn attend(&mut self) {
         self.attendant = Some(carrier::thread());
@@ -354,28 +354,28 @@ impl Riders {
     }
 }
 
-/// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::seat`]).
+/// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
 impl Context {
-    fn seat(&self) -> Option<&'static Seat> {
-        Some(self.seat.get()?.as_ref()?.seat())
+    fn own_queue(&self) -> Option<&'static OwnQueue> {
+        Some(self.own_queue.get()?.as_ref()?.own_queue())
     }
 
     /// The same, not under the lock.
-    fn seat_or_new(&self) -> Option<&'static Seat> {
-        let seats = || self.seats.take();
-        Some(self.seat.get_or_init(seats).as_ref()?.seat())
+    fn own_queue_or_new(&self) -> Option<&'static OwnQueue> {
+        let own_queues = || self.own_queues.take();
+        Some(self.own_queue.get_or_init(own_queues).as_ref()?.own_queue())
     }
 
     /// Whether a caller is to hand over what is queued. One request alone is done sooner by the caller
     /// itself, if it waits without a limit.
-    fn has_for_seat(&self, state: &State) -> bool {
+    fn has_for_own_queue(&self, state: &State) -> bool {
         if !self.callers_carry_out {
             return false;
         }
         // To hand over can take long, and a caller with a time limit must not wait for that.
-        let comes = state.riders.have_a_driver() && !state.riders.in_time;
+        let comes = state.kernel.have_a_driver() && !state.kernel.in_time;
         // A sample, too, if to hand it over is to wait for it.
-        let is_waited_for = |call: &Call| state.riders.waited && self.habits.is_regular_write(call);
+        let is_waited_for = |call: &Call| state.kernel.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
             self.habits.is_slow(call) && (!self.habits.wants_sample() || is_waited_for(call))
         };
@@ -388,7 +388,7 @@ impl Context {
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
     /// to it that nothing stays.
     pub(super) fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
-        this.has_for_seat(state)
+        this.has_for_own_queue(state)
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
             && Context::list(this, state, after)
@@ -396,7 +396,7 @@ impl Context {
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
     /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
-    pub(super) fn wait_in_seat<'a>(
+    pub(super) fn wait_in_own_queue<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         visit: &mut Visit,
@@ -407,23 +407,23 @@ impl Context {
             return Err(state);
         }
         // Others who wait would have to be woken by whoever sleeps there.
-        if !state.backlog.waiters.is_empty() || state.riders.attendant.is_some() {
-            state.riders.nobody_comes();
+        if !state.backlog.waiters.is_empty() || state.kernel.attendant.is_some() {
+            state.kernel.nobody_comes();
             return Err(state);
         }
         if visit.came_ns == 0 {
             visit.came_ns = state.note_coming();
         }
         let mut after = After::new();
-        state.riders.in_time = until != NEVER;
-        let has_for_seat = this.has_for_seat(&state);
-        let sleeps_there = state.has_riders() || state.riders.fed != 0;
-        if (has_for_seat || sleeps_there) && this.seat.get().is_none() {
+        state.kernel.in_time = until != NEVER;
+        let has_for_own_queue = this.has_for_own_queue(&state);
+        let sleeps_there = state.has_in_kernel() || state.kernel.fed != 0;
+        if (has_for_own_queue || sleeps_there) && this.own_queue.get().is_none() {
             drop(state);
-            this.seat_or_new();
+            this.own_queue_or_new();
             return Ok(Waited::Woken);
         }
-        if has_for_seat
+        if has_for_own_queue
             && this.habits.wants_sample()
             && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
         {
@@ -432,19 +432,20 @@ impl Context {
             this.state.lock().note_leaving();
             return Ok(Waited::Woken);
         }
-        if has_for_seat
-            && let Some(seat) = this.seat()
+        if has_for_own_queue
+            && let Some(own_queue) = this.own_queue()
             && let Some(batch) =
-                Context::take_riders(this, &mut state, &mut after, Caller::OWN_QUEUE)
+                Context::take_kernel(this, &mut state, &mut after, Caller::OWN_QUEUE)
         {
-            Context::hand_over_attended(this, state, after, seat, batch, visit.came_ns);
+            Context::hand_over_attended(this, state, after, own_queue, batch, visit.came_ns);
             return Ok(Waited::Woken);
         }
         // What was left to us and is not for us.
         Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
-        match this.seat().filter(|_| sleeps_there) {
-            Some(seat) => {
-                let waited = Context::sleep_in_seat(this, state, after, seat, until, need);
+        match this.own_queue().filter(|_| sleeps_there) {
+            Some(own_queue) => {
+                let waited =
+                    Context::sleep_in_own_queue(this, state, after, own_queue, until, need);
                 // There is a filter, which may be this thread's alone. The watcher sees to what is there.
                 visit.may_sleep = waited.is_some();
                 Ok(waited.unwrap_or(Waited::Woken))
@@ -493,14 +494,14 @@ impl Context {
         }
     }
 
-    /// Takes requests that this caller may hand over, for the kernel to carry out in the seat.
-    fn take_riders(
+    /// Takes requests that this caller may hand over, for the kernel to carry out in the own queue.
+    fn take_kernel(
         this: &ContextRef,
         state: &mut State,
         after: &mut After,
         caller: Caller,
     ) -> Option<kaio::Batch> {
-        if state.riders.count as usize > seat::EVENTS - kaio::BATCH
+        if state.kernel.count as usize > own_queue::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
             || !Context::list(this, state, after)
         {
@@ -517,27 +518,27 @@ impl Context {
         this: &ContextRef,
         mut state: Guard<State>,
         after: After,
-        seat: &'static Seat,
+        own_queue: &'static OwnQueue,
         batch: kaio::Batch,
         came_ns: u64,
     ) {
         let call = *batch[0].call();
-        state.riders.attend();
-        state.riders.writes = habit::writes(&call).then_some(call.args[0]);
+        state.kernel.attend();
+        state.kernel.writes = habit::writes(&call).then_some(call.args[0]);
         let (mut state, refused) =
-            Context::hand_over_in_seat(this, state, after, seat, batch, false);
-        state.riders.attendant = None;
-        state.riders.writes = None;
-        state.riders.waited = seat.has_done_all();
+            Context::hand_over_to_own_queue(this, state, after, own_queue, batch, false);
+        state.kernel.attendant = None;
+        state.kernel.writes = None;
+        state.kernel.waited = own_queue.has_done_all();
         state.note_leaving();
         let is_watched = state.listed;
-        let late = state.riders.left_ns > came_ns + HAND_OVER_NS;
+        let late = state.kernel.left_ns > came_ns + HAND_OVER_NS;
         drop(state);
         if refused {
             this.habits.not_for_kernel(&call);
         }
         if !is_watched {
-            Context::watch_riders(this);
+            Context::watch_kernel(this);
         }
         if late {
             Context::take_done(this);
@@ -546,16 +547,16 @@ impl Context {
 
     /// Hands over what was taken, and queues again what the kernel does not take: says whether it has refused
     /// some. `nowait`: see [`kaio::InKernel::hand_over`].
-    fn hand_over_in_seat<'a>(
+    fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
         after: After,
-        seat: &'static Seat,
+        own_queue: &'static OwnQueue,
         batch: kaio::Batch,
         nowait: bool,
     ) -> (Guard<'a, State>, bool) {
         let (mut state, refused, left) =
-            Context::hand_over_batch(this, state, after, seat, batch, nowait);
+            Context::hand_over_batch(this, state, after, own_queue, batch, nowait);
         state.untake_all(left);
         (state, refused)
     }
@@ -565,84 +566,84 @@ impl Context {
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut after: After,
-        seat: &'static Seat,
+        own_queue: &'static OwnQueue,
         mut batch: kaio::Batch,
         nowait: bool,
     ) -> (Guard<'a, State>, bool, kaio::Batch) {
         let call = *batch[0].call();
         // Before they are there: so the watcher stays.
-        state.riders.count += batch.len() as u32;
-        batch.iter().for_each(|req| req.set_worker(RIDER));
+        state.kernel.count += batch.len() as u32;
+        batch.iter().for_each(|req| req.set_worker(OWNER_KERNEL));
         drop(state);
         this.finish(&mut after);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
         // io_submit() of the kernel's brings memory in, too.
-        let is_ready = |req: &Req| this.is_legacy() || seat.has_buffer_of(req.call());
+        let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
         let refused = !would_wait
             && this.hand_over_as(&call, &mut batch, |batch| {
-                seat.hand_over(this, batch, nowait)
+                own_queue.hand_over(this, batch, nowait)
             });
         if let Some(shield) = shield {
             shield.take_back();
         }
         let mut state = this.state.lock();
-        state.riders.count -= batch.len() as u32;
+        state.kernel.count -= batch.len() as u32;
         if would_wait {
-            state.riders.hold_off();
+            state.kernel.hold_off();
         }
         (state, refused, batch)
     }
 
-    fn sleep_in_seat(
+    fn sleep_in_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
         after: After,
-        seat: &'static Seat,
+        own_queue: &'static OwnQueue,
         until: u64,
         need: u64,
     ) -> Option<Waited> {
-        let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(seat)));
+        let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
         state.backlog.waiters.enter(&waiter, need);
         let left = until.saturating_sub(monotonic_ns());
-        let ns = left.min(seat::SLEEP_NS);
-        let (waited, _) = Context::reap_in_seat(this, state, after, seat, ns, Some(&waiter));
+        let ns = left.min(own_queue::SLEEP_NS);
+        let (waited, _) = Context::reap_own_queue(this, state, after, own_queue, ns, Some(&waiter));
         waited
     }
 
-    /// Publishes what the kernel has done in the seat, and waits for the first of it for so long at
+    /// Publishes what the kernel has done in the own queue, and waits for the first of it for so long at
     /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
-    fn reap_in_seat(
+    fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
         mut after: After,
-        seat: &'static Seat,
+        own_queue: &'static OwnQueue,
         ns: u64,
         waiter: Option<&Waiter>,
     ) -> (Option<Waited>, bool) {
-        let attends = state.riders.attendant.is_none();
+        let attends = state.kernel.attendant.is_none();
         if attends {
-            state.riders.attend();
-            state.riders.asleep = waiter.is_some();
+            state.kernel.attend();
+            state.kernel.asleep = waiter.is_some();
         }
         drop(state);
         this.finish(&mut after);
-        let (waited, done) = carrier::outside(|| seat.reap(ns));
+        let (waited, done) = carrier::outside(|| own_queue.reap(ns));
         // None of them has an eventfd.
         let mut done = Done::of(done);
         let any = done.count != 0;
         let mut after = After::new();
         let mut state = this.state.lock();
         if attends {
-            state.riders.attendant = None;
-            state.riders.asleep = false;
+            state.kernel.attendant = None;
+            state.kernel.asleep = false;
         }
         let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
-        state.riders.count -= done.count;
+        state.kernel.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut after);
         if waiter.is_some() {
-            let idle = waited == Some(Waited::TimedOut) && ns == seat::SLEEP_NS;
-            state.riders.fed = match state.riders.fed {
+            let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
+            state.kernel.fed = match state.kernel.fed {
                 fed if fed == 0 || idle => 0,
                 _ if any => FED,
                 fed => fed - 1,
@@ -658,13 +659,13 @@ impl Context {
             waiter.wait_for_waker();
         }
         if waiter.is_some() && !is_watched {
-            Context::watch_riders(this);
+            Context::watch_kernel(this);
         }
         (waited, any)
     }
 
     /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
-    /// another thread sleeps for in the seat. So no worker has to be woken for them, nor that thread
+    /// another thread sleeps for in the own queue. So no worker has to be woken for them, nor that thread
     /// by one. (4 KiB reads of a virtual disk by one thread, the events for another: one at a time
     /// 13,100 a second by workers, 14,900 so, by 4 28,900 and 35,500; processor time for each 44 and 23 us,
     /// and 36 and 15.)
@@ -677,12 +678,12 @@ impl Context {
             return false;
         }
         // From now on it sleeps there.
-        state.riders.fed = FED;
-        let pause = state.riders.pause;
-        state.riders.pause = pause.saturating_sub(1);
+        state.kernel.fed = FED;
+        let pause = state.kernel.pause;
+        state.kernel.pause = pause.saturating_sub(1);
         pause == 0
-            && state.riders.asleep
-            && state.riders.may_be_fed()
+            && state.kernel.asleep
+            && state.kernel.may_be_fed()
             && state.short().is_empty()
             && !self.habits.wants_sample()
             && state.closed.is_none()
@@ -691,21 +692,23 @@ impl Context {
     /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
     /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
-        let seat = this.seat();
+        let own_queue = this.own_queue();
         let mut after = After::new();
         after.queued = true;
         let mut state = this.state.lock();
-        while let Some(seat) = seat.filter(|_| state.riders.may_be_fed() && state.riders.pause == 0)
+        while let Some(own_queue) =
+            own_queue.filter(|_| state.kernel.may_be_fed() && state.kernel.pause == 0)
             && let Some(batch) =
-                Context::take_riders(this, &mut state, &mut after, Caller::SUBMITTER)
+                Context::take_kernel(this, &mut state, &mut after, Caller::SUBMITTER)
         {
-            state.riders.feeder = Some(carrier::thread());
+            state.kernel.feeder = Some(carrier::thread());
             let refused;
-            (state, refused) = Context::hand_over_in_seat(this, state, after, seat, batch, true);
+            (state, refused) =
+                Context::hand_over_to_own_queue(this, state, after, own_queue, batch, true);
             after = After::new();
-            state.riders.feeder = None;
+            state.kernel.feeder = None;
             if refused {
-                state.riders.pause = REFUSED;
+                state.kernel.pause = REFUSED;
             }
         }
         // What is left is a worker's.
@@ -714,30 +717,30 @@ impl Context {
         drop(state);
         Context::finish_submit(this, &mut after);
         if !is_watched {
-            Context::watch_riders(this);
+            Context::watch_kernel(this);
         }
     }
 
     /// Whether io_submit() is to hand over to the kernel what begins with these: they will wait for a device, and a caller
-    /// comes and sleeps in the seat, or looks there, for their events. As long as nobody is there: who hands over
+    /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
     /// takes back itself what the kernel would have to wait for.
     pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
         if !first.first_is(|call| self.habits.is_slow(call)) {
             return false;
         }
-        let pause = state.riders.pause;
-        state.riders.pause = pause.saturating_sub(1);
+        let pause = state.kernel.pause;
+        state.kernel.pause = pause.saturating_sub(1);
         pause == 0
-            && (state.riders.have_a_driver() || state.submits.are_polled())
-            && self.is_seat_free(state)
+            && (state.kernel.have_a_driver() || state.submits.are_polled())
+            && self.is_own_queue_free(state)
             && !self.habits.wants_sample()
             && state.closed.is_none()
     }
 
-    fn is_seat_free(&self, state: &State) -> bool {
-        state.riders.attendant.is_none()
+    fn is_own_queue_free(&self, state: &State) -> bool {
+        state.kernel.attendant.is_none()
             && state.backlog.waiters.is_empty()
-            && state.riders.count as usize <= seat::EVENTS - kaio::BATCH
+            && state.kernel.count as usize <= own_queue::EVENTS - kaio::BATCH
             && !self.pool.short_of_threads()
     }
 
@@ -749,54 +752,54 @@ impl Context {
         shared: &'static libaio::Shared,
         requests: &mut List,
     ) {
-        let Some(seat) = this.seat_or_new().filter(|_| !has_call_filter()) else {
+        let Some(own_queue) = this.own_queue_or_new().filter(|_| !has_call_filter()) else {
             return;
         };
         let mut holder = Holder::default();
         let mut back = List::new();
         let mut goes_on = true;
-        while goes_on && let Some(batch) = this.batch_for_seat(requests, shared, &mut holder) {
+        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
             let mut after = After::new();
             let mut state = this.state.lock();
-            if !this.is_seat_free(&state) || !Context::list(this, &mut state, &mut after) {
+            if !this.is_own_queue_free(&state) || !Context::list(this, &mut state, &mut after) {
                 batch.into_iter().for_each(|req| back.push(req));
                 drop(state);
                 this.finish(&mut after);
                 break;
             }
-            state.riders.attend();
+            state.kernel.attend();
             for req in &batch {
                 state.running.enter(req);
             }
             state.taken += batch.len() as u64;
             this.habits.count_slow(batch.len() as u32);
             let (mut state, refused, left) =
-                Context::hand_over_batch(this, state, after, seat, batch, true);
+                Context::hand_over_batch(this, state, after, own_queue, batch, true);
             for req in left {
                 state.give_up(&req);
                 back.push(req);
             }
             drop(state);
             // Now, while nobody else takes what has been done.
-            let mut done = Done::of(if seat.has_done() {
-                seat.reap(0).1
+            let mut done = Done::of(if own_queue.has_done() {
+                own_queue.reap(0).1
             } else {
                 kaio::Done::new()
             });
             let mut after = After::new();
             let mut state = this.state.lock();
-            state.riders.attendant = None;
-            state.riders.count -= done.count;
+            state.kernel.attendant = None;
+            state.kernel.count -= done.count;
             while let Some(req) = done.again.pop() {
                 state.give_up(&req);
                 back.push(req);
             }
             goes_on = !done.would_wait && !refused;
             if goes_on {
-                state.riders.last_pause /= 2;
+                state.kernel.last_pause /= 2;
             }
             if refused {
-                state.riders.pause = REFUSED;
+                state.kernel.pause = REFUSED;
             }
             Context::complete_done(this, &mut state, &mut done, &mut after);
             drop(state);
@@ -804,16 +807,16 @@ impl Context {
         }
         back.append(requests);
         *requests = back;
-        Context::watch_riders(this);
+        Context::watch_kernel(this);
     }
 
-    /// Whether a request can be handed over in the seat.
-    pub(super) fn is_for_seat(&self, req: &Req) -> bool {
+    /// Whether a request can be handed over in the own queue.
+    pub(super) fn is_for_own_queue(&self, req: &Req) -> bool {
         self.joins(&mut None, req, Caller::OWN_QUEUE)
     }
 
     /// Takes requests that the kernel is to carry out together.
-    fn batch_for_seat(
+    fn batch_for_own_queue(
         &self,
         requests: &mut List,
         shared: &'static libaio::Shared,
@@ -837,26 +840,29 @@ impl Context {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Publishes what the kernel has done in the seat, without waiting for it; false: nothing.
+    /// Publishes what the kernel has done in the own queue, without waiting for it; false: nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
-        let Some(seat) = this.seat().filter(|seat| seat.has_done()) else {
+        let Some(own_queue) = this.own_queue().filter(|own_queue| own_queue.has_done()) else {
             return false;
         };
         let state = this.state.lock();
         !this.is_handing_over(&state)
-            && Context::reap_in_seat(this, state, After::new(), seat, 0, None).1
+            && Context::reap_own_queue(this, state, After::new(), own_queue, 0, None).1
     }
 
-    /// Whether somebody is in the seat who has to see first what the kernel has done (see `hand_over_in_submit`).
+    /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
     fn is_handing_over(&self, state: &State) -> bool {
-        !self.callers_carry_out && state.riders.attendant.is_some()
+        !self.callers_carry_out && state.kernel.attendant.is_some()
     }
 
-    /// Waits until the kernel carries nothing out in the seat any more, and publishes it all. It does not
+    /// Waits until the kernel carries nothing out in the own queue any more, and publishes it all. It does not
     /// sleep in the kernel's AIO, which a filter may forbid.
-    pub(super) fn drain_riders(this: &ContextRef) {
+    pub(super) fn drain_kernel(this: &ContextRef) {
         let mut pause = DRAIN_NS;
-        while this.seat().is_some_and(|seat| !seat.is_unused()) {
+        while this
+            .own_queue()
+            .is_some_and(|own_queue| !own_queue.is_unused())
+        {
             if Context::take_done(this) {
                 pause = DRAIN_NS;
                 continue;
@@ -866,35 +872,35 @@ impl Context {
         }
     }
 
-    /// Sees to it that the watcher looks after what the kernel carries out in the seat, or that there
+    /// Sees to it that the watcher looks after what the kernel carries out in the own queue, or that there
     /// is nothing.
-    fn watch_riders(this: &ContextRef) {
+    fn watch_kernel(this: &ContextRef) {
         let mut after = After::new();
         let mut state = this.state.lock();
-        let is_watched = !state.has_riders()
-            || state.riders.attendant.is_some()
+        let is_watched = !state.has_in_kernel()
+            || state.kernel.attendant.is_some()
             || Context::list(this, &mut state, &mut after);
         drop(state);
         this.finish(&mut after);
         if !is_watched {
-            Context::drain_riders(this);
+            Context::drain_kernel(this);
         }
     }
 
-    /// What the watcher does for what the kernel carries out in the seat, unless somebody is there, who
+    /// What the watcher does for what the kernel carries out in the own queue, unless somebody is there, who
     /// then sees that nobody watches any more: that is returned.
-    pub(super) fn look_after_riders(this: &ContextRef, look: Look) -> bool {
+    pub(super) fn tick_kernel(this: &ContextRef, look: Look) -> bool {
         let mut state = this.state.lock();
-        let riders = &mut state.riders;
-        let attended = riders.attendant.is_some();
-        let comes = riders.visits != riders.visits_before;
-        riders.visits_before = riders.visits;
+        let kernel = &mut state.kernel;
+        let attended = kernel.attendant.is_some();
+        let comes = kernel.visits != kernel.visits_before;
+        kernel.visits_before = kernel.visits;
         drop(state);
         if !attended && !comes && look == Look::Again && Context::take_done(this) {
-            let riders = &mut this.state.lock().riders;
-            riders.nobody_comes();
+            let kernel = &mut this.state.lock().kernel;
+            kernel.nobody_comes();
             // That was us.
-            riders.visits_before = riders.visits;
+            kernel.visits_before = kernel.visits;
         }
         attended
     }

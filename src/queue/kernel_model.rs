@@ -9,19 +9,19 @@ use crate::sys::Waited;
 use crate::syscall::Class;
 use nix::sys::signal::SigSet;
 
-pub type OwnSeat = ();
+pub type OwnQueueSlot = ();
 
 #[derive(Default)]
-pub struct Riders {
+pub struct KernelInFlight {
     pub in_time: bool,
 }
 
-impl Riders {
+impl KernelInFlight {
     pub(super) fn stay_behind(&mut self) {}
 }
 
 impl State {
-    pub(super) fn has_riders(&self) -> bool {
+    pub(super) fn has_in_kernel(&self) -> bool {
         false
     }
 
@@ -71,7 +71,7 @@ impl Context {
         (state, after)
     }
 
-    pub(super) fn wait_in_seat<'a>(
+    pub(super) fn wait_in_own_queue<'a>(
         _this: &'a ContextRef,
         state: Guard<'a, State>,
         _visit: &mut Visit,
@@ -90,9 +90,9 @@ impl Context {
         false
     }
 
-    pub(super) fn drain_riders(_this: &ContextRef) {}
+    pub(super) fn drain_kernel(_this: &ContextRef) {}
 
-    pub(super) fn look_after_riders(_this: &ContextRef, _look: Look) -> bool {
+    pub(super) fn tick_kernel(_this: &ContextRef, _look: Look) -> bool {
         false
     }
 }

@@ -10,7 +10,7 @@
 //! `offer` that there are some. There are two: workers make the system call, or hand the request to
 //! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
-//! itself (`wait_in_seat`). What the kernel carries out is in [`kernel`], a submit under way in
+//! itself (`wait_in_own_queue`). What the kernel carries out is in [`kernel`], a submit under way in
 //! [`batch`], one who waits for events in [`reap`], and what the end of the process needs in `ending`.
 
 mod batch;
@@ -28,15 +28,15 @@ mod reap;
 pub use batch::Batch;
 use batch::Expected;
 use doorbell::Doorbell;
-use kernel::{OwnSeat, Riders};
+use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
 use crate::engine::exec;
-use crate::engine::pool::{Kicks, Look, Pool, Worker};
 #[cfg(not(loom))]
-use crate::engine::seat::Seats;
+use crate::engine::own_queue::OwnQueues;
+use crate::engine::pool::{Kicks, Look, Pool, Worker};
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::personality::libaio::{self, eventfd::Told};
@@ -75,7 +75,7 @@ use std::time::Duration;
 pub struct Engines {
     pub pool: &'static Pool,
     #[cfg(not(loom))]
-    pub seats: &'static Seats,
+    pub own_queues: &'static OwnQueues,
 }
 
 /// A reference to a context, which stays where it is as long as there are any.
@@ -128,7 +128,7 @@ pub struct Context {
     notifier: Option<Notifier>,
     pool: &'static Pool,
     #[cfg(not(loom))]
-    seats: &'static Seats,
+    own_queues: &'static OwnQueues,
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
@@ -154,7 +154,7 @@ pub struct Context {
     /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
-    seat: OwnSeat,
+    own_queue: OwnQueueSlot,
     state: Apart<Lock<State>>,
 }
 
@@ -200,7 +200,7 @@ struct State {
     still: u32,
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
-    riders: Riders,
+    kernel: KernelInFlight,
     submits: Submits,
     /// When requests that are all known to be short were submitted the last time, or SOON.
     submitted_ns: u64,
@@ -284,7 +284,7 @@ impl State {
             prompt: 0,
             still: 0,
             handing_over: 0,
-            riders: Riders::default(),
+            kernel: KernelInFlight::default(),
             submits: Submits::default(),
             submitted_ns: 0,
             submitter: 0,
@@ -432,7 +432,7 @@ impl Context {
             notifier: None,
             pool: engines.pool,
             #[cfg(not(loom))]
-            seats: engines.seats,
+            own_queues: engines.own_queues,
             max_requests: u32::MAX,
             limit: u32::MAX,
             callers_carry_out: false,
@@ -445,7 +445,7 @@ impl Context {
             doorbell: Lock::new(None),
             spin: Spin::new(),
             ended: AtomicU32::new(0),
-            seat: OwnSeat::default(),
+            own_queue: OwnQueueSlot::default(),
             state: Apart(Lock::new(State::new(backlog))),
         }
     }
@@ -635,7 +635,7 @@ impl Context {
         if !this.callers_carry_out {
             return false;
         }
-        let lone = batch.all_brief && state.in_flight == 1 && !state.riders.in_time;
+        let lone = batch.all_brief && state.in_flight == 1 && !state.kernel.in_time;
         if !batch.all_short && !lone {
             this.set_prompt(state, 0);
             return false;
@@ -669,13 +669,13 @@ impl Context {
     /// last time, the caller is doing something else, and workers are needed. Returns whether it
     /// stays listed.
     pub fn look_after(this: &ContextRef, look: Look) -> bool {
-        let attended = Context::look_after_riders(this, look);
+        let attended = Context::tick_kernel(this, look);
         let mut after = After::new();
         let mut state = this.state.lock();
         let moved = state.taken != state.taken_before;
         state.taken_before = state.taken;
         let keeps_moving = moved && look == Look::Again && state.closed.is_none();
-        let stays = keeps_moving || look == Look::Again && state.has_riders();
+        let stays = keeps_moving || look == Look::Again && state.has_in_kernel();
         state.listed = stays;
         if !keeps_moving && !state.short().is_empty() {
             state.still = match look {
@@ -684,7 +684,7 @@ impl Context {
             };
             if state.is_stuck() {
                 this.set_prompt(&mut state, 0);
-                state.riders.stay_behind();
+                state.kernel.stay_behind();
                 state.submits.polled = 0;
                 Context::offer(this, &mut state, Class::Short, &mut after);
             }
@@ -692,7 +692,7 @@ impl Context {
         drop(state);
         this.finish(&mut after);
         if look == Look::Alone && !attended {
-            Context::drain_riders(this);
+            Context::drain_kernel(this);
         }
         stays
     }
@@ -1151,7 +1151,7 @@ impl Context {
     /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
-        Context::drain_riders(this);
+        Context::drain_kernel(this);
         // Perhaps no signal could be sent to one of them, so far.
         let patience_ns = match this.ring.ring2() {
             Some(_) if !cfg!(loom) => INTERRUPT_AGAIN_NS,

@@ -194,11 +194,11 @@ impl Context {
             this.finish(&mut after);
             return Ok(());
         }
-        // Who waits in the seat is told of events alone.
+        // Who waits in the own queue is told of events alone.
         let mut state = if wait.only_for_prompt {
             state
         } else {
-            match Context::wait_in_seat(this, state, &mut wait.visit, need) {
+            match Context::wait_in_own_queue(this, state, &mut wait.visit, need) {
                 Ok(waited) => {
                     wait.has_slept(waited);
                     return Ok(());

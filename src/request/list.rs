@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use super::Stage;
-use super::{Head, Link, RIDER, Req, Tie};
+use super::{Head, Link, OWNER_KERNEL, Req, Tie};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 #[cfg(not(loom))]
@@ -318,12 +318,12 @@ pub struct Carried<'a> {
 impl Carried<'_> {
     /// Which worker does so, if that one can be interrupted.
     pub fn worker(&self) -> Option<u16> {
-        (self.worker < RIDER).then_some(self.worker)
+        (self.worker < OWNER_KERNEL).then_some(self.worker)
     }
 
     #[cfg(not(loom))]
     pub fn is_rider(&self) -> bool {
-        self.worker == RIDER
+        self.worker == OWNER_KERNEL
     }
 
     /// Whether it has its result.

@@ -52,7 +52,7 @@ struct Head {
     link: UnsafeCell<Link>,
     /// Written and read under the context's lock.
     place: UnsafeCell<Place>,
-    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or RIDER. Under
+    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or OWNER_KERNEL. Under
     /// the context's lock.
     worker: UnsafeCell<u16>,
     /// How far it has got: a `Stage`. Its owner's to write, and read by who finds the context in the
@@ -134,8 +134,8 @@ pub enum Stage {
 
 /// No worker that can be interrupted.
 pub const NO_WORKER: u16 = u16::MAX;
-/// In place of a worker: the kernel carries it out in its context's seat, or is about to.
-pub const RIDER: u16 = NO_WORKER - 1;
+/// In place of a worker: the kernel carries it out in its context's own queue, or is about to.
+pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
 
 /// A request: the right to carry it out and to write its event. Exactly one exists for each
 /// accepted request; it goes back to the [`Slabs`] that it came from.

@@ -310,7 +310,7 @@ impl Parker {
     fn unpark(at: NonNull<Waiter>) {
         // SAFETY: the waiter stays until the word is 1.
         let parker = unsafe { &at.as_ref().parker };
-        // Before the word: once it has seen that, the waiter closes the descriptor, or leaves the seat.
+        // Before the word: once it has seen that, the waiter closes the descriptor, or leaves the own queue.
         match parker.alarm {
             Alarm::Futex => {}
             // SAFETY: it is there as long as the waiter.

@@ -67,7 +67,7 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
     let global = global_or_new()?;
     let engines = Engines {
         pool: &global.libaio_pool,
-        seats: &global.seats,
+        own_queues: &global.own_queues,
     };
     let context = Context::new_legacy(max_events as u32, global.registry.new_id(), engines)?;
     let handle = context.handle();

@@ -5,7 +5,7 @@
 //! (see [`crate::engine::kaio`]), can hand them over itself, and sleep until the kernel has done one: nobody
 //! has to be woken, neither a worker to hand over, nor a thread to take what has been done, nor the
 //! caller by that. For this it needs a context of the kernel's that shows the requests of its own
-//! context and no others: a seat. There are [`SEATS`] for the process; a context that has got one
+//! context and no others: an own queue. There are [`OWN_QUEUES_MAX`] for the process; a context that has got one
 //! keeps it as long as it lives. The kernel's contexts stay for the next.
 //!
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-const SEATS: usize = 8;
+const OWN_QUEUES_MAX: usize = 8;
 /// Requests in flight in one. More are carried out by workers, or handed over by them.
 pub const EVENTS: usize = 128;
 /// Beside these, so many may have rung that were not heard yet: one for each time that the caller
@@ -39,8 +39,8 @@ pub const SLEEP_NS: u64 = 100_000_000;
 /// Pages of a request's buffer that are looked at, at most.
 const PAGES: usize = 64;
 
-pub struct Seats {
-    places: [Place; SEATS],
+pub struct OwnQueues {
+    places: [Place; OWN_QUEUES_MAX],
     /// A file to read no bytes from: see [`aio::ring_bell`].
     bell: Private,
     /// Tells which pages of the process are in memory: /proc/self/pagemap.
@@ -50,39 +50,39 @@ pub struct Seats {
 struct Place {
     taken: AtomicBool,
     /// Made when it is first taken.
-    seat: OnceLock<Option<Seat>>,
+    own_queue: OnceLock<Option<OwnQueue>>,
 }
 
-pub struct Seat {
+pub struct OwnQueue {
     kernel: u64,
     has: InKernel,
-    all: &'static Seats,
+    all: &'static OwnQueues,
 }
 
-impl Seats {
-    pub fn new() -> Seats {
+impl OwnQueues {
+    pub fn new() -> OwnQueues {
         let place = || Place {
             taken: AtomicBool::new(false),
-            seat: OnceLock::new(),
+            own_queue: OnceLock::new(),
         };
-        Seats {
+        OwnQueues {
             places: std::array::from_fn(|_| place()),
             bell: Private::new(),
             pages: Private::new(),
         }
     }
 
-    /// A seat, if one is free and there is all that it needs. Makes system calls.
+    /// An own queue, if one is free and there is all that it needs. Makes system calls.
     pub fn take(&'static self) -> Option<Taken> {
         // Acquire: pairs with the release of whoever had it before.
         let free = |place: &&Place| !place.taken.swap(true, Acquire);
-        let Place { taken, seat } = self.places.iter().find(free)?;
+        let Place { taken, own_queue } = self.places.iter().find(free)?;
         // One that could not be made stays taken: nor could the next.
-        let seat = seat.get_or_init(|| self.make()).as_ref()?;
-        Some(Taken { taken, seat })
+        let own_queue = own_queue.get_or_init(|| self.make()).as_ref()?;
+        Some(Taken { taken, own_queue })
     }
 
-    fn make(&'static self) -> Option<Seat> {
+    fn make(&'static self) -> Option<OwnQueue> {
         let has = InKernel::new(EVENTS).ok()?;
         self.bell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
@@ -90,7 +90,7 @@ impl Seats {
         let _ = self.pages.open(open_pagemap);
         let kernel = kaio::new_context(EVENTS + BELLS)?;
         let all = self;
-        Some(Seat { kernel, has, all })
+        Some(OwnQueue { kernel, has, all })
     }
 
     /// The program is about to put something else in the place of this descriptor. Should there be no other
@@ -116,7 +116,7 @@ fn open_pagemap() -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-impl Seat {
+impl OwnQueue {
     fn room(&self) -> usize {
         self.has.room()
     }
@@ -181,21 +181,21 @@ impl Seat {
     }
 }
 
-impl Wake for Seat {
+impl Wake for OwnQueue {
     fn wake(&self) {
         self.ring();
     }
 }
 
-/// A seat that is a context's, until this is dropped.
+/// An own queue that is a context's, until this is dropped.
 pub struct Taken {
     taken: &'static AtomicBool,
-    seat: &'static Seat,
+    own_queue: &'static OwnQueue,
 }
 
 impl Taken {
-    pub fn seat(&self) -> &'static Seat {
-        self.seat
+    pub fn own_queue(&self) -> &'static OwnQueue {
+        self.own_queue
     }
 }
 
