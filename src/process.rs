@@ -150,7 +150,7 @@ static HOST: Host = Host {
                 global.libaio.table.leave();
             }
         },
-        bell: table::bell,
+        doorbell: table::doorbell,
         has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
     },
 };

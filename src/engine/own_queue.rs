@@ -17,7 +17,7 @@ use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
-use crate::sys::host::own_bell;
+use crate::sys::host::own_doorbell;
 use crate::sys::own::Private;
 use crate::syscall::Call;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -31,8 +31,8 @@ const OWN_QUEUES_MAX: usize = 8;
 pub const EVENTS: usize = 128;
 /// Beside these, so many may have rung that were not heard yet: one for each time that the caller
 /// sleeps, which hears 64 events at a time.
-const BELLS: usize = 4;
-/// For so long the caller sleeps at a time: should the program have closed what the bell is rung by,
+const DOORBELLS: usize = 4;
+/// For so long the caller sleeps at a time: should the program have closed what the doorbell is rung by,
 /// it is late by this.
 pub const SLEEP_NS: u64 = 100_000_000;
 
@@ -41,8 +41,8 @@ const PAGES: usize = 64;
 
 pub struct OwnQueues {
     places: [Place; OWN_QUEUES_MAX],
-    /// A file to read no bytes from: see [`aio::ring_bell`].
-    bell: Private,
+    /// A file to read no bytes from: see [`aio::ring_doorbell`].
+    doorbell: Private,
     /// Tells which pages of the process are in memory: /proc/self/pagemap.
     pages: Private,
 }
@@ -67,7 +67,7 @@ impl OwnQueues {
         };
         OwnQueues {
             places: std::array::from_fn(|_| place()),
-            bell: Private::new(),
+            doorbell: Private::new(),
             pages: Private::new(),
         }
     }
@@ -84,11 +84,11 @@ impl OwnQueues {
 
     fn make(&'static self) -> Option<OwnQueue> {
         let has = InKernel::new(EVENTS).ok()?;
-        self.bell
+        self.doorbell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
         // Without it nothing is known to be in memory.
         let _ = self.pages.open(open_pagemap);
-        let kernel = kaio::new_context(EVENTS + BELLS)?;
+        let kernel = kaio::new_context(EVENTS + DOORBELLS)?;
         let all = self;
         Some(OwnQueue { kernel, has, all })
     }
@@ -96,13 +96,13 @@ impl OwnQueues {
     /// The program is about to put something else in the place of this descriptor. Should there be no other
     /// number to be had, callers look for themselves, as if the program had closed it.
     pub fn vacate(&self, fd: RawFd) {
-        self.bell.vacate(fd);
+        self.doorbell.vacate(fd);
         self.pages.vacate(fd);
     }
 
     /// In a forked child: gives back what it inherited, which are descriptors.
     pub fn abandon(&self) {
-        self.bell.close();
+        self.doorbell.close();
         self.pages.close();
     }
 }
@@ -176,8 +176,8 @@ impl OwnQueue {
     /// [`SLEEP_NS`] at most.
     pub fn ring(&self) {
         // A thread with another descriptor table has one of its own.
-        let file = own_bell().unwrap_or_else(|| self.all.bell.get());
-        aio::ring_bell(self.kernel, file);
+        let file = own_doorbell().unwrap_or_else(|| self.all.doorbell.get());
+        aio::ring_doorbell(self.kernel, file);
     }
 }
 

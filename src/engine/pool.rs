@@ -115,8 +115,8 @@ struct PoolState {
 
 impl PoolState {
     /// The watcher, if there is one, looks soon.
-    fn rouse(&mut self) -> Kick {
-        self.dozing.take().map_or(Kick::None, Kick::Wake)
+    fn rouse(&mut self) -> Wakeup {
+        self.dozing.take().map_or(Wakeup::None, Wakeup::Wake)
     }
 
     fn lane(&mut self, class: Class) -> &mut Lane {
@@ -142,25 +142,25 @@ const WATCH: u32 = 2;
 /// Somebody who has to be woken or started, without any lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Kick {
+pub enum Wakeup {
     None,
     Wake(u16),
     Start(u16),
 }
 
 /// Those that come together under one lock: none may get lost, or its worker never comes.
-pub struct Kicks {
-    kicks: [Kick; KICKS_MAX],
+pub struct Wakeups {
+    wakeups: [Wakeup; WAKEUPS_MAX],
     len: usize,
 }
 
 /// A worker for each class, twice if the lock was released in between, and a watcher.
-const KICKS_MAX: usize = 8;
+const WAKEUPS_MAX: usize = 8;
 
-impl Kicks {
-    pub fn new() -> Kicks {
-        Kicks {
-            kicks: [Kick::None; KICKS_MAX],
+impl Wakeups {
+    pub fn new() -> Wakeups {
+        Wakeups {
+            wakeups: [Wakeup::None; WAKEUPS_MAX],
             len: 0,
         }
     }
@@ -169,17 +169,17 @@ impl Kicks {
         self.len == 0
     }
 
-    pub fn add(&mut self, kick: Kick) {
-        if kick != Kick::None {
-            self.kicks[self.len] = kick;
+    pub fn add(&mut self, wakeup: Wakeup) {
+        if wakeup != Wakeup::None {
+            self.wakeups[self.len] = wakeup;
             self.len += 1;
         }
     }
 
     /// Without any lock.
     pub fn perform(&self, pool: &'static Pool) {
-        for &kick in &self.kicks[..self.len] {
-            pool.perform(kick);
+        for &wakeup in &self.wakeups[..self.len] {
+            pool.perform(wakeup);
         }
     }
 }
@@ -249,17 +249,17 @@ impl Pool {
     pub fn retry(&'static self) {
         // Those that may wait for ever first: nobody else can carry them out.
         for class in [Class::Long, Class::Short] {
-            let kick = self.kick(&mut self.state.lock(), class);
-            self.perform(kick);
+            let wakeup = self.wakeup(&mut self.state.lock(), class);
+            self.perform(wakeup);
         }
     }
 
     /// Puts a context into a line. Called under its lock.
-    pub fn offer(&self, context: ContextRef, class: Class) -> Kick {
+    pub fn offer(&self, context: ContextRef, class: Class) -> Wakeup {
         let mut state = self.state.lock();
         state.lane(class).line.push_back(context);
         self.note_line(&mut state, class);
-        self.kick(&mut state, class)
+        self.wakeup(&mut state, class)
     }
 
     fn note_line(&self, state: &mut PoolState, class: Class) {
@@ -269,15 +269,15 @@ impl Pool {
 
     /// Has the watcher look after a context, to which its caller will probably see itself. Called
     /// under its lock. None: there is nobody to watch.
-    pub fn list(&self, context: ContextRef) -> Option<Kick> {
+    pub fn list(&self, context: ContextRef) -> Option<Wakeup> {
         let mut state = self.state.lock();
-        let kick = if state.watcher {
+        let wakeup = if state.watcher {
             state.rouse()
         } else {
             self.order(&mut state, Class::Short, WATCH)?
         };
         state.listed.push_back(context);
-        Some(kick)
+        Some(wakeup)
     }
 
     /// Takes a context out of the line and the list, before it goes away.
@@ -308,13 +308,13 @@ impl Pool {
     }
 
     /// Whether somebody should come for a line's first context, and who.
-    fn kick(&self, state: &mut PoolState, class: Class) -> Kick {
+    fn wakeup(&self, state: &mut PoolState, class: Class) -> Wakeup {
         let lane = match class {
             Class::Short => &state.short,
             Class::Long => &state.long,
         };
         if lane.line.is_empty() {
-            return Kick::None;
+            return Wakeup::None;
         }
         let first = lane.first_context(class);
         let wants_worker = first.is_some_and(|first| {
@@ -329,12 +329,12 @@ impl Pool {
             // One of the others comes when it is done, or the watcher finds that it hangs.
             return state.rouse();
         };
-        self.order(state, class, order).unwrap_or(Kick::None)
+        self.order(state, class, order).unwrap_or(Wakeup::None)
     }
 
     /// Gives a worker that sleeps, or a new one, that order; None if there is none to be had.
-    fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Kick> {
-        let (slot, kick) = state.lane(class).take()?;
+    fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Wakeup> {
+        let (slot, wakeup) = state.lane(class).take()?;
         match (order, class) {
             (WATCH, _) => state.watcher = true,
             (_, Class::Short) => {
@@ -346,15 +346,15 @@ impl Pool {
         }
         // Release: pairs with the acquire in `sleep`.
         self.slots[usize::from(slot)].order.store(order, Release);
-        Some(kick)
+        Some(wakeup)
     }
 
-    /// Does what `kick` decided.
-    pub fn perform(&'static self, kick: Kick) {
-        match kick {
-            Kick::None => {}
-            Kick::Wake(slot) => self.wake(slot),
-            Kick::Start(slot) => self.start(slot),
+    /// Does what `wakeup` decided.
+    pub fn perform(&'static self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::None => {}
+            Wakeup::Wake(slot) => self.wake(slot),
+            Wakeup::Start(slot) => self.start(slot),
         }
     }
 
@@ -434,7 +434,7 @@ impl Pool {
         if lane.living() != 0 {
             return Some(hold);
         }
-        let Some((slot, Kick::Start(_))) = lane.take() else {
+        let Some((slot, Wakeup::Start(_))) = lane.take() else {
             drop(state);
             return None;
         };
@@ -547,7 +547,7 @@ impl Pool {
             spin.spin(began, || word.load(Relaxed) != SLEEP);
         }
         loop {
-            // Acquire: pairs with the release in `kick`.
+            // Acquire: pairs with the release in `wakeup`.
             match word.load(Acquire) {
                 SLEEP => {}
                 order => {

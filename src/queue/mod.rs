@@ -36,7 +36,7 @@ use crate::attr::{self, SubmitClock};
 use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::own_queue::OwnQueues;
-use crate::engine::pool::{Kicks, Look, Pool, Worker};
+use crate::engine::pool::{Look, Pool, Wakeups, Worker};
 use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::personality::libaio::{self, eventfd::Told};
@@ -366,7 +366,7 @@ struct After {
     published: bool,
     ended: bool,
     queued: bool,
-    kicks: Kicks,
+    wakeups: Wakeups,
     /// The eventfds of requests.
     #[cfg(not(loom))]
     tells: ArrayVec<Told, FEW>,
@@ -379,14 +379,14 @@ impl After {
             published: false,
             ended: false,
             queued: false,
-            kicks: Kicks::new(),
+            wakeups: Wakeups::new(),
             #[cfg(not(loom))]
             tells: ArrayVec::new(),
         }
     }
 
     fn is_nothing(&self) -> bool {
-        self.kicks.is_empty()
+        self.wakeups.is_empty()
     }
 
     /// A request, one of [`FEW`] at most, has been carried out: its side is given back before its event
@@ -486,10 +486,10 @@ impl Context {
         if after.ended {
             futex_wake(&self.ended, i32::MAX);
         }
-        if after.queued && after.kicks.is_empty() && self.pool.short_of_threads() {
+        if after.queued && after.wakeups.is_empty() && self.pool.short_of_threads() {
             self.pool.retry();
         }
-        after.kicks.perform(self.pool);
+        after.wakeups.perform(self.pool);
     }
 
     /// The same for who submits. If a worker that is woken for it may never get this thread's processor,
@@ -497,7 +497,7 @@ impl Context {
     fn finish_submit(this: &ContextRef, after: &mut After) {
         #[cfg(not(loom))]
         let is_before = {
-            let looks = !after.kicks.is_empty() || rank::is_urgent();
+            let looks = !after.wakeups.is_empty() || rank::is_urgent();
             let standing = if looks { rank::look() } else { Standing::Equal };
             move || match standing {
                 Standing::Equal => false,
@@ -587,7 +587,7 @@ impl Context {
             return;
         }
         state.offered[lane] = true;
-        after.kicks.add(this.pool.offer(this.clone(), class));
+        after.wakeups.add(this.pool.offer(this.clone(), class));
     }
 
     /// Queues requests that may begin.
@@ -657,10 +657,10 @@ impl Context {
     /// Has the pool's watcher look after the context; false if there is none.
     fn list(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
         if !state.listed
-            && let Some(kick) = this.pool.list(this.clone())
+            && let Some(wakeup) = this.pool.list(this.clone())
         {
             state.listed = true;
-            after.kicks.add(kick);
+            after.wakeups.add(wakeup);
         }
         state.listed
     }

@@ -160,14 +160,14 @@ pub fn submit<const MOST: usize>(kernel: u64, iocbs: &mut [KernelIocb]) -> Optio
 
 /// Has a context of the kernel's show an event that is none of a request's: of reading no bytes from
 /// a file of the library's own.
-pub fn ring_bell(kernel: u64, file: RawFd) {
-    let mut bell = [KernelIocb {
+pub fn ring_doorbell(kernel: u64, file: RawFd) {
+    let mut doorbell = [KernelIocb {
         data: NO_PLACE,
         opcode: PREAD,
         fd: file as u32,
         ..KernelIocb::default()
     }];
-    submit::<1>(kernel, &mut bell);
+    submit::<1>(kernel, &mut doorbell);
 }
 
 /// Makes a call of the kernel's AIO, past whatever may have been put before libc's: aio2-run answers these

@@ -19,8 +19,8 @@ pub struct OwnTable {
     /// One more thread needs it.
     pub enter: fn(),
     pub leave: fn(),
-    /// A file in it to read no bytes from (see [`super::aio::ring_bell`]).
-    pub bell: fn() -> Option<RawFd>,
+    /// A file in it to read no bytes from (see [`super::aio::ring_doorbell`]).
+    pub doorbell: fn() -> Option<RawFd>,
     /// Has a thread that has the program's descriptors end the process. False: there is none.
     pub has_process_end: fn() -> bool,
 }
@@ -47,11 +47,11 @@ pub fn own_table() -> Option<&'static OwnTable> {
     Some(&host()?.own_table)
 }
 
-/// See [`OwnTable::bell`]; for a thread that has the table.
-pub fn own_bell() -> Option<RawFd> {
+/// See [`OwnTable::doorbell`]; for a thread that has the table.
+pub fn own_doorbell() -> Option<RawFd> {
     is_inside()
         .then(own_table)?
-        .and_then(|table| (table.bell)())
+        .and_then(|table| (table.doorbell)())
 }
 
 /// A thread that was started in the library's own table, until it ends.

@@ -1,6 +1,6 @@
 //! What the pool knows of one class of requests: who stands in line for it, and its workers.
 
-use super::Kick;
+use super::Wakeup;
 use crate::queue::ContextRef;
 use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sys::Result;
@@ -47,14 +47,14 @@ impl Lane {
     }
 
     /// Takes a slot for a worker that is to come.
-    pub(super) fn take(&mut self) -> Option<(u16, Kick)> {
+    pub(super) fn take(&mut self) -> Option<(u16, Wakeup)> {
         if let Some(slot) = self.idle.pop() {
-            return Some((slot, Kick::Wake(slot)));
+            return Some((slot, Wakeup::Wake(slot)));
         }
         let slot = self.free.pop().or_else(|| self.fresh.next())?;
         self.threads += 1;
         self.starting += 1;
-        Some((slot, Kick::Start(slot)))
+        Some((slot, Wakeup::Start(slot)))
     }
 
     /// Gives a slot back that has no thread any more.

@@ -1,6 +1,6 @@
 //! The watcher: a worker that looks after what others leave, and sees which of the workers hang.
 
-use super::{DOZE_NS_MAX, HUNG_MS, Kick, Look, Pool, PoolState, WATCH, WATCH_NS, WATCH_NS_MAX};
+use super::{DOZE_NS_MAX, HUNG_MS, Look, Pool, PoolState, WATCH, WATCH_NS, WATCH_NS_MAX, Wakeup};
 use crate::queue::Context;
 use crate::sync::Relaxed;
 use crate::sys::{futex_wait, monotonic_ns};
@@ -41,21 +41,21 @@ impl Pool {
                 continue;
             }
             if !state.listed.is_empty() {
-                let kick = self.kick(&mut state, Class::Short);
+                let wakeup = self.wakeup(&mut state, Class::Short);
                 drop(state);
-                self.perform(kick);
+                self.perform(wakeup);
                 continue;
             }
             // It works now; if the line is still not empty, another watches.
             state.watcher = false;
             self.count(&mut state, slot, true);
-            let kick = if state.short.line.len() > 1 {
-                self.kick(&mut state, Class::Short)
+            let wakeup = if state.short.line.len() > 1 {
+                self.wakeup(&mut state, Class::Short)
             } else {
-                Kick::None
+                Wakeup::None
             };
             drop(state);
-            return self.perform(kick);
+            return self.perform(wakeup);
         }
     }
 

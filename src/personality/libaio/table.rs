@@ -74,8 +74,8 @@ pub struct Table {
     dozing: AtomicBool,
     /// There can be none: a sandbox forbids it.
     refused: AtomicBool,
-    /// See [`bell`].
-    bell: AtomicI32,
+    /// See [`doorbell`].
+    doorbell: AtomicI32,
     /// What the guard is told: a futex.
     guard: AtomicU32,
 }
@@ -108,7 +108,7 @@ impl Table {
             places: AtomicU32::new(0),
             dozing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
-            bell: AtomicI32::new(NO_FILE),
+            doorbell: AtomicI32::new(NO_FILE),
             guard: AtomicU32::new(NO_GUARD),
         }
     }
@@ -438,7 +438,7 @@ impl Table {
             self.keeper.store(me, SeqCst);
         } else {
             // It goes with the table.
-            self.bell.store(NO_FILE, Relaxed);
+            self.doorbell.store(NO_FILE, Relaxed);
             let _ = self
                 .guard
                 .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
@@ -482,17 +482,20 @@ pub fn run(job: Job, given: usize) -> Result<i64> {
     global.libaio.table.run(job, given)
 }
 
-/// See [`crate::sys::host::OwnTable::bell`]. Called by a thread that has the table.
-pub fn bell() -> Option<RawFd> {
+/// See [`crate::sys::host::OwnTable::doorbell`]. Called by a thread that has the table.
+pub fn doorbell() -> Option<RawFd> {
     let table = &crate::process::global()?.libaio.table;
     // Relaxed, here and below: a number. What it names the kernel keeps in order.
-    let there = table.bell.load(Relaxed);
+    let there = table.doorbell.load(Relaxed);
     if there != NO_FILE {
         return Some(there);
     }
     let mine = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?;
     let mine = OwnedFd::from(mine).into_raw_fd();
-    match table.bell.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
+    match table
+        .doorbell
+        .compare_exchange(NO_FILE, mine, Relaxed, Relaxed)
+    {
         Ok(_) => Some(mine),
         Err(first) => {
             own::close_here(mine);
