@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use super::{AT_SUBMIT_NS, FEW, Submits};
-use super::{After, Context, State};
+use super::{Context, Deferred, State};
 #[cfg(not(loom))]
 use crate::engine::exec;
 #[cfg(not(loom))]
@@ -185,14 +185,14 @@ impl<'a> Batch<'a> {
     }
 
     /// Queues the requests. Returns whether who submits is then to hand them over to the kernel.
-    fn hand_over(&mut self, state: &mut State, after: &mut After) -> bool {
-        after.queued = true;
+    fn hand_over(&mut self, state: &mut State, deferred: &mut Deferred) -> bool {
+        deferred.queued = true;
         let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
         self.let_begin(state);
-        if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, after) {
-            Context::offer(self.context, state, Class::Short, after);
+        if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, deferred) {
+            Context::offer(self.context, state, Class::Short, deferred);
         }
-        Context::offer(self.context, state, Class::Long, after);
+        Context::offer(self.context, state, Class::Long, deferred);
         for_kernel
     }
 
@@ -211,7 +211,7 @@ impl<'a> Batch<'a> {
     /// Queues what was built, as far as there still is room, and gives back what was not used.
     /// Returns the bytes of the records that were not accepted.
     pub(super) fn enqueue(&mut self) -> Result<usize> {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut rejected = 0;
         let mut for_kernel = false;
         let mut state = self.context.state.lock();
@@ -235,10 +235,10 @@ impl<'a> Batch<'a> {
             self.context
                 .ring
                 .accepted(&mut state.backlog, self.len as u64);
-            for_kernel = self.hand_over(&mut state, &mut after);
+            for_kernel = self.hand_over(&mut state, &mut deferred);
         }
         drop(state);
-        Context::finish_submit(self.context, &mut after);
+        Context::run_deferred_of_submit(self.context, &mut deferred);
         if for_kernel {
             Context::hand_over_submitted(self.context);
         }
@@ -305,7 +305,7 @@ impl<'a> Batch<'a> {
     /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
     /// io_submit(): the program's descriptors still name what they did.
     pub fn enqueue_reserved(&mut self, shared: &'static Shared) {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
@@ -315,9 +315,9 @@ impl<'a> Batch<'a> {
         if let Some(here) = here {
             self.take_for_here(&mut state, here);
         }
-        self.context.note_end(&state, &mut after);
+        self.context.note_end(&state, &mut deferred);
         drop(state);
-        self.context.finish(&mut after);
+        self.context.run_deferred(&mut deferred);
         match here {
             None => {}
             Some(Here::Reads) => self.carry_out_reads(),
@@ -443,14 +443,14 @@ impl<'a> Batch<'a> {
             return;
         }
         holder.release();
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();
         if has_begun {
             state.spread(&mut self.requests);
         }
-        self.hand_over(&mut state, &mut after);
+        self.hand_over(&mut state, &mut deferred);
         drop(state);
-        self.context.finish(&mut after);
+        self.context.run_deferred(&mut deferred);
     }
 
     fn note_submit(&self, submits: &mut Submits) {

@@ -1,6 +1,6 @@
 //! The end of the process, as far as it concerns a context.
 
-use super::{After, Closed, Context, State};
+use super::{Closed, Context, Deferred, State};
 use crate::engine::exec;
 use crate::engine::own_queue;
 use crate::habit;
@@ -262,17 +262,17 @@ impl Context {
 
     /// Nothing that is queued is left to a caller.
     fn call_workers(this: &ContextRef) {
-        let mut after = After::new();
-        after.queued = true;
+        let mut deferred = Deferred::new();
+        deferred.queued = true;
         let mut state = this.state.lock();
         this.set_prompt(&mut state, 0);
         state.kernel.stay_behind();
         state.submits.polled = 0;
         for class in [Class::Short, Class::Long] {
-            Context::offer_to_worker(this, &mut state, class, &mut after);
+            Context::offer_to_worker(this, &mut state, class, &mut deferred);
         }
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
     }
 
     /// Before a fork: sees to it that what was accepted and what the kernel would have carried out within

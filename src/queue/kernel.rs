@@ -1,6 +1,6 @@
 //! Requests that the kernel carries out.
 
-use super::{After, Context, Deadline, State};
+use super::{Context, Deadline, Deferred, State};
 use crate::engine::kaio;
 use crate::engine::own_queue::{self, OwnQueue, Taken};
 use crate::engine::pool::{Look, Worker};
@@ -153,32 +153,32 @@ impl Context {
         this: &ContextRef,
         state: &mut State,
         class: Class,
-        after: &mut After,
+        deferred: &mut Deferred,
     ) -> bool {
         class == Class::Short
             && state.handing_over != 0
             && !state.is_stuck()
             && state.short().first_is(|call| this.habits.is_slow(call))
-            && Context::list(this, state, after)
+            && Context::list(this, state, deferred)
     }
 
     /// Hands a request that was taken over to the kernel, and those with it that are like it.
     pub(super) fn hand_over<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
-        mut after: After,
+        mut deferred: Deferred,
         worker: &mut Worker,
         first: Req,
-    ) -> (Guard<'a, State>, After) {
+    ) -> (Guard<'a, State>, Deferred) {
         let call = *first.call();
         let joined = Some(Joined::of(this.facts(&first)));
         let mut batch = kaio::Batch::new();
         batch.push(first);
         this.take_joining(&mut state, &mut batch, joined, Caller::WORKER);
         state.handing_over += 1;
-        Context::offer(this, &mut state, Class::Short, &mut after);
+        Context::offer(this, &mut state, Class::Short, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
             worker.hand_over(this, &this.pool.kaio, batch)
         });
@@ -188,7 +188,7 @@ impl Context {
         let mut state = this.state.lock();
         state.handing_over -= 1;
         state.untake_all(batch);
-        (state, After::new())
+        (state, Deferred::new())
     }
 
     /// Hands requests like this one over, if they still are what they were. Those that were not taken
@@ -215,17 +215,22 @@ impl Context {
     /// Publishes the events of requests that the kernel has carried out.
     pub fn complete_all(this: &ContextRef, requests: kaio::Done) {
         let mut requests = Done::of(requests);
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        Context::complete_done(this, &mut state, &mut requests, &mut after);
+        Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         libaio::eventfd::tell(&requests.tells);
     }
 
-    fn complete_done(this: &ContextRef, state: &mut State, requests: &mut Done, after: &mut After) {
+    fn complete_done(
+        this: &ContextRef,
+        state: &mut State,
+        requests: &mut Done,
+        deferred: &mut Deferred,
+    ) {
         while let Some(req) = requests.done.pop() {
-            Context::complete(this, state, req, after);
+            Context::complete(this, state, req, deferred);
         }
         if requests.would_wait {
             state.kernel.hold_off();
@@ -236,12 +241,12 @@ impl Context {
             } else {
                 // Of one block, and for that the kernel has an answer at once: see `hand_over_in_submit`.
                 req.set_res(-i64::from(libc::EAGAIN));
-                Context::complete(this, state, req, after);
+                Context::complete(this, state, req, deferred);
             }
         }
         // With a limit, others may have waited for these.
-        Context::offer(this, state, Class::Short, after);
-        Context::offer(this, state, Class::Long, after);
+        Context::offer(this, state, Class::Short, deferred);
+        Context::offer(this, state, Class::Long, deferred);
     }
 }
 
@@ -259,7 +264,7 @@ struct Done {
 }
 
 impl Done {
-    /// Does what [`After::note_ended`] does for those that are done.
+    /// Does what [`Deferred::note_ended`] does for those that are done.
     fn of(requests: kaio::Done) -> Done {
         let mut all = Done {
             done: Chain::new(),
@@ -387,11 +392,15 @@ impl Context {
 
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
     /// to it that nothing stays.
-    pub(super) fn leave_to_driver(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+    pub(super) fn leave_to_driver(
+        this: &ContextRef,
+        state: &mut State,
+        deferred: &mut Deferred,
+    ) -> bool {
         this.has_for_own_queue(state)
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
-            && Context::list(this, state, after)
+            && Context::list(this, state, deferred)
     }
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
@@ -414,7 +423,7 @@ impl Context {
         if visit.came_ns == 0 {
             visit.came_ns = state.note_coming();
         }
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         state.kernel.in_time = until != NEVER;
         let has_for_own_queue = this.has_for_own_queue(&state);
         let sleeps_there = state.has_in_kernel() || state.kernel.fed != 0;
@@ -435,25 +444,25 @@ impl Context {
         if has_for_own_queue
             && let Some(own_queue) = this.own_queue()
             && let Some(batch) =
-                Context::take_kernel(this, &mut state, &mut after, Caller::OWN_QUEUE)
+                Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
         {
-            Context::hand_over_attended(this, state, after, own_queue, batch, visit.came_ns);
+            Context::hand_over_attended(this, state, deferred, own_queue, batch, visit.came_ns);
             return Ok(Waited::Woken);
         }
         // What was left to us and is not for us.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
+        Context::offer_to_worker(this, &mut state, Class::Short, &mut deferred);
         match this.own_queue().filter(|_| sleeps_there) {
             Some(own_queue) => {
                 let waited =
-                    Context::sleep_in_own_queue(this, state, after, own_queue, until, need);
+                    Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
                 // There is a filter, which may be this thread's alone. The watcher sees to what is there.
                 visit.may_sleep = waited.is_some();
                 Ok(waited.unwrap_or(Waited::Woken))
             }
-            None if after.is_nothing() => Err(state),
+            None if deferred.is_nothing() => Err(state),
             None => {
                 drop(state);
-                this.finish(&mut after);
+                this.run_deferred(&mut deferred);
                 Ok(Waited::Woken)
             }
         }
@@ -498,12 +507,12 @@ impl Context {
     fn take_kernel(
         this: &ContextRef,
         state: &mut State,
-        after: &mut After,
+        deferred: &mut Deferred,
         caller: Caller,
     ) -> Option<kaio::Batch> {
         if state.kernel.count as usize > own_queue::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
-            || !Context::list(this, state, after)
+            || !Context::list(this, state, deferred)
         {
             return None;
         }
@@ -517,7 +526,7 @@ impl Context {
     fn hand_over_attended(
         this: &ContextRef,
         mut state: Guard<State>,
-        after: After,
+        deferred: Deferred,
         own_queue: &'static OwnQueue,
         batch: kaio::Batch,
         came_ns: u64,
@@ -526,7 +535,7 @@ impl Context {
         state.kernel.attend();
         state.kernel.writes = habit::writes(&call).then_some(call.args[0]);
         let (mut state, refused) =
-            Context::hand_over_to_own_queue(this, state, after, own_queue, batch, false);
+            Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, false);
         state.kernel.attendant = None;
         state.kernel.writes = None;
         state.kernel.waited = own_queue.has_done_all();
@@ -550,13 +559,13 @@ impl Context {
     fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
-        after: After,
+        deferred: Deferred,
         own_queue: &'static OwnQueue,
         batch: kaio::Batch,
         nowait: bool,
     ) -> (Guard<'a, State>, bool) {
         let (mut state, refused, left) =
-            Context::hand_over_batch(this, state, after, own_queue, batch, nowait);
+            Context::hand_over_batch(this, state, deferred, own_queue, batch, nowait);
         state.untake_all(left);
         (state, refused)
     }
@@ -565,7 +574,7 @@ impl Context {
     fn hand_over_batch<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
-        mut after: After,
+        mut deferred: Deferred,
         own_queue: &'static OwnQueue,
         mut batch: kaio::Batch,
         nowait: bool,
@@ -575,7 +584,7 @@ impl Context {
         state.kernel.count += batch.len() as u32;
         batch.iter().for_each(|req| req.set_worker(OWNER_KERNEL));
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
         // io_submit() of the kernel's brings memory in, too.
         let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
@@ -598,7 +607,7 @@ impl Context {
     fn sleep_in_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
-        after: After,
+        deferred: Deferred,
         own_queue: &'static OwnQueue,
         until: u64,
         need: u64,
@@ -607,7 +616,8 @@ impl Context {
         state.backlog.waiters.enter(&waiter, need);
         let left = until.saturating_sub(monotonic_ns());
         let ns = left.min(own_queue::SLEEP_NS);
-        let (waited, _) = Context::reap_own_queue(this, state, after, own_queue, ns, Some(&waiter));
+        let (waited, _) =
+            Context::reap_own_queue(this, state, deferred, own_queue, ns, Some(&waiter));
         waited
     }
 
@@ -616,7 +626,7 @@ impl Context {
     fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
-        mut after: After,
+        mut deferred: Deferred,
         own_queue: &'static OwnQueue,
         ns: u64,
         waiter: Option<&Waiter>,
@@ -627,12 +637,12 @@ impl Context {
             state.kernel.asleep = waiter.is_some();
         }
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         let (waited, done) = carrier::outside(|| own_queue.reap(ns));
         // None of them has an eventfd.
         let mut done = Done::of(done);
         let any = done.count != 0;
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         if attends {
             state.kernel.attendant = None;
@@ -640,7 +650,7 @@ impl Context {
         }
         let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
         state.kernel.count -= done.count;
-        Context::complete_done(this, &mut state, &mut done, &mut after);
+        Context::complete_done(this, &mut state, &mut done, &mut deferred);
         if waiter.is_some() {
             let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
             state.kernel.fed = match state.kernel.fed {
@@ -652,7 +662,7 @@ impl Context {
         }
         let is_watched = state.listed;
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         if let Some(waiter) = waiter
             && !was_listed
         {
@@ -693,29 +703,29 @@ impl Context {
     /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let own_queue = this.own_queue();
-        let mut after = After::new();
-        after.queued = true;
+        let mut deferred = Deferred::new();
+        deferred.queued = true;
         let mut state = this.state.lock();
         while let Some(own_queue) =
             own_queue.filter(|_| state.kernel.may_be_fed() && state.kernel.pause == 0)
             && let Some(batch) =
-                Context::take_kernel(this, &mut state, &mut after, Caller::SUBMITTER)
+                Context::take_kernel(this, &mut state, &mut deferred, Caller::SUBMITTER)
         {
             state.kernel.feeder = Some(carrier::thread());
             let refused;
             (state, refused) =
-                Context::hand_over_to_own_queue(this, state, after, own_queue, batch, true);
-            after = After::new();
+                Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, true);
+            deferred = Deferred::new();
             state.kernel.feeder = None;
             if refused {
                 state.kernel.pause = REFUSED;
             }
         }
         // What is left is a worker's.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut after);
+        Context::offer_to_worker(this, &mut state, Class::Short, &mut deferred);
         let is_watched = state.listed;
         drop(state);
-        Context::finish_submit(this, &mut after);
+        Context::run_deferred_of_submit(this, &mut deferred);
         if !is_watched {
             Context::watch_kernel(this);
         }
@@ -759,12 +769,12 @@ impl Context {
         let mut back = List::new();
         let mut goes_on = true;
         while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
-            let mut after = After::new();
+            let mut deferred = Deferred::new();
             let mut state = this.state.lock();
-            if !this.is_own_queue_free(&state) || !Context::list(this, &mut state, &mut after) {
+            if !this.is_own_queue_free(&state) || !Context::list(this, &mut state, &mut deferred) {
                 batch.into_iter().for_each(|req| back.push(req));
                 drop(state);
-                this.finish(&mut after);
+                this.run_deferred(&mut deferred);
                 break;
             }
             state.kernel.attend();
@@ -774,7 +784,7 @@ impl Context {
             state.taken += batch.len() as u64;
             this.habits.count_slow(batch.len() as u32);
             let (mut state, refused, left) =
-                Context::hand_over_batch(this, state, after, own_queue, batch, true);
+                Context::hand_over_batch(this, state, deferred, own_queue, batch, true);
             for req in left {
                 state.give_up(&req);
                 back.push(req);
@@ -786,7 +796,7 @@ impl Context {
             } else {
                 kaio::Done::new()
             });
-            let mut after = After::new();
+            let mut deferred = Deferred::new();
             let mut state = this.state.lock();
             state.kernel.attendant = None;
             state.kernel.count -= done.count;
@@ -801,9 +811,9 @@ impl Context {
             if refused {
                 state.kernel.pause = REFUSED;
             }
-            Context::complete_done(this, &mut state, &mut done, &mut after);
+            Context::complete_done(this, &mut state, &mut done, &mut deferred);
             drop(state);
-            this.finish(&mut after);
+            this.run_deferred(&mut deferred);
         }
         back.append(requests);
         *requests = back;
@@ -847,7 +857,7 @@ impl Context {
         };
         let state = this.state.lock();
         !this.is_handing_over(&state)
-            && Context::reap_own_queue(this, state, After::new(), own_queue, 0, None).1
+            && Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None).1
     }
 
     /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
@@ -875,13 +885,13 @@ impl Context {
     /// Sees to it that the watcher looks after what the kernel carries out in the own queue, or that there
     /// is nothing.
     fn watch_kernel(this: &ContextRef) {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let is_watched = !state.has_in_kernel()
             || state.kernel.attendant.is_some()
-            || Context::list(this, &mut state, &mut after);
+            || Context::list(this, &mut state, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         if !is_watched {
             Context::drain_kernel(this);
         }

@@ -1,6 +1,6 @@
 //! In a model the kernel carries nothing out.
 
-use super::{After, Context, Deadline, State};
+use super::{Context, Deadline, Deferred, State};
 use crate::engine::pool::{Look, Worker};
 use crate::queue::ContextRef;
 use crate::request::{List, Req};
@@ -53,22 +53,27 @@ impl Context {
         false
     }
 
-    pub(super) fn leave_to_worker(_: &ContextRef, _: &mut State, _: Class, _: &mut After) -> bool {
+    pub(super) fn leave_to_worker(
+        _: &ContextRef,
+        _: &mut State,
+        _: Class,
+        _: &mut Deferred,
+    ) -> bool {
         false
     }
 
-    pub(super) fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut After) -> bool {
+    pub(super) fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut Deferred) -> bool {
         false
     }
 
     pub(super) fn hand_over<'a>(
         _this: &'a ContextRef,
         state: Guard<'a, State>,
-        after: After,
+        deferred: Deferred,
         _worker: &mut Worker,
         _first: Req,
-    ) -> (Guard<'a, State>, After) {
-        (state, after)
+    ) -> (Guard<'a, State>, Deferred) {
+        (state, deferred)
     }
 
     pub(super) fn wait_in_own_queue<'a>(

@@ -3,7 +3,7 @@
 //! One lock guards all of it but the ring's reaping side. It is held for a few instructions, and on
 //! the way of a request never across a system call (a caller that has to help for want of threads,
 //! and the end of the process, look at descriptors under it). What has to be done after an action
-//! and without the lock (waking, signalling) is collected in [`After`].
+//! and without the lock (waking, signalling) is collected in [`Deferred`].
 //!
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
 //! `Context::take_if`, and gives each back with `Context::complete`; [`crate::engine::pool`] is told with
@@ -361,7 +361,7 @@ impl State {
 
 /// What is left to do when the lock has been released.
 #[must_use]
-struct After {
+struct Deferred {
     wakes: Wakes,
     published: bool,
     ended: bool,
@@ -372,9 +372,9 @@ struct After {
     tells: ArrayVec<Told, FEW>,
 }
 
-impl After {
-    fn new() -> After {
-        After {
+impl Deferred {
+    fn new() -> Deferred {
+        Deferred {
             wakes: Wakes::new(),
             published: false,
             ended: false,
@@ -474,30 +474,30 @@ impl Context {
     /// Does what was left for after the lock; it is of no use any more then. By reference, as requests and
     /// batches are: what was just written byte by byte is slow to be copied in wider pieces. (A no-op there
     /// and back: 158 ns, 129 without such copies.)
-    fn finish(&self, after: &mut After) {
-        after.wakes.wake();
-        if after.published
+    fn run_deferred(&self, deferred: &mut Deferred) {
+        deferred.wakes.wake();
+        if deferred.published
             && let Some(notifier) = &self.notifier
         {
             notifier.signal();
         }
         #[cfg(not(loom))]
-        libaio::eventfd::tell(&after.tells);
-        if after.ended {
+        libaio::eventfd::tell(&deferred.tells);
+        if deferred.ended {
             futex_wake(&self.ended, i32::MAX);
         }
-        if after.queued && after.wakeups.is_empty() && self.pool.short_of_threads() {
+        if deferred.queued && deferred.wakeups.is_empty() && self.pool.short_of_threads() {
             self.pool.retry();
         }
-        after.wakeups.perform(self.pool);
+        deferred.wakeups.perform(self.pool);
     }
 
     /// The same for who submits. If a worker that is woken for it may never get this thread's processor,
     /// it carries out what it has submitted.
-    fn finish_submit(this: &ContextRef, after: &mut After) {
+    fn run_deferred_of_submit(this: &ContextRef, deferred: &mut Deferred) {
         #[cfg(not(loom))]
         let is_before = {
-            let looks = !after.wakeups.is_empty() || rank::is_urgent();
+            let looks = !deferred.wakeups.is_empty() || rank::is_urgent();
             let standing = if looks { rank::look() } else { Standing::Equal };
             move || match standing {
                 Standing::Equal => false,
@@ -505,7 +505,7 @@ impl Context {
                 Standing::Before => true,
             }
         };
-        this.finish(after);
+        this.run_deferred(deferred);
         #[cfg(not(loom))]
         if is_before() {
             while Context::carry_out_here(this, syscall::is_ready) {}
@@ -567,37 +567,42 @@ impl Context {
 
     /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
     /// is left to a caller that comes soon.
-    fn offer(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
-        if class == Class::Long || !Context::leave_to_driver(this, state, after) {
-            Context::offer_to_worker(this, state, class, after);
+    fn offer(this: &ContextRef, state: &mut State, class: Class, deferred: &mut Deferred) {
+        if class == Class::Long || !Context::leave_to_driver(this, state, deferred) {
+            Context::offer_to_worker(this, state, class, deferred);
         }
     }
 
-    fn offer_to_worker(this: &ContextRef, state: &mut State, class: Class, after: &mut After) {
+    fn offer_to_worker(
+        this: &ContextRef,
+        state: &mut State,
+        class: Class,
+        deferred: &mut Deferred,
+    ) {
         let lane = class as usize;
         if state.offered[lane]
             || state.queues[lane].is_empty()
             || state.running.len() >= this.limit
-            || Context::leave_to_worker(this, state, class, after)
+            || Context::leave_to_worker(this, state, class, deferred)
         {
             return;
         }
         // Should what runs not come to an end, the watcher has others begin beside it.
-        if this.has_its_share(state, class) && Context::list(this, state, after) {
+        if this.has_its_share(state, class) && Context::list(this, state, deferred) {
             return;
         }
         state.offered[lane] = true;
-        after.wakeups.add(this.pool.offer(this.clone(), class));
+        deferred.wakeups.add(this.pool.offer(this.clone(), class));
     }
 
     /// Queues requests that may begin.
-    fn release(this: &ContextRef, state: &mut State, mut go: List, after: &mut After) {
+    fn release(this: &ContextRef, state: &mut State, mut go: List, deferred: &mut Deferred) {
         if go.is_empty() {
             return;
         }
         state.spread(&mut go);
-        Context::offer(this, state, Class::Short, after);
-        Context::offer(this, state, Class::Long, after);
+        Context::offer(this, state, Class::Short, deferred);
+        Context::offer(this, state, Class::Long, deferred);
     }
 
     /// How many workers serve it. Called under the pool's lock.
@@ -630,7 +635,7 @@ impl Context {
         this: &ContextRef,
         state: &mut State,
         batch: &Expected,
-        after: &mut After,
+        deferred: &mut Deferred,
     ) -> bool {
         if !this.callers_carry_out {
             return false;
@@ -651,16 +656,16 @@ impl Context {
         this.serves_itself()
             && state.backlog.waiters.is_empty()
             && (lone || batch.all_alone || ns <= WORTH_NS)
-            && Context::list(this, state, after)
+            && Context::list(this, state, deferred)
     }
 
     /// Has the pool's watcher look after the context; false if there is none.
-    fn list(this: &ContextRef, state: &mut State, after: &mut After) -> bool {
+    fn list(this: &ContextRef, state: &mut State, deferred: &mut Deferred) -> bool {
         if !state.listed
             && let Some(wakeup) = this.pool.list(this.clone())
         {
             state.listed = true;
-            after.wakeups.add(wakeup);
+            deferred.wakeups.add(wakeup);
         }
         state.listed
     }
@@ -670,7 +675,7 @@ impl Context {
     /// stays listed.
     pub fn look_after(this: &ContextRef, look: Look) -> bool {
         let attended = Context::tick_kernel(this, look);
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let moved = state.taken != state.taken_before;
         state.taken_before = state.taken;
@@ -686,11 +691,11 @@ impl Context {
                 this.set_prompt(&mut state, 0);
                 state.kernel.stay_behind();
                 state.submits.polled = 0;
-                Context::offer(this, &mut state, Class::Short, &mut after);
+                Context::offer(this, &mut state, Class::Short, &mut deferred);
             }
         }
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         if look == Look::Alone && !attended {
             Context::drain_kernel(this);
         }
@@ -740,15 +745,15 @@ impl Context {
         this: &ContextRef,
         state: &mut State,
         worker: &Worker,
-        after: &mut After,
+        deferred: &mut Deferred,
     ) -> Option<Req> {
         if worker.class() == Class::Long {
             let req = this.take_if(state, Class::Long, |_| true)?;
             req.set_worker(worker.slot());
             return Some(req);
         }
-        if Context::leave_to_worker(this, state, Class::Short, after)
-            || Context::leave_to_driver(this, state, after)
+        if Context::leave_to_worker(this, state, Class::Short, deferred)
+            || Context::leave_to_driver(this, state, deferred)
         {
             return None;
         }
@@ -758,7 +763,7 @@ impl Context {
         if others
             && !state.is_stuck()
             && state.short().first_is(|call| this.habits.alone(call))
-            && Context::list(this, state, after)
+            && Context::list(this, state, deferred)
         {
             return None;
         }
@@ -767,52 +772,52 @@ impl Context {
 
     /// Puts a request that was taken back to where it was, for a worker.
     fn put_back(this: &ContextRef, req: Req, hand: &Cell<usize>) {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         hand.set(0);
         this.set_prompt(&mut state, 0);
         state.untake(req);
-        Context::offer(this, &mut state, Class::Short, &mut after);
+        Context::offer(this, &mut state, Class::Short, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
     }
 
     /// Carries requests out, in a worker to which the pool gave this context, until there is
     /// nothing more to do for it or the worker is wanted elsewhere.
     pub fn serve(this: &ContextRef, worker: &mut Worker) {
         let class = worker.class();
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         state.offered[class as usize] = false;
-        let mut next = Context::take_for_worker(this, &mut state, worker, &mut after);
+        let mut next = Context::take_for_worker(this, &mut state, worker, &mut deferred);
         loop {
             if class == Class::Short
                 && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
             {
-                (state, after) = Context::hand_over(this, state, after, worker, req);
-                next = Context::take_next(this, &mut state, worker, &mut after);
+                (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut deferred);
                 continue;
             }
             #[cfg(not(loom))]
             if class == Class::Short
                 && let Some(req) = next.take_if(|req| this.is_for_read_ahead(&state, req))
             {
-                (state, after) = Context::read_ahead(this, state, after, worker, req);
-                next = Context::take_next(this, &mut state, worker, &mut after);
+                (state, deferred) = Context::read_ahead(this, state, deferred, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut deferred);
                 continue;
             }
             let Some(req) = next else {
                 drop(state);
-                return this.finish(&mut after);
+                return this.run_deferred(&mut deferred);
             };
             let mut few = ArrayVec::<Req, FEW>::new();
             few.push(req);
             this.take_few(&mut state, &mut few);
             let lonely = state.running.transfers() as usize == few.len();
-            Context::offer(this, &mut state, class, &mut after);
+            Context::offer(this, &mut state, class, &mut deferred);
             drop(state);
-            this.finish(&mut after);
-            after = After::new();
+            this.run_deferred(&mut deferred);
+            deferred = Deferred::new();
             let mut done = 0;
             while done < few.len() && (done == 0 || !worker.is_suspicious()) {
                 let req = &mut few[done];
@@ -820,7 +825,7 @@ impl Context {
                     Class::Short => worker.carry_out(&this.habits, req, lonely),
                     Class::Long => worker.carry_out_long(req),
                 }
-                after.note_ended(req);
+                deferred.note_ended(req);
                 done += 1;
             }
             this.let_unwind();
@@ -832,7 +837,7 @@ impl Context {
                 }
             }
             for req in few {
-                Context::complete(this, &mut state, req, &mut after);
+                Context::complete(this, &mut state, req, &mut deferred);
             }
             if worker.was_interrupted() {
                 drop(state);
@@ -840,8 +845,8 @@ impl Context {
                 state = this.state.lock();
             }
             // With a limit, one of the other class may have waited for this one.
-            Context::offer(this, &mut state, class.other(), &mut after);
-            next = Context::take_next(this, &mut state, worker, &mut after);
+            Context::offer(this, &mut state, class.other(), &mut deferred);
+            next = Context::take_next(this, &mut state, worker, &mut deferred);
         }
     }
 
@@ -879,26 +884,26 @@ impl Context {
         this: &ContextRef,
         state: &mut State,
         worker: &Worker,
-        after: &mut After,
+        deferred: &mut Deferred,
     ) -> Option<Req> {
         if worker.more() {
-            Context::take_for_worker(this, state, worker, after)
+            Context::take_for_worker(this, state, worker, deferred)
         } else {
-            Context::offer(this, state, worker.class(), after);
+            Context::offer(this, state, worker.class(), deferred);
             None
         }
     }
 
     /// Publishes the event of a request that was taken.
-    fn complete(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
+    fn complete(this: &ContextRef, state: &mut State, req: Req, deferred: &mut Deferred) {
         state.running.leave(&req);
         state.still = 0;
-        Context::publish(this, state, req, after);
+        Context::publish(this, state, req, deferred);
     }
 
     /// Publishes the event of a request that is on no list any more, and those of what has to be
     /// cancelled with it.
-    fn publish(this: &ContextRef, state: &mut State, req: Req, after: &mut After) {
+    fn publish(this: &ContextRef, state: &mut State, req: Req, deferred: &mut Deferred) {
         let mut go = List::new();
         let mut next = Some(req);
         let had_prompt = state.at_once != 0;
@@ -908,19 +913,23 @@ impl Context {
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
             next = state.order.ended(&req, &mut go);
-            this.ring
-                .publish(&mut state.backlog, req, &mut state.slabs, &mut after.wakes);
+            this.ring.publish(
+                &mut state.backlog,
+                req,
+                &mut state.slabs,
+                &mut deferred.wakes,
+            );
             if let Some(req) = &mut next {
                 exec::cancel(req);
             }
         }
         if had_prompt && state.at_once == 0 {
             let State { backlog, .. } = state;
-            backlog.waiters.take_only_for_prompt(&mut after.wakes);
+            backlog.waiters.take_only_for_prompt(&mut deferred.wakes);
         }
-        after.published = true;
-        this.note_end(state, after);
-        Context::release(this, state, go, after);
+        deferred.published = true;
+        this.note_end(state, deferred);
+        Context::release(this, state, go, deferred);
     }
 
     /// How its requests were carried out so far. None: the lock cannot be had in that time.
@@ -930,11 +939,11 @@ impl Context {
     }
 
     /// Tells those who wait for a request to end.
-    fn note_end(&self, state: &State, after: &mut After) {
+    fn note_end(&self, state: &State, deferred: &mut Deferred) {
         if state.watchers != 0 {
             // Relaxed: the lock orders it. They read it under the lock before they sleep.
             self.ended.fetch_add(1, Relaxed);
-            after.ended = true;
+            deferred.ended = true;
         }
     }
 
@@ -971,14 +980,14 @@ impl Context {
     fn end_by(
         this: &ContextRef,
         mut req: Req,
-        publish: impl FnOnce(&ContextRef, &mut State, Req, &mut After),
+        publish: impl FnOnce(&ContextRef, &mut State, Req, &mut Deferred),
     ) {
-        let mut after = After::new();
-        after.note_ended(&mut req);
+        let mut deferred = Deferred::new();
+        deferred.note_ended(&mut req);
         let mut state = this.state.lock();
-        publish(this, &mut state, req, &mut after);
+        publish(this, &mut state, req, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
     }
 
     /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
@@ -1044,7 +1053,7 @@ impl Context {
         while Context::carry_out_one(this, take) {
             any = true;
         }
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         // What is left stays in line: whoever comes next tries again.
         if !state.offered[lane] && !state.queues[lane].is_empty() {
@@ -1052,9 +1061,9 @@ impl Context {
             this.pool.line_up(this.clone(), class);
         }
         // With a limit, one of the other class may have waited for these.
-        Context::offer(this, &mut state, class.other(), &mut after);
+        Context::offer(this, &mut state, class.other(), &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         any
     }
 
@@ -1078,16 +1087,20 @@ impl Context {
 
     /// Wakes all who wait: they look again.
     pub fn wake_waiters(&self) {
-        let mut after = After::new();
-        self.state.lock().backlog.waiters.take_all(&mut after.wakes);
-        self.finish(&mut after);
+        let mut deferred = Deferred::new();
+        self.state
+            .lock()
+            .backlog
+            .waiters
+            .take_all(&mut deferred.wakes);
+        self.run_deferred(&mut deferred);
     }
 
     // ---- Cancelling, ending ----
 
     /// Takes a queued request with that `data` out; or interrupts one that runs, if it can be.
     pub fn cancel(this: &ContextRef, data: u64) -> Result<()> {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let mut go = List::new();
         let mut req = state.take_queued(|queued, _| queued == data);
@@ -1100,10 +1113,10 @@ impl Context {
             return this.interrupt(&state, data);
         };
         exec::cancel(&mut req);
-        Context::publish(this, &mut state, req, &mut after);
-        Context::release(this, &mut state, go, &mut after);
+        Context::publish(this, &mut state, req, &mut deferred);
+        Context::release(this, &mut state, go, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         Ok(())
     }
 
@@ -1129,20 +1142,20 @@ impl Context {
     /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
     /// context any more; those who had found it before may still be inside.
     pub fn close(this: &ContextRef) {
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         state.closed = Some(Closed::Destroyed);
         // What io_submit() has accepted is carried out, as with the kernel.
         if this.ring.ring2().is_some() {
             while let Some(mut req) = state.take_any() {
                 exec::cancel(&mut req);
-                Context::publish(this, &mut state, req, &mut after);
+                Context::publish(this, &mut state, req, &mut deferred);
             }
             this.interrupt_all(&state);
         }
-        state.backlog.waiters.take_all(&mut after.wakes);
+        state.backlog.waiters.take_all(&mut deferred.wakes);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         if this.ring.ring2().is_some() {
             Context::wait_until_idle(this);
         }
@@ -1184,19 +1197,19 @@ impl Context {
     fn read_ahead<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
-        mut after: After,
+        mut deferred: Deferred,
         worker: &mut Worker,
         first: Req,
-    ) -> (Guard<'a, State>, After) {
+    ) -> (Guard<'a, State>, Deferred) {
         let mut rest = ArrayVec::<Req, READS>::new();
         // Half are left to others.
         let most = state.waiting() / 2;
         this.take_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
-        Context::offer(this, &mut state, Class::Short, &mut after);
+        Context::offer(this, &mut state, Class::Short, &mut deferred);
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
         for req in &rest {
             exec::read_ahead(req);
         }
@@ -1204,16 +1217,16 @@ impl Context {
         let mut req = first;
         worker.carry_out(&this.habits, &mut req, false);
         loop {
-            let mut after = After::new();
-            after.note_ended(&mut req);
+            let mut deferred = Deferred::new();
+            deferred.note_ended(&mut req);
             let mut state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
+            Context::complete(this, &mut state, req, &mut deferred);
             req = match rest.next() {
                 Some(next) => next,
-                None => return (state, after),
+                None => return (state, deferred),
             };
             drop(state);
-            this.finish(&mut after);
+            this.run_deferred(&mut deferred);
             worker.carry_out_prepared(&mut req);
         }
     }
@@ -1244,16 +1257,16 @@ impl Context {
         if done.is_empty() {
             return;
         }
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         for req in done.iter_mut() {
-            after.note_ended(req);
+            deferred.note_ended(req);
         }
         let mut state = this.state.lock();
         for req in done.drain(..) {
-            Context::publish(this, &mut state, req, &mut after);
+            Context::publish(this, &mut state, req, &mut deferred);
         }
         drop(state);
-        this.finish(&mut after);
+        this.run_deferred(&mut deferred);
     }
 
     /// The same by the keeper of the library's own descriptor table, where the files are.

@@ -2,7 +2,7 @@
 
 use super::doorbell::Doorbell;
 use super::kernel::Visit;
-use super::{After, Closed, Context, State};
+use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;
 use crate::engine::exec;
 use crate::habit::{self, Looked, Now};
@@ -104,13 +104,13 @@ impl Context {
                 }
                 return Ok(0);
             }
-            let mut after = After::new();
+            let mut deferred = Deferred::new();
             if wait.slept {
                 // What we leave behind is for the next.
-                this.ring.wake(&mut state.backlog, &mut after.wakes);
+                this.ring.wake(&mut state.backlog, &mut deferred.wakes);
             }
             drop(state);
-            this.finish(&mut after);
+            this.run_deferred(&mut deferred);
             return match end {
                 Some(errno) if out.len() == 0 => Err(errno),
                 _ => Ok(out.len()),
@@ -187,11 +187,11 @@ impl Context {
         }
         if this.serves_itself() && !state.short().is_empty() {
             // It was left to us, and is not for us after all.
-            let mut after = After::new();
+            let mut deferred = Deferred::new();
             this.set_prompt(&mut state, 0);
-            Context::offer(this, &mut state, Class::Short, &mut after);
+            Context::offer(this, &mut state, Class::Short, &mut deferred);
             drop(state);
-            this.finish(&mut after);
+            this.run_deferred(&mut deferred);
             return Ok(());
         }
         // Who waits in the own queue is told of events alone.
@@ -295,7 +295,7 @@ impl Context {
             (now.ns + BESIDE_NS, MANY)
         };
         let mut shield = None;
-        let mut after = After::new();
+        let mut deferred = Deferred::new();
         hand.set(req.tie().address());
         loop {
             let lonely = state.running.transfers() == 1;
@@ -322,16 +322,16 @@ impl Context {
             }
             if !goes || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts, and which may wait.
-                this.finish(&mut after);
+                this.run_deferred(&mut deferred);
                 return Context::put_back(this, req, hand);
             }
             if let (Some(shield), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
             }
             let was_nop = req.call().nr == IOCB2_NOP;
-            after.note_ended(&mut req);
+            deferred.note_ended(&mut req);
             state = this.state.lock();
-            Context::complete(this, &mut state, req, &mut after);
+            Context::complete(this, &mut state, req, &mut deferred);
             if until != NEVER && now.ns < until && was_nop {
                 now = Now::read();
             }
@@ -343,17 +343,17 @@ impl Context {
                 this.take_short(&mut state, until)
             };
             if next.is_none() && !state.listed {
-                Context::offer(this, &mut state, Class::Short, &mut after);
+                Context::offer(this, &mut state, Class::Short, &mut deferred);
             }
-            Context::offer(this, &mut state, Class::Long, &mut after);
+            Context::offer(this, &mut state, Class::Long, &mut deferred);
             hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
             drop(state);
             match next {
                 Some(next) => req = next,
-                None => return this.finish(&mut after),
+                None => return this.run_deferred(&mut deferred),
             }
-            this.finish(&mut after);
-            after = After::new();
+            this.run_deferred(&mut deferred);
+            deferred = Deferred::new();
             state = this.state.lock();
         }
     }
