@@ -343,7 +343,7 @@ fn loom_queue_close() {
 }
 
 /// A caller that has carried its requests out itself submits one more and does not come for it: the
-/// watcher sees to it.
+/// monitor sees to it.
 #[test]
 fn loom_queue_listed() {
     model(2, || {
@@ -356,7 +356,7 @@ fn loom_queue_listed() {
     });
 }
 
-/// The same with a caller that comes, beside the watcher.
+/// The same with a caller that comes, beside the monitor.
 #[test]
 fn loom_queue_listed_and_waited_for() {
     model(2, || {

@@ -8,12 +8,12 @@
 //! - A request that took long is asked whether it gave up the processor (voluntary context
 //!   switches), and so is now and then one that did not. The workers of a context whose requests do
 //!   so ([`crate::habit`]) do not count.
-//! - A watcher (an otherwise idle worker, there only while contexts stand in line and nobody may
+//! - A monitor (an otherwise idle worker, there only while contexts stand in line and nobody may
 //!   come) looks from time to time which workers are still at the request at which they were the
 //!   last time. Those are stuck, and do not count until they move.
 //!
 //! A context whose caller carries its requests out itself, because it waits for them anyway, has no
-//! worker woken for each: it is listed, and the watcher sees to it that nothing stays undone should
+//! worker woken for each: it is leased, and the monitor sees to it that nothing stays undone should
 //! the caller not come.
 //!
 //! Requests that may wait for somebody else for as long as it takes ([`Class::Long`]: pipes,
@@ -31,8 +31,8 @@
 //! is held across a system call.
 
 mod lane;
+mod monitor;
 mod slot;
-mod watch;
 mod worker;
 
 #[cfg(not(loom))]
@@ -73,9 +73,9 @@ const SLOTS: usize = SHORT_SLOTS + LONG.most as usize;
 const HUNG_MS: u32 = 100;
 /// A worker that had nothing to do for so long ends.
 const IDLE_NS: u64 = 3_000_000_000;
-/// How often the watcher looks: at first, and when nothing is stuck for a while.
-const WATCH_NS: u64 = 1_000_000;
-const WATCH_NS_MAX: u64 = 4_000_000;
+/// How often the monitor looks: at first, and when nothing is stuck for a while.
+const MONITOR_NS: u64 = 1_000_000;
+const MONITOR_NS_MAX: u64 = 4_000_000;
 /// And if those in line have as many workers as they may, for as long as nobody else comes.
 const DOZE_NS_MAX: u64 = 64_000_000;
 /// Requests that a worker carries out for one context while others stand in line.
@@ -104,17 +104,17 @@ pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
 struct PoolState {
     short: Lane,
     long: Lane,
-    /// Contexts that the watcher looks after. While there are any, there is a watcher.
-    listed: VecDeque<ContextRef>,
+    /// Contexts that the monitor looks after. While there are any, there is a monitor.
+    leased: VecDeque<ContextRef>,
     /// Workers that count against the processors.
     counted: u32,
-    watcher: bool,
-    /// The slot of the watcher if it looks so seldom that who needs it has to wake it.
+    monitor: bool,
+    /// The slot of the monitor if it looks so seldom that who needs it has to wake it.
     dozing: Option<u16>,
 }
 
 impl PoolState {
-    /// The watcher, if there is one, looks soon.
+    /// The monitor, if there is one, looks soon.
     fn rouse(&mut self) -> Wakeup {
         self.dozing.take().map_or(Wakeup::None, Wakeup::Wake)
     }
@@ -137,7 +137,7 @@ fn class_of(slot: u16) -> Class {
 
 const SLEEP: u32 = 0;
 const WORK: u32 = 1;
-const WATCH: u32 = 2;
+const MONITOR: u32 = 2;
 
 /// Somebody who has to be woken or started, without any lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,7 +154,7 @@ pub struct Wakeups {
     len: usize,
 }
 
-/// A worker for each class, twice if the lock was released in between, and a watcher.
+/// A worker for each class, twice if the lock was released in between, and a monitor.
 const WAKEUPS_MAX: usize = 8;
 
 impl Wakeups {
@@ -190,9 +190,9 @@ impl Pool {
             state: Lock::new(PoolState {
                 short: Lane::new(SHORT, 0..SHORT_SLOTS)?,
                 long: Lane::new(LONG, SHORT_SLOTS..SLOTS)?,
-                listed: VecDeque::new(),
+                leased: VecDeque::new(),
                 counted: 0,
-                watcher: false,
+                monitor: false,
                 dozing: None,
             }),
             slots: new_slots()?,
@@ -228,10 +228,10 @@ impl Pool {
         let PoolState {
             short,
             long,
-            listed,
+            leased,
             ..
         } = &mut *state;
-        for list in [&mut short.line, &mut long.line, listed] {
+        for list in [&mut short.line, &mut long.line, leased] {
             let more = contexts.saturating_sub(list.len());
             list.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
         }
@@ -267,16 +267,16 @@ impl Pool {
         self.waiting[class as usize].store(waiting, Relaxed);
     }
 
-    /// Has the watcher look after a context, to which its caller will probably see itself. Called
+    /// Has the monitor look after a context, to which its caller will probably see itself. Called
     /// under its lock. None: there is nobody to watch.
-    pub fn list(&self, context: ContextRef) -> Option<Wakeup> {
+    pub fn lease(&self, context: ContextRef) -> Option<Wakeup> {
         let mut state = self.state.lock();
-        let wakeup = if state.watcher {
+        let wakeup = if state.monitor {
             state.rouse()
         } else {
-            self.order(&mut state, Class::Short, WATCH)?
+            self.order(&mut state, Class::Short, MONITOR)?
         };
-        state.listed.push_back(context);
+        state.leased.push_back(context);
         Some(wakeup)
     }
 
@@ -290,7 +290,7 @@ impl Pool {
         let forgotten = (
             take(&mut state.short.line),
             take(&mut state.long.line),
-            take(&mut state.listed),
+            take(&mut state.leased),
         );
         for class in [Class::Short, Class::Long] {
             self.note_line(&mut state, class);
@@ -323,10 +323,10 @@ impl Pool {
         });
         let order = if wants_worker {
             WORK
-        } else if class == Class::Short && !state.watcher {
-            WATCH
+        } else if class == Class::Short && !state.monitor {
+            MONITOR
         } else {
-            // One of the others comes when it is done, or the watcher finds that it hangs.
+            // One of the others comes when it is done, or the monitor finds that it hangs.
             return state.rouse();
         };
         self.order(state, class, order).unwrap_or(Wakeup::None)
@@ -336,7 +336,7 @@ impl Pool {
     fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Wakeup> {
         let (slot, wakeup) = state.lane(class).take()?;
         match (order, class) {
-            (WATCH, _) => state.watcher = true,
+            (MONITOR, _) => state.monitor = true,
             (_, Class::Short) => {
                 let first = state.short.first_context(class);
                 let waits = first.is_some_and(|first| first.habits.waits());
@@ -373,8 +373,8 @@ impl Pool {
             return;
         }
         lane.give_back(slot);
-        if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == WATCH {
-            state.watcher = false;
+        if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == MONITOR {
+            state.monitor = false;
         }
         self.count(&mut state, slot, false);
         drop(state);
@@ -386,7 +386,7 @@ impl Pool {
             // One request may let another begin, of the other class, too.
             let mut more = true;
             while more {
-                more = self.call_workers_for_listed();
+                more = self.call_workers_for_leased();
                 more |= self.stand_in(Class::Short);
                 more |= self.stand_in(Class::Long);
             }
@@ -462,19 +462,19 @@ impl Pool {
         }
     }
 
-    /// Without a watcher, the list's contexts need workers at once. False: there were none.
-    fn call_workers_for_listed(&'static self) -> bool {
+    /// Without a monitor, the list's contexts need workers at once. False: there were none.
+    fn call_workers_for_leased(&'static self) -> bool {
         let mut any = false;
         loop {
             let mut state = self.state.lock();
-            if state.watcher {
+            if state.monitor {
                 return any;
             }
-            let Some(context) = state.listed.pop_front() else {
+            let Some(context) = state.leased.pop_front() else {
                 return any;
             };
             drop(state);
-            Context::look_after(&context, Look::Alone);
+            Context::tick(&context, Look::Alone);
             any = true;
         }
     }
@@ -505,7 +505,7 @@ impl Pool {
                 context.count_worker(class, true);
                 lane.busy += 1;
                 place.is_busy.store(true, Relaxed);
-                // For the watcher it has moved.
+                // For the monitor it has moved.
                 let begun = place.begun.load(Relaxed);
                 place.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_line(&mut state, class);
@@ -514,10 +514,10 @@ impl Pool {
             }
             self.count(&mut state, slot, false);
             // Those in line have as many as they may: somebody has to see whether that changes.
-            let watches = class == Class::Short && !state.short.line.is_empty() && !state.watcher;
+            let watches = class == Class::Short && !state.short.line.is_empty() && !state.monitor;
             if watches {
-                state.watcher = true;
-                place.order.store(WATCH, Relaxed);
+                state.monitor = true;
+                place.order.store(MONITOR, Relaxed);
             } else {
                 place.order.store(SLEEP, Relaxed);
                 state.lane(class).idle.push(slot);
@@ -526,12 +526,12 @@ impl Pool {
             // Perhaps the last to have it.
             before = None;
             if watches {
-                self.watch(slot);
+                self.monitor(slot);
                 continue;
             }
             match self.sleep(slot) {
                 SLEEP => return None,
-                WATCH => self.watch(slot),
+                MONITOR => self.monitor(slot),
                 _ => {}
             }
         }
@@ -600,8 +600,8 @@ impl Pool {
             suspicious: false,
         };
         worker.begins();
-        if worker.place().order.load(Acquire) == WATCH {
-            self.watch(slot);
+        if worker.place().order.load(Acquire) == MONITOR {
+            self.monitor(slot);
         }
         let mut before = None;
         while let Some(context) = self.next(slot, before) {
@@ -629,10 +629,10 @@ impl Drop for Hold {
     }
 }
 
-/// How a listed context is looked after.
+/// How a leased context is looked after.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// The watcher comes by, and will again.
+    /// The monitor comes by, and will again.
     Again,
     /// Nobody will again: it needs workers.
     Alone,

@@ -49,7 +49,7 @@ const DRAIN_NS_MAX: u64 = 1_000_000;
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
 pub type OwnQueueSlot = OnceLock<Option<Taken>>;
 
-/// What the kernel carries out in the context's own queue. As long as there is any, the watcher looks after
+/// What the kernel carries out in the context's own queue. As long as there is any, the monitor looks after
 /// the context, and takes what has been done if nobody sleeps there.
 #[derive(Default)]
 pub struct KernelInFlight {
@@ -77,7 +77,7 @@ pub struct KernelInFlight {
     /// For so many submits nothing is handed over by who submits; and how many there were the last time.
     pause: u32,
     last_pause: u32,
-    /// How often somebody has been there, and how often when the watcher looked the last time.
+    /// How often somebody has been there, and how often when the monitor looked the last time.
     visits: u32,
     visits_before: u32,
 }
@@ -148,7 +148,7 @@ impl Context {
     }
 
     /// Whether what is queued may be left to a worker that is handing requests like it over, and will
-    /// look again at once; the watcher sees to it that nothing stays, should that one be kept.
+    /// look again at once; the monitor sees to it that nothing stays, should that one be kept.
     pub(super) fn leave_to_worker(
         this: &ContextRef,
         state: &mut State,
@@ -159,7 +159,7 @@ impl Context {
             && state.handing_over != 0
             && !state.is_stuck()
             && state.short().first_is(|call| this.habits.is_slow(call))
-            && Context::list(this, state, deferred)
+            && Context::lease(this, state, deferred)
     }
 
     /// Hands a request that was taken over to the kernel, and those with it that are like it.
@@ -390,7 +390,7 @@ impl Context {
             && state.closed.is_none()
     }
 
-    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the watcher sees
+    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the monitor sees
     /// to it that nothing stays.
     pub(super) fn leave_to_driver(
         this: &ContextRef,
@@ -400,7 +400,7 @@ impl Context {
         this.has_for_own_queue(state)
             && !state.is_stuck()
             && state.backlog.waiters.is_empty()
-            && Context::list(this, state, deferred)
+            && Context::lease(this, state, deferred)
     }
 
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
@@ -455,7 +455,7 @@ impl Context {
             Some(own_queue) => {
                 let waited =
                     Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
-                // There is a filter, which may be this thread's alone. The watcher sees to what is there.
+                // There is a filter, which may be this thread's alone. The monitor sees to what is there.
                 visit.may_sleep = waited.is_some();
                 Ok(waited.unwrap_or(Waited::Woken))
             }
@@ -512,7 +512,7 @@ impl Context {
     ) -> Option<kaio::Batch> {
         if state.kernel.count as usize > own_queue::EVENTS - kaio::BATCH
             || this.pool.short_of_threads()
-            || !Context::list(this, state, deferred)
+            || !Context::lease(this, state, deferred)
         {
             return None;
         }
@@ -540,14 +540,14 @@ impl Context {
         state.kernel.writes = None;
         state.kernel.waited = own_queue.has_done_all();
         state.note_leaving();
-        let is_watched = state.listed;
+        let is_watched = state.leased;
         let late = state.kernel.left_ns > came_ns + HAND_OVER_NS;
         drop(state);
         if refused {
             this.habits.not_for_kernel(&call);
         }
         if !is_watched {
-            Context::watch_kernel(this);
+            Context::monitor_kernel(this);
         }
         if late {
             Context::take_done(this);
@@ -580,7 +580,7 @@ impl Context {
         nowait: bool,
     ) -> (Guard<'a, State>, bool, kaio::Batch) {
         let call = *batch[0].call();
-        // Before they are there: so the watcher stays.
+        // Before they are there: so the monitor stays.
         state.kernel.count += batch.len() as u32;
         batch.iter().for_each(|req| req.set_worker(OWNER_KERNEL));
         drop(state);
@@ -648,7 +648,7 @@ impl Context {
             state.kernel.attendant = None;
             state.kernel.asleep = false;
         }
-        let was_listed = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
+        let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
         state.kernel.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut deferred);
         if waiter.is_some() {
@@ -660,16 +660,16 @@ impl Context {
             };
             state.note_leaving();
         }
-        let is_watched = state.listed;
+        let is_watched = state.leased;
         drop(state);
         this.run_deferred(&mut deferred);
         if let Some(waiter) = waiter
-            && !was_listed
+            && !was_leased
         {
             waiter.wait_for_waker();
         }
         if waiter.is_some() && !is_watched {
-            Context::watch_kernel(this);
+            Context::monitor_kernel(this);
         }
         (waited, any)
     }
@@ -723,11 +723,11 @@ impl Context {
         }
         // What is left is a worker's.
         Context::offer_to_worker(this, &mut state, Class::Short, &mut deferred);
-        let is_watched = state.listed;
+        let is_watched = state.leased;
         drop(state);
         Context::run_deferred_of_submit(this, &mut deferred);
         if !is_watched {
-            Context::watch_kernel(this);
+            Context::monitor_kernel(this);
         }
     }
 
@@ -771,7 +771,7 @@ impl Context {
         while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
-            if !this.is_own_queue_free(&state) || !Context::list(this, &mut state, &mut deferred) {
+            if !this.is_own_queue_free(&state) || !Context::lease(this, &mut state, &mut deferred) {
                 batch.into_iter().for_each(|req| back.push(req));
                 drop(state);
                 this.run_deferred(&mut deferred);
@@ -817,7 +817,7 @@ impl Context {
         }
         back.append(requests);
         *requests = back;
-        Context::watch_kernel(this);
+        Context::monitor_kernel(this);
     }
 
     /// Whether a request can be handed over in the own queue.
@@ -882,14 +882,14 @@ impl Context {
         }
     }
 
-    /// Sees to it that the watcher looks after what the kernel carries out in the own queue, or that there
+    /// Sees to it that the monitor looks after what the kernel carries out in the own queue, or that there
     /// is nothing.
-    fn watch_kernel(this: &ContextRef) {
+    fn monitor_kernel(this: &ContextRef) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let is_watched = !state.has_in_kernel()
             || state.kernel.attendant.is_some()
-            || Context::list(this, &mut state, &mut deferred);
+            || Context::lease(this, &mut state, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         if !is_watched {
@@ -897,7 +897,7 @@ impl Context {
         }
     }
 
-    /// What the watcher does for what the kernel carries out in the own queue, unless somebody is there, who
+    /// What the monitor does for what the kernel carries out in the own queue, unless somebody is there, who
     /// then sees that nobody watches any more: that is returned.
     pub(super) fn tick_kernel(this: &ContextRef, look: Look) -> bool {
         let mut state = this.state.lock();

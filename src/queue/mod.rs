@@ -86,7 +86,7 @@ const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// A caller who comes for events so soon after a submit would only have waited for them.
 const PROMPT_NS: u64 = 20_000;
-/// So often in a row the watcher (once in a millisecond) finds that nothing moves before others begin
+/// So often in a row the monitor (once in a millisecond) finds that nothing moves before others begin
 /// beside requests that are as many as another context can bear: a device that has to be shared often
 /// pauses for one millisecond. (All 256 at once then: p99 of the other's single reads on virtio
 /// 1,700 us; 330 us so, both with 16 in place of SHARE.)
@@ -151,7 +151,7 @@ pub struct Context {
     doorbell: Lock<Option<Box<Doorbell>>>,
     /// Of callers that may not carry requests out.
     spin: Spin,
-    /// Bumped when a request ends while somebody waits for that (`State::watchers`): a futex.
+    /// Bumped when a request ends while somebody waits for that (`State::waiting_for_end`): a futex.
     ended: AtomicU32,
     /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
     own_queue: OwnQueueSlot,
@@ -184,10 +184,10 @@ struct State {
     in_flight: u32,
     /// It stands in the pool's lines.
     offered: [bool; 2],
-    /// The pool's watcher looks after it.
-    listed: bool,
+    /// The pool's monitor looks after it.
+    leased: bool,
     /// Requests ever taken out of the queue to be carried out, and how many these were when the
-    /// watcher looked the last time.
+    /// monitor looked the last time.
     taken: u64,
     taken_before: u64,
     /// The same, and when, when somebody had looked in vain and something was being done.
@@ -196,7 +196,7 @@ struct State {
     /// How often, lately, a caller came for events right after a submit, and carried requests out
     /// itself.
     prompt: u32,
-    /// How often in a row the watcher has found that nothing moved, though something is queued.
+    /// How often in a row the monitor has found that nothing moved, though something is queued.
     still: u32,
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
@@ -209,7 +209,7 @@ struct State {
     /// Nothing is accepted any more.
     closed: Option<Closed>,
     /// Threads that wait for requests to end.
-    watchers: u32,
+    waiting_for_end: u32,
     /// Those in flight that the kernel would have completed within io_submit().
     at_once: u32,
     /// How those that have ended were carried out.
@@ -276,7 +276,7 @@ impl State {
             running: Running::new(),
             in_flight: 0,
             offered: [false; 2],
-            listed: false,
+            leased: false,
             taken: 0,
             taken_before: 0,
             taken_idle: u64::MAX,
@@ -289,7 +289,7 @@ impl State {
             submitted_ns: 0,
             submitter: 0,
             closed: None,
-            watchers: 0,
+            waiting_for_end: 0,
             at_once: 0,
             routes: Routes::default(),
             backlog,
@@ -587,8 +587,8 @@ impl Context {
         {
             return;
         }
-        // Should what runs not come to an end, the watcher has others begin beside it.
-        if this.has_its_share(state, class) && Context::list(this, state, deferred) {
+        // Should what runs not come to an end, the monitor has others begin beside it.
+        if this.has_its_share(state, class) && Context::lease(this, state, deferred) {
             return;
         }
         state.offered[lane] = true;
@@ -630,7 +630,7 @@ impl Context {
     }
 
     /// Leaves what was queued to the caller, if it is of the kind that it can do, and the caller
-    /// one who does; the watcher sees to it that nothing stays. False: a worker is wanted.
+    /// one who does; the monitor sees to it that nothing stays. False: a worker is wanted.
     fn leave_to_caller(
         this: &ContextRef,
         state: &mut State,
@@ -656,24 +656,24 @@ impl Context {
         this.serves_itself()
             && state.backlog.waiters.is_empty()
             && (lone || batch.all_alone || ns <= WORTH_NS)
-            && Context::list(this, state, deferred)
+            && Context::lease(this, state, deferred)
     }
 
-    /// Has the pool's watcher look after the context; false if there is none.
-    fn list(this: &ContextRef, state: &mut State, deferred: &mut Deferred) -> bool {
-        if !state.listed
-            && let Some(wakeup) = this.pool.list(this.clone())
+    /// Has the pool's monitor look after the context; false if there is none.
+    fn lease(this: &ContextRef, state: &mut State, deferred: &mut Deferred) -> bool {
+        if !state.leased
+            && let Some(wakeup) = this.pool.lease(this.clone())
         {
-            state.listed = true;
+            state.leased = true;
             deferred.wakeups.add(wakeup);
         }
-        state.listed
+        state.leased
     }
 
-    /// What the watcher does for a listed context: should its requests not have moved since the
+    /// What the monitor does for a leased context: should its requests not have moved since the
     /// last time, the caller is doing something else, and workers are needed. Returns whether it
-    /// stays listed.
-    pub fn look_after(this: &ContextRef, look: Look) -> bool {
+    /// stays leased.
+    pub fn tick(this: &ContextRef, look: Look) -> bool {
         let attended = Context::tick_kernel(this, look);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -681,7 +681,7 @@ impl Context {
         state.taken_before = state.taken;
         let keeps_moving = moved && look == Look::Again && state.closed.is_none();
         let stays = keeps_moving || look == Look::Again && state.has_in_kernel();
-        state.listed = stays;
+        state.leased = stays;
         if !keeps_moving && !state.short().is_empty() {
             state.still = match look {
                 Look::Again => state.still.saturating_add(1),
@@ -740,7 +740,7 @@ impl Context {
     }
 
     /// Takes a request for a worker: not one that would only be in the way of another that runs, or
-    /// of a caller's; then the watcher sees to it that nothing stays.
+    /// of a caller's; then the monitor sees to it that nothing stays.
     fn take_for_worker(
         this: &ContextRef,
         state: &mut State,
@@ -763,7 +763,7 @@ impl Context {
         if others
             && !state.is_stuck()
             && state.short().first_is(|call| this.habits.alone(call))
-            && Context::list(this, state, deferred)
+            && Context::lease(this, state, deferred)
         {
             return None;
         }
@@ -940,7 +940,7 @@ impl Context {
 
     /// Tells those who wait for a request to end.
     fn note_end(&self, state: &State, deferred: &mut Deferred) {
-        if state.watchers != 0 {
+        if state.waiting_for_end != 0 {
             // Relaxed: the lock orders it. They read it under the lock before they sleep.
             self.ended.fetch_add(1, Relaxed);
             deferred.ended = true;
@@ -951,7 +951,7 @@ impl Context {
     /// for so long.
     fn wait_for_end(&self, patience_ns: u64, mut over: impl FnMut(&mut State) -> bool) -> bool {
         let mut state = self.state.lock();
-        state.watchers += 1;
+        state.waiting_for_end += 1;
         let mut is_over = over(&mut state);
         let mut in_time = true;
         while !is_over && in_time {
@@ -968,7 +968,7 @@ impl Context {
             is_over = over(&mut state);
             in_time = waited != Waited::TimedOut;
         }
-        state.watchers -= 1;
+        state.waiting_for_end -= 1;
         is_over
     }
 

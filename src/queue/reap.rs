@@ -225,7 +225,7 @@ impl Context {
         Ok(())
     }
 
-    /// Sleeps until the listed waiter is woken, the time is up or a signal handler has run; then
+    /// Sleeps until the leased waiter is woken, the time is up or a signal handler has run; then
     /// the waiter is off the list.
     fn sleep(
         this: &ContextRef,
@@ -258,10 +258,10 @@ impl Context {
             None => waiter.park(until),
         });
         let mut state = this.state.lock();
-        let was_listed = state.backlog.waiters.leave(waiter);
+        let was_leased = state.backlog.waiters.leave(waiter);
         state.note_leaving();
         drop(state);
-        if !was_listed {
+        if !was_leased {
             waiter.wait_for_waker();
         }
         if let Some(doorbell) = &sleeper.doorbell {
@@ -342,7 +342,7 @@ impl Context {
             } else {
                 this.take_short(&mut state, until)
             };
-            if next.is_none() && !state.listed {
+            if next.is_none() && !state.leased {
                 Context::offer(this, &mut state, Class::Short, &mut deferred);
             }
             Context::offer(this, &mut state, Class::Long, &mut deferred);

@@ -287,7 +287,7 @@ impl Ring {
         header.ring_bytes.store(self.bytes, Relaxed);
         header.features.store(features, Relaxed);
         header.id.store(id, Relaxed);
-        // Release: a monitor that sees the magic sees the rest.
+        // Release: a program that maps the ring and sees the magic sees the rest.
         header.magic.store(IO_RING2_MAGIC, Release);
     }
 

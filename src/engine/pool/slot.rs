@@ -18,11 +18,11 @@ pub struct Slot {
     pub(super) order: AtomicU32,
     /// Requests that it has begun.
     pub(super) begun: AtomicU32,
-    /// `begun` when the watcher looked the last time. Under the pool's lock, like the next.
+    /// `begun` when the monitor looked the last time. Under the pool's lock, like the next.
     pub(super) seen: AtomicU32,
     /// It counts against the processors.
     pub(super) counted: AtomicBool,
-    /// When the watcher saw for the first time that it is where it is, in milliseconds.
+    /// When the monitor saw for the first time that it is where it is, in milliseconds.
     pub(super) since_ms: AtomicU32,
     /// It serves a context; and hangs.
     pub(super) is_busy: AtomicBool,

@@ -102,9 +102,9 @@ impl Worker {
         exec::execute(req, None);
     }
 
-    /// Something that the watcher would see if it did not come to an end.
+    /// Something that the monitor would see if it did not come to an end.
     fn begin(&mut self) {
-        // Relaxed: a number that the watcher compares with itself.
+        // Relaxed: a number that the monitor compares with itself.
         let begun = &self.place().begun;
         begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.turn += 1;

@@ -1,6 +1,8 @@
-//! The watcher: a worker that looks after what others leave, and sees which of the workers hang.
+//! The monitor: a worker that looks after what others leave, and sees which of the workers hang.
 
-use super::{DOZE_NS_MAX, HUNG_MS, Look, Pool, PoolState, WATCH, WATCH_NS, WATCH_NS_MAX, Wakeup};
+use super::{
+    DOZE_NS_MAX, HUNG_MS, Look, MONITOR, MONITOR_NS, MONITOR_NS_MAX, Pool, PoolState, Wakeup,
+};
 use crate::queue::Context;
 use crate::sync::Relaxed;
 use crate::sys::{futex_wait, monotonic_ns};
@@ -8,27 +10,27 @@ use crate::syscall::Class;
 
 impl Pool {
     /// Looks after the line and the list until they are empty or somebody has to come.
-    pub(super) fn watch(&'static self, slot: u16) {
-        let mut tick = WATCH_NS;
+    pub(super) fn monitor(&'static self, slot: u16) {
+        let mut tick = MONITOR_NS;
         loop {
             let word = &self.slots[usize::from(slot)].order;
-            futex_wait(word, WATCH, monotonic_ns() + tick);
-            self.look_after_listed();
+            futex_wait(word, MONITOR, monotonic_ns() + tick);
+            self.tick_leased();
             let mut state = self.state.lock();
             state.dozing = None;
             let stuck = self.look_at_workers(&mut state);
             let longer = tick * 2;
-            tick = if stuck || !state.listed.is_empty() {
-                WATCH_NS
+            tick = if stuck || !state.leased.is_empty() {
+                MONITOR_NS
             } else {
-                longer.min(WATCH_NS_MAX)
+                longer.min(MONITOR_NS_MAX)
             };
             let Some(first) = state.short.first_context(Class::Short) else {
-                if !state.listed.is_empty() {
+                if !state.leased.is_empty() {
                     continue;
                 }
                 if state.short.line.is_empty() {
-                    state.watcher = false;
+                    state.monitor = false;
                     return;
                 }
                 if !stuck {
@@ -40,14 +42,14 @@ impl Pool {
             if state.counted >= self.processors_for(Some(first)) {
                 continue;
             }
-            if !state.listed.is_empty() {
+            if !state.leased.is_empty() {
                 let wakeup = self.wakeup(&mut state, Class::Short);
                 drop(state);
                 self.perform(wakeup);
                 continue;
             }
             // It works now; if the line is still not empty, another watches.
-            state.watcher = false;
+            state.monitor = false;
             self.count(&mut state, slot, true);
             let wakeup = if state.short.line.len() > 1 {
                 self.wakeup(&mut state, Class::Short)
@@ -60,14 +62,14 @@ impl Pool {
     }
 
     /// Looks after each context of the list, and takes those off that want it no more.
-    fn look_after_listed(&'static self) {
-        let listed = self.state.lock().listed.len();
-        for _ in 0..listed {
-            let Some(context) = self.state.lock().listed.pop_front() else {
+    fn tick_leased(&'static self) {
+        let leased = self.state.lock().leased.len();
+        for _ in 0..leased {
+            let Some(context) = self.state.lock().leased.pop_front() else {
                 return;
             };
-            if Context::look_after(&context, Look::Again) {
-                self.state.lock().listed.push_back(context);
+            if Context::tick(&context, Look::Again) {
+                self.state.lock().leased.push_back(context);
             }
         }
     }
