@@ -19,9 +19,9 @@ const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 impl State {
     /// Whether that thread was interrupted in the context's own queue.
-    fn is_attended_by(&self, thread: &Interrupted) -> bool {
+    fn is_reaper(&self, thread: &Interrupted) -> bool {
         let here = Some(thread.thread);
-        self.kernel.attendant == here || self.kernel.feeder == here
+        self.kernel.reaper == here || self.kernel.submitter == here
     }
 }
 
@@ -63,7 +63,7 @@ impl Context {
                 continue;
             }
             // What was held for those in its own queue of an interrupted thread never is.
-            if !state.is_attended_by(by) {
+            if !state.is_reaper(by) {
                 return;
             }
             match state.take_any() {
@@ -89,8 +89,8 @@ impl Context {
     }
 
     fn wait_for_files(this: &ContextRef, by: &Interrupted) {
-        let attends = this.state.lock().is_attended_by(by);
-        if !attends {
+        let reaps = this.state.lock().is_reaper(by);
+        if !reaps {
             Context::drain_kernel(this);
         }
         // Also with the context's lock free: it may have been interrupted between giving a lock back and
@@ -98,7 +98,8 @@ impl Context {
         let patience_ns = if by.busy { EXIT_PATIENCE_NS } else { NEVER };
         let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
-                let is_here = carried.tie.address() == by.in_hand || attends && carried.is_rider();
+                let is_here =
+                    carried.tie.address() == by.in_hand || reaps && carried.is_in_kernel();
                 !is_here && syscall::is_on_file(carried.call)
             })
         });
@@ -130,7 +131,7 @@ impl Context {
     /// after all.
     fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
         let mut state = this.state.lock();
-        let attends = state.is_attended_by(by);
+        let reaps = state.is_reaper(by);
         // What is done may have given its file back already.
         let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
         let in_hand = |one: &Carried| one.tie.address() == by.in_hand;
@@ -139,7 +140,7 @@ impl Context {
         // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
         let mine = mine.map(|(tie, again)| (unsafe { state.running.bereave(tie) }, again));
         let others = state.running.iter().filter(|one| {
-            let here = attends && one.is_rider() || goes_on && in_hand(one);
+            let here = reaps && one.is_in_kernel() || goes_on && in_hand(one);
             here && habit::writes(one.call) && can_repeat(one)
         });
         const MOST: usize = own_queue::EVENTS + 1;
@@ -206,11 +207,12 @@ impl Context {
     fn see_to_owed(this: &ContextRef, by: &Interrupted, owed: impl Fn(&State) -> bool) {
         let state = this.state.lock();
         // Some requests may be in the hands of the thread that was interrupted.
-        let attends = state.is_attended_by(by);
-        let is_here = |one: &Carried| one.tie.address() == by.in_hand || attends && one.is_rider();
+        let reaps = state.is_reaper(by);
+        let is_here =
+            |one: &Carried| one.tie.address() == by.in_hand || reaps && one.is_in_kernel();
         let bounded = by.busy || state.running.iter().any(|one| is_here(&one));
         drop(state);
-        if !attends {
+        if !reaps {
             Context::drain_kernel(this);
         }
         if !Context::wait_for_workers(this, bounded, owed) {

@@ -30,11 +30,11 @@ const HAND_OVER_NS: u64 = 100_000;
 const BACK_IN_A_ROW: u32 = 16;
 /// So many times in a row somebody sleeps in the own queue in vain, who has nothing there, and only because
 /// those who submit have handed over there.
-const FED: u32 = 16;
+const SUBMIT_HINT: u32 = 16;
 /// Who submits does not hand over if so many are there: with more in flight, workers are as quick and
 /// io_submit() takes less time. (64 reads of a virtual disk in flight: 82,000 a second with 24 % of the
 /// submitter's time in it, and with 44 % if it goes up to 64.)
-const FED_MAX: u32 = 32;
+const SUBMIT_HINT_MAX: u32 = 32;
 /// Nor for so many submits, at most, if the kernel would have had to wait, and for so many if it could not say that it
 /// would.
 const WOULD_WAIT: u32 = 64;
@@ -56,7 +56,7 @@ pub struct KernelInFlight {
     /// How many there are.
     count: u32,
     /// The thread that sleeps there, or hands over, or takes what has been done.
-    pub attendant: Option<u32>,
+    pub reaper: Option<u32>,
     /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
     /// how many requests were in flight then.
     back: u32,
@@ -71,9 +71,9 @@ pub struct KernelInFlight {
     /// What was handed over the last time had been done when io_submit(2) returned, and all before.
     waited: bool,
     /// The thread that has submitted, and hands over there beside it.
-    pub feeder: Option<u32>,
-    /// See FED.
-    fed: u32,
+    pub submitter: Option<u32>,
+    /// See SUBMIT_HINT.
+    submit_hint: u32,
     /// For so many submits nothing is handed over by who submits; and how many there were the last time.
     pause: u32,
     last_pause: u32,
@@ -325,8 +325,8 @@ impl Visit {
 
 impl KernelInFlight {
     /// The calling thread is there from now on.
-    fn attend(&mut self) {
-        self.attendant = Some(carrier::thread());
+    fn begin_reaping(&mut self) {
+        self.reaper = Some(carrier::thread());
         self.visits = self.visits.wrapping_add(1);
     }
 
@@ -343,18 +343,18 @@ impl KernelInFlight {
 
     /// What was left to a caller was not seen to. It does not count if that one is just handing over.
     pub(super) fn stay_behind(&mut self) {
-        if self.attendant.is_none() {
+        if self.reaper.is_none() {
             self.nobody_comes();
         }
     }
 
     /// Whether who submits may hand over.
-    fn may_be_fed(&self) -> bool {
-        self.feeder.is_none() && self.count < FED_MAX
+    fn takes_submitter(&self) -> bool {
+        self.submitter.is_none() && self.count < SUBMIT_HINT_MAX
     }
 
     /// Whether callers come back soon.
-    fn have_a_driver(&self) -> bool {
+    fn have_returning_reaper(&self) -> bool {
         self.back == BACK_IN_A_ROW
     }
 }
@@ -378,7 +378,7 @@ impl Context {
             return false;
         }
         // To hand over can take long, and a caller with a time limit must not wait for that.
-        let comes = state.kernel.have_a_driver() && !state.kernel.in_time;
+        let comes = state.kernel.have_returning_reaper() && !state.kernel.in_time;
         // A sample, too, if to hand it over is to wait for it.
         let is_waited_for = |call: &Call| state.kernel.waited && self.habits.is_regular_write(call);
         let is_for_caller = |call: &Call| {
@@ -392,7 +392,7 @@ impl Context {
 
     /// Leaves what was queued to the caller, if it will hand it over to the kernel; the monitor sees
     /// to it that nothing stays.
-    pub(super) fn leave_to_driver(
+    pub(super) fn leave_to_returning_reaper(
         this: &ContextRef,
         state: &mut State,
         deferred: &mut Deferred,
@@ -416,7 +416,7 @@ impl Context {
             return Err(state);
         }
         // Others who wait would have to be woken by whoever sleeps there.
-        if !state.backlog.waiters.is_empty() || state.kernel.attendant.is_some() {
+        if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
             state.kernel.nobody_comes();
             return Err(state);
         }
@@ -426,7 +426,7 @@ impl Context {
         let mut deferred = Deferred::new();
         state.kernel.in_time = until != NEVER;
         let has_for_own_queue = this.has_for_own_queue(&state);
-        let sleeps_there = state.has_in_kernel() || state.kernel.fed != 0;
+        let sleeps_there = state.has_in_kernel() || state.kernel.submit_hint != 0;
         if (has_for_own_queue || sleeps_there) && this.own_queue.get().is_none() {
             drop(state);
             this.own_queue_or_new();
@@ -446,7 +446,7 @@ impl Context {
             && let Some(batch) =
                 Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
         {
-            Context::hand_over_attended(this, state, deferred, own_queue, batch, visit.came_ns);
+            Context::hand_over_as_reaper(this, state, deferred, own_queue, batch, visit.came_ns);
             return Ok(Waited::Woken);
         }
         // What was left to us and is not for us.
@@ -523,7 +523,7 @@ impl Context {
     }
 
     /// Hands over, by a caller who then comes for what has been done.
-    fn hand_over_attended(
+    fn hand_over_as_reaper(
         this: &ContextRef,
         mut state: Guard<State>,
         deferred: Deferred,
@@ -532,11 +532,11 @@ impl Context {
         came_ns: u64,
     ) {
         let call = *batch[0].call();
-        state.kernel.attend();
+        state.kernel.begin_reaping();
         state.kernel.writes = habit::writes(&call).then_some(call.args[0]);
         let (mut state, refused) =
             Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, false);
-        state.kernel.attendant = None;
+        state.kernel.reaper = None;
         state.kernel.writes = None;
         state.kernel.waited = own_queue.has_done_all();
         state.note_leaving();
@@ -631,9 +631,9 @@ impl Context {
         ns: u64,
         waiter: Option<&Waiter>,
     ) -> (Option<Waited>, bool) {
-        let attends = state.kernel.attendant.is_none();
-        if attends {
-            state.kernel.attend();
+        let reaps = state.kernel.reaper.is_none();
+        if reaps {
+            state.kernel.begin_reaping();
             state.kernel.asleep = waiter.is_some();
         }
         drop(state);
@@ -644,8 +644,8 @@ impl Context {
         let any = done.count != 0;
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        if attends {
-            state.kernel.attendant = None;
+        if reaps {
+            state.kernel.reaper = None;
             state.kernel.asleep = false;
         }
         let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
@@ -653,10 +653,10 @@ impl Context {
         Context::complete_done(this, &mut state, &mut done, &mut deferred);
         if waiter.is_some() {
             let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
-            state.kernel.fed = match state.kernel.fed {
-                fed if fed == 0 || idle => 0,
-                _ if any => FED,
-                fed => fed - 1,
+            state.kernel.submit_hint = match state.kernel.submit_hint {
+                submit_hint if submit_hint == 0 || idle => 0,
+                _ if any => SUBMIT_HINT,
+                submit_hint => submit_hint - 1,
             };
             state.note_leaving();
         }
@@ -688,12 +688,12 @@ impl Context {
             return false;
         }
         // From now on it sleeps there.
-        state.kernel.fed = FED;
+        state.kernel.submit_hint = SUBMIT_HINT;
         let pause = state.kernel.pause;
         state.kernel.pause = pause.saturating_sub(1);
         pause == 0
             && state.kernel.asleep
-            && state.kernel.may_be_fed()
+            && state.kernel.takes_submitter()
             && state.short().is_empty()
             && !self.habits.wants_sample()
             && state.closed.is_none()
@@ -707,16 +707,16 @@ impl Context {
         deferred.queued = true;
         let mut state = this.state.lock();
         while let Some(own_queue) =
-            own_queue.filter(|_| state.kernel.may_be_fed() && state.kernel.pause == 0)
+            own_queue.filter(|_| state.kernel.takes_submitter() && state.kernel.pause == 0)
             && let Some(batch) =
                 Context::take_kernel(this, &mut state, &mut deferred, Caller::SUBMITTER)
         {
-            state.kernel.feeder = Some(carrier::thread());
+            state.kernel.submitter = Some(carrier::thread());
             let refused;
             (state, refused) =
                 Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, true);
             deferred = Deferred::new();
-            state.kernel.feeder = None;
+            state.kernel.submitter = None;
             if refused {
                 state.kernel.pause = REFUSED;
             }
@@ -741,14 +741,14 @@ impl Context {
         let pause = state.kernel.pause;
         state.kernel.pause = pause.saturating_sub(1);
         pause == 0
-            && (state.kernel.have_a_driver() || state.submits.are_polled())
+            && (state.kernel.have_returning_reaper() || state.submits.are_polled())
             && self.is_own_queue_free(state)
             && !self.habits.wants_sample()
             && state.closed.is_none()
     }
 
     fn is_own_queue_free(&self, state: &State) -> bool {
-        state.kernel.attendant.is_none()
+        state.kernel.reaper.is_none()
             && state.backlog.waiters.is_empty()
             && state.kernel.count as usize <= own_queue::EVENTS - kaio::BATCH
             && !self.pool.short_of_threads()
@@ -777,7 +777,7 @@ impl Context {
                 this.run_deferred(&mut deferred);
                 break;
             }
-            state.kernel.attend();
+            state.kernel.begin_reaping();
             for req in &batch {
                 state.running.enter(req);
             }
@@ -798,7 +798,7 @@ impl Context {
             });
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
-            state.kernel.attendant = None;
+            state.kernel.reaper = None;
             state.kernel.count -= done.count;
             while let Some(req) = done.again.pop() {
                 state.give_up(&req);
@@ -862,7 +862,7 @@ impl Context {
 
     /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
     fn is_handing_over(&self, state: &State) -> bool {
-        !self.callers_carry_out && state.kernel.attendant.is_some()
+        !self.callers_carry_out && state.kernel.reaper.is_some()
     }
 
     /// Waits until the kernel carries nothing out in the own queue any more, and publishes it all. It does not
@@ -888,7 +888,7 @@ impl Context {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let is_watched = !state.has_in_kernel()
-            || state.kernel.attendant.is_some()
+            || state.kernel.reaper.is_some()
             || Context::lease(this, &mut state, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
@@ -902,16 +902,16 @@ impl Context {
     pub(super) fn tick_kernel(this: &ContextRef, look: Look) -> bool {
         let mut state = this.state.lock();
         let kernel = &mut state.kernel;
-        let attended = kernel.attendant.is_some();
+        let has_reaper = kernel.reaper.is_some();
         let comes = kernel.visits != kernel.visits_before;
         kernel.visits_before = kernel.visits;
         drop(state);
-        if !attended && !comes && look == Look::Again && Context::take_done(this) {
+        if !has_reaper && !comes && look == Look::Again && Context::take_done(this) {
             let kernel = &mut this.state.lock().kernel;
             kernel.nobody_comes();
             // That was us.
             kernel.visits_before = kernel.visits;
         }
-        attended
+        has_reaper
     }
 }

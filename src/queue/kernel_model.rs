@@ -62,7 +62,11 @@ impl Context {
         false
     }
 
-    pub(super) fn leave_to_driver(_: &ContextRef, _: &mut State, _: &mut Deferred) -> bool {
+    pub(super) fn leave_to_returning_reaper(
+        _: &ContextRef,
+        _: &mut State,
+        _: &mut Deferred,
+    ) -> bool {
         false
     }
 

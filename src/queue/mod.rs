@@ -110,7 +110,7 @@ const AT_SUBMIT_NS: u64 = 40_000;
 /// If no eventfd tells of them, then if so many times in a row nobody has waited for events after a submit:
 /// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
 /// there: 61,000 a second by a worker.)
-const UNATTENDED: u32 = 32;
+const WITHOUT_WAIT: u32 = 32;
 /// Requests that are known to be short, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
@@ -224,7 +224,7 @@ struct Submits {
     #[cfg_attr(loom, expect(dead_code))]
     nesting: Nesting,
     /// How many of all submits there were since somebody waited for events.
-    unattended: u32,
+    without_wait: u32,
     /// How many in a row there were after which somebody has looked for events in vain; and how often
     /// that had been done in all when there was the last one.
     polled: u32,
@@ -234,7 +234,7 @@ struct Submits {
 impl Submits {
     /// Whether somebody is going to look for events who has nothing else to do.
     fn are_polled(&self) -> bool {
-        self.polled > UNATTENDED
+        self.polled > WITHOUT_WAIT
     }
 }
 
@@ -243,8 +243,8 @@ impl Submits {
     /// One more, up to which somebody has looked in vain so often. Who is `told` does not have to.
     fn note(&mut self, in_vain: u32, told: bool) {
         let one_more = |count: u32, if_so| if if_so { count.saturating_add(1) } else { 0 };
-        self.unattended = self.unattended.saturating_add(1);
-        let polled = in_vain != self.in_vain && self.are_unattended() && !told;
+        self.without_wait = self.without_wait.saturating_add(1);
+        let polled = in_vain != self.in_vain && self.are_without_wait() && !told;
         self.polled = one_more(self.polled, polled);
         self.in_vain = in_vain;
         let here = 0u8;
@@ -253,8 +253,8 @@ impl Submits {
     }
 
     /// Whether nobody has waited for events for a while.
-    fn are_unattended(&self) -> bool {
-        self.unattended > UNATTENDED
+    fn are_without_wait(&self) -> bool {
+        self.without_wait > WITHOUT_WAIT
     }
 }
 
@@ -568,7 +568,7 @@ impl Context {
     /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
     /// is left to a caller that comes soon.
     fn offer(this: &ContextRef, state: &mut State, class: Class, deferred: &mut Deferred) {
-        if class == Class::Long || !Context::leave_to_driver(this, state, deferred) {
+        if class == Class::Long || !Context::leave_to_returning_reaper(this, state, deferred) {
             Context::offer_to_worker(this, state, class, deferred);
         }
     }
@@ -674,7 +674,7 @@ impl Context {
     /// last time, the caller is doing something else, and workers are needed. Returns whether it
     /// stays leased.
     pub fn tick(this: &ContextRef, look: Look) -> bool {
-        let attended = Context::tick_kernel(this, look);
+        let has_reaper = Context::tick_kernel(this, look);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let moved = state.taken != state.taken_before;
@@ -696,7 +696,7 @@ impl Context {
         }
         drop(state);
         this.run_deferred(&mut deferred);
-        if look == Look::Alone && !attended {
+        if look == Look::Alone && !has_reaper {
             Context::drain_kernel(this);
         }
         stays
@@ -753,7 +753,7 @@ impl Context {
             return Some(req);
         }
         if Context::leave_to_worker(this, state, Class::Short, deferred)
-            || Context::leave_to_driver(this, state, deferred)
+            || Context::leave_to_returning_reaper(this, state, deferred)
         {
             return None;
         }

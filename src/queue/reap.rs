@@ -84,7 +84,7 @@ impl Context {
             let mut state = this.state.lock();
             if min != 0 && wait.visit.until != 0 {
                 // It may find what it wants, but would have waited.
-                state.submits.unattended = 0;
+                state.submits.without_wait = 0;
             }
             let end = this.collect(&mut state, out, &wait);
             // With the kernel there would be an event by now, or another would have taken it.

@@ -322,7 +322,7 @@ impl Carried<'_> {
     }
 
     #[cfg(not(loom))]
-    pub fn is_rider(&self) -> bool {
+    pub fn is_in_kernel(&self) -> bool {
         self.worker == OWNER_KERNEL
     }
 
