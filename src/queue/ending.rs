@@ -99,7 +99,7 @@ impl Context {
         let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
                 let is_here =
-                    carried.tie.address() == by.in_hand || reaps && carried.is_in_kernel();
+                    carried.tie.address() == by.current || reaps && carried.is_in_kernel();
                 !is_here && syscall::is_on_file(carried.call)
             })
         });
@@ -134,13 +134,13 @@ impl Context {
         let reaps = state.is_reaper(by);
         // What is done may have given its file back already.
         let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
-        let in_hand = |one: &Carried| one.tie.address() == by.in_hand;
-        let mine = state.running.iter().find(in_hand).filter(|_| !goes_on);
+        let current = |one: &Carried| one.tie.address() == by.current;
+        let mine = state.running.iter().find(current).filter(|_| !goes_on);
         let mine = mine.map(|one| (one.tie, can_repeat(&one)));
         // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
         let mine = mine.map(|(tie, again)| (unsafe { state.running.bereave(tie) }, again));
         let others = state.running.iter().filter(|one| {
-            let here = reaps && one.is_in_kernel() || goes_on && in_hand(one);
+            let here = reaps && one.is_in_kernel() || goes_on && current(one);
             here && habit::writes(one.call) && can_repeat(one)
         });
         const MOST: usize = own_queue::EVENTS + 1;
@@ -209,7 +209,7 @@ impl Context {
         // Some requests may be in the hands of the thread that was interrupted.
         let reaps = state.is_reaper(by);
         let is_here =
-            |one: &Carried| one.tie.address() == by.in_hand || reaps && one.is_in_kernel();
+            |one: &Carried| one.tie.address() == by.current || reaps && one.is_in_kernel();
         let bounded = by.busy || state.running.iter().any(|one| is_here(&one));
         drop(state);
         if !reaps {
@@ -299,8 +299,8 @@ impl Context {
     }
 
     /// The same, by a thread that a signal handler has interrupted in the library: it may have any of its locks, or
-    /// a request `in_hand`. So it only looks whether others get on.
-    pub fn settle_inside(&self, in_hand: usize) {
+    /// a request `current`. So it only looks whether others get on.
+    pub fn settle_inside(&self, current: usize) {
         let mut count = None;
         let mut last = (u32::MAX, monotonic_ns());
         while monotonic_ns() - last.1 < INSIDE_PATIENCE_NS {
@@ -309,7 +309,7 @@ impl Context {
             };
             let claims = &state.order.claims;
             let count = *count.get_or_insert(claims.added());
-            if !claims.has_others(count, in_hand) {
+            if !claims.has_others(count, current) {
                 return;
             }
             if state.in_flight != last.0 {

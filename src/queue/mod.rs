@@ -771,10 +771,10 @@ impl Context {
     }
 
     /// Puts a request that was taken back to where it was, for a worker.
-    fn put_back(this: &ContextRef, req: Req, hand: &Cell<usize>) {
+    fn put_back(this: &ContextRef, req: Req, current: &Cell<usize>) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        hand.set(0);
+        current.set(0);
         this.set_prompt(&mut state, 0);
         state.untake(req);
         Context::offer(this, &mut state, Class::Short, &mut deferred);

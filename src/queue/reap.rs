@@ -280,15 +280,15 @@ impl Context {
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut req: Req,
-        stint: Stint<impl Execute>,
-        hand: &Cell<usize>,
+        budget: RunBudget<impl Execute>,
+        current: &Cell<usize>,
     ) {
-        let Stint {
+        let RunBudget {
             need,
             until,
             execute,
             mut now,
-        } = stint;
+        } = budget;
         let (rest, least) = if this.habits.alone(req.call()) {
             (now.ns + ALONE_NS, 0)
         } else {
@@ -296,7 +296,7 @@ impl Context {
         };
         let mut shield = None;
         let mut deferred = Deferred::new();
-        hand.set(req.tie().address());
+        current.set(req.tie().address());
         loop {
             let lonely = state.running.transfers() == 1;
             drop(state);
@@ -323,7 +323,7 @@ impl Context {
             if !goes || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts, and which may wait.
                 this.run_deferred(&mut deferred);
-                return Context::put_back(this, req, hand);
+                return Context::put_back(this, req, current);
             }
             if let (Some(shield), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
                 shield.take_back();
@@ -346,7 +346,7 @@ impl Context {
                 Context::offer(this, &mut state, Class::Short, &mut deferred);
             }
             Context::offer(this, &mut state, Class::Long, &mut deferred);
-            hand.set(next.as_ref().map_or(0, |next| next.tie().address()));
+            current.set(next.as_ref().map_or(0, |next| next.tie().address()));
             drop(state);
             match next {
                 Some(next) => req = next,
@@ -368,9 +368,9 @@ impl Context {
     ) {
         let in_time = InTime::new(this, until);
         let execute = |req: &mut Req, now: Option<u64>| in_time.execute(req, now);
-        carrier::with_hand(|hand| {
-            let stint = Stint::of_waiter(this, &mut state, need, until, execute);
-            Context::carry_out_short(this, state, req, stint, hand);
+        carrier::with_current(|current| {
+            let budget = RunBudget::of_waiter(this, &mut state, need, until, execute);
+            Context::carry_out_short(this, state, req, budget, current);
         });
     }
 
@@ -451,7 +451,7 @@ fn is_before_workers() -> bool {
 }
 
 /// What a caller goes by who carries requests out.
-struct Stint<E> {
+struct RunBudget<E> {
     /// It has what it wants with so many bytes of events.
     need: u64,
     /// It is to be back by then.
@@ -460,14 +460,14 @@ struct Stint<E> {
     now: Now,
 }
 
-impl Stint<()> {
+impl RunBudget<()> {
     fn of_waiter<E: Execute>(
         context: &Context,
         state: &mut State,
         need: u64,
         until: u64,
         execute: E,
-    ) -> Stint<E> {
+    ) -> RunBudget<E> {
         let now = Now::read();
         let prompt = if state.is_soon(now.ns) {
             state.prompt + 1
@@ -475,7 +475,7 @@ impl Stint<()> {
             0
         };
         context.set_prompt(state, prompt);
-        Stint {
+        RunBudget {
             need,
             until,
             execute,

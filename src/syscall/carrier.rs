@@ -54,14 +54,14 @@ struct Inside {
     /// It is in a function of the library's, and may have any of its locks.
     busy: Cell<bool>,
     /// The address of the request that it is carrying out for a context; 0: none.
-    in_hand: Cell<usize>,
+    current: Cell<usize>,
 }
 
 thread_local! {
     static INSIDE: Inside = const {
         Inside {
             busy: Cell::new(false),
-            in_hand: Cell::new(0),
+            current: Cell::new(0),
         }
     };
 }
@@ -117,8 +117,8 @@ pub fn stand_in(body: impl FnOnce()) {
 }
 
 /// Lets the caller say what it has in hand: under the context's lock, so that who has the lock knows.
-pub fn with_hand<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
-    INSIDE.with(|inside| body(&inside.in_hand))
+pub fn with_current<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
+    INSIDE.with(|inside| body(&inside.current))
 }
 
 /// A thread that ends the process, and where it was interrupted for that.
@@ -126,7 +126,7 @@ pub fn with_hand<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
 #[derive(Clone, Copy)]
 pub struct Interrupted {
     pub thread: u32,
-    pub in_hand: usize,
+    pub current: usize,
     /// It may have locks.
     pub busy: bool,
 }
@@ -137,7 +137,7 @@ impl Interrupted {
     pub fn here() -> Interrupted {
         INSIDE.with(|inside| Interrupted {
             thread: thread(),
-            in_hand: inside.in_hand.get(),
+            current: inside.current.get(),
             busy: inside.busy.get(),
         })
     }
