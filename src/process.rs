@@ -275,8 +275,8 @@ fn settle(by: &Interrupted) {
         if !context.is_legacy() {
             return;
         }
-        if by.busy || by.in_hand != 0 {
-            context.settle_inside(by.in_hand);
+        if by.busy || by.current != 0 {
+            context.settle_inside(by.current);
         } else {
             Context::settle(context);
         }

@@ -84,7 +84,7 @@ impl<T> Lock<T> {
     /// # Safety
     /// The thread that has the lock does not go on, and what it had only half changed does no harm.
     #[cfg(not(loom))]
-    pub unsafe fn left_behind(&self) -> &T {
+    pub unsafe fn abandoned(&self) -> &T {
         // SAFETY: as whoever calls promises: nobody changes it.
         unsafe { &*self.value.get() }
     }

@@ -417,7 +417,7 @@ impl Pool {
     }
 
     /// Puts a context into a line for the next attempt to start a worker. Called under its lock.
-    pub fn line_up(&self, context: ContextRef, class: Class) {
+    pub fn enqueue_serial(&self, context: ContextRef, class: Class) {
         let mut state = self.state.lock();
         state.lane(class).line.push_back(context);
         self.note_line(&mut state, class);

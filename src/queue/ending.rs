@@ -6,7 +6,7 @@ use crate::engine::own_queue;
 use crate::habit;
 use crate::policy::route::Route;
 use crate::queue::ContextRef;
-use crate::request::{Access, Carried, List, Stage, Tie};
+use crate::request::{Access, Carried, List, RequestRef, Stage};
 use crate::sync::AtomicU32;
 use crate::sys::progress;
 use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
@@ -99,7 +99,7 @@ impl Context {
         let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
                 let is_here =
-                    carried.tie.address() == by.current || reaps && carried.is_in_kernel();
+                    carried.reference.address() == by.current || reaps && carried.is_in_kernel();
                 !is_here && syscall::is_on_file(carried.call)
             })
         });
@@ -113,7 +113,7 @@ impl Context {
     fn carry_out_left_behind(&self) {
         // SAFETY: the lock is held for a few instructions; who still has it after a second does not go
         // on. What it may have been changing, the lists, is not looked at.
-        let slabs = unsafe { &self.state.left_behind().slabs };
+        let slabs = unsafe { &self.state.abandoned().slabs };
         slabs.each_left(|stage, call| {
             let wanted = match stage {
                 Stage::Accepted => syscall::is_on_file(call),
@@ -134,11 +134,12 @@ impl Context {
         let reaps = state.is_reaper(by);
         // What is done may have given its file back already.
         let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
-        let current = |one: &Carried| one.tie.address() == by.current;
+        let current = |one: &Carried| one.reference.address() == by.current;
         let mine = state.running.iter().find(current).filter(|_| !goes_on);
-        let mine = mine.map(|one| (one.tie, can_repeat(&one)));
+        let mine = mine.map(|one| (one.reference, can_repeat(&one)));
         // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
-        let mine = mine.map(|(tie, again)| (unsafe { state.running.bereave(tie) }, again));
+        let mine =
+            mine.map(|(reference, again)| (unsafe { state.running.recover(reference) }, again));
         let others = state.running.iter().filter(|one| {
             let here = reaps && one.is_in_kernel() || goes_on && current(one);
             here && habit::writes(one.call) && can_repeat(one)
@@ -173,9 +174,9 @@ const INSIDE_TICK_NS: u64 = 200_000;
 impl State {
     /// Whether something is in flight that the process owes somebody.
     fn owes(&self) -> bool {
-        let is_owed = |tie: Tie| tie.claim().access.is_owed();
+        let is_owed = |reference: RequestRef| reference.claim().access.is_owed();
         self.order.claims.has_owed(u64::MAX)
-            || self.running.iter().any(|one| is_owed(one.tie))
+            || self.running.iter().any(|one| is_owed(one.reference))
             || self.queues.iter().any(|queue| queue.any(is_owed))
     }
 }
@@ -192,7 +193,7 @@ impl Context {
             // In one pass: a queue may be long.
             let mut queue = std::mem::replace(&mut state.queues[class as usize], List::new());
             while let Some(req) = queue.pop() {
-                if req.tie().claim().access.is_owed() {
+                if req.reference().claim().access.is_owed() {
                     state.queues[class as usize].push(req);
                 } else {
                     state.left.push(req);
@@ -209,7 +210,7 @@ impl Context {
         // Some requests may be in the hands of the thread that was interrupted.
         let reaps = state.is_reaper(by);
         let is_here =
-            |one: &Carried| one.tie.address() == by.current || reaps && one.is_in_kernel();
+            |one: &Carried| one.reference.address() == by.current || reaps && one.is_in_kernel();
         let bounded = by.busy || state.running.iter().any(|one| is_here(&one));
         drop(state);
         if !reaps {
@@ -338,14 +339,14 @@ impl Context {
 
     /// Whether each write to a pipe or the like that may begin has, and waits for a reader.
     fn waits_for_readers(&self) -> bool {
-        let writes = |tie: Tie| tie.claim().access == Access::StreamWrite;
+        let writes = |reference: RequestRef| reference.claim().access == Access::StreamWrite;
         const MOST: usize = 16;
         let mut calls = ArrayVec::<(u32, u32), MOST>::new();
         let state = self.state.lock();
         if state.queues.iter().any(|queue| queue.any(writes)) {
             return false;
         }
-        for one in state.running.iter().filter(|one| writes(one.tie)) {
+        for one in state.running.iter().filter(|one| writes(one.reference)) {
             let Some(worker) = one.worker().filter(|_| !calls.is_full()) else {
                 return false;
             };

@@ -1058,7 +1058,7 @@ impl Context {
         // What is left stays in line: whoever comes next tries again.
         if !state.offered[lane] && !state.queues[lane].is_empty() {
             state.offered[lane] = true;
-            this.pool.line_up(this.clone(), class);
+            this.pool.enqueue_serial(this.clone(), class);
         }
         // With a limit, one of the other class may have waited for these.
         Context::offer(this, &mut state, class.other(), &mut deferred);

@@ -14,7 +14,7 @@
 pub mod claims;
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
-use crate::request::{List, Place, Req, Tie};
+use crate::request::{List, Place, Req, RequestRef};
 
 pub struct Order {
     /// Accepted, and may not begin yet; in the order in which they were submitted.
@@ -44,22 +44,22 @@ impl Order {
 
     /// Adds the requests of a submit; those that may begin are added to `go`.
     pub fn admit(&mut self, requests: &mut List, go: &mut List) {
-        let mut leader: Option<Tie> = None;
+        let mut leader: Option<RequestRef> = None;
         while let Some(req) = requests.pop() {
             let (drains, links) = (
                 req.bound().has(IOCB_ATTR_DRAIN),
                 req.bound().has(IOCB_ATTR_LINK),
             );
             self.last = self.last.wrapping_add(drains.into());
-            let tie = req.tie();
-            tie.set(Place {
+            let reference = req.reference();
+            reference.set(Place {
                 epoch: self.last,
                 leader,
                 follower: None,
             });
             if let Some(leader) = leader {
                 leader.set(Place {
-                    follower: Some(tie),
+                    follower: Some(reference),
                     ..leader.get()
                 });
             }
@@ -74,7 +74,7 @@ impl Order {
                 self.held.push(req);
             }
             self.last = self.last.wrapping_add(drains.into());
-            leader = links.then_some(tie);
+            leader = links.then_some(reference);
         }
     }
 
@@ -84,14 +84,14 @@ impl Order {
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
         #[cfg(not(loom))]
         if req.is_legacy() {
-            self.claims.leave(req.tie(), go);
+            self.claims.leave(req.reference(), go);
             return None;
         }
         let Place {
             epoch,
             leader,
             follower,
-        } = req.tie().get();
+        } = req.reference().get();
         if let Some(leader) = leader {
             // It was taken out while it was held.
             leader.set(Place {
@@ -122,9 +122,9 @@ impl Order {
     }
 
     /// Takes out a request that is held; what may begin without it is added to `go`.
-    pub fn take(&mut self, tie: Tie, go: &mut List) -> Req {
-        let req = self.held.remove(tie);
-        let epoch = tie.get().epoch;
+    pub fn take(&mut self, reference: RequestRef, go: &mut List) -> Req {
+        let req = self.held.remove(reference);
+        let epoch = reference.get().epoch;
         if req.bound().has(IOCB_ATTR_DRAIN) && epoch != self.current {
             self.join(epoch, go);
         }
@@ -137,14 +137,14 @@ impl Order {
         self.last = self.last.wrapping_sub(2);
         let mut held = std::mem::replace(&mut self.held, List::new());
         while let Some(req) = held.pop() {
-            let place = req.tie().get();
+            let place = req.reference().get();
             // Free-running: what is later is ahead by less than half of the numbers.
             if (place.epoch.wrapping_sub(drain) as i64) < 0 {
                 self.held.push(req);
                 continue;
             }
             let epoch = place.epoch.wrapping_sub(2);
-            req.tie().set(Place { epoch, ..place });
+            req.reference().set(Place { epoch, ..place });
             let is_current = epoch == self.current;
             self.remaining += u32::from(is_current);
             if is_current && place.leader.is_none() {
@@ -169,7 +169,7 @@ impl Order {
         {
             let Some(req) = self.held.pop() else { break };
             self.remaining += 1;
-            if req.tie().get().leader.is_none() {
+            if req.reference().get().leader.is_none() {
                 go.push(req);
             } else {
                 waiting.push(req);

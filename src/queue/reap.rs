@@ -296,7 +296,7 @@ impl Context {
         };
         let mut shield = None;
         let mut deferred = Deferred::new();
-        current.set(req.tie().address());
+        current.set(req.reference().address());
         loop {
             let lonely = state.running.transfers() == 1;
             drop(state);
@@ -346,7 +346,7 @@ impl Context {
                 Context::offer(this, &mut state, Class::Short, &mut deferred);
             }
             Context::offer(this, &mut state, Class::Long, &mut deferred);
-            current.set(next.as_ref().map_or(0, |next| next.tie().address()));
+            current.set(next.as_ref().map_or(0, |next| next.reference().address()));
             drop(state);
             match next {
                 Some(next) => req = next,

@@ -3,7 +3,7 @@
 
 use super::Req;
 #[cfg(not(loom))]
-use super::tie::Claimed;
+use super::reference::Claimed;
 #[cfg(not(loom))]
 use super::{Attrs, Claim, Class, FreeSlot, Head};
 use crate::syscall::Call;

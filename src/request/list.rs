@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use super::Stage;
-use super::{Head, Link, OWNER_KERNEL, Req, Tie};
+use super::{Head, Link, OWNER_KERNEL, Req, RequestRef};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 #[cfg(not(loom))]
@@ -75,27 +75,27 @@ impl List {
         Some(Req(at))
     }
 
-    pub fn first(&self) -> Option<Tie> {
-        NonNull::new(self.head).map(Tie)
+    pub fn first(&self) -> Option<RequestRef> {
+        NonNull::new(self.head).map(RequestRef)
     }
 
     /// Takes out one that is on this list.
-    pub fn remove(&mut self, tie: Tie) -> Req {
-        self.unlink(tie.0.as_ptr());
-        Req(tie.0)
+    pub fn remove(&mut self, reference: RequestRef) -> Req {
+        self.unlink(reference.0.as_ptr());
+        Req(reference.0)
     }
 
     /// The first request that `wanted` says yes to.
-    pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Tie> {
-        self.find(wanted).map(Tie)
+    pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<RequestRef> {
+        self.find(wanted).map(RequestRef)
     }
 
     /// Whether it has one that is `wanted`.
     #[cfg(not(loom))]
-    pub fn any(&self, wanted: impl Fn(Tie) -> bool) -> bool {
+    pub fn any(&self, wanted: impl Fn(RequestRef) -> bool) -> bool {
         let mut at = NonNull::new(self.head);
         while let Some(here) = at {
-            if wanted(Tie(here)) {
+            if wanted(RequestRef(here)) {
                 return true;
             }
             // SAFETY: as in `find`.
@@ -288,7 +288,7 @@ impl Running {
                 let head = here.as_ref();
                 at = NonNull::new((*head.link.get()).next);
                 Some(Carried {
-                    tie: Tie(here),
+                    reference: RequestRef(here),
                     data: head.data,
                     call: &head.call,
                     worker: *head.worker.get(),
@@ -302,14 +302,14 @@ impl Running {
     /// # Safety
     /// It is on the list, and who has it never goes on.
     #[cfg(not(loom))]
-    pub unsafe fn bereave(&mut self, tie: Tie) -> Req {
-        Req(tie.0)
+    pub unsafe fn recover(&mut self, reference: RequestRef) -> Req {
+        Req(reference.0)
     }
 }
 
 /// A request that is being carried out.
 pub struct Carried<'a> {
-    pub tie: Tie,
+    pub reference: RequestRef,
     pub data: u64,
     pub call: &'a Call,
     worker: u16,
@@ -330,7 +330,7 @@ impl Carried<'_> {
     #[cfg(not(loom))]
     pub fn is_done(&self) -> bool {
         // SAFETY: the request is on the list. Acquire: pairs with the release in `set_stage`.
-        unsafe { self.tie.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8
+        unsafe { self.reference.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8
     }
 }
 

@@ -10,8 +10,8 @@ mod claim;
 mod extension;
 mod list;
 mod record;
+mod reference;
 mod slab;
-mod tie;
 
 pub use attrs::*;
 #[cfg(not(loom))]
@@ -21,8 +21,8 @@ use extension::CLAIMED_AT;
 pub use extension::*;
 pub use list::{Carried, Chain, List, Running};
 pub use record::{Attrs, Malformed, ReadAttrs, Record, Scratch};
+pub use reference::{Place, RequestRef};
 pub use slab::{Chunk, Class, FreeList, FreeSlot, Slabs};
-pub use tie::{Place, Tie};
 
 use crate::abi::{IOCB2_ATTR_BYTES_MAX, io_event2};
 use crate::syscall::{Call, Manner};
@@ -161,8 +161,8 @@ impl Req {
         &self.head().call
     }
 
-    pub fn tie(&self) -> Tie {
-        Tie(self.0)
+    pub fn reference(&self) -> RequestRef {
+        RequestRef(self.0)
     }
 
     /// Which worker carries it out. Called under the context's lock.

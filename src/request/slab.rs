@@ -1,7 +1,7 @@
 //! The memory of requests.
 
 #[cfg(not(loom))]
-use super::{CLAIMED_AT, tie::Claimed};
+use super::{CLAIMED_AT, reference::Claimed};
 use super::{EVENT_WORDS, EVENT_WORDS_MAX, Head, PAYLOAD_WORDS_MAX, Req, Stage};
 #[cfg(not(loom))]
 use crate::syscall::Call;

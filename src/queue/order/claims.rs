@@ -12,7 +12,7 @@
 //! searches again for another that was submitted before it. The links are in the requests: nothing
 //! is allocated, and nothing can be forgotten for want of memory.
 
-use crate::request::{Access, Claim, List, Req, Tie};
+use crate::request::{Access, Claim, List, Req, RequestRef};
 use crate::sys::try_box_uninit;
 
 /// Whether the later of two requests is held until the earlier one has ended.
@@ -90,8 +90,8 @@ impl Access {
 /// Requests in the order of submission.
 #[derive(Clone, Copy)]
 struct Line {
-    first: Option<Tie>,
-    last: Option<Tie>,
+    first: Option<RequestRef>,
+    last: Option<RequestRef>,
 }
 
 /// What is in flight, as far as others may have to wait for it.
@@ -229,14 +229,14 @@ impl Claims {
     /// Adds requests; those that may begin are added to `go`.
     pub fn add(&mut self, requests: &mut List, go: &mut List) {
         while let Some(req) = requests.pop() {
-            let tie = req.tie();
-            tie.set_number(self.added);
-            let claim = tie.claim();
+            let reference = req.reference();
+            reference.set_number(self.added);
+            let claim = reference.claim();
             let may_wait = self
                 .marks
                 .as_ref()
                 .is_none_or(|marks| marks.may_hold(&claim));
-            self.enter(tie, &claim);
+            self.enter(reference, &claim);
             if may_wait {
                 self.go_or_wait(req, go);
             } else {
@@ -247,25 +247,25 @@ impl Claims {
 
     /// Adds a request if it may begin at once.
     pub fn begin(&mut self, req: &Req) -> bool {
-        let tie = req.tie();
-        let claim = tie.claim();
+        let reference = req.reference();
+        let claim = reference.claim();
         // It comes after all that there are.
-        tie.set_number(self.added);
+        reference.set_number(self.added);
         let may_wait = self
             .marks
             .as_ref()
             .is_none_or(|marks| marks.may_hold(&claim));
-        if may_wait && self.leader_of(tie).is_some() {
+        if may_wait && self.leader_of(reference).is_some() {
             return false;
         }
-        self.enter(tie, &claim);
+        self.enter(reference, &claim);
         true
     }
 
-    fn enter(&mut self, tie: Tie, claim: &Claim) {
+    fn enter(&mut self, reference: RequestRef, claim: &Claim) {
         self.added += 1;
         if let Some(place) = claim.access.place() {
-            self.stand(tie, place);
+            self.stand(reference, place);
             if let Some(marked) = self.marked(place) {
                 marked.mark(claim);
             }
@@ -277,8 +277,8 @@ impl Claims {
     }
 
     /// A request has ended; what may begin now is added to `go`.
-    pub fn leave(&mut self, tie: Tie, go: &mut List) {
-        let claim = tie.claim();
+    pub fn leave(&mut self, reference: RequestRef, go: &mut List) {
+        let claim = reference.claim();
         let Some(place) = claim.access.place() else {
             return;
         };
@@ -286,7 +286,7 @@ impl Claims {
             marked.unmark(&claim);
         }
         let line = &mut self.lines[place as usize];
-        let (before, after) = tie.neighbours();
+        let (before, after) = reference.neighbours();
         match before {
             Some(before) => before.set_after(after),
             None => line.first = after,
@@ -295,43 +295,43 @@ impl Claims {
             Some(after) => after.set_before(before),
             None => line.last = before,
         }
-        let mut followers = tie.take_followers();
+        let mut followers = reference.take_followers();
         while let Some(req) = followers.pop() {
             self.go_or_wait(req, go);
         }
     }
 
-    fn stand(&mut self, tie: Tie, place: Place) {
+    fn stand(&mut self, reference: RequestRef, place: Place) {
         let line = &mut self.lines[place as usize];
-        tie.set_before(line.last);
-        tie.set_after(None);
+        reference.set_before(line.last);
+        reference.set_after(None);
         match line.last {
-            Some(last) => last.set_after(Some(tie)),
-            None => line.first = Some(tie),
+            Some(last) => last.set_after(Some(reference)),
+            None => line.first = Some(reference),
         }
-        line.last = Some(tie);
+        line.last = Some(reference);
     }
 
     fn go_or_wait(&self, req: Req, go: &mut List) {
-        match self.leader_of(req.tie()) {
+        match self.leader_of(req.reference()) {
             Some(leader) => leader.add_follower(req),
             None => go.push(req),
         }
     }
 
     /// The last of those before it that it has to wait for.
-    fn leader_of(&self, tie: Tie) -> Option<Tie> {
-        let claim = tie.claim();
+    fn leader_of(&self, reference: RequestRef) -> Option<RequestRef> {
+        let claim = reference.claim();
         let own = claim.access.place();
         claim.access.waits_for().iter().find_map(|&place| {
             // One that does not stand there yet comes after all.
-            let mut at = if own == Some(place) && tie.number() < self.added {
-                tie.neighbours().0
+            let mut at = if own == Some(place) && reference.number() < self.added {
+                reference.neighbours().0
             } else {
                 self.lines[place as usize].last
             };
             while let Some(earlier) = at {
-                if earlier.number() < tie.number() && conflicts(&earlier.claim(), &claim) {
+                if earlier.number() < reference.number() && conflicts(&earlier.claim(), &claim) {
                     break;
                 }
                 at = earlier.neighbours().0;
@@ -534,7 +534,7 @@ mod tests {
             let at = self.begun.iter().position(is_it).expect("it runs");
             let req = self.begun.remove(at);
             let mut go = List::new();
-            self.claims.leave(req.tie(), &mut go);
+            self.claims.leave(req.reference(), &mut go);
             self.slabs.free(req);
             self.begin(go);
             self.names()

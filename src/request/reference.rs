@@ -15,26 +15,26 @@ pub struct Place {
     /// Of a request of io_submit(): how many were accepted before it.
     pub epoch: u64,
     /// The one that it waits for, and the one that waits for it: links of a chain.
-    pub leader: Option<Tie>,
-    pub follower: Option<Tie>,
+    pub leader: Option<RequestRef>,
+    pub follower: Option<RequestRef>,
 }
 
 /// What a request is known by, while it is in flight, without owning it. Used under the context's
 /// lock alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Tie(pub(super) NonNull<Head>);
+pub struct RequestRef(pub(super) NonNull<Head>);
 
 // SAFETY: it is used under the context's lock alone.
-unsafe impl Send for Tie {}
+unsafe impl Send for RequestRef {}
 
-impl Tie {
+impl RequestRef {
     /// Where it is: tells it from others in flight.
     pub fn address(self) -> usize {
         self.0.as_ptr().addr()
     }
 
     pub fn get(self) -> Place {
-        // SAFETY: the request is in flight (ties are taken back when one of the two ends), and the
+        // SAFETY: the request is in flight (references are taken back when one of the two ends), and the
         // lock that guards the cell is held.
         unsafe { *self.0.as_ref().place.get() }
     }
@@ -54,16 +54,16 @@ pub(super) struct Claimed {
     pub(super) bytes: u32,
     pub(super) access: Access,
     /// Under the context's lock.
-    pub(super) before: Cell<Option<Tie>>,
-    pub(super) after: Cell<Option<Tie>>,
+    pub(super) before: Cell<Option<RequestRef>>,
+    pub(super) after: Cell<Option<RequestRef>>,
 }
 
-/// Ties of requests of io_submit().
+/// References between requests of io_submit().
 #[cfg(not(loom))]
-impl Tie {
+impl RequestRef {
     fn claimed(&self) -> &Claimed {
         // SAFETY: written when the request was built, and from then on only the cells change, under the
-        // context's lock, which whoever has a tie has.
+        // context's lock, which whoever has a reference has.
         unsafe { self.0.add(1).byte_add(CLAIMED_AT).cast().as_ref() }
     }
 
@@ -92,16 +92,16 @@ impl Tie {
     }
 
     /// Who stands before it and after it.
-    pub fn neighbours(self) -> (Option<Tie>, Option<Tie>) {
+    pub fn neighbours(self) -> (Option<RequestRef>, Option<RequestRef>) {
         let claimed = self.claimed();
         (claimed.before.get(), claimed.after.get())
     }
 
-    pub fn set_before(self, before: Option<Tie>) {
+    pub fn set_before(self, before: Option<RequestRef>) {
         self.claimed().before.set(before);
     }
 
-    pub fn set_after(self, after: Option<Tie>) {
+    pub fn set_after(self, after: Option<RequestRef>) {
         self.claimed().after.set(after);
     }
 
