@@ -1,4 +1,4 @@
-//! The pool: one for the process. Contexts that have something queued stand in line; workers serve
+//! The pool: one for the process. Contexts that have something queued wait in a run queue; workers serve
 //! them one after another.
 //!
 //! How many workers run follows what the requests do. Requests that keep the processor busy want as
@@ -8,7 +8,7 @@
 //! - A request that took long is asked whether it gave up the processor (voluntary context
 //!   switches), and so is now and then one that did not. The workers of a context whose requests do
 //!   so ([`crate::habit`]) do not count.
-//! - A monitor (an otherwise idle worker, there only while contexts stand in line and nobody may
+//! - A monitor (an otherwise idle worker, there only while contexts wait in a run queue and nobody may
 //!   come) looks from time to time which workers are still at the request at which they were the
 //!   last time. Those are stuck, and do not count until they move.
 //!
@@ -21,17 +21,17 @@
 //! many; they count for nothing here. So they keep no disk request waiting.
 //!
 //! A context gets no more workers than leaves some for others ([`crate::share`]). While it has as many,
-//! those behind it in line go first. A worker that is at one request for long hangs: another is started
+//! those behind it in the run queue go first. A worker that is at one request for long hangs: another is started
 //! in its place.
 //!
 //! If no thread can be started and there is none, the one who has tried it stands in: it carries out
-//! what is in line, as far as that does not wait for somebody else.
+//! what is in the run queues, as far as that does not wait for somebody else.
 //!
 //! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
 //! is held across a system call.
 
-mod lane;
 mod monitor;
+mod run_queue;
 mod slot;
 mod worker;
 
@@ -44,8 +44,8 @@ use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release
 use crate::sys::processors;
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use crate::syscall::{Class, carrier};
-use lane::Lane;
 use nix::errno::Errno;
+use run_queue::RunQueue;
 use slot::{Slot, new_slots};
 use std::collections::VecDeque;
 pub use worker::Worker;
@@ -76,16 +76,16 @@ const IDLE_NS: u64 = 3_000_000_000;
 /// How often the monitor looks: at first, and when nothing is stuck for a while.
 const MONITOR_NS: u64 = 1_000_000;
 const MONITOR_NS_MAX: u64 = 4_000_000;
-/// And if those in line have as many workers as they may, for as long as nobody else comes.
+/// And if those in the run queue have as many workers as they may, for as long as nobody else comes.
 const DOZE_NS_MAX: u64 = 64_000_000;
-/// Requests that a worker carries out for one context while others stand in line.
+/// Requests that a worker carries out for one context while others wait in a run queue.
 const TURN: u32 = 16;
 
 pub struct Pool {
     state: Lock<PoolState>,
     /// First those of the workers for requests that end by themselves.
     slots: Box<[Slot]>,
-    /// Contexts in each line.
+    /// Contexts in each run queue.
     waiting: [AtomicU32; 2],
     /// The last attempt to start a thread failed.
     short: AtomicBool,
@@ -102,8 +102,8 @@ pub struct Pool {
 pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
 
 struct PoolState {
-    short: Lane,
-    long: Lane,
+    short: RunQueue,
+    long: RunQueue,
     /// Contexts that the monitor looks after. While there are any, there is a monitor.
     leased: VecDeque<ContextRef>,
     /// Workers that count against the processors.
@@ -119,7 +119,7 @@ impl PoolState {
         self.dozing.take().map_or(Wakeup::None, Wakeup::Wake)
     }
 
-    fn lane(&mut self, class: Class) -> &mut Lane {
+    fn run_queue(&mut self, class: Class) -> &mut RunQueue {
         match class {
             Class::Short => &mut self.short,
             Class::Long => &mut self.long,
@@ -188,8 +188,8 @@ impl Pool {
     pub fn new(start: StartWorker) -> Result<Pool> {
         Ok(Pool {
             state: Lock::new(PoolState {
-                short: Lane::new(SHORT, 0..SHORT_SLOTS)?,
-                long: Lane::new(LONG, SHORT_SLOTS..SLOTS)?,
+                short: RunQueue::new(SHORT, 0..SHORT_SLOTS)?,
+                long: RunQueue::new(LONG, SHORT_SLOTS..SLOTS)?,
                 leased: VecDeque::new(),
                 counted: 0,
                 monitor: false,
@@ -222,7 +222,7 @@ impl Pool {
         self.spin.is_some()
     }
 
-    /// Makes room in the lines for that many contexts, so that `offer` does not allocate.
+    /// Makes room in the run queues for that many contexts, so that `enqueue` does not allocate.
     pub fn reserve(&self, contexts: usize) -> Result<()> {
         let mut state = self.state.lock();
         let PoolState {
@@ -231,7 +231,7 @@ impl Pool {
             leased,
             ..
         } = &mut *state;
-        for list in [&mut short.line, &mut long.line, leased] {
+        for list in [&mut short.contexts, &mut long.contexts, leased] {
             let more = contexts.saturating_sub(list.len());
             list.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
         }
@@ -254,16 +254,16 @@ impl Pool {
         }
     }
 
-    /// Puts a context into a line. Called under its lock.
-    pub fn offer(&self, context: ContextRef, class: Class) -> Wakeup {
+    /// Puts a context into a run queue. Called under its lock.
+    pub fn enqueue(&self, context: ContextRef, class: Class) -> Wakeup {
         let mut state = self.state.lock();
-        state.lane(class).line.push_back(context);
-        self.note_line(&mut state, class);
+        state.run_queue(class).contexts.push_back(context);
+        self.note_waiting(&mut state, class);
         self.wakeup(&mut state, class)
     }
 
-    fn note_line(&self, state: &mut PoolState, class: Class) {
-        let waiting = state.lane(class).line.len() as u32;
+    fn note_waiting(&self, state: &mut PoolState, class: Class) {
+        let waiting = state.run_queue(class).contexts.len() as u32;
         self.waiting[class as usize].store(waiting, Relaxed);
     }
 
@@ -280,7 +280,7 @@ impl Pool {
         Some(wakeup)
     }
 
-    /// Takes a context out of the line and the list, before it goes away.
+    /// Takes a context out of the run queues and the leases, before it goes away.
     pub fn forget(&self, context: &ContextRef) {
         let mut state = self.state.lock();
         let take = |list: &mut VecDeque<ContextRef>| {
@@ -288,12 +288,12 @@ impl Pool {
             at.and_then(|at| list.remove(at))
         };
         let forgotten = (
-            take(&mut state.short.line),
-            take(&mut state.long.line),
+            take(&mut state.short.contexts),
+            take(&mut state.long.contexts),
             take(&mut state.leased),
         );
         for class in [Class::Short, Class::Long] {
-            self.note_line(&mut state, class);
+            self.note_waiting(&mut state, class);
         }
         drop(state);
         drop(forgotten);
@@ -307,16 +307,16 @@ impl Pool {
         self.processors.saturating_sub(callers).max(1)
     }
 
-    /// Whether somebody should come for a line's first context, and who.
+    /// Whether somebody should come for a run queue's first context, and who.
     fn wakeup(&self, state: &mut PoolState, class: Class) -> Wakeup {
-        let lane = match class {
+        let run_queue = match class {
             Class::Short => &state.short,
             Class::Long => &state.long,
         };
-        if lane.line.is_empty() {
+        if run_queue.contexts.is_empty() {
             return Wakeup::None;
         }
-        let first = lane.first_context(class);
+        let first = run_queue.first_context(class);
         let wants_worker = first.is_some_and(|first| {
             let waits = class == Class::Long || first.habits.waits();
             waits || state.counted < self.processors_for(Some(first))
@@ -334,7 +334,7 @@ impl Pool {
 
     /// Gives a worker that sleeps, or a new one, that order; None if there is none to be had.
     fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Wakeup> {
-        let (slot, wakeup) = state.lane(class).take()?;
+        let (slot, wakeup) = state.run_queue(class).take()?;
         match (order, class) {
             (MONITOR, _) => state.monitor = true,
             (_, Class::Short) => {
@@ -367,12 +367,12 @@ impl Pool {
         let started = (self.start)(self, slot).is_ok();
         let was_short = self.short.swap(!started, AcqRel);
         let mut state = self.state.lock();
-        let lane = state.lane(class_of(slot));
-        lane.starting -= 1;
+        let run_queue = state.run_queue(class_of(slot));
+        run_queue.starting -= 1;
         if started {
             return;
         }
-        lane.give_back(slot);
+        run_queue.give_back(slot);
         if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == MONITOR {
             state.monitor = false;
         }
@@ -393,22 +393,22 @@ impl Pool {
         });
     }
 
-    /// Carries out what is in line if there is nobody else to do it, as far as it waits for nobody.
-    /// Whoever comes into line later cannot start a worker, either, and does the same. False: there was
+    /// Carries out what is in the run queues if there is nobody else to do it, as far as it waits for nobody.
+    /// Whoever comes into a run queue later cannot start a worker, either, and does the same. False: there was
     /// nothing.
     fn stand_in(&'static self, class: Class) -> bool {
         let mut any = false;
-        let mut left = self.state.lock().lane(class).line.len();
+        let mut left = self.state.lock().run_queue(class).contexts.len();
         while left != 0 {
             let mut state = self.state.lock();
-            let lane = state.lane(class);
-            if lane.threads != 0 {
+            let run_queue = state.run_queue(class);
+            if run_queue.threads != 0 {
                 break;
             }
-            let Some(context) = lane.line.pop_front() else {
+            let Some(context) = run_queue.contexts.pop_front() else {
                 break;
             };
-            self.note_line(&mut state, class);
+            self.note_waiting(&mut state, class);
             drop(state);
             any |= Context::stand_in(&context, class);
             left -= 1;
@@ -416,11 +416,11 @@ impl Pool {
         any
     }
 
-    /// Puts a context into a line for the next attempt to start a worker. Called under its lock.
-    pub fn enqueue_serial(&self, context: ContextRef, class: Class) {
+    /// Puts a context into a run queue for the next attempt to start a worker. Called under its lock.
+    pub fn requeue(&self, context: ContextRef, class: Class) {
         let mut state = self.state.lock();
-        state.lane(class).line.push_back(context);
-        self.note_line(&mut state, class);
+        state.run_queue(class).contexts.push_back(context);
+        self.note_waiting(&mut state, class);
     }
 
     /// Makes sure that there is a worker for requests of that class, which does not end as long as
@@ -428,13 +428,13 @@ impl Pool {
     #[cfg(not(loom))]
     pub fn ensure_worker(&'static self, class: Class) -> Option<Hold> {
         let mut state = self.state.lock();
-        let lane = state.lane(class);
-        lane.holds += 1;
+        let run_queue = state.run_queue(class);
+        run_queue.holds += 1;
         let hold = Hold { pool: self, class };
-        if lane.living() != 0 {
+        if run_queue.living() != 0 {
             return Some(hold);
         }
-        let Some((slot, Wakeup::Start(_))) = lane.take() else {
+        let Some((slot, Wakeup::Start(_))) = run_queue.take() else {
             drop(state);
             return None;
         };
@@ -442,17 +442,17 @@ impl Pool {
         self.slots[usize::from(slot)].order.store(WORK, Release);
         drop(state);
         self.start(slot);
-        let is_there = self.state.lock().lane(class).living() != 0;
+        let is_there = self.state.lock().run_queue(class).living() != 0;
         is_there.then_some(hold)
     }
 
-    /// Wakes those who wait for contexts in line: they went to sleep when there seemed to be
+    /// Wakes those who wait for contexts in the run queue: they went to sleep when there seemed to be
     /// threads.
     fn call_for_help(&self, class: Class) {
-        let in_line = self.state.lock().lane(class).line.len();
-        for _ in 0..in_line {
+        let in_queue = self.state.lock().run_queue(class).contexts.len();
+        for _ in 0..in_queue {
             let mut state = self.state.lock();
-            let line = &mut state.lane(class).line;
+            let line = &mut state.run_queue(class).contexts;
             let Some(context) = line.pop_front() else {
                 return;
             };
@@ -492,35 +492,36 @@ impl Pool {
         crate::sys::rank::lower_if_unused();
         loop {
             let mut state = self.state.lock();
-            let lane = state.lane(class);
+            let run_queue = state.run_queue(class);
             if let Some(before) = &before {
                 before.count_worker(class, false);
-                lane.busy -= 1;
-                lane.hung -= u32::from(place.is_hung.swap(false, Relaxed));
+                run_queue.busy -= 1;
+                run_queue.hung -= u32::from(place.is_hung.swap(false, Relaxed));
                 place.is_busy.store(false, Relaxed);
             }
-            if let Some(first) = lane.first(class)
-                && let Some(context) = lane.line.remove(first)
+            if let Some(first) = run_queue.first(class)
+                && let Some(context) = run_queue.contexts.remove(first)
             {
                 context.count_worker(class, true);
-                lane.busy += 1;
+                run_queue.busy += 1;
                 place.is_busy.store(true, Relaxed);
                 // For the monitor it has moved.
                 let begun = place.begun.load(Relaxed);
                 place.seen.store(begun.wrapping_sub(1), Relaxed);
-                self.note_line(&mut state, class);
+                self.note_waiting(&mut state, class);
                 drop(state);
                 return Some(context);
             }
             self.count(&mut state, slot, false);
-            // Those in line have as many as they may: somebody has to see whether that changes.
-            let watches = class == Class::Short && !state.short.line.is_empty() && !state.monitor;
+            // Those in the run queue have as many as they may: somebody has to see whether that changes.
+            let watches =
+                class == Class::Short && !state.short.contexts.is_empty() && !state.monitor;
             if watches {
                 state.monitor = true;
                 place.order.store(MONITOR, Relaxed);
             } else {
                 place.order.store(SLEEP, Relaxed);
-                state.lane(class).idle.push(slot);
+                state.run_queue(class).idle.push(slot);
             }
             drop(state);
             // Perhaps the last to have it.
@@ -559,13 +560,13 @@ impl Pool {
             }
             if futex_wait(word, SLEEP, until) == Waited::TimedOut {
                 let mut state = self.state.lock();
-                let lane = state.lane(class_of(slot));
-                if lane.holds != 0 && lane.living() == 1 {
+                let run_queue = state.run_queue(class_of(slot));
+                if run_queue.holds != 0 && run_queue.living() == 1 {
                     until = monotonic_ns() + IDLE_NS;
                     continue;
                 }
-                if lane.idle.remove(slot) {
-                    lane.give_back(slot);
+                if run_queue.idle.remove(slot) {
+                    run_queue.give_back(slot);
                     return SLEEP;
                 }
                 // An order is on its way.
@@ -625,7 +626,7 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.pool.state.lock().lane(self.class).holds -= 1;
+        self.pool.state.lock().run_queue(self.class).holds -= 1;
     }
 }
 

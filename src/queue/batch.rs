@@ -190,9 +190,9 @@ impl<'a> Batch<'a> {
         let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
         self.let_begin(state);
         if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, deferred) {
-            Context::offer(self.context, state, Class::Short, deferred);
+            Context::enqueue(self.context, state, Class::Short, deferred);
         }
-        Context::offer(self.context, state, Class::Long, deferred);
+        Context::enqueue(self.context, state, Class::Long, deferred);
         for_kernel
     }
 

@@ -44,11 +44,11 @@ impl Context {
         state = this.state.lock();
         loop {
             // In one pass: a queue may be long.
-            for lane in 0..state.queues.len() {
-                let mut queue = std::mem::replace(&mut state.queues[lane], List::new());
+            for index in 0..state.queues.len() {
+                let mut queue = std::mem::replace(&mut state.queues[index], List::new());
                 while let Some(req) = queue.pop() {
                     if syscall::is_on_file(req.call()) {
-                        state.queues[lane].push(req);
+                        state.queues[index].push(req);
                     } else {
                         state.left.push(req);
                     }
@@ -272,7 +272,7 @@ impl Context {
         state.kernel.stay_behind();
         state.submits.polled = 0;
         for class in [Class::Short, Class::Long] {
-            Context::offer_to_worker(this, &mut state, class, &mut deferred);
+            Context::enqueue_for_worker(this, &mut state, class, &mut deferred);
         }
         drop(state);
         this.run_deferred(&mut deferred);

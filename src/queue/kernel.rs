@@ -176,7 +176,7 @@ impl Context {
         batch.push(first);
         this.take_joining(&mut state, &mut batch, joined, Caller::WORKER);
         state.handing_over += 1;
-        Context::offer(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
@@ -245,8 +245,8 @@ impl Context {
             }
         }
         // With a limit, others may have waited for these.
-        Context::offer(this, state, Class::Short, deferred);
-        Context::offer(this, state, Class::Long, deferred);
+        Context::enqueue(this, state, Class::Short, deferred);
+        Context::enqueue(this, state, Class::Long, deferred);
     }
 }
 
@@ -450,7 +450,7 @@ impl Context {
             return Ok(Waited::Woken);
         }
         // What was left to us and is not for us.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         match this.own_queue().filter(|_| sleeps_there) {
             Some(own_queue) => {
                 let waited =
@@ -722,7 +722,7 @@ impl Context {
             }
         }
         // What is left is a worker's.
-        Context::offer_to_worker(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         let is_watched = state.leased;
         drop(state);
         Context::run_deferred_of_submit(this, &mut deferred);

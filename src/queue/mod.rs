@@ -7,7 +7,7 @@
 //!
 //! The way a request is carried out stays behind a seam: a carrier takes requests with
 //! `Context::take_if`, and gives each back with `Context::complete`; [`crate::engine::pool`] is told with
-//! `offer` that there are some. There are two: workers make the system call, or hand the request to
+//! `enqueue` that there are some. There are two: workers make the system call, or hand the request to
 //! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
 //! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
 //! itself (`wait_in_own_queue`). What the kernel carries out is in [`kernel`], a submit under way in
@@ -182,8 +182,8 @@ struct State {
     running: Running,
     /// Accepted, event not yet produced.
     in_flight: u32,
-    /// It stands in the pool's lines.
-    offered: [bool; 2],
+    /// It is in the pool's run queues.
+    enqueued: [bool; 2],
     /// The pool's monitor looks after it.
     leased: bool,
     /// Requests ever taken out of the queue to be carried out, and how many these were when the
@@ -275,7 +275,7 @@ impl State {
             left: List::new(),
             running: Running::new(),
             in_flight: 0,
-            offered: [false; 2],
+            enqueued: [false; 2],
             leased: false,
             taken: 0,
             taken_before: 0,
@@ -567,21 +567,21 @@ impl Context {
 
     /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
     /// is left to a caller that comes soon.
-    fn offer(this: &ContextRef, state: &mut State, class: Class, deferred: &mut Deferred) {
+    fn enqueue(this: &ContextRef, state: &mut State, class: Class, deferred: &mut Deferred) {
         if class == Class::Long || !Context::leave_to_returning_reaper(this, state, deferred) {
-            Context::offer_to_worker(this, state, class, deferred);
+            Context::enqueue_for_worker(this, state, class, deferred);
         }
     }
 
-    fn offer_to_worker(
+    fn enqueue_for_worker(
         this: &ContextRef,
         state: &mut State,
         class: Class,
         deferred: &mut Deferred,
     ) {
-        let lane = class as usize;
-        if state.offered[lane]
-            || state.queues[lane].is_empty()
+        let index = class as usize;
+        if state.enqueued[index]
+            || state.queues[index].is_empty()
             || state.running.len() >= this.limit
             || Context::leave_to_worker(this, state, class, deferred)
         {
@@ -591,8 +591,8 @@ impl Context {
         if this.has_its_share(state, class) && Context::lease(this, state, deferred) {
             return;
         }
-        state.offered[lane] = true;
-        deferred.wakeups.add(this.pool.offer(this.clone(), class));
+        state.enqueued[index] = true;
+        deferred.wakeups.add(this.pool.enqueue(this.clone(), class));
     }
 
     /// Queues requests that may begin.
@@ -601,8 +601,8 @@ impl Context {
             return;
         }
         state.spread(&mut go);
-        Context::offer(this, state, Class::Short, deferred);
-        Context::offer(this, state, Class::Long, deferred);
+        Context::enqueue(this, state, Class::Short, deferred);
+        Context::enqueue(this, state, Class::Long, deferred);
     }
 
     /// How many workers serve it. Called under the pool's lock.
@@ -691,7 +691,7 @@ impl Context {
                 this.set_prompt(&mut state, 0);
                 state.kernel.stay_behind();
                 state.submits.polled = 0;
-                Context::offer(this, &mut state, Class::Short, &mut deferred);
+                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
             }
         }
         drop(state);
@@ -777,7 +777,7 @@ impl Context {
         current.set(0);
         this.set_prompt(&mut state, 0);
         state.untake(req);
-        Context::offer(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
     }
@@ -788,7 +788,7 @@ impl Context {
         let class = worker.class();
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        state.offered[class as usize] = false;
+        state.enqueued[class as usize] = false;
         let mut next = Context::take_for_worker(this, &mut state, worker, &mut deferred);
         loop {
             if class == Class::Short
@@ -814,7 +814,7 @@ impl Context {
             few.push(req);
             this.take_few(&mut state, &mut few);
             let lonely = state.running.transfers() as usize == few.len();
-            Context::offer(this, &mut state, class, &mut deferred);
+            Context::enqueue(this, &mut state, class, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
             deferred = Deferred::new();
@@ -845,7 +845,7 @@ impl Context {
                 state = this.state.lock();
             }
             // With a limit, one of the other class may have waited for this one.
-            Context::offer(this, &mut state, class.other(), &mut deferred);
+            Context::enqueue(this, &mut state, class.other(), &mut deferred);
             next = Context::take_next(this, &mut state, worker, &mut deferred);
         }
     }
@@ -889,7 +889,7 @@ impl Context {
         if worker.more() {
             Context::take_for_worker(this, state, worker, deferred)
         } else {
-            Context::offer(this, state, worker.class(), deferred);
+            Context::enqueue(this, state, worker.class(), deferred);
             None
         }
     }
@@ -1037,31 +1037,31 @@ impl Context {
     }
 
     /// Carries out all queued requests of a class that do not wait for somebody else, in place of
-    /// a worker that cannot be started; the context was taken out of line for it. False: there were
+    /// a worker that cannot be started; the context was taken out of the run queue for it. False: there were
     /// none.
     pub fn stand_in(this: &ContextRef, class: Class) -> bool {
         #[cfg(not(loom))]
         if !this.can_carry_out_here() {
             return Context::stand_in_inside(this, class);
         }
-        let lane = class as usize;
+        let index = class as usize;
         let mut any = false;
-        this.state.lock().offered[lane] = false;
+        this.state.lock().enqueued[index] = false;
         let take = |state: &mut State| {
-            state.queues[lane].remove_first(|_, call| syscall::is_ready(&exec::here(call)))
+            state.queues[index].remove_first(|_, call| syscall::is_ready(&exec::here(call)))
         };
         while Context::carry_out_one(this, take) {
             any = true;
         }
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        // What is left stays in line: whoever comes next tries again.
-        if !state.offered[lane] && !state.queues[lane].is_empty() {
-            state.offered[lane] = true;
-            this.pool.enqueue_serial(this.clone(), class);
+        // What is left stays in the run queue: whoever comes next tries again.
+        if !state.enqueued[index] && !state.queues[index].is_empty() {
+            state.enqueued[index] = true;
+            this.pool.requeue(this.clone(), class);
         }
         // With a limit, one of the other class may have waited for these.
-        Context::offer(this, &mut state, class.other(), &mut deferred);
+        Context::enqueue(this, &mut state, class.other(), &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         any
@@ -1207,7 +1207,7 @@ impl Context {
         this.take_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
-        Context::offer(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         for req in &rest {

@@ -189,7 +189,7 @@ impl Context {
             // It was left to us, and is not for us after all.
             let mut deferred = Deferred::new();
             this.set_prompt(&mut state, 0);
-            Context::offer(this, &mut state, Class::Short, &mut deferred);
+            Context::enqueue(this, &mut state, Class::Short, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
             return Ok(());
@@ -343,9 +343,9 @@ impl Context {
                 this.take_short(&mut state, until)
             };
             if next.is_none() && !state.leased {
-                Context::offer(this, &mut state, Class::Short, &mut deferred);
+                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
             }
-            Context::offer(this, &mut state, Class::Long, &mut deferred);
+            Context::enqueue(this, &mut state, Class::Long, &mut deferred);
             current.set(next.as_ref().map_or(0, |next| next.reference().address()));
             drop(state);
             match next {

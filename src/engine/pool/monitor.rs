@@ -9,7 +9,7 @@ use crate::sys::{futex_wait, monotonic_ns};
 use crate::syscall::Class;
 
 impl Pool {
-    /// Looks after the line and the list until they are empty or somebody has to come.
+    /// Looks after the run queue and the leases until they are empty or somebody has to come.
     pub(super) fn monitor(&'static self, slot: u16) {
         let mut tick = MONITOR_NS;
         loop {
@@ -29,7 +29,7 @@ impl Pool {
                 if !state.leased.is_empty() {
                     continue;
                 }
-                if state.short.line.is_empty() {
+                if state.short.contexts.is_empty() {
                     state.monitor = false;
                     return;
                 }
@@ -48,10 +48,10 @@ impl Pool {
                 self.perform(wakeup);
                 continue;
             }
-            // It works now; if the line is still not empty, another watches.
+            // It works now; if the run queue is still not empty, another watches.
             state.monitor = false;
             self.count(&mut state, slot, true);
-            let wakeup = if state.short.line.len() > 1 {
+            let wakeup = if state.short.contexts.len() > 1 {
                 self.wakeup(&mut state, Class::Short)
             } else {
                 Wakeup::None

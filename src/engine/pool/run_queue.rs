@@ -1,4 +1,4 @@
-//! What the pool knows of one class of requests: who stands in line for it, and its workers.
+//! What the pool knows of one class of requests: the contexts that wait for it, and its workers.
 
 use super::Wakeup;
 use crate::queue::ContextRef;
@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 /// What belongs to one class of requests.
-pub struct Lane {
+pub struct RunQueue {
     pub(super) limits: Limits,
-    pub(super) line: VecDeque<ContextRef>,
+    pub(super) contexts: VecDeque<ContextRef>,
     /// Slots of sleeping workers, the last to have worked at the end.
     pub(super) idle: Stack,
     /// Slots without a thread, that had one.
@@ -29,12 +29,12 @@ pub struct Lane {
     pub(super) holds: u32,
 }
 
-impl Lane {
+impl RunQueue {
     /// With those slots, all free.
-    pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<Lane> {
-        Ok(Lane {
+    pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<RunQueue> {
+        Ok(RunQueue {
             limits,
-            line: VecDeque::new(),
+            contexts: VecDeque::new(),
             idle: Stack::new(slots.len())?,
             free: Stack::new(slots.len())?,
             fresh: slots.start as u16..slots.end as u16,
@@ -68,7 +68,7 @@ impl Lane {
         self.threads - self.starting
     }
 
-    /// Where in line the first context stands that may have one more worker.
+    /// Where in the run queue the first context stands that may have one more worker.
     pub(super) fn first(&self, class: Class) -> Option<usize> {
         let may_have_beside = |own| {
             let facts = Facts {
@@ -78,17 +78,17 @@ impl Lane {
             };
             may_have_one_more(facts, self.limits)
         };
-        // If one that has none may not, none may: the line may be long.
+        // If one that has none may not, none may: the run queue may be long.
         if !may_have_beside(0) {
             return None;
         }
-        self.line
+        self.contexts
             .iter()
             .position(|context| may_have_beside(context.workers(class)))
     }
 
     pub(super) fn first_context(&self, class: Class) -> Option<&ContextRef> {
-        self.line.get(self.first(class)?)
+        self.contexts.get(self.first(class)?)
     }
 }
 
