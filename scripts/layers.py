@@ -17,7 +17,7 @@ LAYERS = [
     "abi hooks sync sys",
     "registry syscall",
     "request",
-    "attr habit neighbours policy ring share",
+    "attr policy profiles ring sharing",
     "engine",
     "queue",
     "personality",

@@ -20,14 +20,13 @@ compile_error!("libaio2 is for 64-bit little-endian Linux");
 pub mod abi;
 mod attr;
 mod engine;
-mod habit;
 mod hooks;
-mod neighbours;
 #[cfg(not(loom))]
 pub mod personality;
 mod policy;
 #[cfg(not(loom))]
 mod process;
+mod profiles;
 mod queue;
 #[cfg(not(loom))]
 mod registry;
@@ -36,7 +35,7 @@ mod registry;
 mod registry;
 mod request;
 mod ring;
-mod share;
+mod sharing;
 mod sync;
 mod sys;
 mod syscall;

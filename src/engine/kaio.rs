@@ -8,7 +8,7 @@
 //! blamed for, that it blocks, is here a worker's trouble, and the pool knows how to live with that.
 //!
 //! It is for files opened with O_DIRECT that have made many requests in a row wait
-//! ([`crate::habit::Habits::is_slow`]), and for plain reads and writes. Nothing depends on it: what
+//! ([`crate::profiles::Profiles::is_device_bound`]), and for plain reads and writes. Nothing depends on it: what
 //! the kernel does not take, a worker carries out. There is one context for the process, of
 //! [`EVENTS`] events, made when it is first wanted.
 //!
@@ -23,10 +23,10 @@ mod doorbell;
 
 use crate::attr;
 use crate::engine;
-use crate::habit;
 use crate::policy::batch::{Direction, Joined, Request, merges};
 use crate::policy::route::{Route, Taken};
 use crate::policy::tuning::BATCHES;
+use crate::profiles;
 use crate::queue::{Context, ContextRef};
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
@@ -167,7 +167,7 @@ pub fn takes(req: &Req) -> bool {
 }
 
 pub fn direction(call: &Call) -> Direction {
-    if habit::writes(call) {
+    if profiles::writes(call) {
         Direction::Write
     } else {
         Direction::Read
@@ -216,7 +216,7 @@ fn may_run(batch: &Batch) -> bool {
         return false;
     };
     let call = first.call();
-    !habit::writes(call) || syscall::may_be_repeated(call)
+    !profiles::writes(call) || syscall::may_be_repeated(call)
 }
 
 impl InFlight {
@@ -234,7 +234,7 @@ impl InFlight {
             let asked = req.call().args[2];
             let stopped = self.is_run && !over && asked > left;
             over |= stopped;
-            if stopped && left != 0 && habit::writes(req.call()) {
+            if stopped && left != 0 && profiles::writes(req.call()) {
                 end(&mut req, left as i64, self.began);
                 take(Ok(req));
                 continue;

@@ -7,7 +7,7 @@
 //!
 //! - A request that took long is asked whether it gave up the processor (voluntary context
 //!   switches), and so is now and then one that did not. The workers of a context whose requests do
-//!   so ([`crate::habit`]) do not count.
+//!   so ([`crate::profiles`]) do not count.
 //! - A monitor (an otherwise idle worker, there only while contexts wait in a run queue and nobody may
 //!   come) looks from time to time which workers are still at the request at which they were the
 //!   last time. Those are stuck, and do not count until they move.
@@ -20,7 +20,7 @@
 //! sockets, locks, sleep) have workers of their own, one for each that runs, of which there may be
 //! many; they count for nothing here. So they keep no disk request waiting.
 //!
-//! A context gets no more workers than leaves some for others ([`crate::share`]). While it has as many,
+//! A context gets no more workers than leaves some for others ([`crate::policy::fairness`]). While it has as many,
 //! those behind it in the run queue go first. A worker that is at one request for long hangs: another is started
 //! in its place.
 //!
@@ -37,9 +37,9 @@ mod worker;
 
 #[cfg(not(loom))]
 use crate::engine::kaio::Kaio;
+use crate::policy::fairness::Limits;
 use crate::queue::{Context, ContextRef};
 use crate::ring::wait::Spin;
-use crate::share::Limits;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
 use crate::sys::{Result, Waited, futex_wait, futex_wake, monotonic_ns};
@@ -318,7 +318,7 @@ impl Pool {
         }
         let first = run_queue.first_context(class);
         let wants_worker = first.is_some_and(|first| {
-            let waits = class == Class::Long || first.habits.waits();
+            let waits = class == Class::Long || first.profiles.waits();
             waits || state.counted < self.processors_for(Some(first))
         });
         let order = if wants_worker {
@@ -339,7 +339,7 @@ impl Pool {
             (MONITOR, _) => state.monitor = true,
             (_, Class::Short) => {
                 let first = state.short.first_context(class);
-                let waits = first.is_some_and(|first| first.habits.waits());
+                let waits = first.is_some_and(|first| first.profiles.waits());
                 self.count(state, slot, !waits);
             }
             (_, Class::Long) => {}
@@ -608,7 +608,7 @@ impl Pool {
         while let Some(context) = self.next(slot, before) {
             worker.turn = 0;
             if worker.class() == Class::Short {
-                worker.recount(&context.habits);
+                worker.recount(&context.profiles);
             }
             Context::serve(&context, &mut worker);
             before = Some(context);

@@ -1,6 +1,7 @@
 //! What is decided from facts alone: plain data in, an answer out, without I/O, clock, atomics or unsafe.
 
 pub mod batch;
+pub mod fairness;
 pub mod nesting;
 pub mod profile;
 pub mod route;

@@ -8,12 +8,12 @@ use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
-use crate::habit::Now;
-use crate::habit::Short;
-#[cfg(not(loom))]
 use crate::personality::libaio::{Shared, request::Holder};
 #[cfg(not(loom))]
 use crate::policy::{route::Route, tuning::NESTING};
+use crate::profiles::Fast;
+#[cfg(not(loom))]
+use crate::profiles::Now;
 use crate::queue::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
 #[cfg(not(loom))]
@@ -70,9 +70,9 @@ enum Here {
 
 /// What the requests of a submit are expected to be like.
 pub(super) struct Expected {
-    pub(super) all_short: bool,
-    pub(super) all_alone: bool,
-    pub(super) all_brief: bool,
+    pub(super) all_fast: bool,
+    pub(super) all_serial: bool,
+    pub(super) all_bounded: bool,
     pub(super) len: u64,
     pub(super) ns: u64,
     /// When they were submitted, if one of them has asked.
@@ -82,22 +82,22 @@ pub(super) struct Expected {
 impl Expected {
     fn nothing() -> Expected {
         Expected {
-            all_short: true,
-            all_alone: true,
-            all_brief: true,
+            all_fast: true,
+            all_serial: true,
+            all_bounded: true,
             len: 0,
             ns: 0,
             submitted_ns: None,
         }
     }
 
-    fn add(&mut self, short: Option<Short>, brief: bool) {
+    fn add(&mut self, fast: Option<Fast>, bounded: bool) {
         self.len += 1;
-        self.all_brief &= brief;
-        match short {
-            None => self.all_short = false,
-            Some(Short { ns, alone }) => {
-                self.all_alone &= alone;
+        self.all_bounded &= bounded;
+        match fast {
+            None => self.all_fast = false,
+            Some(Fast { ns, serial }) => {
+                self.all_serial &= serial;
                 self.ns += u64::from(ns);
             }
         }
@@ -170,8 +170,8 @@ impl<'a> Batch<'a> {
 
     /// One more request, for the queue.
     pub(super) fn push(&mut self, req: Req) {
-        let brief = self.len == 0 && self.context.is_brief(&req);
-        self.expected.add(self.context.short(&req), brief);
+        let bounded = self.len == 0 && self.context.is_bounded(&req);
+        self.expected.add(self.context.fast(&req), bounded);
         req.set_stage(Stage::Accepted);
         self.requests.push(req);
         self.len += 1;
@@ -330,7 +330,7 @@ impl<'a> Batch<'a> {
 
     /// Whether the caller had better see to the first requests now than leave them to others, and how.
     fn is_for_here(&self, state: &mut State) -> Option<Here> {
-        // As the kernel does: they are short reads.
+        // As the kernel does: they are fast reads.
         let is_short = |call: &Call| self.context.may_read_here(call);
         if self.for_submitter != 0
             && self.requests.first_is(is_short)
@@ -362,7 +362,7 @@ impl<'a> Batch<'a> {
     /// Carries out reads at the beginning of the submit: what takes longer is a worker's.
     fn carry_out_reads(&mut self) {
         let context = self.context;
-        let habits = &context.habits;
+        let profiles = &context.profiles;
         let filtered = OnceCell::new();
         let filtered = || *filtered.get_or_init(has_call_filter);
         let one = self.len == 1;
@@ -374,15 +374,15 @@ impl<'a> Batch<'a> {
         {
             req.set_route(Route::InlineSubmit);
             // A sandbox may not know the call that does not wait.
-            let is_done = if habits.may_be_cached(req.call()) && !filtered() {
+            let is_done = if profiles.may_be_cached(req.call()) && !filtered() {
                 // Nothing is learned: that it was not there says nothing of those who wait for it.
                 exec::execute_if_cached(&mut req, None);
                 now = Now::read();
                 true
-            } else if context.short(&req).is_some() {
+            } else if context.fast(&req).is_some() {
                 // For what it tells of the file, which is all that is wanted here.
-                habits.is_file(req.call(), one, &mut now);
-                habits.carry_out(&mut req, exec::execute, false, one, &mut now);
+                profiles.is_file(req.call(), one, &mut now);
+                profiles.carry_out(&mut req, exec::execute, false, one, &mut now);
                 true
             } else {
                 false

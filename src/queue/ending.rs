@@ -3,8 +3,8 @@
 use super::{Closed, Context, Deferred, State};
 use crate::engine::exec;
 use crate::engine::own_queue;
-use crate::habit;
 use crate::policy::route::Route;
+use crate::profiles;
 use crate::queue::ContextRef;
 use crate::request::{Access, Carried, List, RequestRef, Stage};
 use crate::sync::AtomicU32;
@@ -117,7 +117,7 @@ impl Context {
         slabs.each_left(|stage, call| {
             let wanted = match stage {
                 Stage::Accepted => syscall::is_on_file(call),
-                _ => habit::writes(call) && syscall::may_be_repeated(call),
+                _ => profiles::writes(call) && syscall::may_be_repeated(call),
             };
             if wanted {
                 shielded(|| exec::repeat(call));
@@ -142,7 +142,7 @@ impl Context {
             mine.map(|(reference, again)| (unsafe { state.running.recover(reference) }, again));
         let others = state.running.iter().filter(|one| {
             let here = reaps && one.is_in_kernel() || goes_on && current(one);
-            here && habit::writes(one.call) && can_repeat(one)
+            here && profiles::writes(one.call) && can_repeat(one)
         });
         const MOST: usize = own_queue::EVENTS + 1;
         let others: ArrayVec<Call, MOST> = others.map(|one| *one.call).take(MOST).collect();

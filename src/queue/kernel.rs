@@ -4,10 +4,10 @@ use super::{Context, Deadline, Deferred, State};
 use crate::engine::kaio;
 use crate::engine::own_queue::{self, OwnQueue, Taken};
 use crate::engine::pool::{Look, Worker};
-use crate::habit::{self, Looked, Now};
 use crate::personality::libaio::{self, eventfd::Told, request::Holder};
 use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::policy::tuning::BATCHES;
+use crate::profiles::{self, Looked, Now};
 use crate::queue::ContextRef;
 use crate::request::{Chain, List, NO_WORKER, OWNER_KERNEL, Req, Stage};
 use crate::ring::wait::{Alarm, Waiter};
@@ -94,7 +94,7 @@ impl State {
     /// the caller itself.)
     pub(super) fn waits_for_writer(&self) -> bool {
         self.kernel.writes.is_some_and(|file| {
-            let is_alike = |call: &Call| habit::writes(call) && call.args[0] == file;
+            let is_alike = |call: &Call| profiles::writes(call) && call.args[0] == file;
             self.queues[Class::Short as usize].first_is(is_alike)
         })
     }
@@ -136,11 +136,11 @@ impl State {
 impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
-        if !self.habits.is_slow(req.call()) || !kaio::takes(req) {
+        if !self.profiles.is_device_bound(req.call()) || !kaio::takes(req) {
             return false;
         }
-        let is_sample = self.habits.wants_sample();
-        self.habits.count_slow(1);
+        let is_sample = self.profiles.wants_sample();
+        self.profiles.count_device_bound(1);
         // One alone is done sooner by the worker that has it.
         !is_sample
             && (state.running.transfers() > 1 || !state.short().is_empty())
@@ -158,7 +158,9 @@ impl Context {
         class == Class::Short
             && state.handing_over != 0
             && !state.is_stuck()
-            && state.short().first_is(|call| this.habits.is_slow(call))
+            && state
+                .short()
+                .first_is(|call| this.profiles.is_device_bound(call))
             && Context::lease(this, state, deferred)
     }
 
@@ -183,7 +185,7 @@ impl Context {
             worker.hand_over(this, &this.pool.kaio, batch)
         });
         if refused {
-            this.habits.not_for_kernel(&call);
+            this.profiles.not_for_kernel(&call);
         }
         let mut state = this.state.lock();
         state.handing_over -= 1;
@@ -200,16 +202,16 @@ impl Context {
         hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
     ) -> bool {
         // The number may name something else by now; a request of libaio's has a number of its own.
-        let is_slow = if self.is_legacy() {
-            let looked = self.habits.is_file(call, false, &mut Now::read());
-            looked != Looked::NoFile && self.habits.is_slow(call)
+        let is_device_bound = if self.is_legacy() {
+            let looked = self.profiles.is_file(call, false, &mut Now::read());
+            looked != Looked::NoFile && self.profiles.is_device_bound(call)
         } else {
-            self.habits.is_slow_now(call)
+            self.profiles.is_device_bound_now(call)
         };
-        if !is_slow {
-            self.habits.not_for_kernel(call);
+        if !is_device_bound {
+            self.profiles.not_for_kernel(call);
         }
-        is_slow && hand_over(batch)
+        is_device_bound && hand_over(batch)
     }
 
     /// Publishes the events of requests that the kernel has carried out.
@@ -380,9 +382,11 @@ impl Context {
         // To hand over can take long, and a caller with a time limit must not wait for that.
         let comes = state.kernel.have_returning_reaper() && !state.kernel.in_time;
         // A sample, too, if to hand it over is to wait for it.
-        let is_waited_for = |call: &Call| state.kernel.waited && self.habits.is_regular_write(call);
+        let is_waited_for =
+            |call: &Call| state.kernel.waited && self.profiles.is_regular_write(call);
         let is_for_caller = |call: &Call| {
-            self.habits.is_slow(call) && (!self.habits.wants_sample() || is_waited_for(call))
+            self.profiles.is_device_bound(call)
+                && (!self.profiles.wants_sample() || is_waited_for(call))
         };
         comes
             && state.in_flight > 1
@@ -433,10 +437,10 @@ impl Context {
             return Ok(Waited::Woken);
         }
         if has_for_own_queue
-            && this.habits.wants_sample()
+            && this.profiles.wants_sample()
             && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
         {
-            this.habits.count_slow(1);
+            this.profiles.count_device_bound(1);
             Context::carry_out_waiting(this, state, req, need, until);
             this.state.lock().note_leaving();
             return Ok(Waited::Woken);
@@ -470,7 +474,10 @@ impl Context {
 
     /// The facts that decide whether a request joins a batch.
     fn facts(&self, req: &Req) -> Request {
-        kaio::facts(req, kaio::takes(req) && self.habits.is_slow(req.call()))
+        kaio::facts(
+            req,
+            kaio::takes(req) && self.profiles.is_device_bound(req.call()),
+        )
     }
 
     /// Whether a request joins those that this caller hands over. If so, it is added to them.
@@ -518,7 +525,7 @@ impl Context {
         }
         let mut batch = kaio::Batch::new();
         this.take_joining(state, &mut batch, None, caller);
-        this.habits.count_slow(batch.len() as u32);
+        this.profiles.count_device_bound(batch.len() as u32);
         (!batch.is_empty()).then_some(batch)
     }
 
@@ -533,7 +540,7 @@ impl Context {
     ) {
         let call = *batch[0].call();
         state.kernel.begin_reaping();
-        state.kernel.writes = habit::writes(&call).then_some(call.args[0]);
+        state.kernel.writes = profiles::writes(&call).then_some(call.args[0]);
         let (mut state, refused) =
             Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, false);
         state.kernel.reaper = None;
@@ -544,7 +551,7 @@ impl Context {
         let late = state.kernel.left_ns > came_ns + HAND_OVER_NS;
         drop(state);
         if refused {
-            this.habits.not_for_kernel(&call);
+            this.profiles.not_for_kernel(&call);
         }
         if !is_watched {
             Context::monitor_kernel(this);
@@ -683,7 +690,8 @@ impl Context {
         let has_sleeper = !state.backlog.waiters.is_empty();
         if !self.callers_carry_out
             || !has_sleeper
-            || !first.first_is(|call| !habit::writes(call) && self.habits.is_slow(call))
+            || !first
+                .first_is(|call| !profiles::writes(call) && self.profiles.is_device_bound(call))
         {
             return false;
         }
@@ -695,7 +703,7 @@ impl Context {
             && state.kernel.asleep
             && state.kernel.takes_submitter()
             && state.short().is_empty()
-            && !self.habits.wants_sample()
+            && !self.profiles.wants_sample()
             && state.closed.is_none()
     }
 
@@ -735,7 +743,7 @@ impl Context {
     /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
     /// takes back itself what the kernel would have to wait for.
     pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
-        if !first.first_is(|call| self.habits.is_slow(call)) {
+        if !first.first_is(|call| self.profiles.is_device_bound(call)) {
             return false;
         }
         let pause = state.kernel.pause;
@@ -743,7 +751,7 @@ impl Context {
         pause == 0
             && (state.kernel.have_returning_reaper() || state.submits.are_polled())
             && self.is_own_queue_free(state)
-            && !self.habits.wants_sample()
+            && !self.profiles.wants_sample()
             && state.closed.is_none()
     }
 
@@ -782,7 +790,7 @@ impl Context {
                 state.running.enter(req);
             }
             state.taken += batch.len() as u64;
-            this.habits.count_slow(batch.len() as u32);
+            this.profiles.count_device_bound(batch.len() as u32);
             let (mut state, refused, left) =
                 Context::hand_over_batch(this, state, deferred, own_queue, batch, true);
             for req in left {

@@ -37,13 +37,13 @@ use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::own_queue::OwnQueues;
 use crate::engine::pool::{Look, Pool, Wakeups, Worker};
-use crate::habit::{Habits, Short};
 #[cfg(not(loom))]
 use crate::personality::libaio::{self, eventfd::Told};
 use crate::policy::nesting::Nesting;
 use crate::policy::route::{Route, Routes};
 #[cfg(not(loom))]
 use crate::policy::tuning::NESTING;
+use crate::profiles::{Fast, Profiles};
 use crate::queue::order::Order;
 #[cfg(not(loom))]
 use crate::queue::order::claims::Marks;
@@ -111,7 +111,7 @@ const AT_SUBMIT_NS: u64 = 40_000;
 /// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
 /// there: 61,000 a second by a worker.)
 const WITHOUT_WAIT: u32 = 32;
-/// Requests that are known to be short, and that a worker carries out before it takes the lock
+/// Requests that are known to be fast, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
 const FEW: usize = if cfg!(loom) { 2 } else { 8 };
@@ -134,7 +134,7 @@ pub struct Context {
     limit: u32,
     /// A caller that waits may carry requests out: they may use the program's descriptors at any time.
     callers_carry_out: bool,
-    pub habits: Habits,
+    pub profiles: Profiles,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
     /// Workers that serve it, by the class of what they carry out. Under the pool's lock, and of the
@@ -202,7 +202,7 @@ struct State {
     handing_over: u32,
     kernel: KernelInFlight,
     submits: Submits,
-    /// When requests that are all known to be short were submitted the last time, or SOON.
+    /// When requests that are all known to be fast were submitted the last time, or SOON.
     submitted_ns: u64,
     /// By which thread.
     submitter: u32,
@@ -436,7 +436,7 @@ impl Context {
             max_requests: u32::MAX,
             limit: u32::MAX,
             callers_carry_out: false,
-            habits: Habits::new(),
+            profiles: Profiles::new(),
             serves_itself: AtomicBool::new(false),
             workers: Default::default(),
             in_vain: std::sync::atomic::AtomicU32::new(0),
@@ -562,7 +562,7 @@ impl Context {
     fn has_its_share(&self, state: &State, class: Class) -> bool {
         class == Class::Short
             && state.still < STILL_LONG
-            && state.running.short() >= self.habits.share()
+            && state.running.short() >= self.profiles.share()
     }
 
     /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
@@ -640,8 +640,8 @@ impl Context {
         if !this.callers_carry_out {
             return false;
         }
-        let lone = batch.all_brief && state.in_flight == 1 && !state.kernel.in_time;
-        if !batch.all_short && !lone {
+        let lone = batch.all_bounded && state.in_flight == 1 && !state.kernel.in_time;
+        if !batch.all_fast && !lone {
             this.set_prompt(state, 0);
             return false;
         }
@@ -655,7 +655,7 @@ impl Context {
         // Who sleeps does not come.
         this.serves_itself()
             && state.backlog.waiters.is_empty()
-            && (lone || batch.all_alone || ns <= WORTH_NS)
+            && (lone || batch.all_serial || ns <= WORTH_NS)
             && Context::lease(this, state, deferred)
     }
 
@@ -719,7 +719,7 @@ impl Context {
         Some(req)
     }
 
-    /// Takes short requests, as many as there is room for and not more than `most`, as long as they
+    /// Takes fast requests, as many as there is room for and not more than `most`, as long as they
     /// are `wanted` and for the same file as this call.
     fn take_more<const N: usize>(
         &self,
@@ -762,7 +762,7 @@ impl Context {
         let others = state.running.transfers() != 0 || comes;
         if others
             && !state.is_stuck()
-            && state.short().first_is(|call| this.habits.alone(call))
+            && state.short().first_is(|call| this.profiles.is_serial(call))
             && Context::lease(this, state, deferred)
         {
             return None;
@@ -813,7 +813,7 @@ impl Context {
             let mut few = ArrayVec::<Req, FEW>::new();
             few.push(req);
             this.take_few(&mut state, &mut few);
-            let lonely = state.running.transfers() as usize == few.len();
+            let sole_in_flight = state.running.transfers() as usize == few.len();
             Context::enqueue(this, &mut state, class, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
@@ -822,7 +822,7 @@ impl Context {
             while done < few.len() && (done == 0 || !worker.is_suspicious()) {
                 let req = &mut few[done];
                 match class {
-                    Class::Short => worker.carry_out(&this.habits, req, lonely),
+                    Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
                     Class::Long => worker.carry_out_long(req),
                 }
                 deferred.note_ended(req);
@@ -859,24 +859,24 @@ impl Context {
         }
     }
 
-    /// Takes more requests for a worker that has one which is known to be short: as many as it may
+    /// Takes more requests for a worker that has one which is known to be fast: as many as it may
     /// carry out before it takes the lock again.
     fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
-        let short = |req: &Req| {
+        let fast = |req: &Req| {
             let joins = req.bound().only_observe();
-            joins.then(|| self.short(req)).flatten()
+            joins.then(|| self.fast(req)).flatten()
         };
         // Nobody sleeps who might want the event of the first.
         if !state.backlog.waiters.is_empty() {
             return;
         }
-        let Some(Short { ns, .. }) = short(&few[0]) else {
+        let Some(Fast { ns, .. }) = fast(&few[0]) else {
             return;
         };
         // Half are left to others.
         let most = (state.waiting() / 2).min((FEW_NS / ns.max(1)).saturating_sub(1));
         let first = *few[0].call();
-        self.take_more(state, &first, few, most, |req| short(req).is_some());
+        self.take_more(state, &first, few, most, |req| fast(req).is_some());
     }
 
     /// Takes another request for a worker, unless that is wanted elsewhere.
@@ -1068,21 +1068,22 @@ impl Context {
     }
 
     /// What is to be expected of a request that a caller can carry out as well as a worker.
-    fn short(&self, req: &Req) -> Option<Short> {
-        self.habits.short(req.call())
+    fn fast(&self, req: &Req) -> Option<Fast> {
+        self.profiles.fast(req.call())
     }
 
-    /// Whether who submits a read may try it: it is known to be short, or can be tried without waiting, and is not known to
+    /// Whether who submits a read may try it: it is known to be fast, or can be tried without waiting, and is not known to
     /// be in vain.
     #[cfg(not(loom))]
     fn may_read_here(&self, call: &Call) -> bool {
-        let habits = &self.habits;
-        habits.short(call).is_some() || habits.may_be_cached(call) && !habits.is_slow_buffered(call)
+        let profiles = &self.profiles;
+        profiles.fast(call).is_some()
+            || profiles.may_be_cached(call) && !profiles.is_device_bound_buffered(call)
     }
 
     /// Whether a request is one that a caller can carry out who waits for nothing else.
-    fn is_brief(&self, req: &Req) -> bool {
-        self.habits.is_brief(req.call())
+    fn is_bounded(&self, req: &Req) -> bool {
+        self.profiles.is_bounded(req.call())
     }
 
     /// Wakes all who wait: they look again.
@@ -1181,7 +1182,7 @@ impl Context {
 impl Context {
     /// Whether such a read is likely to wait, and its device can be told of it.
     fn is_worth_telling(&self, call: &Call) -> bool {
-        syscall::can_be_told_of(call) && self.habits.is_slow_buffered(call)
+        syscall::can_be_told_of(call) && self.profiles.is_device_bound_buffered(call)
     }
 
     /// Whether there are more reads like this one, which was taken.
@@ -1215,7 +1216,7 @@ impl Context {
         }
         let mut rest = rest.into_iter();
         let mut req = first;
-        worker.carry_out(&this.habits, &mut req, false);
+        worker.carry_out(&this.profiles, &mut req, false);
         loop {
             let mut deferred = Deferred::new();
             deferred.note_ended(&mut req);

@@ -5,10 +5,10 @@ use super::kernel::Visit;
 use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;
 use crate::engine::exec;
-use crate::habit::{self, Looked, Now};
 #[cfg(not(loom))]
 use crate::personality::libaio::files::hold_here;
 use crate::policy::route::Route;
+use crate::profiles::{self, Looked, Now};
 use crate::queue::ContextRef;
 use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
@@ -249,7 +249,7 @@ impl Context {
         }
         let began = monotonic_ns();
         // What a device takes its time for may need the processor.
-        let spins = this.pool.stays_awake() && !this.habits.waits();
+        let spins = this.pool.stays_awake() && !this.profiles.waits();
         if spins {
             this.spin.spin(began, || waiter.woken() || began >= until);
         }
@@ -289,7 +289,7 @@ impl Context {
             execute,
             mut now,
         } = budget;
-        let (rest, least) = if this.habits.alone(req.call()) {
+        let (rest, least) = if this.profiles.is_serial(req.call()) {
             (now.ns + ALONE_NS, 0)
         } else {
             (now.ns + BESIDE_NS, MANY)
@@ -298,27 +298,27 @@ impl Context {
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
         loop {
-            let lonely = state.running.transfers() == 1;
+            let sole_in_flight = state.running.transfers() == 1;
             drop(state);
-            let goes = match this.habits.is_file(req.call(), lonely, &mut now) {
+            let goes = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
                 Looked::File => true,
                 // It was taken for what other files are like.
                 Looked::NewFile => this.is_for_caller(&req, until, true),
                 Looked::NoFile => false,
             };
-            if goes && habit::writes(req.call()) {
+            if goes && profiles::writes(req.call()) {
                 shield.get_or_insert_with(Shield::new);
                 now.ages();
             }
             if goes {
                 req.set_route(Route::InlineWaiting);
                 carrier::outside(|| {
-                    let habits = &this.habits;
-                    habits.carry_out(&mut req, execute, false, lonely, &mut now);
+                    let profiles = &this.profiles;
+                    profiles.carry_out(&mut req, execute, false, sole_in_flight, &mut now);
                 });
             }
             if goes && req.res() == -i64::from(libc::EINTR) {
-                this.habits.distrust(req.call());
+                this.profiles.distrust(req.call());
             }
             if !goes || req.res() == -i64::from(libc::EINTR) {
                 // It is a worker's, which nothing interrupts, and which may wait.
@@ -374,9 +374,9 @@ impl Context {
         });
     }
 
-    /// Takes a request that a caller who waits can carry out itself: one that is known to be short,
+    /// Takes a request that a caller who waits can carry out itself: one that is known to be fast,
     /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
-    /// if it waits for nothing else, whether there is a timeout included, one that is brief. If there is one,
+    /// if it waits for nothing else, whether there is a timeout included, one that is bounded. If there is one,
     /// nothing that could keep it longer, unless a device that is always quick falls silent.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         if !self.callers_carry_out {
@@ -393,19 +393,19 @@ impl Context {
     /// Whether a caller that is to be back `until` then can carry a request out as fast as any worker. `lone`: nothing
     /// else is in flight that would be late for it.
     fn is_for_caller(&self, req: &Req, until: u64, lone: bool) -> bool {
-        self.short(req).is_some() && self.is_in_time(req, until)
-            || lone && until == NEVER && self.is_brief(req)
+        self.fast(req).is_some() && self.is_in_time(req, until)
+            || lone && until == NEVER && self.is_bounded(req)
     }
 
     fn is_in_time(&self, req: &Req, until: u64) -> bool {
         until == NEVER || self.fits_in_time(req)
     }
 
-    /// Whether a caller with a timeout may carry out a request that is known to be short.
+    /// Whether a caller with a timeout may carry out a request that is known to be fast.
     fn fits_in_time(&self, req: &Req) -> bool {
         let call = req.call();
-        self.habits.fits_in_time(call)
-            && (req.bound().need_nothing() || !self.habits.may_be_cached(call))
+        self.profiles.fits_in_time(call)
+            && (req.bound().need_nothing() || !self.profiles.may_be_cached(call))
     }
 }
 
@@ -430,7 +430,7 @@ impl InTime<'_> {
     fn execute(&self, req: &mut Req, now: Option<u64>) {
         #[cfg(not(loom))]
         if self.is_bound
-            && self.context.habits.may_be_cached(req.call())
+            && self.context.profiles.may_be_cached(req.call())
             // A sandbox may not know the later call.
             && !self.filtered.get_or_init(has_call_filter)
         {

@@ -1,8 +1,8 @@
 //! What the pool knows of one class of requests: the contexts that wait for it, and its workers.
 
 use super::Wakeup;
+use crate::policy::fairness::{Facts, Limits, may_have_one_more};
 use crate::queue::ContextRef;
-use crate::share::{Facts, Limits, may_have_one_more};
 use crate::sys::Result;
 use crate::syscall::Class;
 use nix::errno::Errno;

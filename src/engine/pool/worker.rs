@@ -5,8 +5,8 @@ use super::{Pool, TURN, class_of};
 use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::kaio::{Batch, Kaio};
-use crate::habit::{Habits, LONG_NS, Now};
 use crate::policy::route::Route;
+use crate::profiles::{LONG_NS, Now, Profiles};
 #[cfg(not(loom))]
 use crate::queue::ContextRef;
 use crate::request::Req;
@@ -110,17 +110,23 @@ impl Worker {
         self.turn += 1;
     }
 
-    /// Carries a request of a context with these habits out, and learns from it.
-    pub fn carry_out(&mut self, habits: &Habits, req: &mut Req, lonely: bool) {
+    /// Carries a request of a context with these profiles out, and learns from it.
+    pub fn carry_out(&mut self, profiles: &Profiles, req: &mut Req, sole_in_flight: bool) {
         self.begin();
         let mut now = Now::read();
         let start = now.ns;
         // For what it tells of the file, which is all that is wanted here.
-        habits.is_file(req.call(), lonely, &mut now);
+        profiles.is_file(req.call(), sole_in_flight, &mut now);
         req.set_route(Route::Thread);
-        habits.carry_out(req, exec::execute, self.suspicious, lonely, &mut now);
+        profiles.carry_out(
+            req,
+            exec::execute,
+            self.suspicious,
+            sole_in_flight,
+            &mut now,
+        );
         self.suspicious = now.ns - start > LONG_NS;
-        self.recount(habits);
+        self.recount(profiles);
     }
 
     /// Whether the last request took long.
@@ -133,9 +139,9 @@ impl Worker {
         self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
     }
 
-    /// Counts against the processors, or does not, as the habit says.
-    pub(super) fn recount(&self, habits: &Habits) {
-        let counts = !habits.waits();
+    /// Counts against the processors, or does not, as the profile says.
+    pub(super) fn recount(&self, profiles: &Profiles) {
+        let counts = !profiles.waits();
         if self.place().counted.load(Relaxed) != counts {
             self.pool
                 .count(&mut self.pool.state.lock(), self.slot, counts);

@@ -1,5 +1,5 @@
 //! Which contexts use the same device at a time, so that one that has hundreds of requests in flight
-//! leaves the device some room for another that has one ([`crate::habit::Habits::share`]).
+//! leaves the device some room for another that has one ([`crate::profiles::Profiles::share`]).
 //!
 //! Hints, like all that is learned: an update may get lost, and two devices may take each other's
 //! place.
@@ -18,7 +18,7 @@ static USERS: [[AtomicU64; 2]; DEVICES] = [const { [const { AtomicU64::new(0) };
 
 /// `context`, a number that is hardly another's, uses that device, for `one` request at a time or for
 /// several. Whether there is another that does for one at a time.
-pub fn has_delicate(context: u32, device: u64, now: u32, one: bool) -> bool {
+pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let users = &USERS[device as usize % DEVICES];
     let seen = [0, 1].map(|i: usize| users[i].load(Relaxed));
     let who = |i: usize| (seen[i] >> 32) as u32;
@@ -43,18 +43,18 @@ mod tests {
     #[test]
     fn a_context_is_seen_by_the_other_of_its_device_while_it_is_there() {
         let device = 7;
-        assert!(!has_delicate(1, device, 1000, false));
-        assert!(!has_delicate(1, device, 1001, false));
-        assert!(!has_delicate(2, device, 1002, true));
-        assert!(has_delicate(1, device, 1003, false));
-        assert!(!has_delicate(1, device + 1, 1003, false));
-        assert!(has_delicate(1, device, 1002 + RECENT, false));
-        assert!(!has_delicate(1, device, 1003 + RECENT, false));
+        assert!(!has_serial_user(1, device, 1000, false));
+        assert!(!has_serial_user(1, device, 1001, false));
+        assert!(!has_serial_user(2, device, 1002, true));
+        assert!(has_serial_user(1, device, 1003, false));
+        assert!(!has_serial_user(1, device + 1, 1003, false));
+        assert!(has_serial_user(1, device, 1002 + RECENT, false));
+        assert!(!has_serial_user(1, device, 1003 + RECENT, false));
         // A third one takes the place of the second.
-        assert!(!has_delicate(3, device, 1003 + RECENT, true));
-        assert!(has_delicate(1, device, 1003 + RECENT, false));
+        assert!(!has_serial_user(3, device, 1003 + RECENT, true));
+        assert!(has_serial_user(1, device, 1003 + RECENT, false));
         // Both have many in flight.
-        assert!(!has_delicate(3, device, 1004 + RECENT, false));
-        assert!(!has_delicate(1, device, 1004 + RECENT, false));
+        assert!(!has_serial_user(3, device, 1004 + RECENT, false));
+        assert!(!has_serial_user(1, device, 1004 + RECENT, false));
     }
 }

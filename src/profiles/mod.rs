@@ -1,25 +1,25 @@
 //! What a context's requests have lately been seen to do, and so who is to carry them out.
 //!
 //! Two things are learned from measured service times. Of a context: whether its requests wait, so
-//! that each wants a worker of its own, or keep a processor busy ([`Habits::waits`]; the pool
+//! that each wants a worker of its own, or keep a processor busy ([`Profiles::waits`]; the pool
 //! counts by it). Of each file, reads, writes and syncs apart: a profile ([`crate::policy::profile`]), which says
 //! whether they are fast, so that a caller who waits for events anyway had better carry them out itself than
-//! have another thread woken ([`Habits::short`]). On a zram device a hand-over costs more than the read. Profiles
+//! have another thread woken ([`Profiles::fast`]). On a zram device a hand-over costs more than the read. Profiles
 //! are kept in a [`table`]. A file of which there is none yet is expected to be like the last one that was new.
 //!
 //! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. What must be
 //! right is not taken from here, with one exception: that a caller never gets caught in a request
 //! that does not end. So it carries out nothing but reads and writes at an offset, and syncs, of
-//! what [`Habits::is_file`] has found to be a regular file or a block device.
+//! what [`Profiles::is_file`] has found to be a regular file or a block device.
 
 mod table;
 
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
-use crate::neighbours;
 use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
 use crate::policy::tuning::TUNING;
 use crate::request::{Execute, Req};
+use crate::sharing;
 use crate::sys::{has_flag, monotonic_ns, spread, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
@@ -34,8 +34,8 @@ pub const LONG_NS: u64 = 20_000;
 /// A shorter one is asked so often (one in): the question takes two system calls.
 const SAMPLE: u32 = 64;
 /// Of those that the kernel could carry out by itself a worker carries out one in so many, to see
-/// whether the file is still slow.
-const SLOW_SAMPLE: u32 = 1024;
+/// whether the file is still device-bound.
+const DEVICE_BOUND_SAMPLE: u32 = 1024;
 /// Requests that a context may have in a device that another uses for one at a time. (The p99 of these
 /// beside 256 reads in flight, as a multiple of what it is alone: on virtio 3.8 by 16, 3.2 by 12, 2.3
 /// by 8; on a loop device 2.4, 1.9 and 1.9. Without any, 6 and 8. The 256 then are carried out at
@@ -47,7 +47,7 @@ pub const TRUST_SHIFT: u32 = 20;
 /// Of what nothing is known.
 const NEW: u64 = Profile::new(&TUNING).to_bits();
 
-pub struct Habits {
+pub struct Profiles {
     waits: AtomicU32,
     /// Slow requests, to pick those by that a worker carries out all the same.
     count: AtomicU32,
@@ -90,19 +90,19 @@ impl Now {
     }
 }
 
-/// What is to be expected of a request that is known to be short.
+/// What is to be expected of a request that is known to be fast.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Short {
+pub struct Fast {
     pub ns: u32,
-    /// See [`Habits::alone`].
-    pub alone: bool,
+    /// See [`Profiles::is_serial`].
+    pub serial: bool,
 }
 
-impl Habits {
+impl Profiles {
     const WAITS_MAX: u32 = 16;
 
-    pub fn new() -> Habits {
-        Habits {
+    pub fn new() -> Profiles {
+        Profiles {
             waits: AtomicU32::new(0),
             count: AtomicU32::new(0),
             shares: AtomicBool::new(false),
@@ -127,15 +127,15 @@ impl Habits {
         }
     }
 
-    /// Asks the kernel what the descriptor names, remembers that, and tells the neighbours.
-    fn look(&self, used: Use, lonely: bool, now: u64) -> Looked {
+    /// Asks the kernel what the descriptor names, remembers that, and tells the others that use the device.
+    fn look(&self, used: Use, sole_in_flight: bool, now: u64) -> Looked {
         let tick = Seen::tick(now >> TRUST_SHIFT);
         let found = used.ask().map(|asked| {
             let Asked { class, device, .. } = asked;
             // Contexts do not move.
             let who = std::ptr::from_ref(self).addr() >> 6;
             let ticks = (now >> TRUST_SHIFT) as u32;
-            let shares = neighbours::has_delicate(who as u32, device, ticks, lonely);
+            let shares = sharing::has_serial_user(who as u32, device, ticks, sole_in_flight);
             self.shares.store(shares, Relaxed);
             let family = if asked.is_alike {
                 self.families.find_or_add(Seen {
@@ -247,14 +247,14 @@ impl Habits {
     }
 
     /// Carries a request out and learns from it. `now` becomes the time afterwards, or, of a no-op,
-    /// which takes none, stays. Of a `suspect` it is found out whether it waits. `lonely`: no other
+    /// which takes none, stays. Of a `suspect` it is found out whether it waits. `sole_in_flight`: no other
     /// of the context's runs beside it.
     pub fn carry_out(
         &self,
         req: &mut Req,
         execute: impl Execute,
         suspect: bool,
-        lonely: bool,
+        sole_in_flight: bool,
         now: &mut Now,
     ) {
         let start = now.ns;
@@ -278,19 +278,25 @@ impl Habits {
         };
         // One that was only tried (see `exec::execute_if_cached`) tells nothing.
         if req.res() != -i64::from(libc::EINTR) {
-            self.learn(used, ns, waited, lonely);
+            self.learn(used, ns, waited, sole_in_flight);
         }
         now.ns = end;
         now.ages();
     }
 
     /// A request took so long, and waited meanwhile, as far as is known.
-    fn learn(&self, used: Option<(Use, View)>, ns: u64, waited: Option<bool>, lonely: bool) {
+    fn learn(
+        &self,
+        used: Option<(Use, View)>,
+        ns: u64,
+        waited: Option<bool>,
+        sole_in_flight: bool,
+    ) {
         let seen = Observation {
             ns,
             waited,
             locks: used.is_some_and(|(_, view)| view.is_regular_write()),
-            crowded: !lonely,
+            crowded: !sole_in_flight,
         };
         if let Some((used, view)) = used {
             self.change(used, |profile| profile.after(&seen, &TUNING));
@@ -328,20 +334,23 @@ impl Habits {
         self.change(used, |profile| profile.joined(prior, &TUNING));
     }
 
-    /// What is to be expected of this request, if it is known to be short.
-    pub fn short(&self, call: &Call) -> Option<Short> {
+    /// What is to be expected of this request, if it is known to be fast.
+    pub fn fast(&self, call: &Call) -> Option<Fast> {
         if call.nr == IOCB2_NOP {
-            return Some(Short { ns: 0, alone: true });
+            return Some(Fast {
+                ns: 0,
+                serial: true,
+            });
         }
         let view = self.view_of(call)?;
-        view.is_fast(&TUNING).then(|| Short {
+        view.is_fast(&TUNING).then(|| Fast {
             ns: view.ns(),
-            alone: view.is_serial(&TUNING),
+            serial: view.is_serial(&TUNING),
         })
     }
 
     /// Whether requests like this one may wait, but have lately all been over soon.
-    pub fn is_brief(&self, call: &Call) -> bool {
+    pub fn is_bounded(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.is_bounded(&TUNING))
     }
@@ -363,15 +372,15 @@ impl Habits {
     /// several, 80,000 one after another; also over what is there: each takes ten times as long.) And
     /// whatever is done sooner than handed over. (4 KiB reads from the page cache: 840,000 to
     /// 930,000 a second by the caller alone, 740,000 to 830,000 with a worker beside it.)
-    pub fn alone(&self, call: &Call) -> bool {
+    pub fn is_serial(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.is_serial(&TUNING))
     }
 
-    /// Whether a request that is known to be short is for a file, still. Asks the kernel, but not
+    /// Whether a request that is known to be fast is for a file, still. Asks the kernel, but not
     /// each time: a descriptor that was closed and given to something else, which then may have the
-    /// caller wait, is noticed after about a millisecond. `lonely`: as with `carry_out`.
-    pub fn is_file(&self, call: &Call, lonely: bool, now: &mut Now) -> Looked {
+    /// caller wait, is noticed after about a millisecond. `sole_in_flight`: as with `carry_out`.
+    pub fn is_file(&self, call: &Call, sole_in_flight: bool, now: &mut Now) -> Looked {
         let Some(used) = Use::of(call) else {
             return if call.nr == IOCB2_NOP {
                 Looked::File
@@ -384,7 +393,7 @@ impl Habits {
             Some(seen) if seen.found.is_some() && seen.tick == tick => Looked::File,
             _ => {
                 now.ages();
-                self.look(used, lonely, now.ns)
+                self.look(used, sole_in_flight, now.ns)
             }
         }
     }
@@ -399,14 +408,14 @@ impl Habits {
     /// Whether requests like this one are for a file that was open with O_DIRECT and that has made
     /// all wait lately.
     #[cfg(not(loom))]
-    pub fn is_slow(&self, call: &Call) -> bool {
+    pub fn is_device_bound(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.kind != Kind::Sync && view.is_device_bound(true, &TUNING))
     }
 
     /// Whether requests like this one go through the page cache and have all waited lately.
     #[cfg(not(loom))]
-    pub fn is_slow_buffered(&self, call: &Call) -> bool {
+    pub fn is_device_bound_buffered(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.kind == Kind::Read && view.is_device_bound(false, &TUNING))
     }
@@ -418,25 +427,25 @@ impl Habits {
             .is_some_and(|view| view.is_regular_write())
     }
 
-    /// The same as [`Habits::is_slow`] of the file that the descriptor names now.
+    /// The same as [`Profiles::is_device_bound`] of the file that the descriptor names now.
     #[cfg(not(loom))]
-    pub fn is_slow_now(&self, call: &Call) -> bool {
+    pub fn is_device_bound_now(&self, call: &Call) -> bool {
         Use::of(call).is_some_and(|used| {
-            self.look(used, false, monotonic_ns()) != Looked::NoFile && self.is_slow(call)
+            self.look(used, false, monotonic_ns()) != Looked::NoFile && self.is_device_bound(call)
         })
     }
 
-    /// Whether the next slow request is one that a worker carries out all the same.
+    /// Whether the next device-bound request is one that a worker carries out all the same.
     #[cfg(not(loom))]
     pub fn wants_sample(&self) -> bool {
-        self.count.load(Relaxed) % SLOW_SAMPLE == 0
+        self.count.load(Relaxed) % DEVICE_BOUND_SAMPLE == 0
     }
 
-    /// So many slow requests have been seen to.
+    /// So many device-bound requests have been seen to.
     #[cfg(not(loom))]
-    pub fn count_slow(&self, requests: u32) {
+    pub fn count_device_bound(&self, requests: u32) {
         let count = self.count.load(Relaxed);
-        let most = SLOW_SAMPLE - count % SLOW_SAMPLE;
+        let most = DEVICE_BOUND_SAMPLE - count % DEVICE_BOUND_SAMPLE;
         // Not past the next sample, unless that is it.
         let count = count.wrapping_add(requests.min(most));
         self.count.store(count, Relaxed);
