@@ -1,7 +1,7 @@
 //! A submit under way.
 
 #[cfg(not(loom))]
-use super::{AT_SUBMIT_NS, FEW, Submits};
+use super::{AT_SUBMIT_NS, BATCH_MAX, Submits};
 use super::{Context, Deferred, State};
 #[cfg(not(loom))]
 use crate::engine::exec;
@@ -202,10 +202,10 @@ impl<'a> Batch<'a> {
         #[cfg(not(loom))]
         if self.context.is_legacy() {
             state.order.claims.add(&mut self.requests, &mut go);
-            return state.spread(&mut go);
+            return state.enqueue_by_class(&mut go);
         }
         state.order.admit(&mut self.requests, &mut go);
-        state.spread(&mut go);
+        state.enqueue_by_class(&mut go);
     }
 
     /// Queues what was built, as far as there still is room, and gives back what was not used.
@@ -368,7 +368,7 @@ impl<'a> Batch<'a> {
         let one = self.len == 1;
         let mut now = Now::read();
         let until = now.ns + AT_SUBMIT_NS;
-        let mut done = ArrayVec::<Req, FEW>::new();
+        let mut done = ArrayVec::<Req, BATCH_MAX>::new();
         while now.ns < until
             && let Some(mut req) = self.begun.pop()
         {
@@ -430,7 +430,7 @@ impl<'a> Batch<'a> {
                 req.set_route(Route::InlineSubmit);
                 // Signals end a call that waits, as they do in the kernel's io_submit().
                 unharmed(|| exec::execute(&mut req, None));
-                let mut done = ArrayVec::<Req, FEW>::new();
+                let mut done = ArrayVec::<Req, BATCH_MAX>::new();
                 done.push(req);
                 Context::publish_all(self.context, &mut done);
             }
@@ -446,7 +446,7 @@ impl<'a> Batch<'a> {
         let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();
         if has_begun {
-            state.spread(&mut self.requests);
+            state.enqueue_by_class(&mut self.requests);
         }
         self.hand_over(&mut state, &mut deferred);
         drop(state);

@@ -127,7 +127,7 @@ impl State {
 
     fn untake_all(&mut self, mut requests: kaio::Batch) {
         while let Some(req) = requests.pop() {
-            self.untake(req);
+            self.requeue(req);
         }
     }
 }
@@ -239,7 +239,7 @@ impl Context {
         }
         while let Some(mut req) = requests.again.pop() {
             if req.may_be_queued() {
-                state.untake(req);
+                state.requeue(req);
             } else {
                 // Of one block, and for that the kernel has an answer at once: see `hand_over_in_submit`.
                 req.set_res(-i64::from(libc::EAGAIN));

@@ -114,10 +114,10 @@ const WITHOUT_WAIT: u32 = 32;
 /// Requests that are known to be fast, and that a worker carries out before it takes the lock
 /// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
 /// by 4, 745,000 by 8.)
-const FEW: usize = if cfg!(loom) { 2 } else { 8 };
+const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
 /// But not more than are done in this time: their events come later for it. (4 KiB writes to zram,
 /// 8 us each: 209,000 a second one at a time, 214,000.)
-const FEW_NS: u32 = 64_000;
+const BATCH_NS: u32 = 64_000;
 /// Who waits for requests to end that it has interrupted does so again if none ends for so long.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
 /// Reads that will wait for a device, and that it is told of at once, beside the first.
@@ -317,7 +317,7 @@ impl State {
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.
-    fn untake(&mut self, req: Req) {
+    fn requeue(&mut self, req: Req) {
         self.running.leave(&req);
         req.set_worker(NO_WORKER);
         req.set_stage(Stage::Accepted);
@@ -339,12 +339,12 @@ impl State {
         let mut go = List::new();
         let held = self.order.held.first()?;
         let req = self.order.take(held, &mut go);
-        self.spread(&mut go);
+        self.enqueue_by_class(&mut go);
         Some(req)
     }
 
     /// Adds requests to the queues of their classes.
-    fn spread(&mut self, requests: &mut List) {
+    fn enqueue_by_class(&mut self, requests: &mut List) {
         while let Some(req) = requests.pop() {
             self.queues[req.manner().class() as usize].push(req);
         }
@@ -369,7 +369,7 @@ struct Deferred {
     wakeups: Wakeups,
     /// The eventfds of requests.
     #[cfg(not(loom))]
-    tells: ArrayVec<Told, FEW>,
+    tells: ArrayVec<Told, BATCH_MAX>,
 }
 
 impl Deferred {
@@ -389,7 +389,7 @@ impl Deferred {
         self.wakeups.is_empty()
     }
 
-    /// A request, one of [`FEW`] at most, has been carried out: its side is given back before its event
+    /// A request, one of [`BATCH_MAX`] at most, has been carried out: its extension is given back before its event
     /// can be seen.
     fn note_ended(&mut self, _req: &mut Req) {
         #[cfg(not(loom))]
@@ -600,7 +600,7 @@ impl Context {
         if go.is_empty() {
             return;
         }
-        state.spread(&mut go);
+        state.enqueue_by_class(&mut go);
         Context::enqueue(this, state, Class::Short, deferred);
         Context::enqueue(this, state, Class::Long, deferred);
     }
@@ -721,7 +721,7 @@ impl Context {
 
     /// Takes fast requests, as many as there is room for and not more than `most`, as long as they
     /// are `wanted` and for the same file as this call.
-    fn take_more<const N: usize>(
+    fn dequeue_more<const N: usize>(
         &self,
         state: &mut State,
         first: &Call,
@@ -776,7 +776,7 @@ impl Context {
         let mut state = this.state.lock();
         current.set(0);
         this.set_prompt(&mut state, 0);
-        state.untake(req);
+        state.requeue(req);
         Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
@@ -810,17 +810,17 @@ impl Context {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
-            let mut few = ArrayVec::<Req, FEW>::new();
-            few.push(req);
-            this.take_few(&mut state, &mut few);
-            let sole_in_flight = state.running.transfers() as usize == few.len();
+            let mut batch = ArrayVec::<Req, BATCH_MAX>::new();
+            batch.push(req);
+            this.dequeue_batch(&mut state, &mut batch);
+            let sole_in_flight = state.running.transfers() as usize == batch.len();
             Context::enqueue(this, &mut state, class, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
             deferred = Deferred::new();
             let mut done = 0;
-            while done < few.len() && (done == 0 || !worker.is_suspicious()) {
-                let req = &mut few[done];
+            while done < batch.len() && (done == 0 || !worker.is_suspicious()) {
+                let req = &mut batch[done];
                 match class {
                     Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
                     Class::Long => worker.carry_out_long(req),
@@ -830,13 +830,13 @@ impl Context {
             }
             this.let_unwind();
             state = this.state.lock();
-            while few.len() > done {
+            while batch.len() > done {
                 // The one before took long: others may be sooner with these.
-                if let Some(req) = few.pop() {
-                    state.untake(req);
+                if let Some(req) = batch.pop() {
+                    state.requeue(req);
                 }
             }
-            for req in few {
+            for req in batch {
                 Context::complete(this, &mut state, req, &mut deferred);
             }
             if worker.was_interrupted() {
@@ -861,7 +861,7 @@ impl Context {
 
     /// Takes more requests for a worker that has one which is known to be fast: as many as it may
     /// carry out before it takes the lock again.
-    fn take_few(&self, state: &mut State, few: &mut ArrayVec<Req, FEW>) {
+    fn dequeue_batch(&self, state: &mut State, batch: &mut ArrayVec<Req, BATCH_MAX>) {
         let fast = |req: &Req| {
             let joins = req.bound().only_observe();
             joins.then(|| self.fast(req)).flatten()
@@ -870,13 +870,13 @@ impl Context {
         if !state.backlog.waiters.is_empty() {
             return;
         }
-        let Some(Fast { ns, .. }) = fast(&few[0]) else {
+        let Some(Fast { ns, .. }) = fast(&batch[0]) else {
             return;
         };
         // Half are left to others.
-        let most = (state.waiting() / 2).min((FEW_NS / ns.max(1)).saturating_sub(1));
-        let first = *few[0].call();
-        self.take_more(state, &first, few, most, |req| fast(req).is_some());
+        let most = (state.waiting() / 2).min((BATCH_NS / ns.max(1)).saturating_sub(1));
+        let first = *batch[0].call();
+        self.dequeue_more(state, &first, batch, most, |req| fast(req).is_some());
     }
 
     /// Takes another request for a worker, unless that is wanted elsewhere.
@@ -1205,7 +1205,7 @@ impl Context {
         let mut rest = ArrayVec::<Req, READS>::new();
         // Half are left to others.
         let most = state.waiting() / 2;
-        this.take_more(&mut state, first.call(), &mut rest, most, |req| {
+        this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_worth_telling(req.call())
         });
         Context::enqueue(this, &mut state, Class::Short, &mut deferred);
@@ -1254,7 +1254,7 @@ impl Context {
     }
 
     /// Publishes requests that were carried out by whoever has submitted them.
-    fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, FEW>) {
+    fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, BATCH_MAX>) {
         if done.is_empty() {
             return;
         }

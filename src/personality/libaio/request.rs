@@ -18,7 +18,7 @@ use std::ptr;
 /// It lies behind the request's event. All of it is given back by `ended`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Side {
+pub struct Extension {
     /// The program's number, which is its file's only as long as its io_submit() goes on.
     number: RawFd,
     iovec_count: u32,
@@ -40,9 +40,9 @@ pub struct Side {
     path: Option<&'static Path>,
 }
 
-impl Side {
-    pub fn new(number: RawFd, submitted: u64, path: Option<&'static Path>) -> Side {
-        Side {
+impl Extension {
+    pub fn new(number: RawFd, submitted: u64, path: Option<&'static Path>) -> Extension {
+        Extension {
             number,
             iovec_count: 0,
             file: 0,
@@ -107,8 +107,8 @@ impl Side {
 
     /// Of no file.
     #[cfg(test)]
-    pub fn for_test() -> Side {
-        Side::new(-1, 0, None)
+    pub fn for_test() -> Extension {
+        Extension::new(-1, 0, None)
     }
 
     /// Makes room for a copy of vectors.
@@ -175,30 +175,30 @@ impl Holder {
 
     /// Makes a request one that others can carry out, after its io_submit(). An error: only the caller can, now.
     pub fn hold_for(&mut self, shared: &'static Shared, req: &mut Req) -> Result<()> {
-        let Some(side) = req.side_mut() else {
+        let Some(extension) = req.of_libaio_mut() else {
             return Ok(());
         };
-        if side.eventfd.is_some() && !side.eventfd.is_held() {
-            let number = side.eventfd.number();
-            side.eventfd.hold(self.eventfd.hold(shared, number)?);
+        if extension.eventfd.is_some() && !extension.eventfd.is_held() {
+            let number = extension.eventfd.number();
+            extension.eventfd.hold(self.eventfd.hold(shared, number)?);
         }
-        if side.file == 0 {
-            side.file = self.file.hold(shared, side.number)?.into_raw();
+        if extension.file == 0 {
+            extension.file = self.file.hold(shared, extension.number)?.into_raw();
         }
         // From here on it stands for the file.
-        let place = side.file as u64;
+        let place = extension.file as u64;
         req.set_file(place);
         Ok(())
     }
 }
 
 impl Req {
-    fn side(&self) -> Option<&Side> {
+    fn of_libaio(&self) -> Option<&Extension> {
         // SAFETY: what has an extension is a request of this kind.
         unsafe { self.extension() }
     }
 
-    fn side_mut(&mut self) -> Option<&mut Side> {
+    fn of_libaio_mut(&mut self) -> Option<&mut Extension> {
         // SAFETY: as above.
         unsafe { self.extension_mut() }
     }
@@ -206,7 +206,7 @@ impl Req {
 
 /// What the core asks of requests of this kind.
 pub static PERSONALITY: Personality = Personality {
-    fd: |req| req.side().map_or(-1, Side::fd),
+    fd: |req| req.of_libaio().map_or(-1, Extension::fd),
     execute,
     count,
     call_inside,
@@ -217,7 +217,7 @@ pub static PERSONALITY: Personality = Personality {
 /// is none.
 fn call_here(req: &Req) -> Option<Call> {
     let mut call = *req.call();
-    call.args[0] = req.side()?.fd() as u64;
+    call.args[0] = req.of_libaio()?.fd() as u64;
     Some(call)
 }
 
@@ -253,15 +253,15 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
 
 /// Carries out a request of this kind: the system call with the request's I/O priority.
 fn execute(req: &mut Req, make: fn(&Call) -> i64) {
-    let (Some(call), Some(side)) = (call_here(req), req.side().copied()) else {
+    let (Some(call), Some(extension)) = (call_here(req), req.of_libaio().copied()) else {
         return;
     };
-    let began = if side.is_counted() {
+    let began = if extension.is_counted() {
         crate::sys::monotonic_ns()
     } else {
         0
     };
-    let before = match side.ioprio {
+    let before = match extension.ioprio {
         // It is one that io_submit has asked the kernel about. Should the process have lost the right
         // to it since, the request goes without.
         Some(ioprio) => carrier::lend_ioprio(ioprio).unwrap_or(None),
@@ -279,18 +279,20 @@ fn execute(req: &mut Req, make: fn(&Call) -> i64) {
 
 /// A request that was `began` then has its result: for the statistics, if there are any.
 fn count(req: &Req, began: u64) {
-    let Some(side) = req.side() else { return };
+    let Some(extension) = req.of_libaio() else {
+        return;
+    };
     // One that was interrupted will be carried out once more.
     let over = req.res() != -i64::from(libc::EINTR);
-    if over && let Some(path) = side.path.filter(|_| side.is_counted()) {
-        path.count(req.call(), req.res(), side.submitted, began);
+    if over && let Some(path) = extension.path.filter(|_| extension.is_counted()) {
+        path.count(req.call(), req.res(), extension.submitted, began);
     }
 }
 
 /// The request has its result, and nothing more is done for it. Its file is given back before its
 /// event can be seen. What comes back is to be told after that.
 pub fn ended(req: &mut Req) -> Option<Told> {
-    req.side_mut()?.end()
+    req.of_libaio_mut()?.end()
 }
 
 /// What the kernel says of a priority: asked for a process that does not exist, which is looked for

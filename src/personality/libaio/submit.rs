@@ -8,7 +8,7 @@ use super::abi::{
 use super::eventfd::Eventfd;
 use super::files::{Kind, knows_flags, look};
 use super::poller::Ticket;
-use super::request::{Side, check_ioprio};
+use super::request::{Extension, check_ioprio};
 use super::stats::Path;
 use crate::abi::IOCB2_NOP;
 use crate::policy::route::Route;
@@ -116,12 +116,12 @@ impl Submit<'_> {
             return Err(Errno::EAGAIN);
         }
         let Looked { kind, path, .. } = self.look(iocb.fildes)?;
-        let mut side = Side::new(iocb.fildes, self.now, path);
+        let mut extension = Extension::new(iocb.fildes, self.now, path);
         self.claim = Claim::NOTHING;
-        match self.prepare(&iocb, at, kind, &mut side) {
+        match self.prepare(&iocb, at, kind, &mut extension) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Extended) else {
-                    side.end();
+                    extension.end();
                     if let Way::Poll(ticket, _) = way {
                         self.shared.poller.give_back(self.shared, ticket);
                     }
@@ -134,7 +134,7 @@ impl Submit<'_> {
                     at as u64,
                     call,
                     event,
-                    (side, side.hints()),
+                    (extension, extension.hints()),
                     self.claim,
                 );
                 match way {
@@ -159,7 +159,7 @@ impl Submit<'_> {
                 Ok(())
             }
             Err(errno) => {
-                side.end();
+                extension.end();
                 Err(errno)
             }
         }
@@ -183,25 +183,25 @@ impl Submit<'_> {
         iocb: &Iocb,
         at: usize,
         kind: Kind,
-        side: &mut Side,
+        extension: &mut Extension,
     ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_RESFD != 0 {
             let resfd = look(iocb.resfd)?;
             if !resfd.eventfd {
                 return Err(Errno::EINVAL);
             }
-            side.set_eventfd(Eventfd::new(iocb.resfd, resfd.nonblocking));
+            extension.set_eventfd(Eventfd::new(iocb.resfd, resfd.nonblocking));
         }
         // As in the kernel: after the descriptors are found, before the operation is looked at.
         self.memory.write(key_of(at), 0u32)?;
         match iocb.opcode {
-            CMD_PREAD => self.transfer(iocb, kind, side, false, false),
-            CMD_PWRITE => self.transfer(iocb, kind, side, true, false),
-            CMD_PREADV => self.transfer(iocb, kind, side, false, true),
-            CMD_PWRITEV => self.transfer(iocb, kind, side, true, true),
-            CMD_FSYNC => self.sync(iocb, kind, side, libc::SYS_fsync),
-            CMD_FDSYNC => self.sync(iocb, kind, side, libc::SYS_fdatasync),
-            CMD_POLL => self.poll(iocb, kind, side),
+            CMD_PREAD => self.transfer(iocb, kind, extension, false, false),
+            CMD_PWRITE => self.transfer(iocb, kind, extension, true, false),
+            CMD_PREADV => self.transfer(iocb, kind, extension, false, true),
+            CMD_PWRITEV => self.transfer(iocb, kind, extension, true, true),
+            CMD_FSYNC => self.sync(iocb, kind, extension, libc::SYS_fsync),
+            CMD_FDSYNC => self.sync(iocb, kind, extension, libc::SYS_fdatasync),
+            CMD_POLL => self.poll(iocb, kind, extension),
             CMD_NOOP => Ok((call(IOCB2_NOP.into(), kind, []), Way::Done(0))),
             _ => Err(Errno::EINVAL),
         }
@@ -211,15 +211,15 @@ impl Submit<'_> {
         &mut self,
         iocb: &Iocb,
         kind: Kind,
-        side: &mut Side,
+        extension: &mut Extension,
         writes: bool,
         vectored: bool,
     ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_IOPRIO != 0 {
             check_ioprio(iocb.reqprio)?;
-            side.set_ioprio(iocb.reqprio);
+            extension.set_ioprio(iocb.reqprio);
         }
-        let fd = side.fd();
+        let fd = extension.fd();
         let flags = check_flags(iocb.rw_flags, fd, kind, writes)?;
         if !(if writes { kind.writes } else { kind.reads }) {
             return Err(Errno::EBADF);
@@ -242,7 +242,7 @@ impl Submit<'_> {
                 return Err(Errno::EINVAL);
             }
             let count = count as usize;
-            (bytes, buffer) = self.vectors(iocb.buf as usize, count, side)?;
+            (bytes, buffer) = self.vectors(iocb.buf as usize, count, extension)?;
         } else if !plausible(iocb.buf, bytes.min(BYTES_MAX)) {
             return Err(Errno::EFAULT);
         }
@@ -264,10 +264,10 @@ impl Submit<'_> {
         } else {
             Claim::of_stream(kind.inode, writes)
         };
-        side.at_once = !kind.direct && has_blocks;
+        extension.at_once = !kind.direct && has_blocks;
         // A write may have to wait for others whatever it did before, and so may a read past the page
         // cache that a file system sees to.
-        side.for_submitter = !writes && (side.at_once || kind.format == libc::S_IFBLK);
+        extension.for_submitter = !writes && (extension.at_once || kind.format == libc::S_IFBLK);
         let (fd, offset) = (fd as u64, iocb.offset as u64);
         let pick = |to_read, to_write| if writes { to_write } else { to_read };
         // The plain calls, where they do: a sandbox may not know the later ones.
@@ -284,7 +284,7 @@ impl Submit<'_> {
         }
         let (at, count) = match buffer {
             Some(buffer) => {
-                let at = side.iovecs(1)?;
+                let at = extension.iovecs(1)?;
                 let one = iovec {
                     iov_base: buffer as *mut libc::c_void,
                     iov_len: bytes as usize,
@@ -293,7 +293,7 @@ impl Submit<'_> {
                 unsafe { at.write(one) };
                 (at as u64, 1)
             }
-            None => (side.iovecs_at() as u64, count),
+            None => (extension.iovecs_at() as u64, count),
         };
         let call = match (plain, kind.stream) {
             (true, true) => {
@@ -314,7 +314,12 @@ impl Submit<'_> {
     }
 
     /// Copies the program's vectors. What they have together, and the buffer if there is just one.
-    fn vectors(&mut self, at: usize, count: usize, side: &mut Side) -> Result<(u64, Option<u64>)> {
+    fn vectors(
+        &mut self,
+        at: usize,
+        count: usize,
+        extension: &mut Extension,
+    ) -> Result<(u64, Option<u64>)> {
         if count == 0 {
             return Ok((0, Some(0)));
         }
@@ -323,7 +328,7 @@ impl Submit<'_> {
         let copy = if count == 1 {
             None
         } else {
-            Some(side.iovecs(count)?)
+            Some(extension.iovecs(count)?)
         };
         let mut total = 0u64;
         for i in 0..count {
@@ -349,12 +354,18 @@ impl Submit<'_> {
         Ok((total, None))
     }
 
-    fn sync(&mut self, iocb: &Iocb, kind: Kind, side: &Side, nr: c_long) -> Result<(Call, Way)> {
+    fn sync(
+        &mut self,
+        iocb: &Iocb,
+        kind: Kind,
+        extension: &Extension,
+        nr: c_long,
+    ) -> Result<(Call, Way)> {
         if iocb.buf != 0 || iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0 {
             return Err(Errno::EINVAL);
         }
         self.claim = Claim::of_file(kind.inode, 0, 0, Access::Sync);
-        let fd = side.fd();
+        let fd = extension.fd();
         let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
         if !has_blocks || kind.format == libc::S_IFREG && !kind.can_read {
             // Most of these cannot be synced; the kernel says so at submit. Those that can have
@@ -367,13 +378,13 @@ impl Submit<'_> {
         Ok((call(nr, kind, [fd as u64]), Way::Queue))
     }
 
-    fn poll(&mut self, iocb: &Iocb, kind: Kind, side: &mut Side) -> Result<(Call, Way)> {
+    fn poll(&mut self, iocb: &Iocb, kind: Kind, extension: &mut Extension) -> Result<(Call, Way)> {
         let unused = iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0;
         if iocb.buf > 0xffff || unused {
             return Err(Errno::EINVAL);
         }
         let events = iocb.buf as u16 as i16;
-        let fd = side.fd();
+        let fd = extension.fd();
         let mut ready = ready_now(fd, events);
         if ready == 0 {
             // It may be what it is for ever.
@@ -383,7 +394,7 @@ impl Submit<'_> {
             Way::Done(i64::from(ready))
         } else {
             let ticket = self.shared.poller.prepare(self.shared, kind.format)?;
-            if side.hold_eventfd(self.shared).is_err() {
+            if extension.hold_eventfd(self.shared).is_err() {
                 self.shared.poller.give_back(self.shared, ticket);
                 return Err(Errno::EAGAIN);
             }
