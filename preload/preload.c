@@ -43,7 +43,7 @@ void (*aio2_at_process_end)(int goes_on);
 /* The same: the lowest of libaio2's own descriptors that is not below `from`; -1: none. */
 int (*aio2_next_own)(int from);
 /* The same: gives the number of one of these up, as soon as nothing needs it. */
-void (*aio2_vacate)(int fd);
+void (*aio2_release_number)(int fd);
 
 static void process_ends(int goes_on)
 {
@@ -152,8 +152,8 @@ int close(int fd)
 /* `to` is about to name what `from` does. */
 static void make_way(long from, long to)
 {
-    if (from != to && is_own(to) && aio2_vacate != NULL)
-        aio2_vacate((int)to);
+    if (from != to && is_own(to) && aio2_release_number != NULL)
+        aio2_release_number((int)to);
 }
 
 int dup2(int from, int to)

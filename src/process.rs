@@ -17,7 +17,7 @@ use crate::request::set_personality;
 use crate::ring::blank_view;
 use crate::sync::Lock;
 use crate::sys::host::{Host, Inside, OwnTable, set_host};
-use crate::sys::own;
+use crate::sys::private_fd;
 use crate::sys::processors;
 use crate::sys::progress;
 use crate::sys::thread::{self, Threads, spawn_detached};
@@ -260,12 +260,12 @@ extern "C" fn before_fork() {
         carrier::inside(|| settle(&by));
     }
     // Last: what is above may have to make descriptors.
-    own::before_fork();
+    private_fd::before_fork();
 }
 
 /// Run by fork() in the parent, after.
 extern "C" fn in_parent() {
-    own::after_fork();
+    private_fd::after_fork();
 }
 
 /// Has what is in flight settle, as far as a fork has to wait for it.
@@ -285,7 +285,7 @@ fn settle(by: &Interrupted) {
 
 /// Run by fork() in the child. It takes no lock and allocates nothing.
 extern "C" fn in_child() {
-    own::after_fork();
+    private_fd::after_fork();
     // SAFETY: never unmapped.
     if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
         cell.store(ptr::null_mut(), Release);
@@ -434,14 +434,14 @@ fn own_global() -> Option<&'static Global> {
 
 /// For the same: the program is about to put something else in the place of a descriptor that is the
 /// library's own.
-extern "C" fn vacate(fd: libc::c_int) {
+extern "C" fn release_number(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
-        own::avoid(fd);
+        private_fd::reserve(fd);
         carrier::inside(|| {
-            global.pool.kaio.vacate(fd);
-            global.own_queues.vacate(fd);
-            global.libaio.vacate(fd);
+            global.pool.kaio.release_number(fd);
+            global.own_queues.release_number(fd);
+            global.libaio.release_number(fd);
         });
     }
 }
@@ -458,8 +458,8 @@ fn announce() {
         }
     };
     tell(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
-    tell(c"aio2_next_own", own::next as *mut libc::c_void);
-    tell(c"aio2_vacate", vacate as *mut libc::c_void);
+    tell(c"aio2_next_own", private_fd::next as *mut libc::c_void);
+    tell(c"aio2_release_number", release_number as *mut libc::c_void);
 }
 
 /// Run by exit() after all that the program has registered with atexit().

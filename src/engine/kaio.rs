@@ -34,7 +34,7 @@ use crate::sys::aio::{
     self, FLAG_RESFD, KernelIocb, PREAD, PREADV, PWRITE, PWRITEV, Ring, sleep, submit,
 };
 use crate::sys::host::{Inside, own_table};
-use crate::sys::own::{NO_FILE, is_inside};
+use crate::sys::private_fd::{NO_FILE, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, Waited, monotonic_ns};
@@ -581,9 +581,9 @@ impl Kaio {
 
     /// The program is about to put something else in the place of this descriptor. May be called by a signal
     /// handler, which may have interrupted whoever has the lock.
-    pub fn vacate(&self, fd: RawFd) {
+    pub fn release_number(&self, fd: RawFd) {
         if let Some(_state) = self.state.try_lock_for(VACATE_NS) {
-            self.doorbell.vacate(fd);
+            self.doorbell.release_number(fd);
             self.here
                 .told
                 .store(self.doorbell.eventfd.load(Relaxed), Relaxed);

@@ -18,7 +18,7 @@ use crate::ring::wait::Wake;
 use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::host::own_doorbell;
-use crate::sys::own::Private;
+use crate::sys::private_fd::Private;
 use crate::syscall::Call;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -95,9 +95,9 @@ impl OwnQueues {
 
     /// The program is about to put something else in the place of this descriptor. Should there be no other
     /// number to be had, callers look for themselves, as if the program had closed it.
-    pub fn vacate(&self, fd: RawFd) {
-        self.doorbell.vacate(fd);
-        self.pages.vacate(fd);
+    pub fn release_number(&self, fd: RawFd) {
+        self.doorbell.release_number(fd);
+        self.pages.release_number(fd);
     }
 
     /// In a forked child: gives back what it inherited, which are descriptors.

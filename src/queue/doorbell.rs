@@ -4,7 +4,7 @@
 use crate::personality::libaio::files::FileRef;
 use crate::ring::wait::Wake;
 #[cfg(not(loom))]
-use crate::sys::own::is_inside;
+use crate::sys::private_fd::is_inside;
 use crate::sys::write_eventfd;
 use nix::sys::eventfd::EventFd;
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,7 +1,7 @@
 //! What is down here and has to be asked of the process, or of the library's own descriptor table: functions that the
 //! process gives before it starts its first thread.
 
-use super::own::is_inside;
+use super::private_fd::is_inside;
 use super::thread::Threads;
 use std::os::fd::RawFd;
 use std::ptr;

@@ -8,9 +8,9 @@ mod futex;
 #[cfg(not(loom))]
 pub mod host;
 mod memory;
-#[cfg(not(loom))]
-pub mod own;
 mod poll;
+#[cfg(not(loom))]
+pub mod private_fd;
 pub mod processors;
 #[cfg(not(loom))]
 pub mod progress;

@@ -18,7 +18,7 @@
 //!   never gets there a second time.
 
 use super::host::{own_table, threads};
-use super::own::{is_inside, set_inside};
+use super::private_fd::{is_inside, set_inside};
 use super::{Result, gettid, note_blocked, processors, rank, try_box};
 use crate::sync::Lock;
 use libc::{c_char, c_int, c_void};

@@ -1,6 +1,6 @@
 //! How the kernel tells the thread that takes what it has done.
 
-use crate::sys::own::{self, NO_FILE};
+use crate::sys::private_fd::{self, NO_FILE};
 use crate::sys::{Result, Waited};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -37,14 +37,14 @@ impl Doorbell {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             let eventfd = EventFd::from_value_and_flags(0, flags)?;
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-            let eventfd = own::duplicate(eventfd.as_fd().as_raw_fd())?;
-            let made = own::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
+            let eventfd = private_fd::duplicate(eventfd.as_fd().as_raw_fd())?;
+            let made = private_fd::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
                 listen(epoll, eventfd)
                     .map(|()| epoll)
-                    .inspect_err(|_| own::close(epoll))
+                    .inspect_err(|_| private_fd::close(epoll))
             });
             made.map(|epoll| (eventfd, epoll))
-                .inspect_err(|_| own::close(eventfd))
+                .inspect_err(|_| private_fd::close(eventfd))
         };
         let made = make();
         if let Ok((eventfd, epoll)) = made {
@@ -56,19 +56,19 @@ impl Doorbell {
     }
 
     /// One of the descriptors is to have another number. The lock of `Kaio::state` is held.
-    pub fn vacate(&self, fd: RawFd) {
+    pub fn release_number(&self, fd: RawFd) {
         let (eventfd, epoll) = (self.eventfd.load(Relaxed), self.epoll.load(Relaxed));
         if fd == eventfd {
-            let new = own::duplicate(eventfd).unwrap_or(NO_FILE);
+            let new = private_fd::duplicate(eventfd).unwrap_or(NO_FILE);
             if new != NO_FILE && listen(epoll, new).is_ok() {
                 listen_no_more(epoll, eventfd);
             }
             self.eventfd.store(new, Relaxed);
-            own::close(eventfd);
+            private_fd::close(eventfd);
         } else if fd == epoll {
-            let new = own::duplicate(epoll).unwrap_or(NO_FILE);
+            let new = private_fd::duplicate(epoll).unwrap_or(NO_FILE);
             self.epoll.store(new, Relaxed);
-            own::close(epoll);
+            private_fd::close(epoll);
         }
     }
 
@@ -108,8 +108,8 @@ pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
     // If both are what they were, the one is in the other.
     match listen(epoll, eventfd) {
         Err(Errno::EEXIST) => {
-            own::close(epoll);
-            own::close(eventfd);
+            private_fd::close(epoll);
+            private_fd::close(eventfd);
         }
         Err(_) => {}
         Ok(()) => listen_no_more(epoll, eventfd),

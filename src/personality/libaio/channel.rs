@@ -7,7 +7,7 @@
 
 use crate::sync::{Lock, Relaxed};
 use crate::sys::Result;
-use crate::sys::own;
+use crate::sys::private_fd;
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -82,7 +82,7 @@ impl End {
 
     fn close(&self) {
         if let Some(number) = self.there() {
-            own::close(number);
+            private_fd::close(number);
         }
         self.number.store(NONE, Relaxed);
     }
@@ -110,15 +110,15 @@ impl Sender {
         let mut ends = [NONE; 2];
         // SAFETY: room for two descriptors.
         Errno::result(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
-        let moved = ends.map(own::duplicate);
+        let moved = ends.map(private_fd::duplicate);
         for end in ends {
-            own::close(end);
+            private_fd::close(end);
         }
         let (mine, other) = match moved {
             [Ok(mine), Ok(other)] => (mine, other),
             [first, second] => {
                 for end in [first, second] {
-                    end.map(own::close).ok();
+                    end.map(private_fd::close).ok();
                 }
                 return Err(Errno::EMFILE);
             }
@@ -155,11 +155,11 @@ impl Sender {
             let connected =
                 libc::syscall(libc::SYS_connect, low, &raw const address, NAME_BYTES) == 0;
             let mine = if connected {
-                own::duplicate(low)
+                private_fd::duplicate(low)
             } else {
                 Err(Errno::EBADF)
             };
-            own::close(low);
+            private_fd::close(low);
             mine?
         };
         Ok(mine)
@@ -187,7 +187,7 @@ impl Sender {
     }
 
     /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
-    pub fn vacate(&self, number: RawFd) {
+    pub fn release_number(&self, number: RawFd) {
         // A signal handler may have interrupted who has the lock.
         let Some(_using) = self.using.try_lock_for(PATIENCE_NS) else {
             return;
@@ -195,7 +195,7 @@ impl Sender {
         let Some(end) = self.all().find(|end| end.there() == Some(number)) else {
             return;
         };
-        let moved = own::duplicate(number).unwrap_or(NONE);
+        let moved = private_fd::duplicate(number).unwrap_or(NONE);
         // Another table may still have it by the first number.
         let place = if end.moved.load(Relaxed) {
             end
@@ -204,7 +204,7 @@ impl Sender {
         };
         place.close();
         place.set(moved, true);
-        own::close(number);
+        private_fd::close(number);
     }
 
     fn all(&self) -> impl Iterator<Item = &End> {
@@ -272,7 +272,7 @@ pub fn listen() -> Result<(RawFd, i64)> {
         }
     };
     if ret != 0 || bytes != NAME_BYTES {
-        own::close_here(listener);
+        private_fd::close_here(listener);
         return Err(Errno::EBADF);
     }
     let digits = &address.sun_path[1..=DIGITS];
@@ -307,7 +307,7 @@ pub fn accept(listener: RawFd) -> Result<RawFd> {
         if is_ours {
             return Ok(end);
         }
-        own::close_here(end);
+        private_fd::close_here(end);
     }
 }
 

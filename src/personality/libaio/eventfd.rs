@@ -6,7 +6,7 @@
 
 use super::files::FileRef;
 use super::table::is_inside;
-use crate::sys::own::{self, Making};
+use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, add_to_eventfd, has_call_filter, is_same_file, poll_now, write_eventfd};
 use crate::syscall::carrier;
 use nix::errno::Errno;
@@ -38,7 +38,7 @@ pub struct Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        own::close(self.lent);
+        private_fd::close(self.lent);
     }
 }
 
@@ -80,7 +80,7 @@ impl Eventfd {
     /// As long as others can tell it, the program's table has one more number for it.
     pub fn lend(&mut self) -> Result<()> {
         let _making = Making::begin();
-        self.lent = own::lend(self.number)?;
+        self.lent = private_fd::lend(self.number)?;
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Told {
         for name in all.flatten().map(|entry| entry.file_name()) {
             any = true;
             let name = name.to_string_lossy();
-            if name.parse().is_ok_and(own::is_lent) {
+            if name.parse().is_ok_and(private_fd::is_lent) {
                 continue;
             }
             if there(&name) {

@@ -11,7 +11,7 @@ use super::channel::Message;
 use super::table::{Table, is_inside};
 use crate::profiles::TRUST_SHIFT;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
-use crate::sys::own::close_here as close;
+use crate::sys::private_fd::close_here as close;
 use crate::sys::{Result, monotonic_ns, poll_now};
 use nix::errno::Errno;
 use std::os::fd::RawFd;

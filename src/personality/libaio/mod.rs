@@ -40,9 +40,9 @@ impl Shared {
     }
 
     /// The program is about to put something else in the place of a private descriptor.
-    pub fn vacate(&self, number: std::os::fd::RawFd) {
-        self.table.vacate(number);
-        self.poller.vacate(number);
+    pub fn release_number(&self, number: std::os::fd::RawFd) {
+        self.table.release_number(number);
+        self.poller.release_number(number);
     }
 
     /// In a forked child: closes what it has inherited. No lock is taken.

@@ -16,7 +16,7 @@ use crate::queue::{Context, ContextRef};
 use crate::request::Req;
 use crate::sync::{Lock, Relaxed};
 use crate::sys::host::Inside;
-use crate::sys::own::{self, Making, close};
+use crate::sys::private_fd::{self, Making, close};
 use crate::sys::thread::spawn_detached;
 use crate::sys::{Result, ready_now, timespec};
 use nix::errno::Errno;
@@ -103,15 +103,15 @@ impl Poller {
         }
     }
 
-    pub fn vacate(&self, number: RawFd) {
-        self.requests.vacate(number);
+    pub fn release_number(&self, number: RawFd) {
+        self.requests.release_number(number);
     }
 
     /// In a forked child: closes what it has inherited. The child has no thread.
     pub fn abandon(&self) {
         self.requests.abandon();
         if self.is_here() {
-            own::close_lent();
+            private_fd::close_lent();
             close(self.epoll.load(Relaxed));
         }
     }
@@ -180,7 +180,7 @@ impl Poller {
         self.requests.close();
         // SAFETY: a flag.
         let low = Errno::result(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        let epoll = own::duplicate(low);
+        let epoll = private_fd::duplicate(low);
         close(low);
         let epoll = epoll?;
         self.epoll.store(epoll, Relaxed);
@@ -209,7 +209,7 @@ impl Poller {
         let Some(pending) = pending else {
             return Ok(());
         };
-        pending.fd = own::lend(file)?;
+        pending.fd = private_fd::lend(file)?;
         self.watch(libc::EPOLL_CTL_ADD, pending.fd, pending.events, key)
     }
 
@@ -223,10 +223,10 @@ impl Poller {
         let made = table
             .send(CHANNEL_COMES, receiver)
             .and_then(|()| table.run(listen, ptr::from_ref(self) as usize));
-        own::close(receiver);
+        private_fd::close(receiver);
         match made {
             Ok(_) => self.requests.add(self.requests.make_room(), mine),
-            Err(_) => own::close(mine),
+            Err(_) => private_fd::close(mine),
         }
         made.map(drop)
     }

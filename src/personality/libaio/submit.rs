@@ -14,7 +14,7 @@ use crate::abi::IOCB2_NOP;
 use crate::policy::route::Route;
 use crate::queue::{Batch, Context, ContextRef};
 use crate::request::{Access, Claim, Class, Req};
-use crate::sys::own::{Making, close_here as close};
+use crate::sys::private_fd::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
 use crate::sys::{Result, ready_now};
 use crate::syscall::{Call, Key};

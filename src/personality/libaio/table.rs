@@ -15,7 +15,7 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
-use crate::sys::own::{self, Making, NO_FILE};
+use crate::sys::private_fd::{self, Making, NO_FILE};
 use crate::sys::thread::{self, spawn_detached};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, gettid, has_call_filter, is_same_file, limit,
@@ -89,7 +89,7 @@ const TO_END: u32 = 2;
 const TO_GO: u32 = 3;
 
 /// Whether the calling thread has this table and not the program's.
-pub use crate::sys::own::is_inside;
+pub use crate::sys::private_fd::is_inside;
 
 impl Table {
     pub fn new() -> Table {
@@ -183,7 +183,7 @@ impl Table {
         let mine = connected?;
         match accepted {
             Ok(_) => self.files.add(at, mine),
-            Err(_) => own::close(mine),
+            Err(_) => private_fd::close(mine),
         }
         accepted.map(drop)
     }
@@ -199,7 +199,7 @@ impl Table {
                     from => match channel::receive(from) {
                         Received::Message(message) => take(message),
                         Received::Nothing => break,
-                        Received::End => own::close_here(receiver.swap(NO_FILE, Relaxed)),
+                        Received::End => private_fd::close_here(receiver.swap(NO_FILE, Relaxed)),
                     },
                 }
             }
@@ -300,10 +300,10 @@ impl Table {
         let started = unsafe { spawn_detached(keeper_main, ptr::from_ref(self).cast_mut().cast()) };
         let made = started.and_then(|()| self.answer());
         // The keeper has it.
-        own::close(receiver);
+        private_fd::close(receiver);
         if made.is_err() {
             self.word.store(IDLE, Relaxed);
-            own::close(mine);
+            private_fd::close(mine);
         } else {
             self.files.add(at, mine);
             self.start_guard();
@@ -377,7 +377,7 @@ impl Table {
             .ok_or(Errno::EBADF)
             .and_then(leave_table);
         if made.is_ok() {
-            own::set_inside();
+            private_fd::set_inside();
             // Release: pairs with the acquire in `prepare`.
             self.keeper.store(gettid(), Release);
         }
@@ -448,8 +448,8 @@ impl Table {
     }
 
     /// The program is about to put something else in the place of a private descriptor.
-    pub fn vacate(&self, number: RawFd) {
-        self.files.vacate(number);
+    pub fn release_number(&self, number: RawFd) {
+        self.files.release_number(number);
     }
 
     /// In a forked child: gives back what it has inherited.
@@ -498,7 +498,7 @@ pub fn doorbell() -> Option<RawFd> {
     {
         Ok(_) => Some(mine),
         Err(first) => {
-            own::close_here(mine);
+            private_fd::close_here(mine);
             Some(first)
         }
     }
@@ -520,13 +520,13 @@ fn accept(at: usize) -> Result<i64> {
         None => Err(Errno::EBADF),
         Some(_) => channel::accept(listener),
     };
-    own::close_here(listener);
+    private_fd::close_here(listener);
     let receiver = accepted?;
     // What is still on its way through the one whose place it takes.
     super::receive_all();
     let _receiving = table.receiving.lock();
     if let Some(place) = place {
-        own::close_here(place.swap(receiver, Relaxed));
+        private_fd::close_here(place.swap(receiver, Relaxed));
     }
     Ok(0)
 }

@@ -32,7 +32,7 @@ fn word(fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
 }
 
 /// The number is not for the library any more, as long as there are others.
-pub fn avoid(fd: RawFd) {
+pub fn reserve(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
@@ -227,7 +227,7 @@ impl Private {
 
     /// The program is about to put something else in the place of this number, which may be this one's. If no other can be
     /// had, there is none from here on.
-    pub fn vacate(&self, fd: RawFd) {
+    pub fn release_number(&self, fd: RawFd) {
         if self.get() != fd {
             return;
         }
