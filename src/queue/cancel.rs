@@ -1,0 +1,86 @@
+//! Cancelling requests, and the end of a context.
+
+use super::{Closed, Context, ContextRef, Deferred, INTERRUPT_AGAIN_NS, State};
+use crate::engine::exec;
+use crate::request::List;
+use crate::sys::{NEVER, Result};
+use nix::errno::Errno;
+
+impl Context {
+    /// Takes a queued request with that `data` out; or interrupts one that runs, if it can be.
+    pub fn cancel(this: &ContextRef, data: u64) -> Result<()> {
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        let mut go = List::new();
+        let mut req = state.take_queued(|queued, _| queued == data);
+        if req.is_none()
+            && let Some(held) = state.order.held.search(|held, _| held == data)
+        {
+            req = Some(state.order.take(held, &mut go));
+        }
+        let Some(mut req) = req else {
+            return this.interrupt(&state, data);
+        };
+        exec::cancel(&mut req);
+        Context::publish(this, &mut state, req, &mut deferred);
+        Context::release(this, &mut state, go, &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+        Ok(())
+    }
+
+    /// Interrupts a running request with that `data`.
+    pub(super) fn interrupt(&self, state: &State, data: u64) -> Result<()> {
+        let mut result = Err(Errno::ENOENT);
+        for carried in state.running.iter().filter(|carried| carried.data == data) {
+            match carried.worker() {
+                Some(worker) if self.pool.interrupt(worker) => return Ok(()),
+                _ => result = Err(Errno::EALREADY),
+            }
+        }
+        result
+    }
+
+    /// Interrupts all that runs and can be interrupted.
+    pub(super) fn interrupt_all(&self, state: &State) {
+        for worker in state.running.iter().filter_map(|carried| carried.worker()) {
+            self.pool.interrupt(worker);
+        }
+    }
+
+    /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
+    /// context any more; those who had found it before may still be inside.
+    pub fn close(this: &ContextRef) {
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        state.closed = Some(Closed::Destroyed);
+        // What io_submit() has accepted is carried out, as with the kernel.
+        if this.ring.ring2().is_some() {
+            while let Some(mut req) = state.take_any() {
+                exec::cancel(&mut req);
+                Context::publish(this, &mut state, req, &mut deferred);
+            }
+            this.interrupt_all(&state);
+        }
+        state.backlog.waiters.take_all(&mut deferred.wakes);
+        drop(state);
+        this.run_deferred(&mut deferred);
+        if this.ring.ring2().is_some() {
+            Context::wait_until_idle(this);
+        }
+    }
+
+    /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
+    pub fn wait_until_idle(this: &ContextRef) {
+        while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
+        Context::drain_kernel(this);
+        // Perhaps no signal could be sent to one of them, so far.
+        let patience_ns = match this.ring.ring2() {
+            Some(_) if !cfg!(loom) => INTERRUPT_AGAIN_NS,
+            _ => NEVER,
+        };
+        while !this.wait_for_end(patience_ns, |state| state.in_flight == 0) {
+            this.interrupt_all(&this.state.lock());
+        }
+    }
+}

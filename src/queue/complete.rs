@@ -1,0 +1,162 @@
+//! Completing requests, and waiting for that.
+
+use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
+use crate::attr;
+use crate::engine::exec;
+use crate::policy::route::Routes;
+use crate::request::{List, Req};
+use crate::sync::Relaxed;
+#[cfg(not(loom))]
+use crate::sys::progress;
+use crate::sys::{NEVER, Waited, futex_wait, monotonic_ns};
+use crate::syscall::carrier;
+use arrayvec::ArrayVec;
+
+impl Context {
+    /// Publishes the event of a request that was taken.
+    pub(super) fn complete(
+        this: &ContextRef,
+        state: &mut State,
+        req: Req,
+        deferred: &mut Deferred,
+    ) {
+        state.running.leave(&req);
+        state.still = 0;
+        Context::publish(this, state, req, deferred);
+    }
+
+    /// Publishes the event of a request that is on no list any more, and those of what has to be
+    /// cancelled with it.
+    pub(super) fn publish(this: &ContextRef, state: &mut State, req: Req, deferred: &mut Deferred) {
+        let mut go = List::new();
+        let mut next = Some(req);
+        let had_prompt = state.at_once != 0;
+        while let Some(mut req) = next {
+            state.routes.count(req.route());
+            attr::route::answer(&mut req);
+            state.in_flight -= 1;
+            state.at_once -= u32::from(req.at_once());
+            next = state.order.ended(&req, &mut go);
+            this.ring.publish(
+                &mut state.backlog,
+                req,
+                &mut state.slabs,
+                &mut deferred.wakes,
+            );
+            if let Some(req) = &mut next {
+                exec::cancel(req);
+            }
+        }
+        if had_prompt && state.at_once == 0 {
+            let State { backlog, .. } = state;
+            backlog.waiters.take_only_for_prompt(&mut deferred.wakes);
+        }
+        deferred.published = true;
+        this.note_end(state, deferred);
+        Context::release(this, state, go, deferred);
+    }
+
+    /// How its requests were carried out so far. None: the lock cannot be had in that time.
+    #[cfg(not(loom))]
+    pub fn routes(&self, patience_ns: u64) -> Option<Routes> {
+        Some(self.state.try_lock_for(patience_ns)?.routes)
+    }
+
+    /// Tells those who wait for a request to end.
+    pub(super) fn note_end(&self, state: &State, deferred: &mut Deferred) {
+        if state.waiting_for_end != 0 {
+            // Relaxed: the lock orders it. They read it under the lock before they sleep.
+            self.ended.fetch_add(1, Relaxed);
+            deferred.ended = true;
+        }
+    }
+
+    /// Waits until `over`, which is asked under the lock whenever a request has ended. False: none has
+    /// for so long.
+    pub(super) fn wait_for_end(
+        &self,
+        patience_ns: u64,
+        mut over: impl FnMut(&mut State) -> bool,
+    ) -> bool {
+        let mut state = self.state.lock();
+        state.waiting_for_end += 1;
+        let mut is_over = over(&mut state);
+        let mut in_time = true;
+        while !is_over && in_time {
+            let seen = self.ended.load(Relaxed);
+            drop(state);
+            let until = match patience_ns {
+                NEVER => NEVER,
+                ns => monotonic_ns() + ns,
+            };
+            let waited = carrier::outside(|| futex_wait(&self.ended, seen, until));
+            #[cfg(not(loom))]
+            progress::made();
+            state = self.state.lock();
+            is_over = over(&mut state);
+            in_time = waited != Waited::TimedOut;
+        }
+        state.waiting_for_end -= 1;
+        is_over
+    }
+
+    /// Publishes the event of one request that was taken, and does what is then to be done.
+    pub(super) fn end(this: &ContextRef, req: Req) {
+        Context::end_by(this, req, Context::complete);
+    }
+
+    pub(super) fn end_by(
+        this: &ContextRef,
+        mut req: Req,
+        publish: impl FnOnce(&ContextRef, &mut State, Req, &mut Deferred),
+    ) {
+        let mut deferred = Deferred::new();
+        deferred.note_ended(&mut req);
+        let mut state = this.state.lock();
+        publish(this, &mut state, req, &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+    }
+
+    /// Wakes all who wait: they look again.
+    pub fn wake_waiters(&self) {
+        let mut deferred = Deferred::new();
+        self.state
+            .lock()
+            .backlog
+            .waiters
+            .take_all(&mut deferred.wakes);
+        self.run_deferred(&mut deferred);
+    }
+}
+
+/// What only contexts of io_setup() need.
+#[cfg(not(loom))]
+impl Context {
+    /// Publishes requests that were carried out by whoever has submitted them.
+    pub(super) fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, BATCH_MAX>) {
+        if done.is_empty() {
+            return;
+        }
+        let mut deferred = Deferred::new();
+        for req in done.iter_mut() {
+            deferred.note_ended(req);
+        }
+        let mut state = this.state.lock();
+        for req in done.drain(..) {
+            Context::publish(this, &mut state, req, &mut deferred);
+        }
+        drop(state);
+        this.run_deferred(&mut deferred);
+    }
+
+    /// Waits until nothing that is under way has to come before a request.
+    pub(super) fn wait_to_begin(&self, req: &Req) {
+        self.wait_for_end(NEVER, |state| state.order.claims.begin(req));
+    }
+
+    /// Publishes a request that was in flight but not running here.
+    pub fn complete_elsewhere(this: &ContextRef, req: Req) {
+        Context::end_by(this, req, Context::publish);
+    }
+}

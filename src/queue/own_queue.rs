@@ -1,0 +1,577 @@
+//! Callers who hand requests over to the kernel in a queue of the context's own, and wait for it there.
+
+use super::{
+    Context, ContextRef, Deadline, Deferred, State,
+    kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, HAND_OVER_NS, REFUSED, SUBMIT_HINT},
+};
+use crate::engine::{
+    kaio,
+    own_queue::{self, OwnQueue},
+    pool::Look,
+};
+use crate::personality::libaio::{self, request::Holder};
+use crate::policy::batch::Caller;
+use crate::profiles;
+use crate::request::{List, OWNER_KERNEL, Req};
+use crate::ring::wait::{Alarm, Waiter};
+use crate::sync::Guard;
+use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
+use crate::syscall::{Call, Class, carrier};
+use nix::sys::signal::SigSet;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
+/// context's own queue.
+pub struct Visit {
+    /// When it is over: see [`Deadline::ns`].
+    pub until: u64,
+    /// It may sleep there.
+    may_sleep: bool,
+    /// It has looked whether something has been done there.
+    has_looked: bool,
+    /// When it was counted whether it came soon after the last; 0: not yet.
+    came_ns: u64,
+}
+
+impl Visit {
+    pub(super) fn new(deadline: &Deadline, mask: Option<&SigSet>) -> Visit {
+        Visit {
+            until: deadline.ns(),
+            // The signal mask cannot be changed and a sleep begun there in one call.
+            may_sleep: mask.is_none(),
+            has_looked: false,
+            came_ns: 0,
+        }
+    }
+
+    /// Whether it is to look, since it does not sleep: once.
+    pub(super) fn looks_in(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_looked, true)
+    }
+}
+
+/// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
+impl Context {
+    pub(super) fn own_queue(&self) -> Option<&'static OwnQueue> {
+        Some(self.own_queue.get()?.as_ref()?.own_queue())
+    }
+
+    /// The same, not under the lock.
+    pub(super) fn own_queue_or_new(&self) -> Option<&'static OwnQueue> {
+        let own_queues = || self.own_queues.take();
+        Some(self.own_queue.get_or_init(own_queues).as_ref()?.own_queue())
+    }
+
+    /// Whether a caller is to hand over what is queued. One request alone is done sooner by the caller
+    /// itself, if it waits without a limit.
+    pub(super) fn has_for_own_queue(&self, state: &State) -> bool {
+        if !self.callers_carry_out {
+            return false;
+        }
+        // To hand over can take long, and a caller with a time limit must not wait for that.
+        let comes = state.kernel.have_returning_reaper() && !state.kernel.in_time;
+        // A sample, too, if to hand it over is to wait for it.
+        let is_waited_for =
+            |call: &Call| state.kernel.waited && self.profiles.is_regular_write(call);
+        let is_for_caller = |call: &Call| {
+            self.profiles.is_device_bound(call)
+                && (!self.profiles.wants_sample() || is_waited_for(call))
+        };
+        comes
+            && state.in_flight > 1
+            && state.queues[Class::Short as usize].first_is(is_for_caller)
+            && state.closed.is_none()
+    }
+
+    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the monitor sees
+    /// to it that nothing stays.
+    pub(super) fn leave_to_returning_reaper(
+        this: &ContextRef,
+        state: &mut State,
+        deferred: &mut Deferred,
+    ) -> bool {
+        this.has_for_own_queue(state)
+            && !state.is_stuck()
+            && state.backlog.waiters.is_empty()
+            && Context::lease(this, state, deferred)
+    }
+
+    /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
+    /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
+    pub(super) fn wait_in_own_queue<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        visit: &mut Visit,
+        need: u64,
+    ) -> core::result::Result<Waited, Guard<'a, State>> {
+        let until = visit.until;
+        if !visit.may_sleep {
+            return Err(state);
+        }
+        // Others who wait would have to be woken by whoever sleeps there.
+        if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
+            state.kernel.nobody_comes();
+            return Err(state);
+        }
+        if visit.came_ns == 0 {
+            visit.came_ns = state.note_coming();
+        }
+        let mut deferred = Deferred::new();
+        state.kernel.in_time = until != NEVER;
+        let has_for_own_queue = this.has_for_own_queue(&state);
+        let sleeps_there = state.has_in_kernel() || state.kernel.submit_hint != 0;
+        if (has_for_own_queue || sleeps_there) && this.own_queue.get().is_none() {
+            drop(state);
+            this.own_queue_or_new();
+            return Ok(Waited::Woken);
+        }
+        if has_for_own_queue
+            && this.profiles.wants_sample()
+            && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
+        {
+            this.profiles.count_device_bound(1);
+            Context::carry_out_waiting(this, state, req, need, until);
+            this.state.lock().note_leaving();
+            return Ok(Waited::Woken);
+        }
+        if has_for_own_queue
+            && let Some(own_queue) = this.own_queue()
+            && let Some(batch) =
+                Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
+        {
+            Context::hand_over_as_reaper(this, state, deferred, own_queue, batch, visit.came_ns);
+            return Ok(Waited::Woken);
+        }
+        // What was left to us and is not for us.
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        match this.own_queue().filter(|_| sleeps_there) {
+            Some(own_queue) => {
+                let waited =
+                    Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
+                // There is a filter, which may be this thread's alone. The monitor sees to what is there.
+                visit.may_sleep = waited.is_some();
+                Ok(waited.unwrap_or(Waited::Woken))
+            }
+            None if deferred.is_nothing() => Err(state),
+            None => {
+                drop(state);
+                this.run_deferred(&mut deferred);
+                Ok(Waited::Woken)
+            }
+        }
+    }
+
+    /// Takes requests that this caller may hand over, for the kernel to carry out in the own queue.
+    pub(super) fn take_kernel(
+        this: &ContextRef,
+        state: &mut State,
+        deferred: &mut Deferred,
+        caller: Caller,
+    ) -> Option<kaio::Batch> {
+        if state.kernel.count as usize > own_queue::EVENTS - kaio::BATCH
+            || this.pool.short_of_threads()
+            || !Context::lease(this, state, deferred)
+        {
+            return None;
+        }
+        let mut batch = kaio::Batch::new();
+        this.take_joining(state, &mut batch, None, caller);
+        this.profiles.count_device_bound(batch.len() as u32);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Hands over, by a caller who then comes for what has been done.
+    pub(super) fn hand_over_as_reaper(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        deferred: Deferred,
+        own_queue: &'static OwnQueue,
+        batch: kaio::Batch,
+        came_ns: u64,
+    ) {
+        let call = *batch[0].call();
+        state.kernel.begin_reaping();
+        state.kernel.writes = profiles::writes(&call).then_some(call.args[0]);
+        let (mut state, refused) =
+            Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, false);
+        state.kernel.reaper = None;
+        state.kernel.writes = None;
+        state.kernel.waited = own_queue.has_done_all();
+        state.note_leaving();
+        let is_watched = state.leased;
+        let late = state.kernel.left_ns > came_ns + HAND_OVER_NS;
+        drop(state);
+        if refused {
+            this.profiles.not_for_kernel(&call);
+        }
+        if !is_watched {
+            Context::monitor_kernel(this);
+        }
+        if late {
+            Context::take_done(this);
+        }
+    }
+
+    /// Hands over what was taken, and queues again what the kernel does not take: says whether it has refused
+    /// some. `nowait`: see [`kaio::InKernel::hand_over`].
+    pub(super) fn hand_over_to_own_queue<'a>(
+        this: &'a ContextRef,
+        state: Guard<'a, State>,
+        deferred: Deferred,
+        own_queue: &'static OwnQueue,
+        batch: kaio::Batch,
+        nowait: bool,
+    ) -> (Guard<'a, State>, bool) {
+        let (mut state, refused, left) =
+            Context::hand_over_batch(this, state, deferred, own_queue, batch, nowait);
+        state.untake_all(left);
+        (state, refused)
+    }
+
+    /// The same; what the kernel does not take comes back.
+    pub(super) fn hand_over_batch<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut deferred: Deferred,
+        own_queue: &'static OwnQueue,
+        mut batch: kaio::Batch,
+        nowait: bool,
+    ) -> (Guard<'a, State>, bool, kaio::Batch) {
+        let call = *batch[0].call();
+        // Before they are there: so the monitor stays.
+        state.kernel.count += batch.len() as u32;
+        batch.iter().for_each(|req| req.set_worker(OWNER_KERNEL));
+        drop(state);
+        this.run_deferred(&mut deferred);
+        let shield = kaio::direction(&call).needs_shield().then(Shield::new);
+        // io_submit() of the kernel's brings memory in, too.
+        let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
+        let would_wait = nowait && !batch.iter().all(is_ready);
+        let refused = !would_wait
+            && this.hand_over_as(&call, &mut batch, |batch| {
+                own_queue.hand_over(this, batch, nowait)
+            });
+        if let Some(shield) = shield {
+            shield.take_back();
+        }
+        let mut state = this.state.lock();
+        state.kernel.count -= batch.len() as u32;
+        if would_wait {
+            state.kernel.hold_off();
+        }
+        (state, refused, batch)
+    }
+
+    pub(super) fn sleep_in_own_queue(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        deferred: Deferred,
+        own_queue: &'static OwnQueue,
+        until: u64,
+        need: u64,
+    ) -> Option<Waited> {
+        let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
+        state.backlog.waiters.enter(&waiter, need);
+        let left = until.saturating_sub(monotonic_ns());
+        let ns = left.min(own_queue::SLEEP_NS);
+        let (waited, _) =
+            Context::reap_own_queue(this, state, deferred, own_queue, ns, Some(&waiter));
+        waited
+    }
+
+    /// Publishes what the kernel has done in the own queue, and waits for the first of it for so long at
+    /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
+    pub(super) fn reap_own_queue(
+        this: &ContextRef,
+        mut state: Guard<State>,
+        mut deferred: Deferred,
+        own_queue: &'static OwnQueue,
+        ns: u64,
+        waiter: Option<&Waiter>,
+    ) -> (Option<Waited>, bool) {
+        let reaps = state.kernel.reaper.is_none();
+        if reaps {
+            state.kernel.begin_reaping();
+            state.kernel.asleep = waiter.is_some();
+        }
+        drop(state);
+        this.run_deferred(&mut deferred);
+        let (waited, done) = carrier::outside(|| own_queue.reap(ns));
+        // None of them has an eventfd.
+        let mut done = Done::of(done);
+        let any = done.count != 0;
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        if reaps {
+            state.kernel.reaper = None;
+            state.kernel.asleep = false;
+        }
+        let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
+        state.kernel.count -= done.count;
+        Context::complete_done(this, &mut state, &mut done, &mut deferred);
+        if waiter.is_some() {
+            let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
+            state.kernel.submit_hint = match state.kernel.submit_hint {
+                submit_hint if submit_hint == 0 || idle => 0,
+                _ if any => SUBMIT_HINT,
+                submit_hint => submit_hint - 1,
+            };
+            state.note_leaving();
+        }
+        let is_watched = state.leased;
+        drop(state);
+        this.run_deferred(&mut deferred);
+        if let Some(waiter) = waiter
+            && !was_leased
+        {
+            waiter.wait_for_waker();
+        }
+        if waiter.is_some() && !is_watched {
+            Context::monitor_kernel(this);
+        }
+        (waited, any)
+    }
+
+    /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
+    /// another thread sleeps for in the own queue. So no worker has to be woken for them, nor that thread
+    /// by one. (4 KiB reads of a virtual disk by one thread, the events for another: one at a time
+    /// 13,100 a second by workers, 14,900 so, by 4 28,900 and 35,500; processor time for each 44 and 23 us,
+    /// and 36 and 15.)
+    pub(super) fn is_for_kernel_at_submit(&self, state: &mut State, first: &List) -> bool {
+        let has_sleeper = !state.backlog.waiters.is_empty();
+        if !self.callers_carry_out
+            || !has_sleeper
+            || !first
+                .first_is(|call| !profiles::writes(call) && self.profiles.is_device_bound(call))
+        {
+            return false;
+        }
+        // From now on it sleeps there.
+        state.kernel.submit_hint = SUBMIT_HINT;
+        let pause = state.kernel.pause;
+        state.kernel.pause = pause.saturating_sub(1);
+        pause == 0
+            && state.kernel.asleep
+            && state.kernel.takes_submitter()
+            && state.short().is_empty()
+            && !self.profiles.wants_sample()
+            && state.closed.is_none()
+    }
+
+    /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
+    /// memory.
+    pub(super) fn hand_over_submitted(this: &ContextRef) {
+        let own_queue = this.own_queue();
+        let mut deferred = Deferred::new();
+        deferred.queued = true;
+        let mut state = this.state.lock();
+        while let Some(own_queue) =
+            own_queue.filter(|_| state.kernel.takes_submitter() && state.kernel.pause == 0)
+            && let Some(batch) =
+                Context::take_kernel(this, &mut state, &mut deferred, Caller::SUBMITTER)
+        {
+            state.kernel.submitter = Some(carrier::thread());
+            let refused;
+            (state, refused) =
+                Context::hand_over_to_own_queue(this, state, deferred, own_queue, batch, true);
+            deferred = Deferred::new();
+            state.kernel.submitter = None;
+            if refused {
+                state.kernel.pause = REFUSED;
+            }
+        }
+        // What is left is a worker's.
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        let is_watched = state.leased;
+        drop(state);
+        Context::run_deferred_of_submit(this, &mut deferred);
+        if !is_watched {
+            Context::monitor_kernel(this);
+        }
+    }
+
+    /// Whether io_submit() is to hand over to the kernel what begins with these: they will wait for a device, and a caller
+    /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
+    /// takes back itself what the kernel would have to wait for.
+    pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
+        if !first.first_is(|call| self.profiles.is_device_bound(call)) {
+            return false;
+        }
+        let pause = state.kernel.pause;
+        state.kernel.pause = pause.saturating_sub(1);
+        pause == 0
+            && (state.kernel.have_returning_reaper() || state.submits.are_polled())
+            && self.is_own_queue_free(state)
+            && !self.profiles.wants_sample()
+            && state.closed.is_none()
+    }
+
+    pub(super) fn is_own_queue_free(&self, state: &State) -> bool {
+        state.kernel.reaper.is_none()
+            && state.backlog.waiters.is_empty()
+            && state.kernel.count as usize <= own_queue::EVENTS - kaio::BATCH
+            && !self.pool.short_of_threads()
+    }
+
+    /// Hands over what is at the front of these, within its io_submit(): the kernel takes the files by the program's
+    /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
+    /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
+    pub(super) fn hand_over_in_submit(
+        this: &ContextRef,
+        shared: &'static libaio::Shared,
+        requests: &mut List,
+    ) {
+        let Some(own_queue) = this.own_queue_or_new().filter(|_| !has_call_filter()) else {
+            return;
+        };
+        let mut holder = Holder::default();
+        let mut back = List::new();
+        let mut goes_on = true;
+        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
+            let mut deferred = Deferred::new();
+            let mut state = this.state.lock();
+            if !this.is_own_queue_free(&state) || !Context::lease(this, &mut state, &mut deferred) {
+                batch.into_iter().for_each(|req| back.push(req));
+                drop(state);
+                this.run_deferred(&mut deferred);
+                break;
+            }
+            state.kernel.begin_reaping();
+            for req in &batch {
+                state.running.enter(req);
+            }
+            state.taken += batch.len() as u64;
+            this.profiles.count_device_bound(batch.len() as u32);
+            let (mut state, refused, left) =
+                Context::hand_over_batch(this, state, deferred, own_queue, batch, true);
+            for req in left {
+                state.give_up(&req);
+                back.push(req);
+            }
+            drop(state);
+            // Now, while nobody else takes what has been done.
+            let mut done = Done::of(if own_queue.has_done() {
+                own_queue.reap(0).1
+            } else {
+                kaio::Done::new()
+            });
+            let mut deferred = Deferred::new();
+            let mut state = this.state.lock();
+            state.kernel.reaper = None;
+            state.kernel.count -= done.count;
+            while let Some(req) = done.again.pop() {
+                state.give_up(&req);
+                back.push(req);
+            }
+            goes_on = !done.would_wait && !refused;
+            if goes_on {
+                state.kernel.last_pause /= 2;
+            }
+            if refused {
+                state.kernel.pause = REFUSED;
+            }
+            Context::complete_done(this, &mut state, &mut done, &mut deferred);
+            drop(state);
+            this.run_deferred(&mut deferred);
+        }
+        back.append(requests);
+        *requests = back;
+        Context::monitor_kernel(this);
+    }
+
+    /// Whether a request can be handed over in the own queue.
+    pub(super) fn is_for_own_queue(&self, req: &Req) -> bool {
+        self.joins(&mut None, req, Caller::OWN_QUEUE)
+    }
+
+    /// Takes requests that the kernel is to carry out together.
+    pub(super) fn batch_for_own_queue(
+        &self,
+        requests: &mut List,
+        shared: &'static libaio::Shared,
+        holder: &mut Holder,
+    ) -> Option<kaio::Batch> {
+        let mut batch = kaio::Batch::new();
+        let mut joined = None;
+        while !batch.is_full()
+            && let Some(next) =
+                requests.pop_if(|req| self.joins(&mut joined, req, Caller::OWN_QUEUE))
+        {
+            batch.push(next);
+        }
+        for req in &mut batch {
+            let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
+            if is_one_block || holder.hold_for(shared, req).is_err() {
+                req.set_apart();
+            }
+        }
+        holder.release();
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Publishes what the kernel has done in the own queue, without waiting for it; false: nothing.
+    pub(super) fn take_done(this: &ContextRef) -> bool {
+        let Some(own_queue) = this.own_queue().filter(|own_queue| own_queue.has_done()) else {
+            return false;
+        };
+        let state = this.state.lock();
+        !this.is_handing_over(&state)
+            && Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None).1
+    }
+
+    /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
+    pub(super) fn is_handing_over(&self, state: &State) -> bool {
+        !self.callers_carry_out && state.kernel.reaper.is_some()
+    }
+
+    /// Waits until the kernel carries nothing out in the own queue any more, and publishes it all. It does not
+    /// sleep in the kernel's AIO, which a filter may forbid.
+    pub(super) fn drain_kernel(this: &ContextRef) {
+        let mut pause = DRAIN_NS;
+        while this
+            .own_queue()
+            .is_some_and(|own_queue| !own_queue.is_unused())
+        {
+            if Context::take_done(this) {
+                pause = DRAIN_NS;
+                continue;
+            }
+            carrier::outside(|| std::thread::sleep(Duration::from_nanos(pause)));
+            pause = (pause * 2).min(DRAIN_NS_MAX);
+        }
+    }
+
+    /// Sees to it that the monitor looks after what the kernel carries out in the own queue, or that there
+    /// is nothing.
+    pub(super) fn monitor_kernel(this: &ContextRef) {
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        let is_watched = !state.has_in_kernel()
+            || state.kernel.reaper.is_some()
+            || Context::lease(this, &mut state, &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+        if !is_watched {
+            Context::drain_kernel(this);
+        }
+    }
+
+    /// What the monitor does for what the kernel carries out in the own queue, unless somebody is there, who
+    /// then sees that nobody watches any more: that is returned.
+    pub(super) fn tick_kernel(this: &ContextRef, look: Look) -> bool {
+        let mut state = this.state.lock();
+        let kernel = &mut state.kernel;
+        let has_reaper = kernel.reaper.is_some();
+        let comes = kernel.visits != kernel.visits_before;
+        kernel.visits_before = kernel.visits;
+        drop(state);
+        if !has_reaper && !comes && look == Look::Again && Context::take_done(this) {
+            let kernel = &mut this.state.lock().kernel;
+            kernel.nobody_comes();
+            // That was us.
+            kernel.visits_before = kernel.visits;
+        }
+        has_reaper
+    }
+}

@@ -1,0 +1,263 @@
+//! A worker that carries a context's requests out.
+
+#[cfg(not(loom))]
+use super::READS;
+use super::{BATCH_MAX, BATCH_NS, Context, ContextRef, Deferred, State};
+use crate::engine::{exec, pool::Worker};
+use crate::profiles::Fast;
+use crate::request::Req;
+use crate::sync::{Guard, Relaxed};
+use crate::syscall::{self, Call, Class};
+use arrayvec::ArrayVec;
+use std::cell::Cell;
+use std::time::Duration;
+
+impl Context {
+    /// Takes the first request out of a queue, if it is `wanted`, to be carried out and then
+    /// completed by whoever calls.
+    pub(super) fn take_if(
+        &self,
+        state: &mut State,
+        class: Class,
+        wanted: impl FnOnce(&Req) -> bool,
+    ) -> Option<Req> {
+        if state.running.len() >= self.limit || self.has_its_share(state, class) {
+            return None;
+        }
+        let req = state.queues[class as usize].pop_if(wanted)?;
+        state.taken += 1;
+        state.running.enter(&req);
+        Some(req)
+    }
+
+    /// Takes fast requests, as many as there is room for and not more than `most`, as long as they
+    /// are `wanted` and for the same file as this call.
+    pub(super) fn dequeue_more<const N: usize>(
+        &self,
+        state: &mut State,
+        first: &Call,
+        taken: &mut ArrayVec<Req, N>,
+        most: u32,
+        wanted: impl Fn(&Req) -> bool,
+    ) {
+        let fd = first.args[0];
+        for _ in 0..most.min(taken.remaining_capacity() as u32) {
+            let like = |req: &Req| req.call().args[0] == fd && wanted(req);
+            let Some(req) = self.take_if(state, Class::Short, like) else {
+                return;
+            };
+            taken.push(req);
+        }
+    }
+
+    /// Takes a request for a worker: not one that would only be in the way of another that runs, or
+    /// of a caller's; then the monitor sees to it that nothing stays.
+    pub(super) fn take_for_worker(
+        this: &ContextRef,
+        state: &mut State,
+        worker: &Worker,
+        deferred: &mut Deferred,
+    ) -> Option<Req> {
+        if worker.class() == Class::Long {
+            let req = this.take_if(state, Class::Long, |_| true)?;
+            req.set_worker(worker.slot());
+            return Some(req);
+        }
+        if Context::leave_to_worker(this, state, Class::Short, deferred)
+            || Context::leave_to_returning_reaper(this, state, deferred)
+        {
+            return None;
+        }
+        // A caller that is asleep does not come.
+        let comes = this.serves_itself() && state.backlog.waiters.is_empty();
+        let others = state.running.transfers() != 0 || comes;
+        if others
+            && !state.is_stuck()
+            && state.short().first_is(|call| this.profiles.is_serial(call))
+            && Context::lease(this, state, deferred)
+        {
+            return None;
+        }
+        this.take_if(state, Class::Short, |_| true)
+    }
+
+    /// Puts a request that was taken back to where it was, for a worker.
+    pub(super) fn put_back(this: &ContextRef, req: Req, current: &Cell<usize>) {
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        current.set(0);
+        this.set_prompt(&mut state, 0);
+        state.requeue(req);
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+    }
+
+    /// Carries requests out, in a worker to which the pool gave this context, until there is
+    /// nothing more to do for it or the worker is wanted elsewhere.
+    pub fn serve(this: &ContextRef, worker: &mut Worker) {
+        let class = worker.class();
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        state.enqueued[class as usize] = false;
+        let mut next = Context::take_for_worker(this, &mut state, worker, &mut deferred);
+        loop {
+            if class == Class::Short
+                && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
+            {
+                (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut deferred);
+                continue;
+            }
+            #[cfg(not(loom))]
+            if class == Class::Short
+                && let Some(req) = next.take_if(|req| this.is_for_read_ahead(&state, req))
+            {
+                (state, deferred) = Context::read_ahead(this, state, deferred, worker, req);
+                next = Context::take_next(this, &mut state, worker, &mut deferred);
+                continue;
+            }
+            let Some(req) = next else {
+                drop(state);
+                return this.run_deferred(&mut deferred);
+            };
+            let mut batch = ArrayVec::<Req, BATCH_MAX>::new();
+            batch.push(req);
+            this.dequeue_batch(&mut state, &mut batch);
+            let sole_in_flight = state.running.transfers() as usize == batch.len();
+            Context::enqueue(this, &mut state, class, &mut deferred);
+            drop(state);
+            this.run_deferred(&mut deferred);
+            deferred = Deferred::new();
+            let mut done = 0;
+            while done < batch.len() && (done == 0 || !worker.is_suspicious()) {
+                let req = &mut batch[done];
+                match class {
+                    Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
+                    Class::Long => worker.carry_out_long(req),
+                }
+                deferred.note_ended(req);
+                done += 1;
+            }
+            this.let_unwind();
+            state = this.state.lock();
+            while batch.len() > done {
+                // The one before took long: others may be sooner with these.
+                if let Some(req) = batch.pop() {
+                    state.requeue(req);
+                }
+            }
+            for req in batch {
+                Context::complete(this, &mut state, req, &mut deferred);
+            }
+            if worker.was_interrupted() {
+                drop(state);
+                worker.take_interrupt();
+                state = this.state.lock();
+            }
+            // With a limit, one of the other class may have waited for this one.
+            Context::enqueue(this, &mut state, class.other(), &mut deferred);
+            next = Context::take_next(this, &mut state, worker, &mut deferred);
+        }
+    }
+
+    /// What was carried out is published after this.
+    pub(super) fn let_unwind(&self) {
+        #[cfg(not(loom))]
+        match self.pause_ns.load(Relaxed) {
+            0 => {}
+            pause_ns => std::thread::sleep(Duration::from_nanos(pause_ns)),
+        }
+    }
+
+    /// Takes more requests for a worker that has one which is known to be fast: as many as it may
+    /// carry out before it takes the lock again.
+    pub(super) fn dequeue_batch(&self, state: &mut State, batch: &mut ArrayVec<Req, BATCH_MAX>) {
+        let fast = |req: &Req| {
+            let joins = req.bound().only_observe();
+            joins.then(|| self.fast(req)).flatten()
+        };
+        // Nobody sleeps who might want the event of the first.
+        if !state.backlog.waiters.is_empty() {
+            return;
+        }
+        let Some(Fast { ns, .. }) = fast(&batch[0]) else {
+            return;
+        };
+        // Half are left to others.
+        let most = (state.waiting() / 2).min((BATCH_NS / ns.max(1)).saturating_sub(1));
+        let first = *batch[0].call();
+        self.dequeue_more(state, &first, batch, most, |req| fast(req).is_some());
+    }
+
+    /// Takes another request for a worker, unless that is wanted elsewhere.
+    pub(super) fn take_next(
+        this: &ContextRef,
+        state: &mut State,
+        worker: &Worker,
+        deferred: &mut Deferred,
+    ) -> Option<Req> {
+        if worker.more() {
+            Context::take_for_worker(this, state, worker, deferred)
+        } else {
+            Context::enqueue(this, state, worker.class(), deferred);
+            None
+        }
+    }
+}
+
+/// Reads through the page cache that wait for a device.
+#[cfg(not(loom))]
+impl Context {
+    /// Whether such a read is likely to wait, and its device can be told of it.
+    pub(super) fn is_worth_telling(&self, call: &Call) -> bool {
+        syscall::can_be_told_of(call) && self.profiles.is_device_bound_buffered(call)
+    }
+
+    /// Whether there are more reads like this one, which was taken.
+    pub(super) fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
+        let worth_it = |call: &Call| self.is_worth_telling(call);
+        req.bound().need_nothing()
+            && worth_it(req.call())
+            && state.queues[Class::Short as usize].first_is(worth_it)
+    }
+
+    /// Carries out several: the device is told of all of them before the first is waited for. So it
+    /// has as much to do with fewer threads, and when the first is done, the others often are.
+    pub(super) fn read_ahead<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        mut deferred: Deferred,
+        worker: &mut Worker,
+        first: Req,
+    ) -> (Guard<'a, State>, Deferred) {
+        let mut rest = ArrayVec::<Req, READS>::new();
+        // Half are left to others.
+        let most = state.waiting() / 2;
+        this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
+            req.bound().need_nothing() && this.is_worth_telling(req.call())
+        });
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+        for req in &rest {
+            exec::read_ahead(req);
+        }
+        let mut rest = rest.into_iter();
+        let mut req = first;
+        worker.carry_out(&this.profiles, &mut req, false);
+        loop {
+            let mut deferred = Deferred::new();
+            deferred.note_ended(&mut req);
+            let mut state = this.state.lock();
+            Context::complete(this, &mut state, req, &mut deferred);
+            req = match rest.next() {
+                Some(next) => next,
+                None => return (state, deferred),
+            };
+            drop(state);
+            this.run_deferred(&mut deferred);
+            worker.carry_out_prepared(&mut req);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Threads that carry requests out in place of workers: those could not be started, or could not run, or the process ends.
+
+use super::{Context, ContextRef, Deferred, State};
+use crate::engine::exec;
+#[cfg(not(loom))]
+use crate::personality::libaio;
+use crate::policy::route::Route;
+use crate::request::Req;
+#[cfg(not(loom))]
+use crate::sys::progress;
+use crate::sys::{Result, shielded};
+use crate::syscall::{self, Call, Class};
+
+impl Context {
+    /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
+    /// of workers. False if there is none.
+    pub(super) fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        if !this.can_carry_out_here() {
+            return false;
+        }
+        Context::carry_out_one(this, |state| {
+            state.take_queued(|_, call| wanted(&exec::here(call)))
+        })
+    }
+
+    /// Carries out one queued request, which `take` takes out of its queue.
+    pub(super) fn carry_out_one(
+        this: &ContextRef,
+        take: impl FnOnce(&mut State) -> Option<Req>,
+    ) -> bool {
+        let mut state = this.state.lock();
+        let Some(mut req) = take(&mut state) else {
+            return false;
+        };
+        state.taken += 1;
+        state.running.enter(&req);
+        drop(state);
+        req.set_route(Route::InlineStandIn);
+        shielded(|| exec::execute(&mut req, None));
+        Context::end(this, req);
+        #[cfg(not(loom))]
+        progress::made();
+        true
+    }
+
+    /// Whether the files of its requests are in the calling thread's descriptor table.
+    pub(super) fn can_carry_out_here(&self) -> bool {
+        #[cfg(not(loom))]
+        if libaio::table::is_inside() {
+            return true;
+        }
+        self.callers_carry_out
+    }
+
+    /// Carries out all queued requests of a class that do not wait for somebody else, in place of
+    /// a worker that cannot be started; the context was taken out of the run queue for it. False: there were
+    /// none.
+    pub fn stand_in(this: &ContextRef, class: Class) -> bool {
+        #[cfg(not(loom))]
+        if !this.can_carry_out_here() {
+            return Context::stand_in_inside(this, class);
+        }
+        let index = class as usize;
+        let mut any = false;
+        this.state.lock().enqueued[index] = false;
+        let take = |state: &mut State| {
+            state.queues[index].remove_first(|_, call| syscall::is_ready(&exec::here(call)))
+        };
+        while Context::carry_out_one(this, take) {
+            any = true;
+        }
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        // What is left stays in the run queue: whoever comes next tries again.
+        if !state.enqueued[index] && !state.queues[index].is_empty() {
+            state.enqueued[index] = true;
+            this.pool.requeue(this.clone(), class);
+        }
+        // With a limit, one of the other class may have waited for these.
+        Context::enqueue(this, &mut state, class.other(), &mut deferred);
+        drop(state);
+        this.run_deferred(&mut deferred);
+        any
+    }
+}
+
+/// What only contexts of io_setup() need.
+#[cfg(not(loom))]
+impl Context {
+    /// The same by the keeper of the library's own descriptor table, where the files are.
+    pub(super) fn stand_in_inside(this: &ContextRef, class: Class) -> bool {
+        struct Given<'a>(&'a ContextRef, Class);
+        fn job(given: usize) -> Result<i64> {
+            // SAFETY: what is given below, by one who waits for this.
+            let Given(context, class) = unsafe { &*(given as *const Given) };
+            Ok(Context::stand_in(context, *class).into())
+        }
+        let given = Given(this, class);
+        let at = std::ptr::from_ref(&given) as usize;
+        // It fails if there is no keeper, and so nothing that is held.
+        libaio::table::run(job, at) == Ok(1)
+    }
+}
