@@ -17,6 +17,12 @@ pub fn panic_at(place: &str) {
     }
 }
 
+/// The numbers that AIO2_TUNING changes.
+#[cfg(feature = "test-hooks")]
+pub fn changes_of_tuning() -> String {
+    value(c"AIO2_TUNING").unwrap_or_default()
+}
+
 fn value(name: &CStr) -> Option<String> {
     if cfg!(feature = "test-hooks") {
         crate::sys::variable(name, |value| value.to_owned().into_string().ok())?

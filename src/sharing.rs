@@ -4,13 +4,12 @@
 //! Hints, like all that is learned: an update may get lost, and two devices may take each other's
 //! place.
 
+use crate::policy::tuning::tuning;
 // Not loom's, also in a model: nothing is ordered by them.
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 const DEVICES: usize = 16;
-/// For so many ticks (about a millisecond each) a context is taken to use what it used.
-const RECENT: u32 = 16;
 
 /// Of each device, the two contexts that have used it last: who in the upper half; when, and whether it
 /// was one request at a time, in the lower.
@@ -33,7 +32,7 @@ pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let entry = u64::from(context) << 32 | u64::from(now << 1 | u32::from(one));
     users[mine].store(entry, Relaxed);
     let other = 1 - mine;
-    who(other) != context && age(other) <= RECENT && seen[other] & 1 != 0
+    who(other) != context && age(other) <= tuning().sharing_ms && seen[other] & 1 != 0
 }
 
 #[cfg(all(test, not(loom)))]
@@ -48,13 +47,43 @@ mod tests {
         assert!(!has_serial_user(2, device, 1002, true));
         assert!(has_serial_user(1, device, 1003, false));
         assert!(!has_serial_user(1, device + 1, 1003, false));
-        assert!(has_serial_user(1, device, 1002 + RECENT, false));
-        assert!(!has_serial_user(1, device, 1003 + RECENT, false));
+        assert!(has_serial_user(
+            1,
+            device,
+            1002 + tuning().sharing_ms,
+            false
+        ));
+        assert!(!has_serial_user(
+            1,
+            device,
+            1003 + tuning().sharing_ms,
+            false
+        ));
         // A third one takes the place of the second.
-        assert!(!has_serial_user(3, device, 1003 + RECENT, true));
-        assert!(has_serial_user(1, device, 1003 + RECENT, false));
+        assert!(!has_serial_user(
+            3,
+            device,
+            1003 + tuning().sharing_ms,
+            true
+        ));
+        assert!(has_serial_user(
+            1,
+            device,
+            1003 + tuning().sharing_ms,
+            false
+        ));
         // Both have many in flight.
-        assert!(!has_serial_user(3, device, 1004 + RECENT, false));
-        assert!(!has_serial_user(1, device, 1004 + RECENT, false));
+        assert!(!has_serial_user(
+            3,
+            device,
+            1004 + tuning().sharing_ms,
+            false
+        ));
+        assert!(!has_serial_user(
+            1,
+            device,
+            1004 + tuning().sharing_ms,
+            false
+        ));
     }
 }

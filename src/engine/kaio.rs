@@ -26,6 +26,7 @@ use crate::engine;
 use crate::policy::batch::{Direction, Joined, Request, merges};
 use crate::policy::route::{Route, Taken};
 use crate::policy::tuning::BATCHES;
+use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::queue::{Context, ContextRef};
 use crate::request::{Chain, Req, Stage};
@@ -51,16 +52,8 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 const EVENTS: usize = 256;
 /// Most that are handed over by one call. (See also [`BATCHES`].)
 pub const BATCH: usize = 16;
-/// So many are given to the device one by one, where of more it first sees the last. Better, if the
-/// kernel waits for each in io_submit(2): a write that makes its file longer. (17,200 a second into a
-/// growing file on virtio by 4, when each was handed over by itself, 19,000 so; into a sparse one, where it
-/// does not wait, 90,000 and 70,000.)
-const UNPLUGGED: usize = 2;
-const WAITED_NS: u64 = 20_000;
 /// Most that are taken by one call.
 pub const REAPED: usize = 64;
-/// The thread that takes what has been done ends when nothing has been for so long.
-const IDLE_NS: u64 = 3_000_000_000;
 /// While something is in flight, that thread looks at the ring this often though nobody rings: the program
 /// may have closed what is rung by.
 const LOOK_NS: u64 = 100_000_000;
@@ -396,7 +389,7 @@ impl InKernel {
         }
         carrier::settle();
         let most = if self.waits.load(Relaxed) {
-            UNPLUGGED
+            tuning().unplugged as usize
         } else {
             BATCH
         };
@@ -410,7 +403,7 @@ impl InKernel {
                 _ => break,
             }
         }
-        let waits = (monotonic_ns() - began) / count as u64 > WAITED_NS;
+        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
         if self.waits.load(Relaxed) != waits {
             self.waits.store(waits, Relaxed);
         }
@@ -565,7 +558,9 @@ impl Kaio {
                 continue;
             }
             let unused = self.here.is_unused();
-            let waited = self.doorbell.wait(if unused { IDLE_NS } else { LOOK_NS });
+            let waited = self
+                .doorbell
+                .wait(if unused { tuning().idle_ns } else { LOOK_NS });
             if !unused || waited != Waited::TimedOut {
                 continue;
             }

@@ -37,7 +37,7 @@ mod worker;
 
 #[cfg(not(loom))]
 use crate::engine::kaio::Kaio;
-use crate::policy::fairness::Limits;
+use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
 use crate::queue::{Context, ContextRef};
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
@@ -50,36 +50,9 @@ use slot::{Slot, new_slots};
 use std::collections::VecDeque;
 pub use worker::Worker;
 
-/// Workers of the process for requests that end by themselves.
-const SHORT: Limits = Limits {
-    alone: 128,
-    together: 256,
-    shared: 2048,
-    part: 8,
-    most: if cfg!(loom) { 2 } else { 4096 },
-};
-/// Workers for those that may not.
-const LONG: Limits = Limits {
-    alone: 2048,
-    together: u32::MAX,
-    shared: 4096,
-    part: 1,
-    most: if cfg!(loom) { 0 } else { 6144 },
-};
 /// Slots of the workers for requests that end by themselves; the others come behind.
-const SHORT_SLOTS: usize = SHORT.most as usize;
-const SLOTS: usize = SHORT_SLOTS + LONG.most as usize;
-/// A worker that is at one request for so long hangs.
-const HUNG_MS: u32 = 100;
-/// A worker that had nothing to do for so long ends.
-const IDLE_NS: u64 = 3_000_000_000;
-/// How often the monitor looks: at first, and when nothing is stuck for a while.
-const MONITOR_NS: u64 = 1_000_000;
-const MONITOR_NS_MAX: u64 = 4_000_000;
-/// And if those in the run queue have as many workers as they may, for as long as nobody else comes.
-const DOZE_NS_MAX: u64 = 64_000_000;
-/// Requests that a worker carries out for one context while others wait in a run queue.
-const TURN: u32 = 16;
+const SHORT_SLOTS: usize = SHORT_WORKERS.most as usize;
+const SLOTS: usize = SHORT_SLOTS + LONG_WORKERS.most as usize;
 
 pub struct Pool {
     state: Lock<PoolState>,
@@ -188,8 +161,8 @@ impl Pool {
     pub fn new(start: StartWorker) -> Result<Pool> {
         Ok(Pool {
             state: Lock::new(PoolState {
-                short: RunQueue::new(SHORT, 0..SHORT_SLOTS)?,
-                long: RunQueue::new(LONG, SHORT_SLOTS..SLOTS)?,
+                short: RunQueue::new(SHORT_WORKERS, 0..SHORT_SLOTS)?,
+                long: RunQueue::new(LONG_WORKERS, SHORT_SLOTS..SLOTS)?,
                 leased: VecDeque::new(),
                 counted: 0,
                 monitor: false,
@@ -542,7 +515,7 @@ impl Pool {
     fn sleep(&self, slot: u16) -> u32 {
         let word = &self.slots[usize::from(slot)].order;
         let began = monotonic_ns();
-        let mut until = began + IDLE_NS;
+        let mut until = began + tuning().idle_ns;
         if let Some(spin) = &self.spin {
             // Relaxed: what is found is looked at once more below.
             spin.spin(began, || word.load(Relaxed) != SLEEP);
@@ -562,7 +535,7 @@ impl Pool {
                 let mut state = self.state.lock();
                 let run_queue = state.run_queue(class_of(slot));
                 if run_queue.holds != 0 && run_queue.living() == 1 {
-                    until = monotonic_ns() + IDLE_NS;
+                    until = monotonic_ns() + tuning().idle_ns;
                     continue;
                 }
                 if run_queue.idle.remove(slot) {

@@ -17,7 +17,7 @@ mod table;
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
 use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
-use crate::policy::tuning::TUNING;
+use crate::policy::tuning::tuning;
 use crate::request::{Execute, Req};
 use crate::sharing;
 use crate::sys::{has_flag, monotonic_ns, spread, voluntary_switches, what_is};
@@ -29,23 +29,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use table::{FAMILIES, Few, Found, NO_FAMILY, Seen, Slot, Table};
 
-/// A request that takes longer than this is asked whether it waited.
-pub const LONG_NS: u64 = 20_000;
-/// A shorter one is asked so often (one in): the question takes two system calls.
-const SAMPLE: u32 = 64;
-/// Of those that the kernel could carry out by itself a worker carries out one in so many, to see
-/// whether the file is still device-bound.
-const DEVICE_BOUND_SAMPLE: u32 = 1024;
-/// Requests that a context may have in a device that another uses for one at a time. (The p99 of these
-/// beside 256 reads in flight, as a multiple of what it is alone: on virtio 3.8 by 16, 3.2 by 12, 2.3
-/// by 8; on a loop device 2.4, 1.9 and 1.9. Without any, 6 and 8. The 256 then are carried out at
-/// 65,000, 60,000 and 54,000 a second on virtio.)
-const SHARE: u32 = 8;
-/// For so long (about a millisecond: ns >> 20) a descriptor is taken to name what it named.
-pub const TRUST_SHIFT: u32 = 20;
-
 /// Of what nothing is known.
-const NEW: u64 = Profile::new(&TUNING).to_bits();
+fn new_profile() -> u64 {
+    Profile::new(tuning()).to_bits()
+}
 
 pub struct Profiles {
     waits: AtomicU32,
@@ -99,8 +86,6 @@ pub struct Fast {
 }
 
 impl Profiles {
-    const WAITS_MAX: u32 = 16;
-
     pub fn new() -> Profiles {
         Profiles {
             waits: AtomicU32::new(0),
@@ -114,14 +99,14 @@ impl Profiles {
 
     /// They give up the processor to wait, at least one in three of them.
     pub fn waits(&self) -> bool {
-        self.waits.load(Relaxed) >= Self::WAITS_MAX / 2
+        self.waits.load(Relaxed) >= tuning().waits_of_context / 2
     }
 
     /// How many requests may run at a time, for the sake of other contexts. What a device is given, it
     /// takes its time for, and whoever comes later waits for all of it.
     pub fn share(&self) -> u32 {
         if self.shares.load(Relaxed) && self.waits() {
-            SHARE
+            tuning().fairness_cap
         } else {
             u32::MAX
         }
@@ -129,12 +114,12 @@ impl Profiles {
 
     /// Asks the kernel what the descriptor names, remembers that, and tells the others that use the device.
     fn look(&self, used: Use, sole_in_flight: bool, now: u64) -> Looked {
-        let tick = Seen::tick(now >> TRUST_SHIFT);
+        let tick = Seen::tick(now >> tuning().trust_shift);
         let found = used.ask().map(|asked| {
             let Asked { class, device, .. } = asked;
             // Contexts do not move.
             let who = std::ptr::from_ref(self).addr() >> 6;
-            let ticks = (now >> TRUST_SHIFT) as u32;
+            let ticks = (now >> tuning().trust_shift) as u32;
             let shares = sharing::has_serial_user(who as u32, device, ticks, sole_in_flight);
             self.shares.store(shares, Relaxed);
             let family = if asked.is_alike {
@@ -181,7 +166,7 @@ impl Profiles {
         for kind in [Kind::Read, Kind::Write, Kind::Sync] {
             let profile = match seen.found {
                 Some(found) => self.prior(found, kind),
-                None => Profile::none(&TUNING),
+                None => Profile::none(tuning()),
             };
             slot.set(seen.file, kind, profile.to_bits());
         }
@@ -192,7 +177,7 @@ impl Profiles {
             let known = slot.known(slot.seen().file, kind);
             known.map(Family::from_bits)
         });
-        family.unwrap_or_default().prior(found.class, &TUNING)
+        family.unwrap_or_default().prior(found.class, tuning())
     }
 
     /// What is known now of what a request is for.
@@ -205,7 +190,7 @@ impl Profiles {
         View {
             kind,
             class: slot.class(),
-            bits: slot.known(file, kind).unwrap_or(NEW),
+            bits: slot.known(file, kind).unwrap_or_else(new_profile),
         }
     }
 
@@ -220,7 +205,7 @@ impl Profiles {
         };
         let profile = match class {
             Some(class) => self.prior(Found { class, family }, kind).unbound(),
-            None => Profile::new(&TUNING),
+            None => Profile::new(tuning()),
         };
         View {
             kind,
@@ -241,7 +226,7 @@ impl Profiles {
             && slot.class().is_some()
         {
             slot.learn(file, used.kind, |known| {
-                next(Profile::from_bits(known.unwrap_or(NEW))).to_bits()
+                next(Profile::from_bits(known.unwrap_or_else(new_profile))).to_bits()
             });
         }
     }
@@ -265,15 +250,15 @@ impl Profiles {
         }
         let used = Use::of(req.call()).map(|used| (used, self.view(used)));
         let ask = suspect
-            || is_sample(start, SAMPLE)
-            || used.is_some_and(|(_, view)| !view.profile().is_settled(&TUNING));
+            || is_sample(start, tuning().sample)
+            || used.is_some_and(|(_, view)| !view.profile().is_settled(tuning()));
         let before = ask.then(voluntary_switches);
         execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
         let ns = end - start;
         let waited = match before {
             Some(before) => Some(voluntary_switches() > before),
-            None if ns > LONG_NS => None,
+            None if ns > tuning().asked_ns => None,
             None => Some(false),
         };
         // One that was only tried (see `exec::execute_if_cached`) tells nothing.
@@ -299,17 +284,17 @@ impl Profiles {
             crowded: !sole_in_flight,
         };
         if let Some((used, view)) = used {
-            self.change(used, |profile| profile.after(&seen, &TUNING));
-            if view.profile().is_young(&TUNING) {
+            self.change(used, |profile| profile.after(&seen, tuning()));
+            if view.profile().is_young(tuning()) {
                 self.learn_family(used, &seen);
             }
         }
-        if seen.is_inconclusive(&TUNING) {
+        if seen.is_inconclusive(tuning()) {
             return;
         }
         let score = self.waits.load(Relaxed);
         let learned = match waited {
-            Some(true) => (score + 2).min(Self::WAITS_MAX),
+            Some(true) => (score + 2).min(tuning().waits_of_context),
             Some(false) => score.saturating_sub(1),
             None => score,
         };
@@ -327,11 +312,11 @@ impl Profiles {
         if let Some(slot) = self.families.at(found.family) {
             slot.learn(slot.seen().file, used.kind, |known| {
                 let family = known.map(Family::from_bits).unwrap_or_default();
-                family.after(seen, &TUNING).to_bits()
+                family.after(seen, tuning()).to_bits()
             });
         }
         let prior = self.prior(found, used.kind);
-        self.change(used, |profile| profile.joined(prior, &TUNING));
+        self.change(used, |profile| profile.joined(prior, tuning()));
     }
 
     /// What is to be expected of this request, if it is known to be fast.
@@ -343,16 +328,16 @@ impl Profiles {
             });
         }
         let view = self.view_of(call)?;
-        view.is_fast(&TUNING).then(|| Fast {
+        view.is_fast(tuning()).then(|| Fast {
             ns: view.ns(),
-            serial: view.is_serial(&TUNING),
+            serial: view.is_serial(tuning()),
         })
     }
 
     /// Whether requests like this one may wait, but have lately all been over soon.
     pub fn is_bounded(&self, call: &Call) -> bool {
         self.view_of(call)
-            .is_some_and(|view| view.is_bounded(&TUNING))
+            .is_some_and(|view| view.is_bounded(tuning()))
     }
 
     /// See [`View::fits_in_time`].
@@ -374,7 +359,7 @@ impl Profiles {
     /// 930,000 a second by the caller alone, 740,000 to 830,000 with a worker beside it.)
     pub fn is_serial(&self, call: &Call) -> bool {
         self.view_of(call)
-            .is_some_and(|view| view.is_serial(&TUNING))
+            .is_some_and(|view| view.is_serial(tuning()))
     }
 
     /// Whether a request that is known to be fast is for a file, still. Asks the kernel, but not
@@ -388,7 +373,7 @@ impl Profiles {
                 Looked::NoFile
             };
         };
-        let tick = Seen::tick(now.ns >> TRUST_SHIFT);
+        let tick = Seen::tick(now.ns >> tuning().trust_shift);
         match self.files.find(used.key.file()).map(Slot::seen) {
             Some(seen) if seen.found.is_some() && seen.tick == tick => Looked::File,
             _ => {
@@ -401,7 +386,7 @@ impl Profiles {
     /// Requests like this one are not for a caller, for a while.
     pub fn distrust(&self, call: &Call) {
         if let Some(used) = Use::of(call) {
-            self.change(used, |profile| profile.distrusted(&TUNING));
+            self.change(used, |profile| profile.distrusted(tuning()));
         }
     }
 
@@ -410,14 +395,14 @@ impl Profiles {
     #[cfg(not(loom))]
     pub fn is_device_bound(&self, call: &Call) -> bool {
         self.view_of(call)
-            .is_some_and(|view| view.kind != Kind::Sync && view.is_device_bound(true, &TUNING))
+            .is_some_and(|view| view.kind != Kind::Sync && view.is_device_bound(true, tuning()))
     }
 
     /// Whether requests like this one go through the page cache and have all waited lately.
     #[cfg(not(loom))]
     pub fn is_device_bound_buffered(&self, call: &Call) -> bool {
         self.view_of(call)
-            .is_some_and(|view| view.kind == Kind::Read && view.is_device_bound(false, &TUNING))
+            .is_some_and(|view| view.kind == Kind::Read && view.is_device_bound(false, tuning()))
     }
 
     /// Whether it is a write to what was a regular file.
@@ -438,14 +423,14 @@ impl Profiles {
     /// Whether the next device-bound request is one that a worker carries out all the same.
     #[cfg(not(loom))]
     pub fn wants_sample(&self) -> bool {
-        self.count.load(Relaxed) % DEVICE_BOUND_SAMPLE == 0
+        self.count.load(Relaxed) % tuning().device_bound_sample == 0
     }
 
     /// So many device-bound requests have been seen to.
     #[cfg(not(loom))]
     pub fn count_device_bound(&self, requests: u32) {
         let count = self.count.load(Relaxed);
-        let most = DEVICE_BOUND_SAMPLE - count % DEVICE_BOUND_SAMPLE;
+        let most = tuning().device_bound_sample - count % tuning().device_bound_sample;
         // Not past the next sample, unless that is it.
         let count = count.wrapping_add(requests.min(most));
         self.count.store(count, Relaxed);

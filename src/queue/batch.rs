@@ -1,7 +1,6 @@
 //! A submit under way.
 
-#[cfg(not(loom))]
-use super::{AT_SUBMIT_NS, BATCH_MAX, Submits};
+use super::{BATCH_MAX, Submits};
 use super::{Context, Deferred, State};
 #[cfg(not(loom))]
 use crate::engine::exec;
@@ -9,6 +8,8 @@ use crate::engine::exec;
 use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
 use crate::personality::libaio::{Shared, request::Holder};
+#[cfg(not(loom))]
+use crate::policy::tuning::tuning;
 #[cfg(not(loom))]
 use crate::policy::{route::Route, tuning::NESTING};
 use crate::profiles::Fast;
@@ -367,7 +368,7 @@ impl<'a> Batch<'a> {
         let filtered = || *filtered.get_or_init(has_call_filter);
         let one = self.len == 1;
         let mut now = Now::read();
-        let until = now.ns + AT_SUBMIT_NS;
+        let until = now.ns + tuning().at_submit_ns;
         let mut done = ArrayVec::<Req, BATCH_MAX>::new();
         while now.ns < until
             && let Some(mut req) = self.begun.pop()

@@ -1,10 +1,8 @@
 //! Who is told that something is queued: a worker, or nobody if a caller or a worker will come for it anyway.
 
-use super::{
-    Context, ContextRef, Deferred, LOOK, PROMPT_IN_A_ROW, SOON, STILL_LONG, State, WORTH_NS,
-    batch::Expected,
-};
+use super::{Context, ContextRef, Deferred, SOON, State, batch::Expected};
 use crate::engine::pool::Look;
+use crate::policy::tuning::tuning;
 use crate::profiles::Fast;
 use crate::request::{List, Req};
 use crate::sync::Relaxed;
@@ -15,7 +13,7 @@ impl Context {
     /// Whether as many of the class run as another context can bear.
     pub(super) fn has_its_share(&self, state: &State, class: Class) -> bool {
         class == Class::Short
-            && state.still < STILL_LONG
+            && state.still < tuning().still
             && state.running.short() >= self.profiles.share()
     }
 
@@ -88,9 +86,9 @@ impl Context {
     }
 
     pub(super) fn set_prompt(&self, state: &mut State, prompt: u32) {
-        state.prompt = prompt.min(PROMPT_IN_A_ROW);
+        state.prompt = prompt.min(tuning().prompt_in_a_row);
         self.serves_itself
-            .store(state.prompt == PROMPT_IN_A_ROW, Relaxed);
+            .store(state.prompt == tuning().prompt_in_a_row, Relaxed);
     }
 
     /// Leaves what was queued to the caller, if it is of the kind that it can do, and the caller
@@ -110,7 +108,7 @@ impl Context {
             return false;
         }
         state.submitted_ns = match batch.submitted_ns {
-            None if this.serves_itself() && state.taken % LOOK != 0 => SOON,
+            None if this.serves_itself() && state.taken % tuning().clock_sample != 0 => SOON,
             when => when.unwrap_or_else(monotonic_ns),
         };
         state.submitter = carrier::thread();
@@ -119,7 +117,7 @@ impl Context {
         // Who sleeps does not come.
         this.serves_itself()
             && state.backlog.waiters.is_empty()
-            && (lone || batch.all_serial || ns <= WORTH_NS)
+            && (lone || batch.all_serial || ns <= tuning().worth_waking_ns)
             && Context::lease(this, state, deferred)
     }
 
@@ -149,7 +147,7 @@ impl Context {
         if !keeps_moving && !state.short().is_empty() {
             state.still = match look {
                 Look::Again => state.still.saturating_add(1),
-                Look::Alone => STILL_LONG,
+                Look::Alone => tuning().still,
             };
             if state.is_stuck() {
                 this.set_prompt(&mut state, 0);

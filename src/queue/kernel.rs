@@ -3,6 +3,7 @@
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::{kaio, own_queue::Taken, pool::Worker};
 use crate::personality::libaio::{self, eventfd::Told};
+use crate::policy::tuning::tuning;
 use crate::policy::{
     batch::{Caller, Joined, Request, joins},
     tuning::BATCHES,
@@ -15,24 +16,6 @@ use crate::syscall::{Call, Class, carrier};
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
-/// A caller who is back for events so soon after it has got some will be the next time.
-pub(super) const BACK_NS: u64 = 50_000;
-/// And by so much later for each request that it has submitted meanwhile.
-pub(super) const SUBMIT_NS: u64 = 5_000;
-/// For so long it goes on handing over before it looks whether something has been done.
-pub(super) const HAND_OVER_NS: u64 = 100_000;
-/// So many times in a row, and it hands over to the kernel itself.
-pub(super) const BACK_IN_A_ROW: u32 = 16;
-/// So many times in a row somebody sleeps in the own queue in vain, who has nothing there, and only because
-/// those who submit have handed over there.
-pub(super) const SUBMIT_HINT: u32 = 16;
-/// Who submits does not hand over if so many are there: with more in flight, workers are as quick and
-/// io_submit() takes less time. (64 reads of a virtual disk in flight: 82,000 a second with 24 % of the
-/// submitter's time in it, and with 44 % if it goes up to 64.)
-pub(super) const SUBMIT_HINT_MAX: u32 = 32;
-/// Nor for so many submits, at most, if the kernel would have had to wait, and for so many if it could not say that it
-/// would.
-pub(super) const WOULD_WAIT: u32 = 64;
 /// What is not larger lies in one piece on a device.
 pub(super) const BLOCK: u64 = 4096;
 pub(super) const REFUSED: u32 = 1 << 16;
@@ -67,7 +50,7 @@ pub struct KernelInFlight {
     pub(super) waited: bool,
     /// The thread that has submitted, and hands over there beside it.
     pub(super) submitter: Option<u32>,
-    /// See SUBMIT_HINT.
+    /// See `Tuning::submit_hint`.
     pub(super) submit_hint: u32,
     /// For so many submits nothing is handed over by who submits; and how many there were the last time.
     pub(super) pause: u32,
@@ -98,9 +81,9 @@ impl State {
     pub(super) fn note_coming(&mut self) -> u64 {
         let now = monotonic_ns();
         let submitted = self.in_flight.saturating_sub(self.kernel.left_in_flight);
-        let soon = BACK_NS + u64::from(submitted) * SUBMIT_NS;
+        let soon = tuning().back_ns + u64::from(submitted) * tuning().back_per_submit_ns;
         self.kernel.back = if now - self.kernel.left_ns < soon {
-            (self.kernel.back + 1).min(BACK_IN_A_ROW)
+            (self.kernel.back + 1).min(tuning().back_in_a_row)
         } else {
             0
         };
@@ -338,7 +321,7 @@ impl KernelInFlight {
     /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
     /// longer the more often that comes.
     pub(super) fn hold_off(&mut self) {
-        self.last_pause = (self.last_pause * 2).clamp(1, WOULD_WAIT);
+        self.last_pause = (self.last_pause * 2).clamp(1, tuning().pause_max);
         self.pause = self.last_pause;
     }
 
@@ -355,11 +338,11 @@ impl KernelInFlight {
 
     /// Whether who submits may hand over.
     pub(super) fn takes_submitter(&self) -> bool {
-        self.submitter.is_none() && self.count < SUBMIT_HINT_MAX
+        self.submitter.is_none() && self.count < tuning().submit_hint_max
     }
 
     /// Whether callers come back soon.
     pub(super) fn have_returning_reaper(&self) -> bool {
-        self.back == BACK_IN_A_ROW
+        self.back == tuning().back_in_a_row
     }
 }

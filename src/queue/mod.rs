@@ -33,6 +33,7 @@ mod reap;
 mod serve;
 mod stand_in;
 
+use crate::policy::tuning::tuning;
 pub use batch::Batch;
 use deferred::Deferred;
 use doorbell::Doorbell;
@@ -81,45 +82,16 @@ pub type ContextRef = Ref<Context>;
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
-/// A caller who comes for events so soon after a submit would only have waited for them.
-const PROMPT_NS: u64 = 20_000;
-/// So often in a row the monitor (once in a millisecond) finds that nothing moves before others begin
-/// beside requests that are as many as another context can bear: a device that has to be shared often
-/// pauses for one millisecond. (All 256 at once then: p99 of the other's single reads on virtio
-/// 1,700 us; 330 us so, both with 16 in place of SHARE.)
-const STILL_LONG: u32 = 8;
-/// So many times in a row, and no worker is woken for requests that the caller can see to.
-const PROMPT_IN_A_ROW: u32 = if cfg!(loom) { 1 } else { 2 };
-/// From then on the clock is read for it one time in this many. (A no-op: 205 ns with a reading each
-/// time, 186 so.)
-const LOOK: u64 = 8;
 /// What stands for the time if it was not read.
 const SOON: u64 = u64::MAX;
-/// Requests that take less than this together are not worth waking a worker for, which takes
-/// microseconds here and there.
-const WORTH_NS: u64 = 16_000;
-/// For so long a caller of io_submit() carries out what it has submitted. (Reads from the page cache and
-/// an eventfd, one at a time: 16,000 a second by a worker, 178,000 by the caller; by 16, 330,000 and
-/// 430,000. Of zram: 14,000 and 153,000; by 8, 150,000 and 290,000; by 64, with a worker beside,
-/// 400,000 and 700,000.)
-#[cfg(not(loom))]
-const AT_SUBMIT_NS: u64 = 40_000;
-/// If no eventfd tells of them, then if so many times in a row nobody has waited for events after a submit:
-/// the program looks for them, perhaps in the ring. (One read of zram at a time and looking until it is
-/// there: 61,000 a second by a worker.)
-const WITHOUT_WAIT: u32 = 32;
-/// Requests that are known to be fast, and that a worker carries out before it takes the lock
-/// again. (4 KiB reads on zram, by the caller and a worker: 660,000 a second one at a time, 720,000
-/// by 4, 745,000 by 8.)
+/// The most requests that a worker carries out before it takes the lock again.
 const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
-/// But not more than are done in this time: their events come later for it. (4 KiB writes to zram,
-/// 8 us each: 209,000 a second one at a time, 214,000.)
-const BATCH_NS: u32 = 64_000;
 /// Who waits for requests to end that it has interrupted does so again if none ends for so long.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
-/// Reads that will wait for a device, and that it is told of at once, beside the first.
+/// The most reads that a device is told of at once, beside the first.
 #[cfg(not(loom))]
-const READS: usize = 8;
+const READ_AHEAD_MAX: usize = 8;
+
 pub struct Context {
     ring: Events,
     notifier: Option<Notifier>,
@@ -231,7 +203,7 @@ struct Submits {
 impl Submits {
     /// Whether somebody is going to look for events who has nothing else to do.
     fn are_polled(&self) -> bool {
-        self.polled > WITHOUT_WAIT
+        self.polled > tuning().without_wait
     }
 }
 
@@ -251,7 +223,7 @@ impl Submits {
 
     /// Whether nobody has waited for events for a while.
     fn are_without_wait(&self) -> bool {
-        self.without_wait > WITHOUT_WAIT
+        self.without_wait > tuning().without_wait
     }
 }
 
@@ -305,12 +277,12 @@ impl State {
 
     /// Whether what runs does not come to an end, so that others had better begin beside it.
     fn is_stuck(&self) -> bool {
-        self.still != 0 && (self.still >= STILL_LONG || !self.waits_for_writer())
+        self.still != 0 && (self.still >= tuning().still || !self.waits_for_writer())
     }
 
     /// Whether it is soon after the last submit.
     fn is_soon(&self, now: u64) -> bool {
-        now - self.submitted_ns.min(now) < PROMPT_NS
+        now - self.submitted_ns.min(now) < tuning().prompt_ns
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.

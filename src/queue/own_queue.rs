@@ -2,7 +2,7 @@
 
 use super::{
     Context, ContextRef, Deadline, Deferred, State,
-    kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, HAND_OVER_NS, REFUSED, SUBMIT_HINT},
+    kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
 use crate::engine::{
     kaio,
@@ -11,6 +11,7 @@ use crate::engine::{
 };
 use crate::personality::libaio::{self, request::Holder};
 use crate::policy::batch::Caller;
+use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{List, OWNER_KERNEL, Req};
 use crate::ring::wait::{Alarm, Waiter};
@@ -200,7 +201,7 @@ impl Context {
         state.kernel.waited = own_queue.has_done_all();
         state.note_leaving();
         let is_watched = state.leased;
-        let late = state.kernel.left_ns > came_ns + HAND_OVER_NS;
+        let late = state.kernel.left_ns > came_ns + tuning().hand_over_ns;
         drop(state);
         if refused {
             this.profiles.not_for_kernel(&call);
@@ -314,7 +315,7 @@ impl Context {
             let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
             state.kernel.submit_hint = match state.kernel.submit_hint {
                 submit_hint if submit_hint == 0 || idle => 0,
-                _ if any => SUBMIT_HINT,
+                _ if any => tuning().submit_hint,
                 submit_hint => submit_hint - 1,
             };
             state.note_leaving();
@@ -348,7 +349,7 @@ impl Context {
             return false;
         }
         // From now on it sleeps there.
-        state.kernel.submit_hint = SUBMIT_HINT;
+        state.kernel.submit_hint = tuning().submit_hint;
         let pause = state.kernel.pause;
         state.kernel.pause = pause.saturating_sub(1);
         pause == 0

@@ -11,6 +11,7 @@ use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::personality::libaio::files::hold_here;
 use crate::policy::route::Route;
+use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
 use crate::queue::ContextRef;
 use crate::request::{Execute, Req};
@@ -33,24 +34,6 @@ use std::ptr::NonNull;
 const HELP_TICK_NS: u64 = 10_000_000;
 /// The same of one for whom there is no descriptor that it could be woken by.
 const LOOK_NS: u64 = 1_000_000;
-/// For so long a caller goes on with requests that must run one after another, and that nobody else
-/// will do, though it has what it came for: a call for each costs a tenth of what there is to gain. (The
-/// kernel's AIO has done all of them before io_submit() returns. 4 KiB writes to ext4 on zram, 32 in flight, as
-/// part of what that does: 0.94 by 50 us into the page cache and 0.95 past it, 0.95 and 0.97 so.)
-const ALONE_NS: u64 = 100_000;
-/// For so long it goes on beside others, too, as long as so many wait. (4 KiB reads of zram, depth 32 and
-/// 128, by the caller and a worker: 630,000 a second by one for each call, 670,000 so, at 3.3 and 3.15 us
-/// of processor time. At depth 8 there had better be some for the next call: 610,000, and 490,000 if
-/// it goes on with the last ones.)
-const BESIDE_NS: u64 = 16_000;
-const MANY: u32 = 8;
-/// So many looks for events in vain, and it is asked whether anybody carries requests out at all; if not
-/// for so long, who looks does. A program that looks again and again may have the only processor, and
-/// workers do not take it from it. (4 KiB reads bound to one processor: 6 ms each without.)
-const IN_VAIN: u32 = 64;
-const IN_VAIN_NS: u64 = 200_000;
-/// Or, where it must not, it sleeps for so long.
-const LET_WORK_NS: u64 = 50_000;
 
 impl Context {
     /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
@@ -130,7 +113,7 @@ impl Context {
         if this.polled.load(Relaxed) && Context::take_done(this) {
             return true;
         }
-        if cfg!(loom) || before % IN_VAIN != IN_VAIN - 1 {
+        if cfg!(loom) || before % tuning().vain_looks != tuning().vain_looks - 1 {
             return false;
         }
         let now = monotonic_ns();
@@ -140,12 +123,12 @@ impl Context {
             state.idle_since = now;
             return false;
         }
-        let long = now - state.idle_since > IN_VAIN_NS;
+        let long = now - state.idle_since > tuning().vain_ns;
         let nothing_runs = state.running.len() == 0;
         drop(state);
         if long && !this.callers_carry_out {
             // A worker may want this very processor.
-            futex_wait(&AtomicU32::new(0), 0, now + LET_WORK_NS);
+            futex_wait(&AtomicU32::new(0), 0, now + tuning().let_work_ns);
         }
         // Who has a request in hand may have been kept from going on by this very thread.
         long && (is_before_workers() || nothing_runs)
@@ -293,9 +276,9 @@ impl Context {
             mut now,
         } = budget;
         let (rest, least) = if this.profiles.is_serial(req.call()) {
-            (now.ns + ALONE_NS, 0)
+            (now.ns + tuning().go_on_serial_ns, 0)
         } else {
-            (now.ns + BESIDE_NS, MANY)
+            (now.ns + tuning().go_on_ns, tuning().go_on_many)
         };
         let mut shield = None;
         let mut deferred = Deferred::new();

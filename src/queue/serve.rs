@@ -1,9 +1,10 @@
 //! A worker that carries a context's requests out.
 
 #[cfg(not(loom))]
-use super::READS;
-use super::{BATCH_MAX, BATCH_NS, Context, ContextRef, Deferred, State};
+use super::READ_AHEAD_MAX;
+use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::{exec, pool::Worker};
+use crate::policy::tuning::tuning;
 use crate::profiles::Fast;
 use crate::request::Req;
 use crate::sync::{Guard, Relaxed};
@@ -185,7 +186,7 @@ impl Context {
             return;
         };
         // Half are left to others.
-        let most = (state.waiting() / 2).min((BATCH_NS / ns.max(1)).saturating_sub(1));
+        let most = (state.waiting() / 2).min((tuning().batch_ns / ns.max(1)).saturating_sub(1));
         let first = *batch[0].call();
         self.dequeue_more(state, &first, batch, most, |req| fast(req).is_some());
     }
@@ -231,9 +232,9 @@ impl Context {
         worker: &mut Worker,
         first: Req,
     ) -> (Guard<'a, State>, Deferred) {
-        let mut rest = ArrayVec::<Req, READS>::new();
+        let mut rest = ArrayVec::<Req, READ_AHEAD_MAX>::new();
         // Half are left to others.
-        let most = state.waiting() / 2;
+        let most = tuning().read_ahead.min(state.waiting() / 2);
         this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_worth_telling(req.call())
         });

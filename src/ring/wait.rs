@@ -4,6 +4,7 @@
 //! takes those off the list, under the lock, whose wait is over, and wakes them after the lock is
 //! released. A waiter that was taken off waits until its waker is done with it before it goes away.
 
+use crate::policy::tuning::tuning;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::{NEVER, Waited, monotonic_ns};
 use std::cell::Cell;
@@ -22,18 +23,6 @@ pub enum Alarm {
 pub trait Wake {
     fn wake(&self);
 }
-
-/// For so long a thread stays awake, at most, when it waits for what is likely to come soon: some times as long as
-/// it takes to wake another thread, on another processor that sleeps.
-const SPIN_NS: u64 = 100_000;
-/// It is likely after so many in a row that came so soon.
-const SOON_IN_A_ROW: u32 = 8;
-/// Who spins and does not look for so long has lost its processor to somebody who needs it.
-const LOST_NS: u64 = 500_000;
-/// After a spin that was in vain, and after one that was in somebody's way, none begins for so long: what it costs is
-/// little of that.
-const VAIN_REST_NS: u64 = 2_000_000;
-const LOST_REST_NS: u64 = 200_000_000;
 
 /// Whether what is waited for has lately come soon, so that to stay awake costs less than to sleep and to be woken.
 /// Hints: of the standard library also in a model.
@@ -56,7 +45,7 @@ impl Spin {
     /// Stays awake until it is `over`, if that is likely to be soon. `began`: when the wait did.
     pub fn spin(&self, began: u64, mut over: impl FnMut() -> bool) {
         const BETWEEN_LOOKS: u32 = 32;
-        if self.soon.load(Relaxed) < SOON_IN_A_ROW
+        if self.soon.load(Relaxed) < tuning().soon_in_a_row
             || began < self.rests_until.load(Relaxed)
             || self.is_on.swap(true, Relaxed)
         {
@@ -65,19 +54,21 @@ impl Spin {
         let mut looked = began;
         let mut lost = false;
         let mut is_over = over();
-        while !is_over && !lost && looked < began + SPIN_NS {
+        while !is_over && !lost && looked < began + tuning().spin_ns {
             for _ in 0..BETWEEN_LOOKS {
                 std::hint::spin_loop();
             }
             let now = monotonic_ns();
-            lost = now > looked + LOST_NS;
+            lost = now > looked + tuning().lost_ns;
             looked = now;
             is_over = over();
         }
         if lost {
-            self.rests_until.store(looked + LOST_REST_NS, Relaxed);
+            self.rests_until
+                .store(looked + tuning().lost_rest_ns, Relaxed);
         } else if !is_over {
-            self.rests_until.store(looked + VAIN_REST_NS, Relaxed);
+            self.rests_until
+                .store(looked + tuning().vain_rest_ns, Relaxed);
         }
         self.is_on.store(false, Relaxed);
     }
@@ -85,9 +76,9 @@ impl Spin {
     /// What was waited for has come.
     pub fn learn(&self, began: u64) {
         let seen = self.soon.load(Relaxed);
-        let soon = monotonic_ns() < began + SPIN_NS;
+        let soon = monotonic_ns() < began + tuning().spin_ns;
         let learned = if soon {
-            (seen + 1).min(SOON_IN_A_ROW)
+            (seen + 1).min(tuning().soon_in_a_row)
         } else {
             0
         };
@@ -341,7 +332,7 @@ mod tests {
             looks > 0
         };
         assert!(!is_tried(now));
-        for _ in 0..SOON_IN_A_ROW {
+        for _ in 0..tuning().soon_in_a_row {
             assert!(!is_tried(now));
             // In time, however slow this thread is.
             spin.learn(now + 1_000_000_000_000);
@@ -353,7 +344,7 @@ mod tests {
             std::thread::yield_now();
         }
         // Late, and then nothing is tried, rested or not.
-        spin.learn(now - SPIN_NS);
+        spin.learn(now - tuning().spin_ns);
         spin.rests_until.store(0, Relaxed);
         assert!(!is_tried(monotonic_ns()));
     }

@@ -1,8 +1,7 @@
 //! The monitor: a worker that looks after what others leave, and sees which of the workers hang.
 
-use super::{
-    DOZE_NS_MAX, HUNG_MS, Look, MONITOR, MONITOR_NS, MONITOR_NS_MAX, Pool, PoolState, Wakeup,
-};
+use super::{Look, MONITOR, Pool, PoolState, Wakeup};
+use crate::policy::tuning::tuning;
 use crate::queue::Context;
 use crate::sync::Relaxed;
 use crate::sys::{futex_wait, monotonic_ns};
@@ -11,7 +10,7 @@ use crate::syscall::Class;
 impl Pool {
     /// Looks after the run queue and the leases until they are empty or somebody has to come.
     pub(super) fn monitor(&'static self, slot: u16) {
-        let mut tick = MONITOR_NS;
+        let mut tick = tuning().monitor_ns;
         loop {
             let word = &self.slots[usize::from(slot)].order;
             futex_wait(word, MONITOR, monotonic_ns() + tick);
@@ -21,9 +20,9 @@ impl Pool {
             let stuck = self.look_at_workers(&mut state);
             let longer = tick * 2;
             tick = if stuck || !state.leased.is_empty() {
-                MONITOR_NS
+                tuning().monitor_ns
             } else {
-                longer.min(MONITOR_NS_MAX)
+                longer.min(tuning().monitor_max_ns)
             };
             let Some(first) = state.short.first_context(Class::Short) else {
                 if !state.leased.is_empty() {
@@ -34,7 +33,7 @@ impl Pool {
                     return;
                 }
                 if !stuck {
-                    tick = longer.min(DOZE_NS_MAX);
+                    tick = longer.min(tuning().doze_max_ns);
                     state.dozing = Some(slot);
                 }
                 continue;
@@ -91,7 +90,7 @@ impl Pool {
                 worker.since_ms.store(now_ms, Relaxed);
             }
             let stays_ms = now_ms.wrapping_sub(worker.since_ms.load(Relaxed));
-            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= HUNG_MS;
+            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= tuning().hung_ms;
             let hung = worker.is_hung.swap(hangs, Relaxed);
             state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
         }

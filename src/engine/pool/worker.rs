@@ -1,12 +1,13 @@
 //! A worker, while it serves a context.
 
 use super::slot::Slot;
-use super::{Pool, TURN, class_of};
+use super::{Pool, class_of};
 use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::kaio::{Batch, Kaio};
 use crate::policy::route::Route;
-use crate::profiles::{LONG_NS, Now, Profiles};
+use crate::policy::tuning::tuning;
+use crate::profiles::{Now, Profiles};
 #[cfg(not(loom))]
 use crate::queue::ContextRef;
 use crate::request::Req;
@@ -125,7 +126,7 @@ impl Worker {
             sole_in_flight,
             &mut now,
         );
-        self.suspicious = now.ns - start > LONG_NS;
+        self.suspicious = now.ns - start > tuning().asked_ns;
         self.recount(profiles);
     }
 
@@ -136,7 +137,7 @@ impl Worker {
 
     /// Whether it should go on with the same context.
     pub fn more(&self) -> bool {
-        self.turn < TURN || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
+        self.turn < tuning().turn || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
     }
 
     /// Counts against the processors, or does not, as the profile says.

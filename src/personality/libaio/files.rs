@@ -9,7 +9,7 @@
 
 use super::channel::Message;
 use super::table::{Table, is_inside};
-use crate::profiles::TRUST_SHIFT;
+use crate::policy::tuning::tuning;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::private_fd::close_here as close;
 use crate::sys::{Result, monotonic_ns, poll_now};
@@ -404,7 +404,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
     })
 }
 
-/// Numbers that were eventfds', and about when (see TRUST_SHIFT).
+/// Numbers that were eventfds', and about when (see `Tuning::trust_shift`).
 static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
 
 /// Anonymous files of the kernel's.
@@ -422,7 +422,7 @@ impl Anonymous {
     /// written to, is taken to be one still. What else there is of that kind does not take the 8 bytes.
     fn of(fd: RawFd) -> Anonymous {
         let seen = &EVENTFDS[fd as usize % EVENTFDS.len()];
-        let now = fd as u32 as u64 | monotonic_ns() >> TRUST_SHIFT << 32;
+        let now = fd as u32 as u64 | monotonic_ns() >> tuning().trust_shift << 32;
         if seen.load(Relaxed) == now && poll_now(fd, libc::POLLOUT) {
             return Anonymous::Eventfd;
         }
