@@ -145,7 +145,7 @@ esac
 names() {
     local pattern file
     for pattern in $1; do
-        for file in c-tests/$pattern.c; do
+        for file in c-tests/*/$pattern.c; do
             [ ! -e "$file" ] || basename "$file" .c
         done
     done
