@@ -1,17 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Builds and runs the C tests: every c-tests/*.c is a program, every other c-tests/*.sh a script;
+# Builds and runs the C tests: every c-tests/*/*.c is a program, every c-tests/*/*.sh a script;
 # there is no list to maintain. A test ends with 0 (passed), 1 (failed) or 77 (skipped).
 #
-#     run.sh [NAME...]        all tests, or only these (name without .c or .sh)
+#     run.sh [NAME...]        all tests, or only these: by name, without its folder, by a pattern ('cancel*'),
+#                             or by folder ('cancel/', 'attr/*cache*'); a path will do as well
+#     run.sh --list [NAME...] their names with folders; nothing is run
+#
+# long_* are run by LONG=1, or by a NAME that begins so.
 #
 # Environment:
 #     LIBDIR        directory with libaio2.so and libaio2.so.0 (required)
 #     HOOKS_LIBDIR  the same for the build with test hooks; without it hook_* are skipped
 #     CC            compiler (default: cc)        CFLAGS   more flags
 #     BUILD         where programs go (default: build/c-tests)
-#     LONG=1        run long_* as well
 #     WRAPPER       command to run each program under, e.g. "valgrind --error-exitcode=99"
 #     TIME_FACTOR   multiplies the time limits (for a WRAPPER that slows programs down)
 #
@@ -25,6 +28,66 @@ export LC_ALL=C
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
+
+fail() {
+    echo "run.sh: $*" >&2
+    exit 1
+}
+
+# ---- Which tests -----------------------------------------------------------------------------------
+
+list=
+if [ "${1:-}" = --list ]; then
+    list=1
+    shift
+fi
+
+tests=() # FOLDER/NAME of each
+declare -A path
+for file in "$here"/*.c "$here"/*.sh "$here"/*/*.c "$here"/*/*.sh; do
+    name=${file##*/}
+    case ${file#"$here"/} in
+    run.sh | *'*'*) continue ;;
+    */*) ;;
+    *) fail "$name has no folder" ;;
+    esac
+    name=${name%.*}
+    [ -z "${path[$name]:-}" ] || fail "there are two tests named $name"
+    path[$name]=$file
+    file=${file#"$here"/}
+    tests+=("${file%.*}")
+done
+
+chosen=()
+for pattern in "${@:-*}"; do
+    pattern=${pattern##*c-tests/}
+    pattern=${pattern#./}
+    case $pattern in
+    *.h | *.supp) continue ;; # a shell has made a list of a folder
+    */) pattern+='*' ;;
+    *.c) pattern=${pattern%.c} ;;
+    *.sh) pattern=${pattern%.sh} ;;
+    esac
+    found=
+    for test in "${tests[@]}"; do
+        # Without a folder, in whichever it is.
+        name=$test
+        [[ $pattern == */* ]] || name=${test##*/}
+        # shellcheck disable=SC2053 # patterns are meant
+        [[ $name == $pattern ]] || continue
+        found=1
+        [[ ${test##*/} != long_* || ${pattern##*/} == long_* || ${LONG:-0} = 1 ]] || continue
+        chosen+=("$test")
+    done
+    [ -n "$found" ] || fail "no test named $pattern"
+done
+if [ -n "$list" ]; then
+    printf '%s\n' ${chosen[@]+"${chosen[@]}"}
+    exit 0
+fi
+
+# ---- Running them ----------------------------------------------------------------------------------
+
 CC=${CC:-cc}
 BUILD=${BUILD:-$root/build/c-tests}
 : "${LIBDIR:?directory that holds libaio2.so and libaio2.so.0}"
@@ -34,10 +97,7 @@ if [ -n "${HOOKS_LIBDIR:-}" ]; then
 fi
 for dir in "$LIBDIR" ${HOOKS_LIBDIR:+"$HOOKS_LIBDIR"}; do
     for file in libaio2.so libaio2.so.0; do
-        if [ ! -e "$dir/$file" ]; then
-            echo "run.sh: $dir/$file is missing" >&2
-            exit 1
-        fi
+        [ -e "$dir/$file" ] || fail "$dir/$file is missing"
     done
 done
 mkdir -p "$BUILD" || exit 1
@@ -80,7 +140,7 @@ report() {
 
 build() { # SOURCE PROGRAM OUTPUT
     local input current=1
-    for input in "$1" "$here"/*.h "$root/include/aio2.h"; do
+    for input in "$1" "$here"/*.h "$(dirname "$1")"/*.h "$root/include/aio2.h"; do
         [ "$2" -nt "$input" ] || current=0
     done
     [ "$current" = 0 ] || return 0
@@ -88,11 +148,8 @@ build() { # SOURCE PROGRAM OUTPUT
     "$CC" "${flags[@]}" ${more[@]+"${more[@]}"} -o "$2" "$1" "${libs[@]}" >"$3" 2>&1
 }
 
-run_one() { # SOURCE
-    local source=$1 name output program limit began status seconds command library_path
-    name=$(basename "$source")
-    name=${name%.*}
-    output=$BUILD/$name.out
+run_one() { # NAME
+    local name=$1 source=${path[$1]} output=$BUILD/$1.out program limit began status seconds command library_path
     : >"$output"
 
     if [[ $source == *.c ]]; then
@@ -162,33 +219,8 @@ run_one() { # SOURCE
     esac
 }
 
-sources=()
-if [ $# -gt 0 ]; then
-    for name in "$@"; do
-        name=$(basename "$name")
-        name=${name%.c}
-        name=${name%.sh}
-        if [ -f "$here/$name.c" ]; then
-            sources+=("$here/$name.c")
-        elif [ -f "$here/$name.sh" ] && [ "$name" != run ]; then
-            sources+=("$here/$name.sh")
-        else
-            echo "run.sh: no test named $name" >&2
-            exit 1
-        fi
-    done
-else
-    for source in "$here"/*.c "$here"/*.sh; do
-        case $(basename "$source") in
-        run.sh | '*.c' | '*.sh') continue ;;
-        long_*) [ "${LONG:-0}" = 1 ] || continue ;;
-        esac
-        sources+=("$source")
-    done
-fi
-
-for source in ${sources[@]+"${sources[@]}"}; do
-    run_one "$source"
+for test in ${chosen[@]+"${chosen[@]}"}; do
+    run_one "${test##*/}"
 done
 
 echo "$passed passed, $failed failed, $skipped skipped"

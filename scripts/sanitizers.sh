@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# sanitizers.sh address|thread [TEST...]: builds the library and the stress tests of c-tests/ with AddressSanitizer or
+# sanitizers.sh address|thread [TEST...]: builds the library and some of c-tests/ with AddressSanitizer or
 # ThreadSanitizer, and runs them. Ends with 77 if there is no nightly Rust: the compiler's -Zsanitizer needs one.
 #
 # Both halves use one runtime, Rust's: clang's own may be older than the compiler that instruments the library, and two
@@ -145,14 +145,14 @@ esac
 names() {
     local pattern file
     for pattern in $1; do
-        for file in c-tests/$pattern.c; do
+        for file in c-tests/*/$pattern.c; do
             [ ! -e "$file" ] || basename "$file" .c
         done
     done
 }
 
 run() { # TEST...
-    [ $# -gt 0 ] || skip "there are no stress tests"
+    [ $# -gt 0 ] || skip "there are no such tests"
     CC=$out/cc CFLAGS="-O1 $include" LIBDIR=$out/lib BUILD=$out/c-tests TIME_FACTOR=5 c-tests/run.sh "$@"
 }
 

@@ -6,7 +6,7 @@
 # needs: root
 
 . "$SRCDIR/strace.inc"
-build "$SRCDIR/kernel_aio_mixed.c"
+build "$SRCDIR/engine/kernel_aio_mixed.c"
 strace -f -e trace=io_submit -o "$work/trace" "$work/program" >"$work/threads"
 status=$?
 [ $status = 0 ] || exit $status

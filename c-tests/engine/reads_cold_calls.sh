@@ -3,7 +3,7 @@
 # needs: root
 
 . "$SRCDIR/strace.inc"
-build "$SRCDIR/reads_cold.c"
+build "$SRCDIR/engine/reads_cold.c"
 # Also if they ask for what only observes.
 for asks in '' timing; do
     strace -f -e trace=fadvise64 -o "$work/trace" "$work/program" ${asks:+"$asks"}

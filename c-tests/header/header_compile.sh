@@ -24,7 +24,7 @@ try() { # LANGUAGE COMPILER FLAG...
     suffix=$([ "$language" = c ] && echo c || echo cc)
     "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$work/alone.$suffix" -o "$work/alone.o"
     "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$work/other.c" -o "$work/other.o"
-    "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$SRCDIR/header.c" -o "$work/header.o"
+    "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$SRCDIR/header/header.c" -o "$work/header.o"
     "$compiler" -o "$work/header" "$work/header.o" "$work/other.o" "${libs[@]}"
     "$work/header" || {
         echo "$compiler $*: the program ends with $?"

@@ -15,11 +15,11 @@ mkdir -p "$work"
 failed=0
 for name in $tests; do
     # Not -O2: what valgrind says is about the program as written.
-    "$CC" -std=c11 -O0 -g -D_GNU_SOURCE -I"$INCLUDE" -I"$SRCDIR" -o "$work/$name" "$SRCDIR/$name.c" \
+    "$CC" -std=c11 -O0 -g -D_GNU_SOURCE -I"$INCLUDE" -I"$SRCDIR" -o "$work/$name" "$SRCDIR"/*/"$name.c" \
         -L"$LIBDIR" -Wl,-rpath,"$LIBDIR" -laio2 -lpthread || exit 1
     # 77: the test skips itself, which is no failure of this one.
     TEST_TIME_LIMIT=200 valgrind -q --error-exitcode=99 --fair-sched=yes --leak-check=full \
-        --errors-for-leak-kinds=definite,indirect,possible --suppressions="$SRCDIR/valgrind.supp" "$work/$name"
+        --errors-for-leak-kinds=definite,indirect,possible --suppressions="$SRCDIR/resources/valgrind.supp" "$work/$name"
     status=$?
     if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
         echo "$name: exit code $status under valgrind"
