@@ -28,6 +28,7 @@ shellcheck=120
 clippy=600
 layers=20
 unit=600
+header=300
 loom=1200
 fuzz=600
 "
@@ -38,7 +39,6 @@ tsan=800
 c-tests-threads=$((900 * long))
 "
 waiting="
-header=300
 exports=30
 ${1:+core=120}
 elf=30
