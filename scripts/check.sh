@@ -199,10 +199,10 @@ step_core() {
 # The models need loom's own types in place of the standard library's: a build of their own. How far each goes is written in it.
 step_loom() {
     local out=$build/check/loom.out status=0
-    export RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export RUSTFLAGS="--cfg loom"
     grep -rq 'fn loom_' src || skip "there are no loom models"
     # One at a time: the models' workers are in a static.
-    cargo test --quiet --release --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
+    cargo test --quiet --profile loom --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
     cat "$out"
     count_rust_tests "$out" || { echo "no model ran"; exit 1; }
     exit $status
