@@ -18,7 +18,7 @@ long=1
 [ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
 
 # What the others need, and then rows of steps side by side, each in its order: of those that mostly compile, of those that run slowed
-# down, and of those that wait for devices. Name and time limit in seconds.
+# down, of those that wait for devices, and of those that run programs of others. Name and time limit in seconds.
 first="
 lib=600
 "
@@ -48,6 +48,8 @@ readme=60
 examples=120
 install=300
 c-tests=$((900 * long))
+"
+others="
 fio=400
 compat=$((1500 * long))
 "
@@ -322,6 +324,8 @@ if row $first; then
     row $slowed &
     rows="$rows $!"
     row $waiting &
+    rows="$rows $!"
+    row $others &
     rows="$rows $!"
     trap 'kill $rows 2>/dev/null; wait; exit 130' INT TERM
     wait
