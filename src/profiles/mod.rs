@@ -351,12 +351,9 @@ impl Profiles {
             .is_some_and(|view| view.kind == Kind::Read && !view.is_direct())
     }
 
-    /// Whether a request had better run alone: a write to a regular file that does not wait for a
-    /// device. A second one beside it would wait for the file's lock, that is, use a second
-    /// processor to no purpose. (4 KiB writes to a new file on zram, kernel 6.18: 40,000 a second by
-    /// several, 80,000 one after another; also over what is there: each takes ten times as long.) And
-    /// whatever is done sooner than handed over. (4 KiB reads from the page cache: 840,000 to
-    /// 930,000 a second by the caller alone, 740,000 to 830,000 with a worker beside it.)
+    /// Whether a request is serial. A write to a regular file is, if it does not wait for a device: a second one beside it
+    /// would wait for the file's lock, and use a second processor to no purpose. So is a request that is done sooner than
+    /// it could be handed over.
     pub fn is_serial(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.is_serial(tuning()))

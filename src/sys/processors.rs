@@ -66,8 +66,8 @@ pub unsafe fn choose(attr: *mut libc::pthread_attr_t) {
 }
 
 /// From here on the calling thread, when it is woken, does not take the processor from its waker:
-/// SCHED_BATCH, if the program's own policy is the ordinary one. (16 cold reads a submit: p99.9 of
-/// io_submit2() 160 us without, 18 us with it.) Not behind a filter, either.
+/// SCHED_BATCH, if the program's own policy is the ordinary one. Else io_submit2() waits
+/// while each worker that it has woken begins. Not behind a filter, either.
 #[cfg(not(loom))]
 pub fn let_waker_go_on() {
     if has_call_filter() {
