@@ -27,7 +27,6 @@ LAYERS = [
 ARROWS = """
 engine -> queue
 personality -> process
-queue -> personality
 """
 LINES_MAX = 700
 LONG = []

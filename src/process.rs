@@ -9,7 +9,7 @@
 use crate::engine;
 use crate::engine::own_queue::OwnQueues;
 use crate::engine::pool::Pool;
-use crate::personality::libaio::table;
+use crate::personality::libaio::{files, table};
 use crate::policy::route::Routes;
 use crate::queue::Context;
 use crate::registry::Registry;
@@ -151,6 +151,10 @@ static HOST: Host = Host {
             }
         },
         doorbell: table::doorbell,
+        run: table::run,
+        hold: files::hold_here,
+        fd: files::fd_of,
+        give_back: files::give_back,
         has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
     },
 };

@@ -2,14 +2,13 @@
 
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::{kaio, own_queue::Taken, pool::Worker};
-use crate::personality::libaio::{self, eventfd::Told};
 use crate::policy::tuning::tuning;
 use crate::policy::{
     batch::{Caller, Joined, Request, joins},
     tuning::BATCHES,
 };
 use crate::profiles::{self, Looked, Now};
-use crate::request::{Chain, NO_WORKER, Req, Stage};
+use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
 use crate::sys::monotonic_ns;
 use crate::syscall::{Call, Class, carrier};
@@ -238,7 +237,7 @@ impl Context {
         Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
-        libaio::eventfd::tell(&requests.tells);
+        tell(&requests.tells);
     }
 
     pub(super) fn complete_done(
@@ -277,8 +276,8 @@ pub(super) struct Done {
     pub(super) count: u32,
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
-    /// The eventfds of those that are done.
-    pub(super) tells: ArrayVec<Told, { kaio::REAPED }>,
+    /// What is left of those that are done.
+    pub(super) tells: ArrayVec<Tell, { kaio::REAPED }>,
 }
 
 impl Done {
@@ -297,7 +296,7 @@ impl Done {
                 all.count += 1;
                 match req {
                     Ok(mut req) => {
-                        all.tells.extend(libaio::request::ended(&mut req));
+                        all.tells.extend(req.ended());
                         all.done.push(req);
                     }
                     Err(req) => {

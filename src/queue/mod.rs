@@ -35,6 +35,8 @@ mod stand_in;
 
 use crate::policy::tuning::tuning;
 pub use batch::Batch;
+#[cfg(not(loom))]
+pub use batch::HoldFiles;
 use deferred::Deferred;
 use doorbell::Doorbell;
 use kernel::{KernelInFlight, OwnQueueSlot};

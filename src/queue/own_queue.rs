@@ -1,7 +1,7 @@
 //! Callers who hand requests over to the kernel in a queue of the context's own, and wait for it there.
 
 use super::{
-    Context, ContextRef, Deadline, Deferred, State,
+    Context, ContextRef, Deadline, Deferred, HoldFiles, State,
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
 use crate::engine::{
@@ -9,7 +9,6 @@ use crate::engine::{
     own_queue::{self, OwnQueue},
     pool::Look,
 };
-use crate::personality::libaio::{self, request::Holder};
 use crate::policy::batch::Caller;
 use crate::policy::tuning::tuning;
 use crate::profiles;
@@ -420,16 +419,15 @@ impl Context {
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
-        shared: &'static libaio::Shared,
+        holder: &mut impl HoldFiles,
         requests: &mut List,
     ) {
         let Some(own_queue) = this.own_queue_or_new().filter(|_| !has_call_filter()) else {
             return;
         };
-        let mut holder = Holder::default();
         let mut back = List::new();
         let mut goes_on = true;
-        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
+        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, holder) {
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
             if !this.is_own_queue_free(&state) || !Context::lease(this, &mut state, &mut deferred) {
@@ -490,8 +488,7 @@ impl Context {
     pub(super) fn batch_for_own_queue(
         &self,
         requests: &mut List,
-        shared: &'static libaio::Shared,
-        holder: &mut Holder,
+        holder: &mut impl HoldFiles,
     ) -> Option<kaio::Batch> {
         let mut batch = kaio::Batch::new();
         let mut joined = None;
@@ -503,7 +500,7 @@ impl Context {
         }
         for req in &mut batch {
             let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
-            if is_one_block || holder.hold_for(shared, req).is_err() {
+            if is_one_block || holder.hold_for(req).is_err() {
                 req.set_apart();
             }
         }

@@ -14,6 +14,7 @@ use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::private_fd::close_here as close;
 use crate::sys::{Result, monotonic_ns, poll_now};
 use nix::errno::Errno;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
@@ -152,10 +153,23 @@ impl Drop for FileRef {
     }
 }
 
-/// Holds the file that this number of the calling thread's names now.
-pub fn hold_here(number: RawFd) -> Result<FileRef> {
+/// See [`crate::sys::host::OwnTable::hold`].
+pub fn hold_here(number: RawFd) -> Result<usize> {
     let libaio = &crate::process::global().ok_or(Errno::EAGAIN)?.libaio;
-    libaio.files.hold(&libaio.table, number)
+    let held = libaio.files.hold(&libaio.table, number)?;
+    Ok(held.into_raw())
+}
+
+/// See [`crate::sys::host::OwnTable::fd`].
+pub fn fd_of(held: usize) -> RawFd {
+    // SAFETY: made by `into_raw`, and only looked at.
+    unsafe { ManuallyDrop::new(FileRef::from_raw(held)) }.fd()
+}
+
+/// See [`crate::sys::host::OwnTable::give_back`].
+pub fn give_back(held: usize) {
+    // SAFETY: made by `hold_here`; once is the caller's promise.
+    drop(unsafe { FileRef::from_raw(held) });
 }
 
 impl Files {
@@ -309,7 +323,7 @@ fn close_file(at: usize) -> Result<i64> {
     // SAFETY: what `last_gone` has given; files are never freed.
     let file = unsafe { FileRef::from_raw(at) };
     close(file.fd());
-    let file = std::mem::ManuallyDrop::new(file).0;
+    let file = ManuallyDrop::new(file).0;
     if let Some(global) = crate::process::global() {
         global.libaio.table.release();
         global.libaio.files.put_free(file);

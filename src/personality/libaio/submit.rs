@@ -8,7 +8,7 @@ use super::abi::{
 use super::eventfd::Eventfd;
 use super::files::{Kind, knows_flags, look};
 use super::poller::Ticket;
-use super::request::{Extension, check_ioprio};
+use super::request::{Extension, Holder, check_ioprio};
 use super::stats::Path;
 use crate::abi::IOCB2_NOP;
 use crate::policy::route::Route;
@@ -63,7 +63,7 @@ pub fn submit(
         }
     }
     let began = one.now;
-    batch.enqueue_reserved(shared);
+    batch.enqueue_reserved(&mut Holder::new(shared));
     shared.stats.submitted(began, done);
     if done == 0 { Err(stopped) } else { Ok(done) }
 }

@@ -15,6 +15,7 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
+use crate::sys::host::Job;
 use crate::sys::private_fd::{self, Making, NO_FILE};
 use crate::sys::thread::{self, spawn_detached};
 use crate::sys::{
@@ -44,9 +45,6 @@ const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 /// It has done it.
 const DONE: u32 = 2;
-
-/// What is to be done in the table.
-type Job = fn(usize) -> Result<i64>;
 
 pub struct Table {
     files: Sender,

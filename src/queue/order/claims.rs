@@ -393,7 +393,6 @@ mod tests {
     use super::Access::*;
     use super::*;
     use crate::abi::IOCB2_NOP;
-    use crate::personality::libaio::request::Extension;
     use crate::request::{Chunk, Class, Hints, Slabs};
     use crate::syscall::Call;
 
@@ -503,14 +502,13 @@ mod tests {
                 let slot = self.slabs.of(Class::Extended).free.take().unwrap();
                 let call = Call::new(IOCB2_NOP, [0, 0, 0, start, 0, 0]);
                 let claim = on_file(access, start, bytes);
-                let extension = Extension::for_test();
                 let event = [name as u64, 0, 0, 0];
                 list.push(Req::build_extended(
                     slot,
                     0,
                     call,
                     event,
-                    (extension, Hints::NONE),
+                    ((), Hints::NONE),
                     claim,
                 ));
             }
