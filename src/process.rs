@@ -275,16 +275,9 @@ extern "C" fn in_parent() {
 /// Has what is in flight settle, as far as a fork has to wait for it.
 fn settle(by: &Interrupted) {
     let Some(global) = global() else { return };
-    global.registry.for_each(|context| {
-        if !context.is_legacy() {
-            return;
-        }
-        if by.busy || by.current != 0 {
-            context.settle_inside(by.current);
-        } else {
-            Context::settle(context);
-        }
-    });
+    global
+        .registry
+        .for_each(|context| Context::settle(context, by));
 }
 
 /// Run by fork() in the child. It takes no lock and allocates nothing.

@@ -120,7 +120,7 @@ impl<'a> Batch<'a> {
         state.check_open()?;
         let room = context.room(&state);
         let room = claim(&mut state, room);
-        let size = context.usual_size();
+        let size = context.behaviour.usual_size;
         let mut small = FreeList::new(size);
         small.take_from(&mut state.slabs.of(size).free, wanted.min(room));
         Ok(Batch {
@@ -148,7 +148,7 @@ impl<'a> Batch<'a> {
         if self.len == self.room {
             return None;
         }
-        if class == self.context.usual_size()
+        if class == self.context.behaviour.usual_size
             && let Some(slot) = self.small.take()
         {
             return Some(slot);
@@ -179,7 +179,7 @@ impl<'a> Batch<'a> {
     /// Gives the places back that were not used.
     fn give_back(&mut self, state: &mut State) {
         let unused = self.small.len();
-        let free = &mut state.slabs.of(self.context.usual_size()).free;
+        let free = &mut state.slabs.of(self.context.behaviour.usual_size).free;
         free.take_from(&mut self.small, unused);
     }
 
@@ -198,11 +198,6 @@ impl<'a> Batch<'a> {
     /// Queues those that may begin; the others wait for these, or for earlier ones.
     fn let_begin(&mut self, state: &mut State) {
         let mut go = List::new();
-        #[cfg(not(loom))]
-        if self.context.is_legacy() {
-            state.order.claims.add(&mut self.requests, &mut go);
-            return state.enqueue_by_class(&mut go);
-        }
         state.order.admit(&mut self.requests, &mut go);
         state.enqueue_by_class(&mut go);
     }
@@ -280,8 +275,8 @@ pub trait HoldFiles {
     fn release(&mut self);
 }
 
-/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its
-/// requests may complete before it is over.
+/// A submit whose places in flight are reserved at the beginning, because some of its requests may complete before it
+/// is over; what others carry out is to hold its file.
 #[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
@@ -311,7 +306,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
-    /// io_submit(): the program's descriptors still name what they did.
+    /// the submit: the program's descriptors still name what they did.
     pub fn enqueue_reserved(&mut self, holder: &mut impl HoldFiles) {
         let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();

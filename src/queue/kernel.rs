@@ -216,8 +216,8 @@ impl Context {
         batch: &mut kaio::Batch,
         hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
     ) -> bool {
-        // The number may name something else by now; a request of libaio's has a number of its own.
-        let is_device_bound = if self.is_legacy() {
+        // The program's number may name something else by now.
+        let is_device_bound = if self.behaviour.holds_files {
             let looked = self.profiles.is_file(call, false, &mut Now::read());
             looked != Looked::NoFile && self.profiles.is_device_bound(call)
         } else {

@@ -245,8 +245,9 @@ impl Context {
         drop(state);
         this.run_deferred(&mut deferred);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
-        // io_submit() of the kernel's brings memory in, too.
-        let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
+        // The kernel's io_submit() brings memory in, too.
+        let may_fault = this.behaviour.submit_may_fault;
+        let is_ready = |req: &Req| may_fault || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
         let refused = !would_wait
             && this.hand_over_as(&call, &mut batch, |batch| {
@@ -391,7 +392,7 @@ impl Context {
         }
     }
 
-    /// Whether io_submit() is to hand over to the kernel what begins with these: they will wait for a device, and a caller
+    /// Whether who submits is to hand over to the kernel, within its submit, what begins with these: they will wait for a device, and a caller
     /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
     /// takes back itself what the kernel would have to wait for.
     pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
@@ -414,7 +415,7 @@ impl Context {
             && !self.pool.short_of_threads()
     }
 
-    /// Hands over what is at the front of these, within its io_submit(): the kernel takes the files by the program's
+    /// Hands over what is at the front of these, within its submit: the kernel takes the files by the program's
     /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
     pub(super) fn hand_over_in_submit(

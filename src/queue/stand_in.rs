@@ -82,7 +82,7 @@ impl Context {
     }
 }
 
-/// What only contexts of io_setup() need.
+/// Contexts that hold files.
 #[cfg(not(loom))]
 impl Context {
     /// The same by the keeper of the library's own descriptor table, where the files are.

@@ -178,6 +178,7 @@ impl Req {
         let head = Head {
             extended: true,
             hints,
+            may_be_queued: false,
             ..Head::new(slot.class, data, call, &attrs)
         };
         let req = Req(slot.at);
@@ -205,8 +206,8 @@ impl Req {
         req
     }
 
-    /// It has an extension: it is one of io_submit().
-    pub fn is_legacy(&self) -> bool {
+    /// It has an extension, and claims something.
+    fn has_extension(&self) -> bool {
         self.head().extended
     }
 
@@ -217,7 +218,7 @@ impl Req {
     #[cfg(not(loom))]
     pub unsafe fn extension<T>(&self) -> Option<&T> {
         // SAFETY: written when the request was built; the caller's promise.
-        self.is_legacy()
+        self.has_extension()
             .then(|| unsafe { &*self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
 
@@ -226,12 +227,12 @@ impl Req {
     #[cfg(not(loom))]
     pub unsafe fn extension_mut<T>(&mut self) -> Option<&mut T> {
         // SAFETY: as above; &mut self of the one owner.
-        self.is_legacy()
+        self.has_extension()
             .then(|| unsafe { &mut *self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
 
     pub fn personality(&self) -> Option<&'static Personality> {
-        self.is_legacy().then(personality)?
+        self.has_extension().then(personality)?
     }
 
     /// The descriptor to use in this thread.
@@ -244,7 +245,7 @@ impl Req {
 
     /// Whether others than whoever submits it can carry it out.
     pub fn may_be_queued(&self) -> bool {
-        !self.is_legacy() || self.head().held
+        self.head().may_be_queued
     }
 
     /// It has its result, and nothing more is done for it: what its extension holds is given back before its event
@@ -259,7 +260,7 @@ impl Req {
         // SAFETY: &mut self of the one owner, and nobody else has seen it.
         let head = unsafe { self.0.as_mut() };
         head.call.args[0] = file;
-        head.held = true;
+        head.may_be_queued = true;
     }
 
     /// The request was begun then, and has its result: for the statistics, if there are any.
