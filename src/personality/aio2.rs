@@ -10,7 +10,7 @@
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
 use crate::engine::exec;
-use crate::process::{global, global_or_new};
+use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines};
 use crate::request::Class;
 use crate::ring::{Out, Ring};

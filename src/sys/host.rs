@@ -1,5 +1,5 @@
-//! What is down here and has to be asked of the process, or of the library's own descriptor table: functions that the
-//! process gives before it starts its first thread.
+//! What is down here and has to be asked of the process, or of the library's own descriptor table: functions that
+//! whoever makes the process's instance gives before the first thread is started.
 
 use super::Result;
 use super::private_fd::is_inside;

@@ -8,7 +8,7 @@
 use super::abi::EVENT_BYTES;
 use super::submit::{self, key_of};
 use super::{BEHAVIOUR, ring_of};
-use crate::process::{global, global_or_new};
+use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Context, ContextRef, Deadline, Engines};
 use crate::ring::{Out, events::Events, kernel::could_be_at};
 use crate::sys::user::Reader;

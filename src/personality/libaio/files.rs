@@ -9,6 +9,7 @@
 
 use super::channel::Message;
 use super::table::{Table, is_inside};
+use crate::personality::instance::global;
 use crate::policy::tuning::tuning;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::private_fd::close_here as close;
@@ -147,7 +148,7 @@ impl Drop for FileRef {
             }
         }
         // A child that forked in the middle of this has no files.
-        if let Some(global) = crate::process::global() {
+        if let Some(global) = global() {
             global.libaio.files.last_gone(&global.libaio.table, self.0);
         }
     }
@@ -155,7 +156,7 @@ impl Drop for FileRef {
 
 /// See [`crate::sys::host::OwnTable::hold`].
 pub fn hold_here(number: RawFd) -> Result<usize> {
-    let libaio = &crate::process::global().ok_or(Errno::EAGAIN)?.libaio;
+    let libaio = &global().ok_or(Errno::EAGAIN)?.libaio;
     let held = libaio.files.hold(&libaio.table, number)?;
     Ok(held.into_raw())
 }
@@ -324,7 +325,7 @@ fn close_file(at: usize) -> Result<i64> {
     let file = unsafe { FileRef::from_raw(at) };
     close(file.fd());
     let file = ManuallyDrop::new(file).0;
-    if let Some(global) = crate::process::global() {
+    if let Some(global) = global() {
         global.libaio.table.release();
         global.libaio.files.put_free(file);
     }

@@ -16,6 +16,7 @@ pub mod stats;
 pub mod submit;
 pub mod table;
 
+use crate::personality::instance::global;
 use crate::queue::{Behaviour, Context};
 use crate::request::Class;
 use crate::ring::kernel::KernelRing;
@@ -73,7 +74,7 @@ impl Shared {
 
 /// In the library's own table: takes the files that have been sent there.
 fn receive_all() -> i64 {
-    if let Some(global) = crate::process::global() {
+    if let Some(global) = global() {
         let libaio = &global.libaio;
         libaio.table.receive(|message| match message.number {
             poller::CHANNEL_COMES => libaio.poller.arrived(message.file),

@@ -5,6 +5,7 @@ use super::eventfd::{self, Eventfd, Told};
 use super::files::{FileRef, fd_of};
 use super::stats::Path;
 use super::table::is_inside;
+use crate::personality::instance::global;
 use crate::queue::HoldFiles;
 use crate::request::{Hints, Personality, Req, Tell};
 use crate::sys::Result;
@@ -249,7 +250,7 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
         make(&call_inside(call));
         Ok(0)
     }
-    if let Some(global) = crate::process::global() {
+    if let Some(global) = global() {
         let left = Left(call, make);
         let _ = global.libaio.table.run(job, ptr::from_ref(&left) as usize);
     }
