@@ -10,7 +10,8 @@ pub struct Behaviour {
     /// callers carry requests out, at any time.
     pub holds_files: bool,
     /// Each request claims something of its file, which says what it has to wait for ([`super::order::claims`]), and
-    /// what has to be done before a fork, or the end of the process. If not: their attributes say what they wait for.
+    /// what has to be done before a fork, or the end of the process; all have an extension. If not: their attributes say
+    /// what they wait for.
     pub has_claims: bool,
     /// When a context is closed, what is queued is cancelled and what runs is interrupted. If not: all of it is
     /// carried out.

@@ -392,9 +392,9 @@ impl Context {
         }
     }
 
-    /// Whether who submits is to hand over to the kernel, within its submit, what begins with these: they will wait for a device, and a caller
-    /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
-    /// takes back itself what the kernel would have to wait for.
+    /// Whether who submits is to hand over to the kernel, within its submit, what begins with these: they will wait for
+    /// a device, and a caller comes and sleeps in the own queue, or looks there, for their events. As long as nobody is
+    /// there: who hands over takes back itself what the kernel would have to wait for.
     pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
         if !first.first_is(|call| self.profiles.is_device_bound(call)) {
             return false;
