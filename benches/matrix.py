@@ -42,6 +42,47 @@ QUICK = [
 ]
 
 
+# Cells for the ablation: each kind of device and pattern, alone and with many in flight.
+ABLATION = [
+    (device, pattern, depth)
+    for device in ("zram", "loop", "direct", "hot")
+    for pattern in ("randread", "randwrite")
+    for depth in (1, 32)
+] + [("cold", "randread", 32), ("direct", "fsync", 32)]
+NEVER = 2**32 - 1
+# name: the numbers of src/policy/tuning.rs without which that is switched off. Those of the second list matter to libaio's calls.
+HEURISTICS = {
+    "callers carry out fast requests": "fast_ns=0",
+    "a new file is like its family": "young=0,family_holds=255",
+    "a journal's waits do not count": "after_journal=256",
+    "suspects are asked": "suspects=0",
+    "no worker for trivial requests": "trivial_ns=0",
+    "a caller carries out a bounded request": "bounded_ns=0",
+    "no worker is woken for a prompt caller": "prompt_in_a_row=%d" % NEVER,
+    "the clock is read seldom": "clock_sample=1",
+    "what is not worth waking": "worth_waking_ns=0",
+    "a caller goes on (serial)": "go_on_serial_ns=0",
+    "a caller goes on (many)": "go_on_ns=0",
+    "a returning caller hands over": "back_in_a_row=%d" % NEVER,
+    "a submitter hands over": "submit_hint_max=0",
+    "handing over is bounded": "hand_over_ns=%d" % 10**12,
+    "a worker's batch": "batch_ns=0",
+    "the device is told of reads": "read_ahead=0",
+    "scattered requests together": "batch_scattered=1",
+    "merging": "batch_bytes=4096",
+    "one by one if the kernel waits": "unplugged=16",
+    "samples of device-bound files": "device_bound_sample=%d" % 2**31,
+}
+LIBAIO_HEURISTICS = {
+    "reads within io_submit": "at_submit_ns=0",
+    "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
+    "threads stay awake": "spin_ns=0",
+    "scattered requests together": "batch_scattered=1",
+    "merging": "batch_bytes=4096",
+    "a worker's batch": "batch_ns=0",
+}
+
+
 FIXED_BUFFERS = "--fixedbufs"
 
 
@@ -61,6 +102,21 @@ def engines(root):
         # What threads can reach: not a peer, as it is no single job.
         "psync, depth threads": (["--ioengine=psync", "--group_reporting"], None, True),
     }
+
+
+def without(root):
+    """The engines of the ablation: the library with the test hooks, as it is, and with each heuristic switched off."""
+    lib = os.path.join(root, "build/hooks-lib")
+    _, _, ours = engines(root)["aio2"]
+    v2 = engines(root)["aio2"][0]
+    all_engines = {"as it is": (v2, lib, ours)}
+    for name, tuning in HEURISTICS.items():
+        all_engines["not: " + name] = (v2, lib, ours, tuning)
+    libaio = ["--ioengine=libaio"]
+    all_engines["libaio: as it is"] = (libaio, os.path.join(lib, "aio2"), ours)
+    for name, tuning in LIBAIO_HEURISTICS.items():
+        all_engines["libaio: not: " + name] = (libaio, os.path.join(lib, "aio2"), ours, tuning)
+    return all_engines
 
 
 RAMP = 0.2
@@ -84,7 +140,7 @@ def measure(engine, cell, target, seconds, base):
     """One run: IOPS (syncs included), p50 and p99 (from before an I/O is submitted), CPU time of an I/O, and p99.9 of io_submit2, or None, all in
     microseconds. None if this engine cannot."""
     device, pattern, depth = cell
-    options, libraries, _ = engine
+    options, libraries, _, *tuning = engine
     if pattern == "fsync":
         # With them fio's io_uring asks for syncs in a way that the kernel refuses at once, and takes no notice of that: there are none.
         options = [option for option in options if option != FIXED_BUFFERS]
@@ -93,6 +149,8 @@ def measure(engine, cell, target, seconds, base):
     environment = dict(os.environ)
     if libraries:
         environment["LD_LIBRARY_PATH"] = libraries
+    if tuning:
+        environment["AIO2_TUNING"] = tuning[0]
     command = ["fio", "--name=job", "--filename=" + target, "--bs=4k", "--thread"]
     if device != "cold":
         # Else it would come to what is in the page cache by then.
@@ -167,6 +225,37 @@ def summarize(cell, results, all_engines):
     return rows
 
 
+def compare(cell, results):
+    """What is lost without each heuristic: IOPS, p99 and CPU time by those of the library as it is, the medians of the rounds."""
+    for name, runs in results.items():
+        base = results.get("libaio: as it is" if name.startswith("libaio: ") else "as it is")
+        if base and "not: " in name:
+            iops, p99, cpu = (statistics.median(run[i] / other[i] for run, other in zip(runs, base)) for i in (0, 2, 3))
+            lost = iops < 0.9 or p99 > 1.1 or cpu > 1.1
+            yield {"device": cell[0], "pattern": cell[1], "depth": cell[2], "without": name.replace("not: ", ""), "iops": round(iops, 2),
+                   "p99": round(p99, 2), "cpu": round(cpu, 2), "lost": int(lost)}
+
+
+def ablation(directory, targets, root, cells, rounds, seconds):
+    rows = []
+    for cell in cells:
+        target = targets.get(DEVICES[cell[0]][0])
+        if target is None:
+            continue
+        rows += compare(cell, run_cell(cell, target, without(root), rounds, seconds))
+        with open(os.path.join(directory, "ablation.csv"), "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        print("%s, %s, depth %d" % cell)
+        sys.stdout.flush()
+    print("\n%-50s %s" % ("without", "cells that lose 10 % (IOPS, p99 or CPU time)"))
+    for name in dict.fromkeys(row["without"] for row in rows):
+        lost = ["%s/%s/%d %s %s %s" % tuple(row[k] for k in ("device", "pattern", "depth", "iops", "p99", "cpu")) for row in rows
+                if row["without"] == name and row["lost"]]
+        print("%-50s %s" % (name, "; ".join(lost) or "-"))
+
+
 def picture(path, rows):
     """A bar for each engine of each cell."""
     cells = []
@@ -216,16 +305,19 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--target", action="append", default=[])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("cells", nargs="*", help="DEVICE/PATTERN/DEPTH, or a beginning of that")
     arguments = parser.parse_args()
     targets = dict(target.split("=", 1) for target in arguments.target)
-    cells = QUICK if arguments.quick else [(d, p, n) for d in DEVICES for p in PATTERNS for n in DEPTHS]
+    cells = QUICK if arguments.quick else ABLATION if arguments.ablation else [(d, p, n) for d in DEVICES for p in PATTERNS for n in DEPTHS]
     if arguments.cells:
         cells = [c for c in cells if any(("%s/%s/%d" % c).startswith(wanted) for wanted in arguments.cells)]
     rounds = arguments.rounds or (2 if arguments.quick else 5)
     seconds = arguments.seconds or 1
+    if arguments.ablation:
+        return ablation(arguments.out, targets, arguments.root, cells, rounds, seconds)
     all_engines = engines(arguments.root)
     rows = []
     print("%d rounds of %g s; the ratio is to the best peer, which is marked" % (rounds, seconds))

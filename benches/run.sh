@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# run.sh [--quick] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
+# run.sh [--quick | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
 # for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
 #
 # First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, 4 KiB, one job, in batches of 16, the engines of a cell in turn, several rounds (matrix.py). In
-# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of the README alone.
+# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of the README alone. --ablation measures what
+# each heuristic is worth instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
 
 set -u
 export LC_ALL=C
@@ -15,7 +16,7 @@ root=$(cd "$here/.." && pwd)
 CC=${CC:-cc}
 out=$root/build/bench
 arguments=()
-quick=0
+quick=0 ablation=0
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help)
@@ -26,8 +27,9 @@ while [ $# -gt 0 ]; do
         out=$2
         shift
         ;;
-    --quick)
+    --quick | --ablation)
         quick=1
+        [ "$1" = --quick ] || ablation=1
         arguments+=("$1")
         ;;
     *) arguments+=("$1") ;;
@@ -57,8 +59,10 @@ fill() { # FILE
     [ "$status" = 0 ] || exit 1
 }
 
-program micro
-run micro
+if [ "$ablation" = 0 ]; then
+    program micro
+    run micro
+fi
 
 # On whatever file system $DIR is on.
 files=("file=$temp/file")

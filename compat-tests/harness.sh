@@ -37,6 +37,12 @@ case $check in
 partcheck) list=$(find cases -name '*.t' | grep -v '/\(8\|10\)\.t') ;;
 extracheck) list=$(find cases -name '*.t' | grep '/\(8\|10\|23\)\.t') ;;
 esac
+# Two of the cases repeat one thing many times. The second way has the same library by another name, and that is seen
+# sooner: only a long check repeats them as often there.
+if [ "$how" = path ] && [ "${LONG:-0}" = 0 ]; then
+    sed -i 's/^#define COUNT\t1000000$/#define COUNT\t10000/' cases/11.t
+    sed -i 's/i < 1000; i++/i < 100; i++/' cases/18.t
+fi
 # shellcheck disable=SC2086
 make -s LIBAIO=-laio ${list//.t/.p} >build.out 2>&1 || { cat build.out; fail "the harness cannot be built"; }
 

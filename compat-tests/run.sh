@@ -99,7 +99,7 @@ add lastthread-run 120 program.sh run lastthread
 # In a container.
 for profile in docker old; do
     for how in preload path run; do
-        add container-$profile-$how 120 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
+        add container-$profile-$how 240 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
     done
 done
 add container-waiting-docker 120 container.sh docker preload waiting retention

@@ -18,7 +18,7 @@ long=1
 [ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
 
 # What the others need, and then rows of steps side by side, each in its order: of those that mostly compile, of those that run slowed
-# down, and of those that wait for devices. Name and time limit in seconds.
+# down, of those that wait for devices, and of those that run programs of others. Name and time limit in seconds.
 first="
 lib=600
 "
@@ -28,6 +28,7 @@ shellcheck=120
 clippy=600
 layers=20
 unit=600
+header=300
 loom=1200
 fuzz=600
 "
@@ -38,7 +39,6 @@ tsan=800
 c-tests-threads=$((900 * long))
 "
 waiting="
-header=300
 exports=30
 ${1:+core=120}
 elf=30
@@ -48,6 +48,8 @@ readme=60
 examples=120
 install=300
 c-tests=$((900 * long))
+"
+others="
 fio=400
 compat=$((1500 * long))
 "
@@ -199,10 +201,10 @@ step_core() {
 # The models need loom's own types in place of the standard library's: a build of their own. How far each goes is written in it.
 step_loom() {
     local out=$build/check/loom.out status=0
-    export RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+    export RUSTFLAGS="--cfg loom"
     grep -rq 'fn loom_' src || skip "there are no loom models"
     # One at a time: the models' workers are in a static.
-    cargo test --quiet --release --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
+    cargo test --quiet --profile loom --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
     cat "$out"
     count_rust_tests "$out" || { echo "no model ran"; exit 1; }
     exit $status
@@ -322,6 +324,8 @@ if row $first; then
     row $slowed &
     rows="$rows $!"
     row $waiting &
+    rows="$rows $!"
+    row $others &
     rows="$rows $!"
     trap 'kill $rows 2>/dev/null; wait; exit 130' INT TERM
     wait

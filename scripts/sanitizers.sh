@@ -128,6 +128,7 @@ grep -q "ERROR: AddressSanitizer: heap-use-after-free\|WARNING: ThreadSanitizer:
 # ---- The tests -------------------------------------------------------------------------------------
 
 include=
+fewer=1
 case $kind in
 address)
     # Left out: many_contexts, which weighs memory, and bad_buffers, which counts on addresses that nobody maps meanwhile.
@@ -139,6 +140,7 @@ thread)
     # child of a process with threads.
     patterns="exactly_once_* overflow_* wakeup_hammer destroy_* attr_timing cancel* eventfd_* workers_*"
     include="-include $root/scripts/tsan-ring.h"
+    [ "${LONG:-0}" != 0 ] || fewer=10
     ;;
 esac
 
@@ -153,7 +155,7 @@ names() {
 
 run() { # TEST...
     [ $# -gt 0 ] || skip "there are no such tests"
-    CC=$out/cc CFLAGS="-O1 $include" LIBDIR=$out/lib BUILD=$out/c-tests TIME_FACTOR=5 c-tests/run.sh "$@"
+    CC=$out/cc CFLAGS="-O1 -DFEWER=$fewer $include" LIBDIR=$out/lib BUILD=$out/c-tests TIME_FACTOR=5 c-tests/run.sh "$@"
 }
 
 if [ $# -gt 0 ]; then

@@ -40,6 +40,8 @@ mod sync;
 mod sys;
 mod syscall;
 
+#[cfg(all(test, not(loom)))]
+mod header_test;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]

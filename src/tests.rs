@@ -95,16 +95,6 @@ fn returns(event: &[u64]) -> Vec<(u16, i32, u64, usize)> {
 }
 
 #[test]
-fn header_is_current() {
-    let generated = include_str!(concat!(env!("OUT_DIR"), "/aio2.h"));
-    let committed = include_str!("../include/aio2.h");
-    assert!(
-        generated == committed,
-        "include/aio2.h is not what the Rust types say: run `make header`"
-    );
-}
-
-#[test]
 fn event_is_laid_out_at_submit() {
     let mut slabs = Slabs::new();
     let req = Bytes::request(7)

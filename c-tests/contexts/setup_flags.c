@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* io_setup2() refuses every flag and every bit in the reserved fields with -EINVAL; features is not an input. */
+/* with any engine the same */
 #include "test.h"
 
 int main(void)

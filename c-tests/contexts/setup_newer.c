@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* params of a newer, larger program: accepted if what the library does not know is zero, else -E2BIG. */
+/* with any engine the same */
 #include "test.h"
 
 int main(void)

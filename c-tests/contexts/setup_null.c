@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* io_setup2() without params makes a context with the defaults; without a place for the handle it is -EFAULT. */
+/* with any engine the same */
 #include "test.h"
 
 int main(void)

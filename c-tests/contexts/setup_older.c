@@ -3,6 +3,7 @@
  * params of an older, smaller program: fields beyond params.bytes count as zero and are neither read
  * nor written, whatever they hold; less than the size field itself is -EINVAL.
  */
+/* with any engine the same */
 #include "test.h"
 
 static void setup_with(struct io_setup2_params *params)

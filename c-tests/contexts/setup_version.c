@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* io_setup2() takes version 2 and refuses every other with -EOPNOTSUPP, and leaves *ctx alone then. */
+/* with any engine the same */
 #include "test.h"
 
 int main(void)

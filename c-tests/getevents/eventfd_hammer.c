@@ -8,7 +8,7 @@
 #include "test.h"
 #include "stress.h"
 
-#define ROUNDS 15000
+#define ROUNDS (15000 / FEWER)
 #define MOST 8
 
 static void run(int flags, bool user_space, bool full, uint32_t workers)

@@ -3,6 +3,7 @@
  * A program needs aio2.h alone: nothing is included before it, it may be included twice, and every
  * function and inline helper can be used. header_compile.sh compiles this file also in strict modes.
  */
+/* with any engine the same */
 #include "aio2.h"
 #include "aio2.h"
 

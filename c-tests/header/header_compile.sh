@@ -2,6 +2,7 @@
 # The header alone, and a program that uses all of it, compile without a warning as C11 and C++17, strict
 # and with GNU extensions, under every compiler of gcc, g++, clang and clang++ that is installed; and
 # the program runs, built as C and as C++.
+# with any engine the same
 
 set -eu
 work=$BUILD/header_compile

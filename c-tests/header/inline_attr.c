@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* iocb2_add_attr() packs attributes behind a request, refuses what exceeds 4096 bytes, and iocb2_next() finds the place behind. */
+/* with any engine the same */
 #include "test.h"
 
 static struct {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The header's prep functions fill every field of a request, and nothing behind it. */
+/* with any engine the same */
 #include "test.h"
 
 struct guarded {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The sizes, alignments and offsets of the ABI's structures, and the values of its constants. */
+/* with any engine the same */
 #include "test.h"
 
 #define SIZE(type, size)                                          \

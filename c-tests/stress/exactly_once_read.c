@@ -4,5 +4,5 @@
  * through one one-page ring. Every `data` is seen once, every block holds what the file has, the counters agree.
  */
 /* time limit: 120 s */
-#define TOTAL 1000000
+#define MOST 1000000
 #include "exactly_once_read.h"

@@ -25,7 +25,6 @@ use crate::attr;
 use crate::engine;
 use crate::policy::batch::{Direction, Joined, Request, merges};
 use crate::policy::route::{Route, Taken};
-use crate::policy::tuning::BATCHES;
 use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::queue::{Context, ContextRef};
@@ -50,7 +49,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 
 /// Requests in flight here. More are carried out by workers.
 const EVENTS: usize = 256;
-/// Most that are handed over by one call. (See also [`BATCHES`].)
+/// Most that are handed over by one call. (See also `Tuning::batch_scattered`.)
 pub const BATCH: usize = 16;
 /// Most that are taken by one call.
 pub const REAPED: usize = 64;
@@ -194,7 +193,7 @@ fn run_of(batch: &Batch) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {
         let next = facts(req, true);
-        let merges = merges(&run, &next, BATCHES);
+        let merges = merges(&run, &next, tuning().batches());
         run.add(next);
         merges
     };

@@ -65,13 +65,10 @@ impl Caller {
     };
 }
 
+/// The numbers of [`super::tuning::Tuning`] that matter here.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests. The most of a batch, unless each further one begins where the one before it ends. More: fewer system
-    /// calls, and the device has nothing to do before the call ends.
     pub scattered: usize,
-    /// Bytes. Such ones join until the batch has this many, and a merged request has no more than this. More: the kernel
-    /// waits less often for a file that grows, and the requests complete together.
     pub bytes: u64,
 }
 

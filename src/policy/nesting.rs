@@ -4,16 +4,11 @@
 
 use arrayvec::ArrayVec;
 
+/// The numbers of [`super::tuning::Tuning`] that matter here.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Levels. Submits that are less deep in the stack than this do not matter. More: a program needs more stack; less: events
-    /// are late for one that would have returned anyway.
     pub free: usize,
-    /// Nanoseconds. The events of the first level beyond that are late by this, those of each further one by twice as much.
-    /// More: a program returns earlier, and its events are later.
     pub pause_ns: u64,
-    /// Bytes. Submits that are farther apart are not of one stack. More: coroutines whose stacks lie side by side look nested;
-    /// less: functions with large frames do not.
     pub apart: usize,
 }
 

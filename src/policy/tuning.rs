@@ -145,6 +145,27 @@ tuning! {
     /// Submits. So many at most pass without a hand-over after one for which the kernel would have had to wait.
     pause_max: u32 = 64,
 
+    // ---- Batches for the kernel's AIO (see [`super::batch`]) ----
+
+    /// Requests. The most of a batch, unless each further one begins where the one before it ends. More: fewer system calls, and the
+    /// device has nothing to do before the call ends.
+    batch_scattered: usize = 4,
+    /// Bytes. Such ones join until the batch has this many, and a merged request has no more than this. More: the kernel waits less
+    /// often for a file that grows, and the requests complete together.
+    batch_bytes: u64 = 128 << 10,
+
+    // ---- Submits that nest (see [`super::nesting`]) ----
+
+    /// Levels. Submits that are less deep in the stack than this do not matter. More: a program needs more stack; less: events are late
+    /// for one that would have returned anyway.
+    nesting_free: usize = 16,
+    /// Nanoseconds. The events of the first level beyond that are late by this, those of each further one by twice as much. More: a
+    /// program returns earlier, and its events are later.
+    nesting_pause_ns: u64 = 20_000,
+    /// Bytes. Submits that are farther apart are not of one stack. More: coroutines whose stacks lie side by side look nested; less:
+    /// functions with large frames do not.
+    nesting_apart: usize = 32 << 10,
+
     // ---- Workers ----
 
     /// Nanoseconds. A worker carries out fast requests that take so long together before it takes the lock again. More: fewer locks, later events.
@@ -185,18 +206,22 @@ tuning! {
     lost_rest_ns: u64 = 200_000_000,
 }
 
-/// The numbers by which requests go to the kernel's AIO together (see [`super::batch`]).
-pub const BATCHES: batch::Limits = batch::Limits {
-    scattered: 4,
-    bytes: 128 << 10,
-};
+impl Tuning {
+    pub fn batches(&self) -> batch::Limits {
+        batch::Limits {
+            scattered: self.batch_scattered,
+            bytes: self.batch_bytes,
+        }
+    }
 
-/// The numbers by which events are late for a program whose submits nest (see [`super::nesting`]).
-pub const NESTING: nesting::Limits = nesting::Limits {
-    free: 16,
-    pause_ns: 20_000,
-    apart: 32 << 10,
-};
+    pub fn nesting(&self) -> nesting::Limits {
+        nesting::Limits {
+            free: self.nesting_free,
+            pause_ns: self.nesting_pause_ns,
+            apart: self.nesting_apart,
+        }
+    }
+}
 
 /// How many workers of the process there may be for requests that end by themselves (see [`super::fairness`]).
 pub const SHORT_WORKERS: fairness::Limits = fairness::Limits {

@@ -7,9 +7,9 @@ use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
-use crate::policy::tuning::tuning;
+use crate::policy::route::Route;
 #[cfg(not(loom))]
-use crate::policy::{route::Route, tuning::NESTING};
+use crate::policy::tuning::tuning;
 use crate::profiles::Fast;
 #[cfg(not(loom))]
 use crate::profiles::Now;
@@ -337,7 +337,7 @@ impl<'a> Batch<'a> {
         let is_short = |call: &Call| self.context.may_read_here(call);
         if self.for_submitter != 0
             && self.requests.first_is(is_short)
-            && state.submits.nesting.pause_ns(&NESTING) == 0
+            && state.submits.nesting.pause_ns(&tuning().nesting()) == 0
         {
             return Some(Here::Reads);
         }
@@ -459,7 +459,7 @@ impl<'a> Batch<'a> {
         let context = self.context;
         submits.note(context.in_vain.load(Relaxed), self.told != 0);
         // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
-        let pause_ns = submits.nesting.pause_ns(&NESTING);
+        let pause_ns = submits.nesting.pause_ns(&tuning().nesting());
         if context.pause_ns.load(Relaxed) != pause_ns {
             context.pause_ns.store(pause_ns, Relaxed);
         }

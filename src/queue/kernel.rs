@@ -2,11 +2,8 @@
 
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::{kaio, own_queue::Taken, pool::Worker};
+use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::policy::tuning::tuning;
-use crate::policy::{
-    batch::{Caller, Joined, Request, joins},
-    tuning::BATCHES,
-};
 use crate::profiles::{self, Looked, Now};
 use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
@@ -152,7 +149,7 @@ impl Context {
     /// Whether a request joins those that this caller hands over. If so, it is added to them.
     pub(super) fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
         let next = self.facts(req);
-        let yes = joins(joined.as_ref(), &next, caller, BATCHES);
+        let yes = joins(joined.as_ref(), &next, caller, tuning().batches());
         if yes {
             match joined {
                 Some(joined) => joined.add(next),

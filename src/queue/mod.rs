@@ -51,8 +51,6 @@ use crate::engine::own_queue::OwnQueues;
 use crate::engine::pool::Pool;
 use crate::policy::nesting::Nesting;
 use crate::policy::route::Routes;
-#[cfg(not(loom))]
-use crate::policy::tuning::NESTING;
 use crate::profiles::Profiles;
 use crate::queue::order::Order;
 use crate::registry::Ref;
@@ -219,7 +217,7 @@ impl Submits {
         self.in_vain = in_vain;
         let here = 0u8;
         let stack = std::hint::black_box(&raw const here).addr();
-        self.nesting.note(stack, &NESTING);
+        self.nesting.note(stack, &tuning().nesting());
     }
 
     /// Whether nobody has waited for events for a while.
