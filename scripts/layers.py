@@ -26,8 +26,6 @@ LAYERS = [
 # Arrows that still point up, or close a circle within a layer.
 ARROWS = """
 engine -> queue
-personality -> process
-queue -> personality
 """
 LINES_MAX = 700
 LONG = []

@@ -4,7 +4,7 @@
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
 use crate::engine::pool::Pool;
-use crate::queue::{Context, ContextRef, Deadline, Engines};
+use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines};
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
@@ -239,9 +239,16 @@ fn context(start: crate::engine::pool::StartWorker) -> ContextRef {
         features: 0,
         reserved: [0; 4],
     };
+    let behaviour = Behaviour {
+        holds_files: false,
+        has_claims: false,
+        cancels_at_close: true,
+        submit_may_fault: false,
+        usual_size: Class::Small,
+    };
     pool.reserve(1).unwrap();
     Ref(std::sync::Arc::new(
-        Context::new(&mut params, 1, Engines { pool }).unwrap(),
+        Context::new(&mut params, 1, behaviour, Engines { pool }).unwrap(),
     ))
 }
 

@@ -10,9 +10,10 @@
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
 use crate::engine::exec;
-use crate::process::{global, global_or_new};
-use crate::queue::{Context, ContextRef, Deadline, Engines};
-use crate::ring::Out;
+use crate::personality::instance::{global, global_or_new};
+use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines};
+use crate::request::Class;
+use crate::ring::{Out, Ring};
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::{self, answer};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
@@ -22,11 +23,23 @@ use std::mem::offset_of;
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
+/// What its contexts are like.
+const BEHAVIOUR: Behaviour = Behaviour {
+    holds_files: false,
+    has_claims: false,
+    cancels_at_close: true,
+    submit_may_fault: false,
+    usual_size: Class::Small,
+};
+
+/// The ring of a context, if it is one of these.
+fn ring_of(context: &Context) -> Result<&Ring> {
+    context.ring().ring2().ok_or(Errno::EINVAL)
+}
+
 fn find(ctx: io_context2_t) -> Result<ContextRef> {
     let found = global().ok_or(Errno::EINVAL)?.registry.find(ctx as usize)?;
-    if found.is_legacy() {
-        return Err(Errno::EINVAL);
-    }
+    ring_of(&found)?;
     Ok(found)
 }
 
@@ -70,7 +83,7 @@ pub unsafe extern "C" fn io_setup2(
             pool: &global.pool,
             own_queues: &global.own_queues,
         };
-        let context = Context::new(&mut asked, global.registry.new_id(), engines)?;
+        let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
         let handle = context.handle();
         let has = (handle, context.fds());
         let reserve = |contexts| global.pool.reserve(contexts);
@@ -357,6 +370,7 @@ pub unsafe extern "C" fn io_issue2(
 pub unsafe extern "C" fn io_ring_fd2(ctx: io_context2_t) -> c_int {
     answer(|| {
         let _cancel = NoCancel::new();
-        Ok(find(ctx)?.open_ring()?.into_raw_fd() as usize)
+        let ring = ring_of(&*find(ctx)?)?.mem().open_read_only()?;
+        Ok(ring.into_raw_fd() as usize)
     }) as c_int
 }

@@ -7,8 +7,6 @@ use crate::engine::exec;
 #[cfg(not(loom))]
 use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
-use crate::personality::libaio::{Shared, request::Holder};
-#[cfg(not(loom))]
 use crate::policy::route::Route;
 #[cfg(not(loom))]
 use crate::policy::tuning::tuning;
@@ -122,7 +120,7 @@ impl<'a> Batch<'a> {
         state.check_open()?;
         let room = context.room(&state);
         let room = claim(&mut state, room);
-        let size = context.usual_size();
+        let size = context.behaviour.usual_size;
         let mut small = FreeList::new(size);
         small.take_from(&mut state.slabs.of(size).free, wanted.min(room));
         Ok(Batch {
@@ -150,7 +148,7 @@ impl<'a> Batch<'a> {
         if self.len == self.room {
             return None;
         }
-        if class == self.context.usual_size()
+        if class == self.context.behaviour.usual_size
             && let Some(slot) = self.small.take()
         {
             return Some(slot);
@@ -181,7 +179,7 @@ impl<'a> Batch<'a> {
     /// Gives the places back that were not used.
     fn give_back(&mut self, state: &mut State) {
         let unused = self.small.len();
-        let free = &mut state.slabs.of(self.context.usual_size()).free;
+        let free = &mut state.slabs.of(self.context.behaviour.usual_size).free;
         free.take_from(&mut self.small, unused);
     }
 
@@ -200,11 +198,6 @@ impl<'a> Batch<'a> {
     /// Queues those that may begin; the others wait for these, or for earlier ones.
     fn let_begin(&mut self, state: &mut State) {
         let mut go = List::new();
-        #[cfg(not(loom))]
-        if self.context.is_legacy() {
-            state.order.claims.add(&mut self.requests, &mut go);
-            return state.enqueue_by_class(&mut go);
-        }
         state.order.admit(&mut self.requests, &mut go);
         state.enqueue_by_class(&mut go);
     }
@@ -273,8 +266,17 @@ impl Workers {
     }
 }
 
-/// A submit of io_submit(): its places in flight are reserved at the beginning, because some of its
-/// requests may complete before it is over.
+/// Holds the files of requests, so that others than who submits them can carry them out.
+#[cfg(not(loom))]
+pub trait HoldFiles {
+    /// Makes a request one that others can carry out, after its submit. An error: only the caller can, now.
+    fn hold_for(&mut self, req: &mut Req) -> Result<()>;
+    /// From here on the requests alone hold their files: before they can end.
+    fn release(&mut self);
+}
+
+/// A submit whose places in flight are reserved at the beginning, because some of its requests may complete before it
+/// is over; what others carry out is to hold its file.
 #[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
@@ -304,8 +306,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
-    /// io_submit(): the program's descriptors still name what they did.
-    pub fn enqueue_reserved(&mut self, shared: &'static Shared) {
+    /// the submit: the program's descriptors still name what they did.
+    pub fn enqueue_reserved(&mut self, holder: &mut impl HoldFiles) {
         let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();
         self.give_back(&mut state);
@@ -323,10 +325,10 @@ impl<'a> Batch<'a> {
             None => {}
             Some(Here::Reads) => self.carry_out_reads(),
             Some(Here::Kernel) => {
-                Context::hand_over_in_submit(self.context, shared, &mut self.begun)
+                Context::hand_over_in_submit(self.context, holder, &mut self.begun)
             }
         }
-        self.leave_to_others(shared);
+        self.leave_to_others(holder);
     }
 
     /// Whether the caller had better see to the first requests now than leave them to others, and how.
@@ -403,7 +405,7 @@ impl<'a> Batch<'a> {
 
     /// Queues the requests, each with the right to its file. Where there is nobody to leave one to, it is
     /// carried out here, as soon as nothing has to come before it, as the kernel does.
-    fn leave_to_others(&mut self, shared: &'static Shared) {
+    fn leave_to_others(&mut self, holder: &mut impl HoldFiles) {
         let begun = std::mem::replace(&mut self.begun, List::new());
         let others = std::mem::replace(&mut self.requests, List::new());
         if begun.is_empty() && others.is_empty() {
@@ -416,15 +418,14 @@ impl<'a> Batch<'a> {
         // While this thread runs, others may never.
         let is_before = rank::look() == Standing::Before;
         let mut workers = Workers::new(self.context.pool);
-        let mut holder = Holder::default();
         for (mut left, has_begun) in [(begun, true), (others, false)] {
             while let Some(mut req) = left.pop() {
                 let has_others = !is_before && workers.has(req.manner().class());
-                if has_others && holder.hold_for(shared, &mut req).is_ok() {
+                if has_others && holder.hold_for(&mut req).is_ok() {
                     self.requests.push(req);
                     continue;
                 }
-                self.enqueue_held(&mut holder, has_begun);
+                self.enqueue_held(holder, has_begun);
                 if !has_begun {
                     self.context.wait_to_begin(&req);
                 }
@@ -435,11 +436,11 @@ impl<'a> Batch<'a> {
                 done.push(req);
                 Context::publish_all(self.context, &mut done);
             }
-            self.enqueue_held(&mut holder, has_begun);
+            self.enqueue_held(holder, has_begun);
         }
     }
 
-    fn enqueue_held(&mut self, holder: &mut Holder, has_begun: bool) {
+    fn enqueue_held(&mut self, holder: &mut impl HoldFiles, has_begun: bool) {
         if self.requests.is_empty() {
             return;
         }

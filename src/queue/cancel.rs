@@ -48,14 +48,19 @@ impl Context {
         }
     }
 
-    /// Cancels what is queued, wakes those who wait, and waits for what runs. Nobody can find the
-    /// context any more; those who had found it before may still be inside.
+    /// Ends the context, and waits for what is in flight.
     pub fn close(this: &ContextRef) {
+        Context::begin_close(this);
+        Context::wait_until_idle(this);
+    }
+
+    /// Accepts nothing any more, and wakes those who wait. Nobody can find the context any more; those who had found
+    /// it before may still be inside.
+    pub fn begin_close(this: &ContextRef) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         state.closed = Some(Closed::Destroyed);
-        // What io_submit() has accepted is carried out, as with the kernel.
-        if this.ring.ring2().is_some() {
+        if this.behaviour.cancels_at_close {
             while let Some(mut req) = state.take_any() {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
@@ -65,9 +70,6 @@ impl Context {
         state.backlog.waiters.take_all(&mut deferred.wakes);
         drop(state);
         this.run_deferred(&mut deferred);
-        if this.ring.ring2().is_some() {
-            Context::wait_until_idle(this);
-        }
     }
 
     /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
@@ -75,9 +77,10 @@ impl Context {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_kernel(this);
         // Perhaps no signal could be sent to one of them, so far.
-        let patience_ns = match this.ring.ring2() {
-            Some(_) if !cfg!(loom) => INTERRUPT_AGAIN_NS,
-            _ => NEVER,
+        let patience_ns = if this.behaviour.cancels_at_close && !cfg!(loom) {
+            INTERRUPT_AGAIN_NS
+        } else {
+            NEVER
         };
         while !this.wait_for_end(patience_ns, |state| state.in_flight == 0) {
             this.interrupt_all(&this.state.lock());

@@ -130,7 +130,7 @@ impl Context {
     }
 }
 
-/// What only contexts of io_setup() need.
+/// What only submits need that reserve their places ([`super::Batch::reserve_up_to`]).
 #[cfg(not(loom))]
 impl Context {
     /// Publishes requests that were carried out by whoever has submitted them.

@@ -2,9 +2,7 @@
 
 use super::{BATCH_MAX, Context, ContextRef};
 use crate::engine::pool::Wakeups;
-#[cfg(not(loom))]
-use crate::personality::libaio::{self, eventfd::Told};
-use crate::request::Req;
+use crate::request::{Req, Tell, tell};
 use crate::ring::wait::Wakes;
 use crate::sys::futex_wake;
 #[cfg(not(loom))]
@@ -20,9 +18,8 @@ pub(super) struct Deferred {
     pub(super) ended: bool,
     pub(super) queued: bool,
     pub(super) wakeups: Wakeups,
-    /// The eventfds of requests.
-    #[cfg(not(loom))]
-    pub(super) tells: ArrayVec<Told, BATCH_MAX>,
+    /// What is left of requests.
+    pub(super) tells: ArrayVec<Tell, BATCH_MAX>,
 }
 
 impl Deferred {
@@ -33,7 +30,6 @@ impl Deferred {
             ended: false,
             queued: false,
             wakeups: Wakeups::new(),
-            #[cfg(not(loom))]
             tells: ArrayVec::new(),
         }
     }
@@ -44,10 +40,9 @@ impl Deferred {
 
     /// A request, one of [`BATCH_MAX`] at most, has been carried out: its extension is given back before its event
     /// can be seen.
-    pub(super) fn note_ended(&mut self, _req: &mut Req) {
-        #[cfg(not(loom))]
-        if let Some(eventfd) = libaio::request::ended(_req) {
-            self.tells.push(eventfd);
+    pub(super) fn note_ended(&mut self, req: &mut Req) {
+        if let Some(left) = req.ended() {
+            self.tells.push(left);
         }
     }
 }
@@ -63,8 +58,7 @@ impl Context {
         {
             notifier.signal();
         }
-        #[cfg(not(loom))]
-        libaio::eventfd::tell(&deferred.tells);
+        tell(&deferred.tells);
         if deferred.ended {
             futex_wake(&self.ended, i32::MAX);
         }

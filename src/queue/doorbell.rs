@@ -1,11 +1,9 @@
 //! What a caller with a signal mask sleeps for.
 
-#[cfg(not(loom))]
-use crate::personality::libaio::files::FileRef;
 use crate::ring::wait::Wake;
-#[cfg(not(loom))]
-use crate::sys::private_fd::is_inside;
 use crate::sys::write_eventfd;
+#[cfg(not(loom))]
+use crate::sys::{host::HeldFile, private_fd::is_inside};
 use nix::sys::eventfd::EventFd;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -14,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd};
 pub struct Doorbell {
     pub eventfd: EventFd,
     #[cfg(not(loom))]
-    pub held: Option<FileRef>,
+    pub held: Option<HeldFile>,
 }
 
 impl Doorbell {

@@ -38,7 +38,7 @@ impl Context {
         state.closed.get_or_insert(Closed::Exiting);
         drop(state);
         Context::redo_interrupted(this, by, false);
-        if this.is_legacy() {
+        if this.behaviour.has_claims {
             return Context::drain_by_workers(this, by);
         }
         state = this.state.lock();
@@ -80,7 +80,7 @@ impl Context {
             return this.carry_out_left_behind();
         }
         Context::redo_interrupted(this, by, true);
-        if this.is_legacy() {
+        if this.behaviour.has_claims {
             let count = this.state.lock().order.claims.added();
             return Context::see_to_owed(this, by, |state| state.order.claims.has_owed(count));
         }
@@ -181,8 +181,8 @@ impl State {
     }
 }
 
-/// Contexts of io_setup(). Their workers have the files: these carry out what there is, and the thread that ends
-/// the process, or forks, waits for them.
+/// Contexts whose requests have claims. These say what is owed; workers, who have the files, carry it out, and the
+/// thread that ends the process, or forks, waits for them.
 impl Context {
     /// Sees to it, at the end of the process, that what was accepted is carried out, writes to pipes and the
     /// like included: with the kernel, io_submit() would have waited for them. What waits for data of somebody
@@ -281,7 +281,13 @@ impl Context {
     /// Before a fork: sees to it that what was accepted and what the kernel would have carried out within
     /// io_submit() has been, because the process may end as soon as there is a child, as a daemon's does, and
     /// without exit(). But a write to a pipe or the like does not keep the child from being made that reads it.
-    pub fn settle(this: &ContextRef) {
+    pub fn settle(this: &ContextRef, by: &Interrupted) {
+        if !this.behaviour.has_claims {
+            return;
+        }
+        if by.busy || by.current != 0 {
+            return this.settle_inside(by.current);
+        }
         let state = this.state.lock();
         let claims = &state.order.claims;
         let count = claims.added();
@@ -301,7 +307,7 @@ impl Context {
 
     /// The same, by a thread that a signal handler has interrupted in the library: it may have any of its locks, or
     /// a request `current`. So it only looks whether others get on.
-    pub fn settle_inside(&self, current: usize) {
+    fn settle_inside(&self, current: usize) {
         let mut count = None;
         let mut last = (u32::MAX, monotonic_ns());
         while monotonic_ns() - last.1 < INSIDE_PATIENCE_NS {

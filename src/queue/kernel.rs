@@ -2,11 +2,10 @@
 
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::{kaio, own_queue::Taken, pool::Worker};
-use crate::personality::libaio::{self, eventfd::Told};
 use crate::policy::batch::{Caller, Joined, Request, joins};
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
-use crate::request::{Chain, NO_WORKER, Req, Stage};
+use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
 use crate::sys::monotonic_ns;
 use crate::syscall::{Call, Class, carrier};
@@ -214,8 +213,8 @@ impl Context {
         batch: &mut kaio::Batch,
         hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
     ) -> bool {
-        // The number may name something else by now; a request of libaio's has a number of its own.
-        let is_device_bound = if self.is_legacy() {
+        // The program's number may name something else by now.
+        let is_device_bound = if self.behaviour.holds_files {
             let looked = self.profiles.is_file(call, false, &mut Now::read());
             looked != Looked::NoFile && self.profiles.is_device_bound(call)
         } else {
@@ -235,7 +234,7 @@ impl Context {
         Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
-        libaio::eventfd::tell(&requests.tells);
+        tell(&requests.tells);
     }
 
     pub(super) fn complete_done(
@@ -274,8 +273,8 @@ pub(super) struct Done {
     pub(super) count: u32,
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
-    /// The eventfds of those that are done.
-    pub(super) tells: ArrayVec<Told, { kaio::REAPED }>,
+    /// What is left of those that are done.
+    pub(super) tells: ArrayVec<Tell, { kaio::REAPED }>,
 }
 
 impl Done {
@@ -294,7 +293,7 @@ impl Done {
                 all.count += 1;
                 match req {
                     Ok(mut req) => {
-                        all.tells.extend(libaio::request::ended(&mut req));
+                        all.tells.extend(req.ended());
                         all.done.push(req);
                     }
                     Err(req) => {

@@ -14,6 +14,7 @@
 //! [`batch`], one who waits for events in [`reap`], and what the end of the process needs in `ending`.
 
 mod batch;
+mod behaviour;
 mod cancel;
 mod complete;
 mod deferred;
@@ -35,6 +36,9 @@ mod stand_in;
 
 use crate::policy::tuning::tuning;
 pub use batch::Batch;
+#[cfg(not(loom))]
+pub use batch::HoldFiles;
+pub use behaviour::Behaviour;
 use deferred::Deferred;
 use doorbell::Doorbell;
 use kernel::{KernelInFlight, OwnQueueSlot};
@@ -49,13 +53,9 @@ use crate::policy::nesting::Nesting;
 use crate::policy::route::Routes;
 use crate::profiles::Profiles;
 use crate::queue::order::Order;
-#[cfg(not(loom))]
-use crate::queue::order::claims::Marks;
 use crate::registry::Ref;
-use crate::request::{Class as Size, List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
+use crate::request::{List, NO_WORKER, Record, Req, Running, Scratch, Slabs, Stage};
 use crate::ring::events::Events;
-#[cfg(not(loom))]
-use crate::ring::legacy::{self, LegacyRing};
 use crate::ring::notify::Notifier;
 use crate::ring::wait::Spin;
 use crate::ring::{Backlog, Ring, RingMem, page_bytes};
@@ -64,7 +64,7 @@ use crate::sys::Result;
 use crate::syscall::{Call, Class};
 use nix::errno::Errno;
 use std::ops::Deref;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 /// Who carries a context's requests out, beside its callers.
 #[derive(Clone, Copy)]
@@ -91,6 +91,7 @@ const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
 const READ_AHEAD_MAX: usize = 8;
 
 pub struct Context {
+    behaviour: Behaviour,
     ring: Events,
     notifier: Option<Notifier>,
     pool: &'static Pool,
@@ -99,7 +100,7 @@ pub struct Context {
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
-    /// A caller that waits may carry requests out: they may use the program's descriptors at any time.
+    /// See [`Behaviour::holds_files`].
     callers_carry_out: bool,
     pub profiles: Profiles,
     /// `State::prompt` is enough: for the pool.
@@ -235,10 +236,10 @@ enum Closed {
 }
 
 impl State {
-    fn new(backlog: Backlog) -> State {
+    fn new(backlog: Backlog, has_claims: bool) -> State {
         State {
             queues: [List::new(), List::new()],
-            order: Order::new(),
+            order: Order::new(has_claims),
             left: List::new(),
             running: Running::new(),
             in_flight: 0,
@@ -327,8 +328,14 @@ impl State {
 }
 
 impl Context {
-    /// `id` is the new context's, `params` as the caller gave them; what was made is written back.
-    pub fn new(params: &mut io_setup2_params, id: u64, engines: Engines) -> Result<Context> {
+    /// A context with the ring of io_setup2(). `id` is the new context's, `params` as the caller gave them; what was
+    /// made is written back.
+    pub fn new(
+        params: &mut io_setup2_params,
+        id: u64,
+        behaviour: Behaviour,
+        engines: Engines,
+    ) -> Result<Context> {
         if params.flags != 0 || params.reserved != [0; 4] || params.ring_bytes > RING_BYTES_MAX {
             return Err(Errno::EINVAL);
         }
@@ -348,13 +355,19 @@ impl Context {
             notifier,
             max_requests: or(params.max_requests, MAX_REQUESTS_DEFAULT),
             limit: or(params.workers, u32::MAX),
-            callers_carry_out: true,
-            ..Context::unlimited(Events::Ring2(ring), backlog, engines)
+            ..Context::with_ring(Events::Ring2(ring), backlog, behaviour, engines)
         })
     }
 
-    fn unlimited(ring: Events, backlog: Backlog, engines: Engines) -> Context {
+    /// A context without limits of its own.
+    pub fn with_ring(
+        ring: Events,
+        backlog: Backlog,
+        behaviour: Behaviour,
+        engines: Engines,
+    ) -> Context {
         Context {
+            behaviour,
             ring,
             notifier: None,
             pool: engines.pool,
@@ -362,7 +375,7 @@ impl Context {
             own_queues: engines.own_queues,
             max_requests: u32::MAX,
             limit: u32::MAX,
-            callers_carry_out: false,
+            callers_carry_out: !behaviour.holds_files,
             profiles: Profiles::new(),
             serves_itself: AtomicBool::new(false),
             workers: Default::default(),
@@ -373,7 +386,7 @@ impl Context {
             spin: Spin::new(),
             ended: AtomicU32::new(0),
             own_queue: OwnQueueSlot::default(),
-            state: Apart(Lock::new(State::new(backlog))),
+            state: Apart(Lock::new(State::new(backlog, behaviour.has_claims))),
         }
     }
 
@@ -385,17 +398,13 @@ impl Context {
     /// The descriptors that the context holds, for a forked child to close; -1 for none.
     pub fn fds(&self) -> [RawFd; 2] {
         [
-            self.ring.ring2().map_or(-1, |ring| ring.mem().fd()),
+            self.ring.fd(),
             self.notifier.as_ref().map_or(-1, Notifier::fd),
         ]
     }
 
-    pub fn open_ring(&self) -> Result<OwnedFd> {
-        self.ring
-            .ring2()
-            .ok_or(Errno::EINVAL)?
-            .mem()
-            .open_read_only()
+    pub fn ring(&self) -> &Events {
+        &self.ring
     }
 
     /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there
@@ -440,33 +449,8 @@ impl Context {
         self.max_requests.saturating_sub(state.in_flight).min(room) as usize
     }
 
-    /// How large a request without attributes is.
-    fn usual_size(&self) -> Size {
-        #[cfg(not(loom))]
-        if self.is_legacy() {
-            return Size::Extended;
-        }
-        Size::Small
-    }
-}
-
-/// What only contexts of io_setup() need.
-#[cfg(not(loom))]
-impl Context {
-    /// A context of the old kind, for `max_events` requests and more.
-    pub fn new_legacy(max_events: u32, id: u64, engines: Engines) -> Result<Context> {
-        let events = legacy::events_for(max_events)?;
-        let ring = Events::Legacy(LegacyRing::new(events, id as u32)?);
-        let new = Context::unlimited(ring, Backlog::new(0), engines);
-        new.state.lock().order.claims.mark_with(Marks::new());
-        Ok(new)
-    }
-
+    #[cfg(not(loom))]
     pub fn is_closed(&self) -> bool {
         self.state.lock().closed.is_some()
-    }
-
-    pub fn legacy_ring(&self) -> Result<&LegacyRing> {
-        self.ring.legacy().ok_or(Errno::EINVAL)
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! Of a chain, all but the first are held as well, each until the one before it has succeeded.
 //!
-//! Requests of io_submit() know neither: they have an order of their own ([`claims`]). Everything
-//! here is done under the context's lock.
+//! Requests with claims know neither: they have an order of their own ([`claims`]). Everything here is
+//! done under the context's lock.
 
 #[cfg(not(loom))]
 pub mod claims;
@@ -25,25 +25,33 @@ pub struct Order {
     last: u64,
     /// Requests of the current epoch that have not completed.
     remaining: u32,
-    /// The order of requests of io_submit(). What waits there is not in `held`.
+    /// The order of requests is that of their claims. What waits there is not in `held`.
+    #[cfg(not(loom))]
+    has_claims: bool,
     #[cfg(not(loom))]
     pub claims: claims::Claims,
 }
 
 impl Order {
-    pub const fn new() -> Order {
+    pub fn new(_has_claims: bool) -> Order {
         Order {
             held: List::new(),
             current: 0,
             last: 0,
             remaining: 0,
             #[cfg(not(loom))]
-            claims: claims::Claims::new(),
+            has_claims: _has_claims,
+            #[cfg(not(loom))]
+            claims: claims::Claims::new(_has_claims),
         }
     }
 
     /// Adds the requests of a submit; those that may begin are added to `go`.
     pub fn admit(&mut self, requests: &mut List, go: &mut List) {
+        #[cfg(not(loom))]
+        if self.has_claims {
+            return self.claims.add(requests, go);
+        }
         let mut leader: Option<RequestRef> = None;
         while let Some(req) = requests.pop() {
             let (drains, links) = (
@@ -83,7 +91,7 @@ impl Order {
     /// next.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
         #[cfg(not(loom))]
-        if req.is_legacy() {
+        if self.has_claims {
             self.claims.leave(req.reference(), go);
             return None;
         }

@@ -1,7 +1,7 @@
 //! Callers who hand requests over to the kernel in a queue of the context's own, and wait for it there.
 
 use super::{
-    Context, ContextRef, Deadline, Deferred, State,
+    Context, ContextRef, Deadline, Deferred, HoldFiles, State,
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
 use crate::engine::{
@@ -9,7 +9,6 @@ use crate::engine::{
     own_queue::{self, OwnQueue},
     pool::Look,
 };
-use crate::personality::libaio::{self, request::Holder};
 use crate::policy::batch::Caller;
 use crate::policy::tuning::tuning;
 use crate::profiles;
@@ -246,8 +245,9 @@ impl Context {
         drop(state);
         this.run_deferred(&mut deferred);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
-        // io_submit() of the kernel's brings memory in, too.
-        let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
+        // The kernel's io_submit() brings memory in, too.
+        let may_fault = this.behaviour.submit_may_fault;
+        let is_ready = |req: &Req| may_fault || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
         let refused = !would_wait
             && this.hand_over_as(&call, &mut batch, |batch| {
@@ -392,9 +392,9 @@ impl Context {
         }
     }
 
-    /// Whether io_submit() is to hand over to the kernel what begins with these: they will wait for a device, and a caller
-    /// comes and sleeps in the own queue, or looks there, for their events. As long as nobody is there: who hands over
-    /// takes back itself what the kernel would have to wait for.
+    /// Whether who submits is to hand over to the kernel, within its submit, what begins with these: they will wait for
+    /// a device, and a caller comes and sleeps in the own queue, or looks there, for their events. As long as nobody is
+    /// there: who hands over takes back itself what the kernel would have to wait for.
     pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
         if !first.first_is(|call| self.profiles.is_device_bound(call)) {
             return false;
@@ -415,21 +415,20 @@ impl Context {
             && !self.pool.short_of_threads()
     }
 
-    /// Hands over what is at the front of these, within its io_submit(): the kernel takes the files by the program's
+    /// Hands over what is at the front of these, within its submit: the kernel takes the files by the program's
     /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
-        shared: &'static libaio::Shared,
+        holder: &mut impl HoldFiles,
         requests: &mut List,
     ) {
         let Some(own_queue) = this.own_queue_or_new().filter(|_| !has_call_filter()) else {
             return;
         };
-        let mut holder = Holder::default();
         let mut back = List::new();
         let mut goes_on = true;
-        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, shared, &mut holder) {
+        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, holder) {
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
             if !this.is_own_queue_free(&state) || !Context::lease(this, &mut state, &mut deferred) {
@@ -490,8 +489,7 @@ impl Context {
     pub(super) fn batch_for_own_queue(
         &self,
         requests: &mut List,
-        shared: &'static libaio::Shared,
-        holder: &mut Holder,
+        holder: &mut impl HoldFiles,
     ) -> Option<kaio::Batch> {
         let mut batch = kaio::Batch::new();
         let mut joined = None;
@@ -503,7 +501,7 @@ impl Context {
         }
         for req in &mut batch {
             let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
-            if is_one_block || holder.hold_for(shared, req).is_err() {
+            if is_one_block || holder.hold_for(req).is_err() {
                 req.set_apart();
             }
         }

@@ -8,8 +8,6 @@ use super::own_queue::Visit;
 use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;
 use crate::engine::exec;
-#[cfg(not(loom))]
-use crate::personality::libaio::files::hold_here;
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
@@ -18,6 +16,8 @@ use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
 use crate::sync::{AtomicU32, Guard, Relaxed};
+#[cfg(not(loom))]
+use crate::sys::host::HeldFile;
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
 };
@@ -568,7 +568,7 @@ impl Context {
             None
         } else {
             // Those who carry requests out have another table.
-            Some(hold_here(eventfd.as_fd().as_raw_fd()).ok()?)
+            Some(HeldFile::hold(eventfd.as_fd().as_raw_fd()).ok()?)
         };
         try_box(Doorbell {
             eventfd,

@@ -2,13 +2,11 @@
 
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::exec;
-#[cfg(not(loom))]
-use crate::personality::libaio;
 use crate::policy::route::Route;
 use crate::request::Req;
+use crate::sys::shielded;
 #[cfg(not(loom))]
-use crate::sys::progress;
-use crate::sys::{Result, shielded};
+use crate::sys::{Result, host::run_inside, private_fd::is_inside, progress};
 use crate::syscall::{self, Call, Class};
 
 impl Context {
@@ -46,7 +44,7 @@ impl Context {
     /// Whether the files of its requests are in the calling thread's descriptor table.
     pub(super) fn can_carry_out_here(&self) -> bool {
         #[cfg(not(loom))]
-        if libaio::table::is_inside() {
+        if is_inside() {
             return true;
         }
         self.callers_carry_out
@@ -84,7 +82,7 @@ impl Context {
     }
 }
 
-/// What only contexts of io_setup() need.
+/// Contexts that hold files.
 #[cfg(not(loom))]
 impl Context {
     /// The same by the keeper of the library's own descriptor table, where the files are.
@@ -98,6 +96,6 @@ impl Context {
         let given = Given(this, class);
         let at = std::ptr::from_ref(&given) as usize;
         // It fails if there is no keeper, and so nothing that is held.
-        libaio::table::run(job, at) == Ok(1)
+        run_inside(job, at) == Ok(1)
     }
 }

@@ -1,4 +1,4 @@
-//! What a request of io_submit() claims of its file, for [`crate::queue::order::claims`].
+//! What a request with an extension claims of its file, for [`crate::queue::order::claims`].
 
 /// What a request does with its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@ use super::{Attrs, Claim, Class, FreeSlot, Head};
 use crate::syscall::Call;
 #[cfg(not(loom))]
 use std::cell::Cell;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::AtomicPtr;
@@ -80,6 +81,62 @@ pub struct Personality {
     pub call_inside: fn(&Call) -> Call,
     /// Makes the call of a request that has been left behind.
     pub make_inside: fn(&Call, fn(&Call) -> i64),
+    /// See [`Req::ended`].
+    pub ended: fn(&mut Req) -> Option<Tell>,
+    /// See [`tell`].
+    pub tell: fn(&[Tell]),
+    /// Gives back what there was to tell, told or not: once.
+    pub give_back: fn(&mut Tell),
+}
+
+/// Words of a [`Tell`].
+const TELL_WORDS: usize = 3;
+
+/// What is left of a request that has ended: something to tell when its event can be seen. What it is only the
+/// personality knows.
+#[repr(transparent)]
+pub struct Tell(MaybeUninit<[u64; TELL_WORDS]>);
+
+impl Tell {
+    pub fn new<T>(what: T) -> Tell {
+        const { assert!(size_of::<T>() == size_of::<Tell>() && align_of::<T>() <= 8) }
+        let what = ManuallyDrop::new(what);
+        // SAFETY: of the same size, and whatever is in it; `what` is not used any more.
+        unsafe { std::mem::transmute_copy(&what) }
+    }
+
+    /// What it was made of.
+    ///
+    /// # Safety
+    /// A `T`.
+    pub unsafe fn as_mut<T>(&mut self) -> &mut ManuallyDrop<T> {
+        // SAFETY: the caller's promise; size and alignment are checked in `new`.
+        unsafe { &mut *self.0.as_mut_ptr().cast() }
+    }
+
+    /// # Safety
+    /// As above.
+    pub unsafe fn all<T>(all: &[Tell]) -> &[ManuallyDrop<T>] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(all.as_ptr().cast(), all.len()) }
+    }
+}
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        if let Some(personality) = personality() {
+            (personality.give_back)(self);
+        }
+    }
+}
+
+/// Tells what is left of requests whose events can be seen.
+pub fn tell(all: &[Tell]) {
+    if !all.is_empty()
+        && let Some(personality) = personality()
+    {
+        (personality.tell)(all);
+    }
 }
 
 /// Null before the first request with an extension.
@@ -121,6 +178,7 @@ impl Req {
         let head = Head {
             extended: true,
             hints,
+            may_be_queued: false,
             ..Head::new(slot.class, data, call, &attrs)
         };
         let req = Req(slot.at);
@@ -148,8 +206,8 @@ impl Req {
         req
     }
 
-    /// It has an extension: it is one of io_submit().
-    pub fn is_legacy(&self) -> bool {
+    /// It has an extension, and claims something.
+    fn has_extension(&self) -> bool {
         self.head().extended
     }
 
@@ -160,7 +218,7 @@ impl Req {
     #[cfg(not(loom))]
     pub unsafe fn extension<T>(&self) -> Option<&T> {
         // SAFETY: written when the request was built; the caller's promise.
-        self.is_legacy()
+        self.has_extension()
             .then(|| unsafe { &*self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
 
@@ -169,12 +227,12 @@ impl Req {
     #[cfg(not(loom))]
     pub unsafe fn extension_mut<T>(&mut self) -> Option<&mut T> {
         // SAFETY: as above; &mut self of the one owner.
-        self.is_legacy()
+        self.has_extension()
             .then(|| unsafe { &mut *self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
 
     pub fn personality(&self) -> Option<&'static Personality> {
-        self.is_legacy().then(personality)?
+        self.has_extension().then(personality)?
     }
 
     /// The descriptor to use in this thread.
@@ -187,7 +245,13 @@ impl Req {
 
     /// Whether others than whoever submits it can carry it out.
     pub fn may_be_queued(&self) -> bool {
-        !self.is_legacy() || self.head().held
+        self.head().may_be_queued
+    }
+
+    /// It has its result, and nothing more is done for it: what its extension holds is given back before its event
+    /// can be seen. What comes back is told after that.
+    pub fn ended(&mut self) -> Option<Tell> {
+        (self.personality()?.ended)(self)
     }
 
     /// Its file is held, and from here on this stands for it in the call. Before it is on any list.
@@ -196,7 +260,7 @@ impl Req {
         // SAFETY: &mut self of the one owner, and nobody else has seen it.
         let head = unsafe { self.0.as_mut() };
         head.call.args[0] = file;
-        head.held = true;
+        head.may_be_queued = true;
     }
 
     /// The request was begun then, and has its result: for the statistics, if there are any.

@@ -80,8 +80,8 @@ struct Head {
     /// Bytes of the record that it was made of.
     record_bytes: u32,
     hints: Hints,
-    /// See [`Req::set_file`].
-    held: bool,
+    /// See [`Req::may_be_queued`] and [`Req::set_file`].
+    may_be_queued: bool,
     bound: Bound,
 }
 
@@ -110,7 +110,7 @@ impl Head {
             kept_words: attrs.kept_words as u32,
             record_bytes: 0,
             hints: Hints::NONE,
-            held: false,
+            may_be_queued: true,
             bound: attrs.bound,
         }
     }

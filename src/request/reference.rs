@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 /// Where a request stands among the others of its context (see [`crate::queue::order`]).
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    /// Of a request of io_submit(): how many were accepted before it.
+    /// Of a request with a claim: how many were accepted before it.
     pub epoch: u64,
     /// The one that it waits for, and the one that waits for it: links of a chain.
     pub leader: Option<RequestRef>,
@@ -45,7 +45,7 @@ impl RequestRef {
     }
 }
 
-/// What a request of io_submit() claims, and its neighbours among those that others may wait for (see
+/// What a request claims, and its neighbours among those that others may wait for (see
 /// [`crate::queue::order::claims`]). It lies behind the request's extension.
 #[cfg(not(loom))]
 #[repr(C)]
@@ -58,7 +58,7 @@ pub(super) struct Claimed {
     pub(super) after: Cell<Option<RequestRef>>,
 }
 
-/// References between requests of io_submit().
+/// References between requests with claims.
 #[cfg(not(loom))]
 impl RequestRef {
     fn claimed(&self) -> &Claimed {

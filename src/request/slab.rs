@@ -18,7 +18,7 @@ use std::sync::atomic::compiler_fence;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     Small,
-    /// A small one with the room that a request of io_submit() wants beside its event.
+    /// A small one with the room that an extension and a claim need beside the event.
     #[cfg(not(loom))]
     Extended,
     Medium,

@@ -2,33 +2,49 @@
 //! kernel's AIO, which has room for all. The rest of a context need not know which.
 
 #[cfg(not(loom))]
-use super::legacy::LegacyRing;
+use super::kernel::{KernelRing, events_for};
 use super::wait::Wakes;
 use super::{Backlog, Out, Reaped, Ring};
 use crate::request::{Req, Slabs};
+#[cfg(not(loom))]
+use crate::sys::Result;
+use std::os::fd::RawFd;
 
 pub enum Events {
     Ring2(Ring),
     #[cfg(not(loom))]
-    Legacy(LegacyRing),
+    Kernel(KernelRing),
 }
 
 impl Events {
+    /// A ring of the kernel's AIO for `max_events` requests and more, and nothing in it.
+    #[cfg(not(loom))]
+    pub fn of_kernel(max_events: u32, id: u64) -> Result<(Events, Backlog)> {
+        let ring = KernelRing::new(events_for(max_events)?, id as u32)?;
+        Ok((Events::Kernel(ring), Backlog::new(0)))
+    }
+
     /// The ring of io_setup2(), if it is one.
     pub fn ring2(&self) -> Option<&Ring> {
         match self {
             Events::Ring2(ring) => Some(ring),
             #[cfg(not(loom))]
-            Events::Legacy(_) => None,
+            Events::Kernel(_) => None,
         }
     }
 
+    /// That of the kernel's AIO, if it is one.
     #[cfg(not(loom))]
-    pub fn legacy(&self) -> Option<&LegacyRing> {
+    pub fn kernel(&self) -> Option<&KernelRing> {
         match self {
             Events::Ring2(_) => None,
-            Events::Legacy(ring) => Some(ring),
+            Events::Kernel(ring) => Some(ring),
         }
+    }
+
+    /// The descriptor that it holds; -1: none.
+    pub fn fd(&self) -> RawFd {
+        self.ring2().map_or(-1, |ring| ring.mem().fd())
     }
 
     /// The address of the program's view: the handle.
@@ -36,7 +52,7 @@ impl Events {
         match self {
             Events::Ring2(ring) => ring.mem().view(),
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.view(),
+            Events::Kernel(ring) => ring.view(),
         }
     }
 
@@ -45,7 +61,7 @@ impl Events {
         match self {
             Events::Ring2(_) => u32::MAX,
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.room(_backlog, _in_flight),
+            Events::Kernel(ring) => ring.room(_backlog, _in_flight),
         }
     }
 
@@ -59,7 +75,7 @@ impl Events {
         match self {
             Events::Ring2(ring) => ring.publish(backlog, req, slabs, wakes),
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.publish(backlog, req, slabs, wakes),
+            Events::Kernel(ring) => ring.publish(backlog, req, slabs, wakes),
         }
     }
 
@@ -68,7 +84,7 @@ impl Events {
         match self {
             Events::Ring2(ring) => ring.available(backlog),
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.available(backlog),
+            Events::Kernel(ring) => ring.available(backlog),
         }
     }
 
@@ -76,11 +92,11 @@ impl Events {
         match self {
             Events::Ring2(ring) => ring.wake(backlog, wakes),
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.wake(backlog, wakes),
+            Events::Kernel(ring) => ring.wake(backlog, wakes),
         }
     }
 
-    /// Reaps without the lock, as far as it goes: with the old ring not at all.
+    /// Reaps without the lock, as far as it goes: with that of the kernel's AIO not at all.
     pub fn reap(&self, out: &mut Out) -> Reaped {
         match self {
             Events::Ring2(ring) => loop {
@@ -90,7 +106,7 @@ impl Events {
                 }
             },
             #[cfg(not(loom))]
-            Events::Legacy(_) => Reaped::Event,
+            Events::Kernel(_) => Reaped::Event,
         }
     }
 
@@ -102,7 +118,7 @@ impl Events {
         match self {
             Events::Ring2(ring) => ring.collect(backlog, slabs, out),
             #[cfg(not(loom))]
-            Events::Legacy(ring) => ring.collect(backlog, out),
+            Events::Kernel(ring) => ring.collect(backlog, out),
         }
     }
 

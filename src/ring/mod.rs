@@ -10,7 +10,7 @@
 
 pub mod events;
 #[cfg(not(loom))]
-pub mod legacy;
+pub mod kernel;
 #[cfg(not(loom))]
 mod mem;
 #[cfg(loom)]

@@ -37,7 +37,7 @@ pub fn reserve(fd: RawFd) {
 }
 
 thread_local! {
-    /// The thread has the library's own descriptor table (see [`crate::personality::libaio::table`]), of which the program sees nothing.
+    /// The thread has the library's own descriptor table (see [`super::host::OwnTable`]), of which the program sees nothing.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 

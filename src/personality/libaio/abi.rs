@@ -1,7 +1,7 @@
 //! What programs written for libaio or for the kernel's AIO system calls know: linux/aio_abi.h, in
 //! our words.
 
-pub use crate::ring::legacy::{EVENT_BYTES, EVENT_WORDS};
+pub use crate::ring::kernel::{EVENT_BYTES, EVENT_WORDS};
 use core::mem::{offset_of, size_of};
 
 pub const CMD_PREAD: u16 = 0;

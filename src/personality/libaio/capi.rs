@@ -7,9 +7,10 @@
 
 use super::abi::EVENT_BYTES;
 use super::submit::{self, key_of};
-use crate::process::{global, global_or_new};
+use super::{BEHAVIOUR, ring_of};
+use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Context, ContextRef, Deadline, Engines};
-use crate::ring::{Out, legacy::could_be_at};
+use crate::ring::{Out, events::Events, kernel::could_be_at};
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::answer;
@@ -23,19 +24,19 @@ use std::arch::global_asm;
 // programs are linked to today. `remove`: the name that it has here is nobody's business.
 #[cfg(not(test))]
 global_asm!(
-    ".symver aio2_legacy_io_queue_init, io_queue_init@@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_queue_run, io_queue_run@@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_queue_release, io_queue_release@@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_submit, io_submit@@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_queue_wait_1, io_queue_wait@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_cancel_1, io_cancel@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_getevents_1, io_getevents@LIBAIO_0.1, remove",
-    ".symver aio2_legacy_io_setup, io_setup@@LIBAIO_0.4, remove",
-    ".symver aio2_legacy_io_destroy, io_destroy@@LIBAIO_0.4, remove",
-    ".symver aio2_legacy_io_queue_wait, io_queue_wait@@LIBAIO_0.4, remove",
-    ".symver aio2_legacy_io_cancel, io_cancel@@LIBAIO_0.4, remove",
-    ".symver aio2_legacy_io_getevents, io_getevents@@LIBAIO_0.4, remove",
-    ".symver aio2_legacy_io_pgetevents, io_pgetevents@@LIBAIO_0.5, remove",
+    ".symver aio2_libaio_io_queue_init, io_queue_init@@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_queue_run, io_queue_run@@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_queue_release, io_queue_release@@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_submit, io_submit@@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_queue_wait_1, io_queue_wait@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_cancel_1, io_cancel@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_getevents_1, io_getevents@LIBAIO_0.1, remove",
+    ".symver aio2_libaio_io_setup, io_setup@@LIBAIO_0.4, remove",
+    ".symver aio2_libaio_io_destroy, io_destroy@@LIBAIO_0.4, remove",
+    ".symver aio2_libaio_io_queue_wait, io_queue_wait@@LIBAIO_0.4, remove",
+    ".symver aio2_libaio_io_cancel, io_cancel@@LIBAIO_0.4, remove",
+    ".symver aio2_libaio_io_getevents, io_getevents@@LIBAIO_0.4, remove",
+    ".symver aio2_libaio_io_pgetevents, io_pgetevents@@LIBAIO_0.5, remove",
 );
 
 /// A context's address.
@@ -45,12 +46,12 @@ fn find(ctx: Handle) -> Result<ContextRef> {
     let found = global().ok_or(Errno::EINVAL)?.registry.find_moved(
         ctx,
         || could_be_at(ctx),
-        |context| context.legacy_ring().is_ok_and(|ring| ring.is_at(ctx)),
+        |context| ring_of(context).is_ok_and(|ring| ring.is_at(ctx)),
         |context| {
-            let _ = context.legacy_ring().map(|ring| ring.moved(ctx));
+            let _ = ring_of(context).map(|ring| ring.moved(ctx));
         },
     )?;
-    if !found.legacy_ring()?.has_its_id() {
+    if !ring_of(&found)?.has_its_id() {
         return Err(Errno::EINVAL);
     }
     Ok(found)
@@ -69,7 +70,8 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
         pool: &global.libaio_pool,
         own_queues: &global.own_queues,
     };
-    let context = Context::new_legacy(max_events as u32, global.registry.new_id(), engines)?;
+    let (ring, backlog) = Events::of_kernel(max_events as u32, global.registry.new_id())?;
+    let context = Context::with_ring(ring, backlog, BEHAVIOUR, engines);
     let handle = context.handle();
     let has = (handle, context.fds());
     let reserve = |contexts| global.libaio_pool.reserve(contexts);
@@ -85,9 +87,9 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let global = global().ok_or(Errno::EINVAL)?;
     let handle = find(ctx)?.handle();
     // The kernel looks at the ring: one that has been moved or unmapped is not a context's.
-    let is_there = |context: &Context| context.legacy_ring().is_ok_and(|ring| ring.is_at(handle));
+    let is_there = |context: &Context| ring_of(context).is_ok_and(|ring| ring.is_at(handle));
     global.registry.remove(handle, is_there, |context| {
-        Context::close(context);
+        Context::begin_close(context);
         global
             .libaio
             .poller
@@ -136,7 +138,7 @@ fn get_events(
     let deadline = read_timeout(timeout)?;
     let context = find(ctx)?;
     // libaio looks at the ring before it asks the kernel.
-    let nothing = matches!(deadline, Deadline::Now) && context.legacy_ring()?.is_empty();
+    let nothing = matches!(deadline, Deadline::Now) && ring_of(&context)?.is_empty();
     if nothing && !Context::help_poller(&context) {
         return Ok(0);
     }
@@ -173,19 +175,19 @@ fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
 
 /// io_setup(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_setup(max_events: c_int, ctxp: usize) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_setup(max_events: c_int, ctxp: usize) -> c_int {
     answer(|| setup(max_events, ctxp)) as c_int
 }
 
 /// io_destroy(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_destroy(ctx: Handle) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_destroy(ctx: Handle) -> c_int {
     answer(|| destroy(ctx)) as c_int
 }
 
 /// io_submit(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_submit(ctx: Handle, nr: c_long, iocbs: usize) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_submit(ctx: Handle, nr: c_long, iocbs: usize) -> c_int {
     answer(|| {
         let nr = usize::try_from(nr).map_err(|_| Errno::EINVAL)?;
         let context = find(ctx)?;
@@ -199,7 +201,7 @@ pub unsafe extern "C" fn aio2_legacy_io_submit(ctx: Handle, nr: c_long, iocbs: u
 
 /// io_getevents(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_getevents(
+pub unsafe extern "C" fn aio2_libaio_io_getevents(
     ctx: Handle,
     min_nr: c_long,
     nr: c_long,
@@ -211,7 +213,7 @@ pub unsafe extern "C" fn aio2_legacy_io_getevents(
 
 /// io_pgetevents(2), with the mask as ppoll(2) has it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_pgetevents(
+pub unsafe extern "C" fn aio2_libaio_io_pgetevents(
     ctx: Handle,
     min_nr: c_long,
     nr: c_long,
@@ -243,13 +245,13 @@ fn signals(bits: u64) -> SigSet {
 
 /// io_cancel(2). The event comes through the ring; `event` is not used.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_cancel(ctx: Handle, iocb: usize, _event: usize) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_cancel(ctx: Handle, iocb: usize, _event: usize) -> c_int {
     answer(|| cancel(ctx, iocb)) as c_int
 }
 
 /// A context for that many requests; `*ctxp` need not be 0.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_init(max_events: c_int, ctxp: usize) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_queue_init(max_events: c_int, ctxp: usize) -> c_int {
     answer(|| {
         if max_events <= 0 {
             return Err(Errno::EINVAL);
@@ -261,13 +263,13 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_init(max_events: c_int, ctxp: usiz
 
 /// The end of it.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_release(ctx: Handle) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_queue_release(ctx: Handle) -> c_int {
     answer(|| destroy(ctx)) as c_int
 }
 
 /// Calls the callback of each event that there is.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_run(ctx: Handle) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
     type Callback = unsafe extern "C" fn(Handle, u64, c_long, c_long);
     loop {
         let mut event = [0u64; EVENT_BYTES / 8];
@@ -291,13 +293,13 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_run(ctx: Handle) -> c_int {
 /// What it was called for, to wait, it has not done since the kernel has had AIO: it takes no event
 /// and needs none.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
 }
 
 /// libaio 0.1's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_queue_wait_1(
+pub unsafe extern "C" fn aio2_libaio_io_queue_wait_1(
     ctx: Handle,
     timeout: *const timespec,
 ) -> c_int {
@@ -306,13 +308,13 @@ pub unsafe extern "C" fn aio2_legacy_io_queue_wait_1(
 
 /// libaio 0.1's: without a place for the event.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_cancel_1(ctx: Handle, iocb: usize) -> c_int {
+pub unsafe extern "C" fn aio2_libaio_io_cancel_1(ctx: Handle, iocb: usize) -> c_int {
     answer(|| cancel(ctx, iocb)) as c_int
 }
 
 /// libaio 0.1's: it waits for one.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aio2_legacy_io_getevents_1(
+pub unsafe extern "C" fn aio2_libaio_io_getevents_1(
     ctx: Handle,
     nr: c_long,
     events: usize,

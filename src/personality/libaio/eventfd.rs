@@ -6,11 +6,13 @@
 
 use super::files::FileRef;
 use super::table::is_inside;
+use crate::request::Tell;
 use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, add_to_eventfd, has_call_filter, is_same_file, poll_now, write_eventfd};
 use crate::syscall::carrier;
 use nix::errno::Errno;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 
 /// What a request has of it.
@@ -202,8 +204,16 @@ fn eventfd_id(path: std::fmt::Arguments) -> Option<u64> {
 }
 
 /// Adds 1 to each eventfd, for one event.
-pub fn tell(all: &[Told]) {
-    for same in all.chunk_by(Told::is_same) {
+pub fn tell(all: &[Tell]) {
+    // SAFETY: what `ended` of this personality has made, which makes them of nothing else.
+    let all = unsafe { Tell::all::<Told>(all) };
+    for same in all.chunk_by(|one, other| one.is_same(other)) {
         same[0].tell(same.len());
     }
+}
+
+/// Gives back what one of them holds: once.
+pub fn give_back(tell: &mut Tell) {
+    // SAFETY: as above; the caller's promise.
+    unsafe { ManuallyDrop::drop(tell.as_mut::<Told>()) };
 }

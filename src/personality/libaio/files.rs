@@ -9,11 +9,13 @@
 
 use super::channel::Message;
 use super::table::{Table, is_inside};
+use crate::personality::instance::global;
 use crate::policy::tuning::tuning;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::private_fd::close_here as close;
 use crate::sys::{Result, monotonic_ns, poll_now};
 use nix::errno::Errno;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
@@ -146,16 +148,29 @@ impl Drop for FileRef {
             }
         }
         // A child that forked in the middle of this has no files.
-        if let Some(global) = crate::process::global() {
+        if let Some(global) = global() {
             global.libaio.files.last_gone(&global.libaio.table, self.0);
         }
     }
 }
 
-/// Holds the file that this number of the calling thread's names now.
-pub fn hold_here(number: RawFd) -> Result<FileRef> {
-    let libaio = &crate::process::global().ok_or(Errno::EAGAIN)?.libaio;
-    libaio.files.hold(&libaio.table, number)
+/// See [`crate::sys::host::OwnTable::hold`].
+pub fn hold_here(number: RawFd) -> Result<usize> {
+    let libaio = &global().ok_or(Errno::EAGAIN)?.libaio;
+    let held = libaio.files.hold(&libaio.table, number)?;
+    Ok(held.into_raw())
+}
+
+/// See [`crate::sys::host::OwnTable::fd`].
+pub fn fd_of(held: usize) -> RawFd {
+    // SAFETY: made by `into_raw`, and only looked at.
+    unsafe { ManuallyDrop::new(FileRef::from_raw(held)) }.fd()
+}
+
+/// See [`crate::sys::host::OwnTable::give_back`].
+pub fn give_back(held: usize) {
+    // SAFETY: made by `hold_here`; once is the caller's promise.
+    drop(unsafe { FileRef::from_raw(held) });
 }
 
 impl Files {
@@ -309,8 +324,8 @@ fn close_file(at: usize) -> Result<i64> {
     // SAFETY: what `last_gone` has given; files are never freed.
     let file = unsafe { FileRef::from_raw(at) };
     close(file.fd());
-    let file = std::mem::ManuallyDrop::new(file).0;
-    if let Some(global) = crate::process::global() {
+    let file = ManuallyDrop::new(file).0;
+    if let Some(global) = global() {
         global.libaio.table.release();
         global.libaio.files.put_free(file);
     }

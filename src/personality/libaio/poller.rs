@@ -8,9 +8,9 @@
 //! Where there can be no such table, the thread has the program's, in which a pending request then has a
 //! duplicate of its file: what can be polled for has no record locks as a rule, and the kernel would hold it, too.
 
-use super::Shared;
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{TRIES, Table};
+use super::{Shared, global};
 use crate::policy::route::Route;
 use crate::queue::{Context, ContextRef};
 use crate::request::Req;
@@ -600,7 +600,7 @@ fn listen(poller: usize) -> Result<i64> {
         return Err(errno);
     }
     place.store(receiver, Relaxed);
-    if is_new && let Some(global) = crate::process::global() {
+    if is_new && let Some(global) = global() {
         global.libaio.table.enter();
         let arg = ptr::from_ref(poller).cast_mut().cast();
         // SAFETY: the poller is never freed.
@@ -670,7 +670,7 @@ fn finish(poller: &Poller, pending: Pending, res: i64) {
         let _ = poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
         close(pending.fd);
     }
-    if let Some(global) = crate::process::global() {
+    if let Some(global) = global() {
         global.libaio.table.release();
     }
     let Pending {

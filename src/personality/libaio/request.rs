@@ -1,21 +1,22 @@
 //! What a request of this kind has beside its system call, from submit until its event.
 
 use super::Shared;
-use super::eventfd::{Eventfd, Told};
-use super::files::FileRef;
+use super::eventfd::{self, Eventfd, Told};
+use super::files::{FileRef, fd_of};
 use super::stats::Path;
 use super::table::is_inside;
-use crate::request::{Hints, Personality, Req};
+use crate::personality::instance::global;
+use crate::queue::HoldFiles;
+use crate::request::{Hints, Personality, Req, Tell};
 use crate::sys::Result;
 use crate::syscall::{Call, carrier};
 use libc::iovec;
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
-use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// It lies behind the request's event. All of it is given back by `ended`.
+/// It lies behind the request's event. All of it is given back by `end`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Extension {
@@ -62,8 +63,7 @@ impl Extension {
         if self.file == 0 || !is_inside() {
             return self.number;
         }
-        // SAFETY: made by `into_raw`, and only looked at.
-        unsafe { ManuallyDrop::new(FileRef::from_raw(self.file)) }.fd()
+        fd_of(self.file)
     }
 
     pub fn iovecs_at(&self) -> *mut iovec {
@@ -105,12 +105,6 @@ impl Extension {
         self.ioprio = Some(ioprio);
     }
 
-    /// Of no file.
-    #[cfg(test)]
-    pub fn for_test() -> Extension {
-        Extension::new(-1, 0, None)
-    }
-
     /// Makes room for a copy of vectors.
     pub fn iovecs(&mut self, count: usize) -> Result<*mut iovec> {
         let layout = Layout::array::<iovec>(count).map_err(|_| Errno::EINVAL)?;
@@ -143,8 +137,8 @@ impl Extension {
 }
 
 /// Holds the files and the eventfds of the requests of one submit, most of which name the same.
-#[derive(Default)]
 pub struct Holder {
+    shared: &'static Shared,
     file: Held,
     eventfd: Held,
 }
@@ -168,13 +162,22 @@ impl Held {
 }
 
 impl Holder {
-    /// From here on the requests alone hold their files: before they can end.
-    pub fn release(&mut self) {
-        *self = Holder::default();
+    pub fn new(shared: &'static Shared) -> Holder {
+        Holder {
+            shared,
+            file: Held::default(),
+            eventfd: Held::default(),
+        }
+    }
+}
+
+impl HoldFiles for Holder {
+    fn release(&mut self) {
+        *self = Holder::new(self.shared);
     }
 
-    /// Makes a request one that others can carry out, after its io_submit(). An error: only the caller can, now.
-    pub fn hold_for(&mut self, shared: &'static Shared, req: &mut Req) -> Result<()> {
+    fn hold_for(&mut self, req: &mut Req) -> Result<()> {
+        let shared = self.shared;
         let Some(extension) = req.of_libaio_mut() else {
             return Ok(());
         };
@@ -211,6 +214,9 @@ pub static PERSONALITY: Personality = Personality {
     count,
     call_inside,
     make_inside,
+    ended: |req| req.of_libaio_mut()?.end().map(Tell::new::<Told>),
+    tell: eventfd::tell,
+    give_back: eventfd::give_back,
 };
 
 /// The system call of a request of this kind, with the descriptor that its file has in this thread's table. None: it
@@ -224,9 +230,8 @@ fn call_here(req: &Req) -> Option<Call> {
 /// The same of one whose file is held, in a thread that has the library's own table.
 fn call_inside(call: &Call) -> Call {
     let mut call = *call;
-    // SAFETY: a held file stands for itself (`hold_for`), and is only looked at; the request is not over.
-    let file = unsafe { ManuallyDrop::new(FileRef::from_raw(call.args[0] as usize)) };
-    call.args[0] = file.fd() as u64;
+    // A held file stands for itself (`hold_for`); the request is not over.
+    call.args[0] = fd_of(call.args[0] as usize) as u64;
     call
 }
 
@@ -245,7 +250,7 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
         make(&call_inside(call));
         Ok(0)
     }
-    if let Some(global) = crate::process::global() {
+    if let Some(global) = global() {
         let left = Left(call, make);
         let _ = global.libaio.table.run(job, ptr::from_ref(&left) as usize);
     }
@@ -287,12 +292,6 @@ fn count(req: &Req, began: u64) {
     if over && let Some(path) = extension.path.filter(|_| extension.is_counted()) {
         path.count(req.call(), req.res(), extension.submitted, began);
     }
-}
-
-/// The request has its result, and nothing more is done for it. Its file is given back before its
-/// event can be seen. What comes back is to be told after that.
-pub fn ended(req: &mut Req) -> Option<Told> {
-    req.of_libaio_mut()?.end()
 }
 
 /// What the kernel says of a priority: asked for a process that does not exist, which is looked for

@@ -1,6 +1,5 @@
 //! io_submit(): what the kernel checks, in its order, and how an iocb becomes a request.
 
-use super::Shared;
 use super::abi::{
     CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
@@ -8,8 +7,9 @@ use super::abi::{
 use super::eventfd::Eventfd;
 use super::files::{Kind, knows_flags, look};
 use super::poller::Ticket;
-use super::request::{Extension, check_ioprio};
+use super::request::{Extension, Holder, check_ioprio};
 use super::stats::Path;
+use super::{Shared, ring_of};
 use crate::abi::IOCB2_NOP;
 use crate::policy::route::Route;
 use crate::queue::{Batch, Context, ContextRef};
@@ -41,7 +41,7 @@ pub fn submit(
     nr: usize,
     iocbs: usize,
 ) -> Result<usize> {
-    let nr = nr.min(context.legacy_ring()?.nr() as usize);
+    let nr = nr.min(ring_of(context)?.nr() as usize);
     let mut batch = Batch::reserve_up_to(context, nr)?;
     let mut one = Submit {
         shared,
@@ -63,7 +63,7 @@ pub fn submit(
         }
     }
     let began = one.now;
-    batch.enqueue_reserved(shared);
+    batch.enqueue_reserved(&mut Holder::new(shared));
     shared.stats.submitted(began, done);
     if done == 0 { Err(stopped) } else { Ok(done) }
 }
@@ -486,11 +486,4 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     }
     // No one is going to poll for it.
     Ok(flags & !RWF_HIPRI)
-}
-
-impl Context {
-    /// Whether this is a context of the old kind.
-    pub fn is_legacy(&self) -> bool {
-        self.legacy_ring().is_ok()
-    }
 }

@@ -14,7 +14,9 @@
 //! carries requests out itself, as the kernel does.
 
 use super::channel::{self, ENDS, Message, Received, Sender};
+use crate::personality::instance::global;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
+use crate::sys::host::Job;
 use crate::sys::private_fd::{self, Making, NO_FILE};
 use crate::sys::thread::{self, spawn_detached};
 use crate::sys::{
@@ -44,9 +46,6 @@ const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 /// It has done it.
 const DONE: u32 = 2;
-
-/// What is to be done in the table.
-type Job = fn(usize) -> Result<i64>;
 
 pub struct Table {
     files: Sender,
@@ -478,13 +477,13 @@ extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
 
 /// [`Table::run`] in this process's table.
 pub fn run(job: Job, given: usize) -> Result<i64> {
-    let global = crate::process::global().ok_or(Errno::EBADF)?;
+    let global = global().ok_or(Errno::EBADF)?;
     global.libaio.table.run(job, given)
 }
 
 /// See [`crate::sys::host::OwnTable::doorbell`]. Called by a thread that has the table.
 pub fn doorbell() -> Option<RawFd> {
-    let table = &crate::process::global()?.libaio.table;
+    let table = &global()?.libaio.table;
     // Relaxed, here and below: a number. What it names the kernel keeps in order.
     let there = table.doorbell.load(Relaxed);
     if there != NO_FILE {
@@ -506,14 +505,14 @@ pub fn doorbell() -> Option<RawFd> {
 
 /// The keeper's part in [`Table::reconnect`].
 fn listen(_: usize) -> Result<i64> {
-    let table = &crate::process::global().ok_or(Errno::EBADF)?.libaio.table;
+    let table = &global().ok_or(Errno::EBADF)?.libaio.table;
     let (listener, digits) = channel::listen()?;
     table.listener.store(listener, Relaxed);
     Ok(digits)
 }
 
 fn accept(at: usize) -> Result<i64> {
-    let table = &crate::process::global().ok_or(Errno::EBADF)?.libaio.table;
+    let table = &global().ok_or(Errno::EBADF)?.libaio.table;
     let listener = table.listener.swap(NO_FILE, Relaxed);
     let place = table.receivers.get(at);
     let accepted = match place {

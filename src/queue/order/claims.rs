@@ -1,4 +1,4 @@
-//! In which order requests of io_submit() are carried out.
+//! In which order requests with claims are carried out.
 //!
 //! The kernel has carried a request through the page cache out when io_submit() returns, and one of a
 //! stream, too. So such requests never overtake each other, and an fsync() that was submitted after
@@ -209,7 +209,8 @@ impl Marks {
 }
 
 impl Claims {
-    pub const fn new() -> Claims {
+    /// `marked`: most requests need not search the lines.
+    pub fn new(marked: bool) -> Claims {
         let line = Line {
             first: None,
             last: None,
@@ -217,13 +218,8 @@ impl Claims {
         Claims {
             lines: [line; PLACES],
             added: 0,
-            marks: None,
+            marks: marked.then(Marks::new).flatten(),
         }
-    }
-
-    /// Before anything is added.
-    pub fn mark_with(&mut self, marks: Option<Box<Marks>>) {
-        self.marks = marks;
     }
 
     /// Adds requests; those that may begin are added to `go`.
@@ -393,7 +389,6 @@ mod tests {
     use super::Access::*;
     use super::*;
     use crate::abi::IOCB2_NOP;
-    use crate::personality::libaio::request::Extension;
     use crate::request::{Chunk, Class, Hints, Slabs};
     use crate::syscall::Call;
 
@@ -488,8 +483,7 @@ mod tests {
             let mut slabs = Slabs::new();
             let slab = slabs.of(Class::Extended);
             slab.add(Chunk::new(Class::Extended, 32).unwrap());
-            let mut claims = Claims::new();
-            claims.mark_with(Marks::new());
+            let claims = Claims::new(true);
             Flight {
                 slabs,
                 claims,
@@ -503,14 +497,13 @@ mod tests {
                 let slot = self.slabs.of(Class::Extended).free.take().unwrap();
                 let call = Call::new(IOCB2_NOP, [0, 0, 0, start, 0, 0]);
                 let claim = on_file(access, start, bytes);
-                let extension = Extension::for_test();
                 let event = [name as u64, 0, 0, 0];
                 list.push(Req::build_extended(
                     slot,
                     0,
                     call,
                     event,
-                    (extension, Hints::NONE),
+                    ((), Hints::NONE),
                     claim,
                 ));
             }

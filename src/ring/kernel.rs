@@ -73,7 +73,7 @@ pub fn could_be_at(at: usize) -> bool {
             .is_ok_and(|seen| seen[4] == RING_MAGIC)
 }
 
-pub struct LegacyRing {
+pub struct KernelRing {
     /// The library's own mapping.
     ours: Mapping,
     /// Where the program's is: the handle.
@@ -86,9 +86,9 @@ pub struct LegacyRing {
 }
 
 // SAFETY: plain memory, shared with the program anyway; all access is through atomics.
-unsafe impl Send for LegacyRing {}
+unsafe impl Send for KernelRing {}
 // SAFETY: as above.
-unsafe impl Sync for LegacyRing {}
+unsafe impl Sync for KernelRing {}
 
 /// New memory, in two places.
 fn mapped_twice(bytes: usize) -> Result<[Mapping; 2]> {
@@ -103,9 +103,9 @@ fn mapped_twice(bytes: usize) -> Result<[Mapping; 2]> {
     Ok([Mapping::of(&file, bytes)?, Mapping::of(&file, bytes)?])
 }
 
-impl LegacyRing {
+impl KernelRing {
     /// A ring with room for at least `events`.
-    pub fn new(events: u32, id: u32) -> Result<LegacyRing> {
+    pub fn new(events: u32, id: u32) -> Result<KernelRing> {
         let bytes = (size_of::<Header>() + (events as usize + 2) * EVENT_BYTES)
             .next_multiple_of(page_bytes());
         let [ours, view] = mapped_twice(bytes).map_err(|_| Errno::ENOMEM)?;
@@ -113,7 +113,7 @@ impl LegacyRing {
         let _ = ours.keep_from_children();
         let _ = view.keep_from_children();
         let nr = (bytes - size_of::<Header>()) / EVENT_BYTES;
-        let ring = LegacyRing {
+        let ring = KernelRing {
             ours,
             view: AtomicUsize::new(view.leak()),
             nr: nr as u32,
@@ -252,7 +252,7 @@ impl LegacyRing {
     }
 }
 
-impl Drop for LegacyRing {
+impl Drop for KernelRing {
     fn drop(&mut self) {
         let view = self.view();
         let is_ours = self.is_at(view);

@@ -1,0 +1,255 @@
+//! What a process has of this library, once: the registry, the pools, and what personalities have beside their contexts.
+//!
+//! A child has no contexts and no threads. It does not repair what it inherited, of which any part
+//! may have been caught in the middle of a change; it forgets it, and makes its own when it needs
+//! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
+//! holds for a child that was made without libc, too.
+
+use super::libaio::{self, files, table};
+use crate::engine;
+use crate::engine::own_queue::OwnQueues;
+use crate::engine::pool::Pool;
+use crate::policy::route::Routes;
+use crate::queue::Context;
+use crate::registry::Registry;
+use crate::request::set_personality;
+use crate::ring::page_bytes;
+use crate::sync::Lock;
+use crate::sys::host::{Host, Inside, OwnTable, set_host};
+use crate::sys::thread::{self, Threads, spawn_detached};
+use crate::sys::{Result, processors, try_box_uninit};
+use crate::syscall::carrier;
+use nix::errno::Errno;
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+/// For so long is waited for a lock behind which counts are for the statistics.
+const ROUTES_PATIENCE_NS: u64 = 1_000_000;
+
+pub struct Global {
+    pub registry: Registry<Context>,
+    pub pool: Pool,
+    /// Whose workers have the library's own descriptor table: for contexts of io_setup().
+    pub libaio_pool: Pool,
+    pub own_queues: OwnQueues,
+    pub threads: Threads,
+    pub libaio: libaio::Shared,
+    /// How the requests of contexts that are gone were carried out.
+    routes: Lock<Routes>,
+    /// Whose it is.
+    pub pid: libc::pid_t,
+}
+
+impl Global {
+    fn new() -> Result<Box<Global>> {
+        // Now, in a thread of the program's, which knows who else changes its environment.
+        engine::allows_kernel_aio();
+        let (pool, libaio_pool) = (
+            Pool::new(start_worker)?,
+            Pool::new_awake(start_worker_inside)?,
+        );
+        let threads = Threads::new()?;
+        let mut new = try_box_uninit::<Global>()?;
+        let at = new.as_mut_ptr();
+        // SAFETY: each field is written, in its place.
+        unsafe {
+            (&raw mut (*at).registry).write(Registry::new());
+            (&raw mut (*at).pool).write(pool);
+            (&raw mut (*at).libaio_pool).write(libaio_pool);
+            (&raw mut (*at).own_queues).write(OwnQueues::new());
+            (&raw mut (*at).threads).write(threads);
+            (&raw mut (*at).libaio).write(libaio::Shared::new());
+            (&raw mut (*at).routes).write(Lock::new(Routes::default()));
+            (&raw mut (*at).pid).write(libc::getpid());
+            Ok(new.assume_init())
+        }
+    }
+}
+
+impl Global {
+    /// A context goes, all of whose requests have ended.
+    pub fn keep_routes(&self, context: &Context) {
+        if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+            self.routes.lock().add(&routes);
+        }
+    }
+
+    /// How the requests of all contexts were carried out, those included that are gone; but for what is behind a
+    /// lock that does not come free.
+    pub fn routes(&'static self) -> Routes {
+        let gone = self.routes.try_lock_for(ROUTES_PATIENCE_NS);
+        let mut sum = gone.map_or_else(Routes::default, |gone| *gone);
+        self.registry.for_each(|context| {
+            if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+                sum.add(&routes);
+            }
+        });
+        sum
+    }
+}
+
+type Cell = AtomicPtr<Global>;
+
+/// Where the pointer is; null until the first context of the first process in line.
+static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
+
+/// This process's registry and pool, if it has any.
+pub fn global() -> Option<&'static Global> {
+    // SAFETY: the cell is never unmapped, and what it points to is never freed. Acquire: pairs with
+    // the release in `global_or_new`.
+    unsafe { CELL.load(Acquire).as_ref()?.load(Acquire).as_ref() }
+}
+
+// What `process` does for it. The linker finds it: the first context may be made before any initializer has run.
+// SAFETY: `process` has both, with these arguments.
+unsafe extern "Rust" {
+    /// Once, for this process and its children: what they do at fork and exit.
+    #[link_name = "aio2_prepare_process"]
+    safe fn prepare_process();
+    /// This process has got its own.
+    #[link_name = "aio2_begin_process"]
+    safe fn begin_process(global: &'static Global);
+}
+
+/// This process's registry and pool.
+pub fn global_or_new() -> Result<&'static Global> {
+    if let Some(global) = global() {
+        return Ok(global);
+    }
+    let cell = cell_or_new()?;
+    set_host(&HOST);
+    thread::prepare();
+    set_personality(&libaio::request::PERSONALITY);
+    let new = Box::into_raw(Global::new()?);
+    // Release: pairs with the acquire in `global`. Another thread may have been first.
+    match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
+        Ok(_) => {
+            // SAFETY: never freed from here on.
+            let new = unsafe { &*new };
+            begin_process(new);
+            Ok(new)
+        }
+        Err(first) => {
+            // SAFETY: `new` was seen by nobody; `first` is never freed.
+            unsafe {
+                drop(Box::from_raw(new));
+                Ok(&*first)
+            }
+        }
+    }
+}
+
+/// In a forked child: what it has inherited is not its own.
+pub fn forget() {
+    // SAFETY: never unmapped.
+    if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
+        cell.store(ptr::null_mut(), Release);
+    }
+}
+
+static HOST: Host = Host {
+    threads: || Some(&global()?.threads),
+    own_table: OwnTable {
+        enter: || {
+            if let Some(global) = global() {
+                global.libaio.table.enter();
+            }
+        },
+        leave: || {
+            if let Some(global) = global() {
+                global.libaio.table.leave();
+            }
+        },
+        doorbell: table::doorbell,
+        run: table::run,
+        hold: files::hold_here,
+        fd: files::fd_of,
+        give_back: files::give_back,
+        has_process_end: || global().is_some_and(|global| global.libaio.table.has_process_end()),
+    },
+};
+
+fn cell_or_new() -> Result<&'static Cell> {
+    // SAFETY: never unmapped.
+    if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
+        return Ok(cell);
+    }
+    let bytes = page_bytes();
+    let (prot, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a new page, of zeros: a null pointer.
+    let page = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(Errno::ENOMEM);
+    }
+    // SAFETY: our page. On a kernel that does not know this (before 4.14), the handler below must
+    // do.
+    unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) };
+    let cell: *mut Cell = page.cast();
+    match CELL.compare_exchange(ptr::null_mut(), cell, AcqRel, Acquire) {
+        Ok(_) => {
+            prepare_process();
+            // SAFETY: never unmapped.
+            Ok(unsafe { &*cell })
+        }
+        Err(first) => {
+            // SAFETY: our page, which nobody has seen; `first` is never unmapped.
+            unsafe {
+                libc::munmap(page, bytes);
+                Ok(&*first)
+            }
+        }
+    }
+}
+
+fn start_worker(_: &'static Pool, slot: u16) -> Result<()> {
+    // SAFETY: the argument is a number, not a pointer.
+    unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
+}
+
+/// The same of one that has the library's own descriptor table, as the thread that starts it.
+fn start_worker_inside(_: &'static Pool, slot: u16) -> Result<()> {
+    let global = global().ok_or(Errno::EAGAIN)?;
+    let table = &global.libaio.table;
+    table.enter();
+    let started = table.run(
+        |slot| {
+            let arg = ptr::without_provenance_mut(slot);
+            // SAFETY: the argument is a number, not a pointer.
+            unsafe { spawn_detached(worker_inside_main, arg) }.map(|()| 0)
+        },
+        usize::from(slot),
+    );
+    if started.is_err() {
+        table.leave();
+    }
+    started.map(drop)
+}
+
+extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
+    // A child does not inherit threads: this is the process whose pool started this one.
+    if let Some(global) = global() {
+        work(&global.pool, slot);
+    }
+    ptr::null_mut()
+}
+
+extern "C" fn worker_inside_main(slot: *mut libc::c_void) -> *mut libc::c_void {
+    if let Some(global) = global() {
+        let _inside = Inside::begin();
+        work(&global.libaio_pool, slot);
+    }
+    ptr::null_mut()
+}
+
+fn work(pool: &'static Pool, slot: *mut libc::c_void) {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
+    processors::let_waker_go_on();
+    carrier::worker_begins();
+    pool.work(slot.addr() as u16);
+    carrier::worker_ends();
+}
