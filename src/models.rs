@@ -3,8 +3,8 @@
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
-use crate::engine::pool::Pool;
-use crate::queue::{Context, ContextRef, Deadline, Engines};
+use crate::engine::pool::StartWorker;
+use crate::queue::{Context, ContextRef, Deadline, Engines, Pool};
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
@@ -227,7 +227,7 @@ fn no_worker(_: &'static Pool, _: u16) -> crate::sys::Result<()> {
     Err(Errno::EAGAIN)
 }
 
-fn context(start: crate::engine::pool::StartWorker) -> ContextRef {
+fn context(start: StartWorker<ContextRef>) -> ContextRef {
     let pool = Box::leak(Box::new(Pool::new(start).unwrap()));
     let mut params = io_setup2_params {
         bytes: 64,
@@ -273,7 +273,7 @@ fn loom_queue() {
 }
 
 /// Two submitters, and the main thread waits for both.
-fn submitters(start: crate::engine::pool::StartWorker) {
+fn submitters(start: StartWorker<ContextRef>) {
     model(2, move || {
         let context = context(start);
         let other = {

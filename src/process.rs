@@ -7,11 +7,9 @@
 //! holds for a child that was made without libc, too.
 
 use crate::engine;
-use crate::engine::own_queue::OwnQueues;
-use crate::engine::pool::Pool;
 use crate::personality::libaio::table;
 use crate::policy::route::Routes;
-use crate::queue::Context;
+use crate::queue::{Context, OwnQueues, Pool};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::blank_view;

@@ -22,13 +22,12 @@
 mod doorbell;
 
 use crate::attr;
-use crate::engine;
+use crate::engine::{self, Completes};
 use crate::policy::batch::{Direction, Joined, Request, merges};
 use crate::policy::route::{Route, Taken};
 use crate::policy::tuning::BATCHES;
 use crate::policy::tuning::tuning;
 use crate::profiles;
-use crate::queue::{Context, ContextRef};
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::aio::{
@@ -65,9 +64,9 @@ pub type Batch = ArrayVec<Req, BATCH>;
 
 /// Its descriptors are in the table of the thread that first hands something over. All who hand over must
 /// share that table.
-pub struct Kaio {
+pub struct Kaio<Q> {
     state: Lock<Reaper>,
-    here: InKernel,
+    here: InKernel<Q>,
     /// The kernel's context; 0: none yet. Once made it stays: to destroy it would be one more call.
     kernel: AtomicU64,
     doorbell: Doorbell,
@@ -87,9 +86,9 @@ enum Reaper {
 }
 
 /// The requests that a context of the kernel's has, each in a place by whose number it is known
-/// there.
-pub struct InKernel {
-    places: Lock<Places>,
+/// there, with what it is to be given back to.
+pub struct InKernel<Q> {
+    places: Lock<Places<Q>>,
     /// How many places are free, for those who do not have the lock.
     room: AtomicU32,
     /// The kernel was seen to wait for what it was given. A hint.
@@ -98,14 +97,14 @@ pub struct InKernel {
     told: AtomicI32,
 }
 
-struct Places {
-    places: Vec<Option<InFlight>>,
+struct Places<Q> {
+    places: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
 }
 
 /// What the kernel carries out as one.
-pub struct InFlight {
-    context: ContextRef,
+pub struct InFlight<Q> {
+    owner: Q,
     /// A request; or a run of them.
     requests: Chain,
     is_run: bool,
@@ -123,7 +122,7 @@ type Handed = ArrayVec<KernelIocb, BATCH>;
 type Vectors = ArrayVec<iovec, BATCH>;
 
 /// What has been done.
-pub type Done = ArrayVec<InFlight, REAPED>;
+pub type Done<Q> = ArrayVec<InFlight<Q>, REAPED>;
 
 impl KernelIocb {
     /// None for what is not handed over.
@@ -212,7 +211,7 @@ fn may_run(batch: &Batch) -> bool {
     !profiles::writes(call) || syscall::may_be_repeated(call)
 }
 
-impl InFlight {
+impl<Q> InFlight<Q> {
     /// Gives back the requests, with their results; or, as errors, those that are to be carried out once
     /// more: because the kernel would have had to wait, or, of a run that was not carried out in full, those
     /// behind where it stopped. Each of these then goes by itself: the kernel has said what becomes of one at
@@ -256,8 +255,8 @@ fn end(req: &mut Req, res: i64, began: u64) {
     req.count(began);
 }
 
-impl InKernel {
-    pub fn new(most: usize) -> Result<InKernel> {
+impl<Q: Clone> InKernel<Q> {
+    pub fn new(most: usize) -> Result<InKernel<Q>> {
         let (mut places, mut free) = (Vec::new(), Vec::new());
         places.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
@@ -277,7 +276,7 @@ impl InKernel {
         self.room.load(Relaxed) as usize
     }
 
-    fn set_room(&self, places: &Places) {
+    fn set_room(&self, places: &Places<Q>) {
         self.room.store(places.free.len() as u32, Relaxed);
     }
 
@@ -291,7 +290,7 @@ impl InKernel {
     /// [`InKernel::hand_over`].
     fn put(
         &self,
-        context: &ContextRef,
+        owner: &Q,
         batch: &mut Batch,
         nowait: bool,
         vectors: &mut Vectors,
@@ -348,7 +347,7 @@ impl InKernel {
                 requests.push(req);
             }
             places.places[usize::from(place)] = Some(InFlight {
-                context: context.clone(),
+                owner: owner.clone(),
                 requests,
                 is_run: merged,
                 res: 0,
@@ -363,13 +362,7 @@ impl InKernel {
     /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
     /// whether it has refused one, or a filter may do so. `nowait`: it is to wait for nothing meanwhile; those for which it would
     /// have to come back.
-    pub fn hand_over(
-        &self,
-        kernel: u64,
-        context: &ContextRef,
-        batch: &mut Batch,
-        nowait: bool,
-    ) -> bool {
+    pub fn hand_over(&self, kernel: u64, owner: &Q, batch: &mut Batch, nowait: bool) -> bool {
         let mut vectors = Vectors::new();
         // Who submits must not wait.
         let route = if nowait {
@@ -377,7 +370,7 @@ impl InKernel {
         } else {
             Route::KernelWaiting
         };
-        let handed = self.put(context, batch, nowait, &mut vectors, route);
+        let handed = self.put(owner, batch, nowait, &mut vectors, route);
         self.submit(kernel, handed, batch)
     }
 
@@ -421,7 +414,7 @@ impl InKernel {
     }
 
     /// Takes what has been done, as much as it has room for, without a system call.
-    pub fn take_done(&self, kernel: u64) -> Done {
+    pub fn take_done(&self, kernel: u64) -> Done<Q> {
         let mut done = Done::new();
         let ring = Ring::at(kernel);
         if ring.available() == 0 {
@@ -443,7 +436,7 @@ impl InKernel {
 
     /// Takes what has been done: waits in the kernel's AIO for the first, for so long at most. Says, too, how
     /// the wait ended; None: it must not wait there, as there is a filter.
-    pub fn reap(&self, kernel: u64, ns: u64) -> (Option<Waited>, Done) {
+    pub fn reap(&self, kernel: u64, ns: u64) -> (Option<Waited>, Done<Q>) {
         let done = self.take_done(kernel);
         if ns == 0 || !done.is_empty() {
             return (Some(Waited::Woken), done);
@@ -455,16 +448,16 @@ impl InKernel {
     }
 }
 
-impl Places {
-    fn take(&mut self, place: u64) -> Option<InFlight> {
+impl<Q> Places<Q> {
+    fn take(&mut self, place: u64) -> Option<InFlight<Q>> {
         let taken = self.places.get_mut(usize::try_from(place).ok()?)?.take()?;
         self.free.push(place as u16);
         Some(taken)
     }
 }
 
-impl Kaio {
-    pub fn new() -> Result<Kaio> {
+impl<Q: Completes> Kaio<Q> {
+    pub fn new() -> Result<Kaio<Q>> {
         Ok(Kaio {
             state: Lock::new(Reaper::None),
             here: InKernel::new(EVENTS)?,
@@ -481,7 +474,7 @@ impl Kaio {
 
     /// Hands requests over to the kernel. Those that it does not take stay in the batch; says
     /// whether it has refused one.
-    pub fn submit(&'static self, context: &ContextRef, batch: &mut Batch) -> bool {
+    pub fn submit(&'static self, owner: &Q, batch: &mut Batch) -> bool {
         let mut state = self.state.lock();
         if let Reaper::None = *state {
             *state = Reaper::Making;
@@ -505,7 +498,7 @@ impl Kaio {
         // Under the lock, so that the reaper does not find it unused.
         let mut vectors = Vectors::new();
         let route = Route::KernelThread;
-        let handed = self.here.put(context, batch, false, &mut vectors, route);
+        let handed = self.here.put(owner, batch, false, &mut vectors, route);
         drop(state);
         // Acquire: pairs with the release in `make`.
         let kernel = self.kernel.load(Acquire);
@@ -536,7 +529,7 @@ impl Kaio {
             (table.enter)();
         }
         // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(reaper_main, arg) }.is_ok();
+        let started = unsafe { spawn_detached(reaper_main::<Q>, arg) }.is_ok();
         if !started {
             if let Some(table) = table {
                 (table.leave)();
@@ -591,26 +584,26 @@ impl Kaio {
     }
 }
 
-/// Publishes what has been done, of whatever contexts.
-fn complete(done: Done) {
+/// Gives back what has been done, to whatever it belongs to.
+fn complete<Q: Completes>(done: Done<Q>) {
     let mut done = done.into_iter().peekable();
     while let Some(first) = done.next() {
-        let context = first.context.clone();
+        let owner = first.owner.clone();
         let mut requests = Done::new();
         let mut next = Some(first);
         while let Some(one) = next {
             requests.push(one);
-            next = done.next_if(|other| other.context.is(&context));
+            next = done.next_if(|other| other.owner.is(&owner));
         }
-        Context::complete_all(&context, requests);
+        owner.complete_all(requests);
     }
 }
 
-extern "C" fn reaper_main(kaio: *mut libc::c_void) -> *mut libc::c_void {
+extern "C" fn reaper_main<Q: Completes>(kaio: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
     // SAFETY: what `make` has given it, which is never freed.
-    let kaio: &'static Kaio = unsafe { &*kaio.cast() };
+    let kaio: &'static Kaio<Q> = unsafe { &*kaio.cast() };
     let _inside = kaio.is_inside.load(Relaxed).then(Inside::begin);
     processors::let_waker_go_on();
     kaio.reap();

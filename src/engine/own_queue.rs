@@ -12,7 +12,6 @@
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
 use crate::engine::kaio::{self, Batch, Done, InKernel};
-use crate::queue::ContextRef;
 use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
 use crate::sys::Waited;
@@ -39,28 +38,28 @@ pub const SLEEP_NS: u64 = 100_000_000;
 /// Pages of a request's buffer that are looked at, at most.
 const PAGES: usize = 64;
 
-pub struct OwnQueues {
-    places: [Place; OWN_QUEUES_MAX],
+pub struct OwnQueues<Q: 'static> {
+    places: [Place<Q>; OWN_QUEUES_MAX],
     /// A file to read no bytes from: see [`aio::ring_doorbell`].
     doorbell: Private,
     /// Tells which pages of the process are in memory: /proc/self/pagemap.
     pages: Private,
 }
 
-struct Place {
+struct Place<Q: 'static> {
     taken: AtomicBool,
     /// Made when it is first taken.
-    own_queue: OnceLock<Option<OwnQueue>>,
+    own_queue: OnceLock<Option<OwnQueue<Q>>>,
 }
 
-pub struct OwnQueue {
+pub struct OwnQueue<Q: 'static> {
     kernel: u64,
-    has: InKernel,
-    all: &'static OwnQueues,
+    has: InKernel<Q>,
+    all: &'static OwnQueues<Q>,
 }
 
-impl OwnQueues {
-    pub fn new() -> OwnQueues {
+impl<Q: Clone> OwnQueues<Q> {
+    pub fn new() -> OwnQueues<Q> {
         let place = || Place {
             taken: AtomicBool::new(false),
             own_queue: OnceLock::new(),
@@ -73,16 +72,16 @@ impl OwnQueues {
     }
 
     /// An own queue, if one is free and there is all that it needs. Makes system calls.
-    pub fn take(&'static self) -> Option<Taken> {
+    pub fn take(&'static self) -> Option<Taken<Q>> {
         // Acquire: pairs with the release of whoever had it before.
-        let free = |place: &&Place| !place.taken.swap(true, Acquire);
+        let free = |place: &&Place<Q>| !place.taken.swap(true, Acquire);
         let Place { taken, own_queue } = self.places.iter().find(free)?;
         // One that could not be made stays taken: nor could the next.
         let own_queue = own_queue.get_or_init(|| self.make()).as_ref()?;
         Some(Taken { taken, own_queue })
     }
 
-    fn make(&'static self) -> Option<OwnQueue> {
+    fn make(&'static self) -> Option<OwnQueue<Q>> {
         let has = InKernel::new(EVENTS).ok()?;
         self.doorbell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
@@ -116,7 +115,7 @@ fn open_pagemap() -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-impl OwnQueue {
+impl<Q: Clone> OwnQueue<Q> {
     fn room(&self) -> usize {
         self.has.room()
     }
@@ -136,8 +135,8 @@ impl OwnQueue {
     }
 
     /// See [`InKernel::hand_over`].
-    pub fn hand_over(&self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> bool {
-        self.has.hand_over(self.kernel, context, batch, nowait)
+    pub fn hand_over(&self, owner: &Q, batch: &mut Batch, nowait: bool) -> bool {
+        self.has.hand_over(self.kernel, owner, batch, nowait)
     }
 
     /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
@@ -168,7 +167,7 @@ impl OwnQueue {
     }
 
     /// See [`InKernel::reap`].
-    pub fn reap(&self, ns: u64) -> (Option<Waited>, Done) {
+    pub fn reap(&self, ns: u64) -> (Option<Waited>, Done<Q>) {
         self.has.reap(self.kernel, ns)
     }
 
@@ -181,25 +180,25 @@ impl OwnQueue {
     }
 }
 
-impl Wake for OwnQueue {
+impl<Q: Clone> Wake for OwnQueue<Q> {
     fn wake(&self) {
         self.ring();
     }
 }
 
 /// An own queue that is a context's, until this is dropped.
-pub struct Taken {
+pub struct Taken<Q: 'static> {
     taken: &'static AtomicBool,
-    own_queue: &'static OwnQueue,
+    own_queue: &'static OwnQueue<Q>,
 }
 
-impl Taken {
-    pub fn own_queue(&self) -> &'static OwnQueue {
+impl<Q> Taken<Q> {
+    pub fn own_queue(&self) -> &'static OwnQueue<Q> {
         self.own_queue
     }
 }
 
-impl Drop for Taken {
+impl<Q> Drop for Taken<Q> {
     fn drop(&mut self) {
         // Release: pairs with the acquire in `take`.
         self.taken.store(false, Release);

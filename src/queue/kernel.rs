@@ -1,7 +1,8 @@
 //! Requests that the kernel carries out.
 
+use super::engines::{KernelDone, TakenQueue, Worker};
 use super::{Context, ContextRef, Deferred, State};
-use crate::engine::{kaio, own_queue::Taken, pool::Worker};
+use crate::engine::kaio;
 use crate::personality::libaio::{self, eventfd::Told};
 use crate::policy::tuning::tuning;
 use crate::policy::{
@@ -25,7 +26,7 @@ pub(super) const DRAIN_NS: u64 = 20_000;
 pub(super) const DRAIN_NS_MAX: u64 = 1_000_000;
 
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
-pub type OwnQueueSlot = OnceLock<Option<Taken>>;
+pub type OwnQueueSlot = OnceLock<Option<TakenQueue>>;
 
 /// What the kernel carries out in the context's own queue. As long as there is any, the monitor looks after
 /// the context, and takes what has been done if nobody sleeps there.
@@ -231,7 +232,7 @@ impl Context {
     }
 
     /// Publishes the events of requests that the kernel has carried out.
-    pub fn complete_all(this: &ContextRef, requests: kaio::Done) {
+    pub fn complete_all(this: &ContextRef, requests: KernelDone) {
         let mut requests = Done::of(requests);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -283,7 +284,7 @@ pub(super) struct Done {
 
 impl Done {
     /// Does what [`Deferred::note_ended`] does for those that are done.
-    pub(super) fn of(requests: kaio::Done) -> Done {
+    pub(super) fn of(requests: KernelDone) -> Done {
         let mut all = Done {
             done: Chain::new(),
             again: Chain::new(),

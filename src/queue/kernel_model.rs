@@ -1,7 +1,8 @@
 //! In a model the kernel carries nothing out.
 
+use super::engines::Worker;
 use super::{Context, Deadline, Deferred, State};
-use crate::engine::pool::{Look, Worker};
+use crate::engine::pool::Look;
 use crate::queue::ContextRef;
 use crate::request::{List, Req};
 use crate::sync::Guard;

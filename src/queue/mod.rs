@@ -21,6 +21,7 @@ mod dispatch;
 mod doorbell;
 #[cfg(not(loom))]
 mod ending;
+mod engines;
 #[cfg(not(loom))]
 mod kernel;
 #[cfg(loom)]
@@ -37,14 +38,14 @@ use crate::policy::tuning::tuning;
 pub use batch::Batch;
 use deferred::Deferred;
 use doorbell::Doorbell;
+#[cfg(not(loom))]
+pub use engines::OwnQueues;
+pub use engines::Pool;
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
-#[cfg(not(loom))]
-use crate::engine::own_queue::OwnQueues;
-use crate::engine::pool::Pool;
 use crate::policy::nesting::Nesting;
 use crate::policy::route::Routes;
 #[cfg(not(loom))]

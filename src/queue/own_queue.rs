@@ -2,13 +2,10 @@
 
 use super::{
     Context, ContextRef, Deadline, Deferred, State,
+    engines::{KernelDone, OwnQueue},
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
-use crate::engine::{
-    kaio,
-    own_queue::{self, OwnQueue},
-    pool::Look,
-};
+use crate::engine::{kaio, own_queue, pool::Look};
 use crate::personality::libaio::{self, request::Holder};
 use crate::policy::batch::Caller;
 use crate::policy::tuning::tuning;
@@ -455,7 +452,7 @@ impl Context {
             let mut done = Done::of(if own_queue.has_done() {
                 own_queue.reap(0).1
             } else {
-                kaio::Done::new()
+                KernelDone::new()
             });
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
