@@ -4,7 +4,7 @@
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
 use crate::engine::pool::StartWorker;
-use crate::queue::{Context, ContextRef, Deadline, Engines, Pool};
+use crate::queue::{Context, ContextRef, Deadline, Engines, OwnQueues, Pool};
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
@@ -229,6 +229,7 @@ fn no_worker(_: &'static Pool, _: u16) -> crate::sys::Result<()> {
 
 fn context(start: StartWorker<ContextRef>) -> ContextRef {
     let pool = Box::leak(Box::new(Pool::new(start).unwrap()));
+    let own_queues = Box::leak(Box::new(OwnQueues::new()));
     let mut params = io_setup2_params {
         bytes: 64,
         flags: 0,
@@ -241,7 +242,7 @@ fn context(start: StartWorker<ContextRef>) -> ContextRef {
     };
     pool.reserve(1).unwrap();
     Ref(std::sync::Arc::new(
-        Context::new(&mut params, 1, Engines { pool }).unwrap(),
+        Context::new(&mut params, 1, Engines { pool, own_queues }).unwrap(),
     ))
 }
 

@@ -6,7 +6,7 @@
 //! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
 //! holds for a child that was made without libc, too.
 
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::personality::libaio::table;
 use crate::policy::route::Routes;
 use crate::queue::{Context, OwnQueues, Pool};

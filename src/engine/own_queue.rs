@@ -11,14 +11,17 @@
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
-use crate::engine::kaio::{self, Batch, Done, InKernel};
+use crate::engine::kaio::{self, in_kernel::InKernel};
+use crate::engine::{Engine, Reaped, Start, new_kernel_context};
+use crate::request::Req;
 use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
-use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::host::own_doorbell;
+use crate::sys::monotonic_ns;
 use crate::sys::private_fd::Private;
 use crate::syscall::Call;
+use arrayvec::ArrayVec;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
@@ -33,7 +36,7 @@ pub const EVENTS: usize = 128;
 const DOORBELLS: usize = 4;
 /// For so long the caller sleeps at a time: should the program have closed what the doorbell is rung by,
 /// it is late by this.
-pub const SLEEP_NS: u64 = 100_000_000;
+const SLEEP_NS: u64 = 100_000_000;
 
 /// Pages of a request's buffer that are looked at, at most.
 const PAGES: usize = 64;
@@ -87,7 +90,7 @@ impl<Q: Clone> OwnQueues<Q> {
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
         // Without it nothing is known to be in memory.
         let _ = self.pages.open(open_pagemap);
-        let kernel = kaio::new_context(EVENTS + DOORBELLS)?;
+        let kernel = new_kernel_context(EVENTS + DOORBELLS)?;
         let all = self;
         Some(OwnQueue { kernel, has, all })
     }
@@ -116,12 +119,8 @@ fn open_pagemap() -> Option<OwnedFd> {
 }
 
 impl<Q: Clone> OwnQueue<Q> {
-    fn room(&self) -> usize {
-        self.has.room()
-    }
-
     pub fn is_unused(&self) -> bool {
-        self.room() == EVENTS
+        self.has.room() == EVENTS
     }
 
     /// Whether there is something to reap: without a system call.
@@ -131,12 +130,7 @@ impl<Q: Clone> OwnQueue<Q> {
 
     /// Whether there is nothing that the kernel has not done yet.
     pub fn has_done_all(&self) -> bool {
-        aio::events(self.kernel) + self.room() >= EVENTS
-    }
-
-    /// See [`InKernel::hand_over`].
-    pub fn hand_over(&self, owner: &Q, batch: &mut Batch, nowait: bool) -> bool {
-        self.has.hand_over(self.kernel, owner, batch, nowait)
+        aio::events(self.kernel) + self.has.room() >= EVENTS
     }
 
     /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
@@ -165,24 +159,57 @@ impl<Q: Clone> OwnQueue<Q> {
         let is_there = |entry: &u64| entry & (PRESENT | SHARED) == PRESENT;
         got as u64 == count * BYTES && entries.iter().all(is_there)
     }
+}
 
-    /// See [`InKernel::reap`].
-    pub fn reap(&self, ns: u64) -> (Option<Waited>, Done<Q>) {
-        self.has.reap(self.kernel, ns)
+impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
+    fn takes(req: &Req) -> bool {
+        kaio::takes(req)
     }
 
-    /// Wakes the caller that sleeps here, if no filter stands in the way: then it looks for itself, after
-    /// [`SLEEP_NS`] at most.
-    pub fn ring(&self) {
+    fn room(&self) -> usize {
+        self.has.room()
+    }
+
+    fn start<const N: usize>(
+        &'static self,
+        owner: &Q,
+        batch: &mut ArrayVec<Req, N>,
+        how: Start,
+    ) -> bool {
+        let put = |batch: &mut _, vectors: &mut _| {
+            Ok((self.kernel, self.has.put(owner, batch, how, vectors)))
+        };
+        self.has.start(batch, put)
+    }
+
+    fn reap(&self, until: u64) -> Reaped<Q> {
+        let taken = self.has.take_done(self.kernel);
+        if until == 0 || !taken.done.is_empty() {
+            return taken;
+        }
+        let ns = until.saturating_sub(monotonic_ns()).min(SLEEP_NS);
+        let waited = aio::sleep(self.kernel, ns);
+        let taken = if waited.is_some() {
+            self.has.take_done(self.kernel)
+        } else {
+            taken
+        };
+        Reaped { waited, ..taken }
+    }
+
+    /// Unless a filter stands in the way: then who sleeps looks for itself, after [`SLEEP_NS`] at most.
+    fn wake(&self) {
         // A thread with another descriptor table has one of its own.
         let file = own_doorbell().unwrap_or_else(|| self.all.doorbell.get());
         aio::ring_doorbell(self.kernel, file);
     }
+
+    fn abandon(&self) {}
 }
 
 impl<Q: Clone> Wake for OwnQueue<Q> {
     fn wake(&self) {
-        self.ring();
+        Engine::wake(self);
     }
 }
 

@@ -36,7 +36,6 @@ mod slot;
 mod worker;
 
 use crate::engine::Served;
-#[cfg(not(loom))]
 use crate::engine::kaio::Kaio;
 use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
 use crate::ring::wait::Spin;
@@ -67,7 +66,6 @@ pub struct Pool<Q: 'static> {
     /// Its workers stay awake for a moment when the next request is likely to come soon.
     spin: Option<Spin>,
     /// What its workers hand over to the kernel.
-    #[cfg(not(loom))]
     pub kaio: Kaio<Q>,
 }
 
@@ -174,7 +172,6 @@ impl<Q: Served> Pool<Q> {
             processors: processors::count(),
             start,
             spin: None,
-            #[cfg(not(loom))]
             kaio: Kaio::new()?,
         })
     }

@@ -1,35 +1,30 @@
 //! What engines see of a context: a reference to it, which they keep as long as they have something of it.
 
 use super::{Context, ContextRef};
+use crate::engine::own_queue;
 use crate::engine::{
-    Completes, Served,
+    Completes, Served, in_flight, kaio,
     pool::{self, Look},
 };
-#[cfg(not(loom))]
-use crate::engine::{kaio, own_queue};
 use crate::profiles::Profiles;
 use crate::syscall::Class;
 
 pub type Pool = pool::Pool<ContextRef>;
+pub type Kaio = kaio::Kaio<ContextRef>;
 pub type Worker = pool::Worker<ContextRef>;
 #[cfg(not(loom))]
 pub type Hold = pool::Hold<ContextRef>;
-#[cfg(not(loom))]
 pub type OwnQueues = own_queue::OwnQueues<ContextRef>;
-#[cfg(not(loom))]
 pub type OwnQueue = own_queue::OwnQueue<ContextRef>;
-#[cfg(not(loom))]
 pub type TakenQueue = own_queue::Taken<ContextRef>;
 /// What the kernel has carried out.
-#[cfg(not(loom))]
-pub type KernelDone = kaio::Done<ContextRef>;
+pub type KernelDone = in_flight::Done<ContextRef>;
 
 impl Completes for ContextRef {
     fn is(&self, other: &ContextRef) -> bool {
         ContextRef::is(self, other)
     }
 
-    #[cfg(not(loom))]
     fn complete_all(&self, done: KernelDone) {
         Context::complete_all(self, done);
     }

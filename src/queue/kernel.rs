@@ -1,9 +1,13 @@
 //! Requests that the kernel carries out.
 
-use super::engines::{KernelDone, TakenQueue, Worker};
+use super::engines::{Kaio, KernelDone, TakenQueue, Worker};
 use super::{Context, ContextRef, Deferred, State};
-use crate::engine::kaio;
+#[cfg(not(loom))]
+use crate::engine::in_flight::REAPED;
+use crate::engine::{Engine, Start, kaio};
+#[cfg(not(loom))]
 use crate::personality::libaio::{self, eventfd::Told};
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::policy::{
     batch::{Caller, Joined, Request, joins},
@@ -14,6 +18,7 @@ use crate::request::{Chain, NO_WORKER, Req, Stage};
 use crate::sync::Guard;
 use crate::sys::monotonic_ns;
 use crate::syscall::{Call, Class, carrier};
+#[cfg(not(loom))]
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
@@ -115,7 +120,7 @@ impl State {
 impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
-        if !self.profiles.is_device_bound(req.call()) || !kaio::takes(req) {
+        if !self.profiles.is_device_bound(req.call()) || !Kaio::takes(req) {
             return false;
         }
         let is_sample = self.profiles.wants_sample();
@@ -147,7 +152,7 @@ impl Context {
     pub(super) fn facts(&self, req: &Req) -> Request {
         kaio::facts(
             req,
-            kaio::takes(req) && self.profiles.is_device_bound(req.call()),
+            Kaio::takes(req) && self.profiles.is_device_bound(req.call()),
         )
     }
 
@@ -199,7 +204,11 @@ impl Context {
         drop(state);
         this.run_deferred(&mut deferred);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            worker.hand_over(this, &this.pool.kaio, batch)
+            let how = Start {
+                route: Route::KernelThread,
+                nowait: false,
+            };
+            worker.hand_over(|| this.pool.kaio.start(this, batch, how))
         });
         if refused {
             this.profiles.not_for_kernel(&call);
@@ -239,6 +248,7 @@ impl Context {
         Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
+        #[cfg(not(loom))]
         libaio::eventfd::tell(&requests.tells);
     }
 
@@ -279,7 +289,8 @@ pub(super) struct Done {
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
     /// The eventfds of those that are done.
-    pub(super) tells: ArrayVec<Told, { kaio::REAPED }>,
+    #[cfg(not(loom))]
+    pub(super) tells: ArrayVec<Told, REAPED>,
 }
 
 impl Done {
@@ -290,6 +301,7 @@ impl Done {
             again: Chain::new(),
             count: 0,
             would_wait: false,
+            #[cfg(not(loom))]
             tells: ArrayVec::new(),
         };
         for one in requests {
@@ -297,7 +309,9 @@ impl Done {
             one.settle(|req| {
                 all.count += 1;
                 match req {
+                    #[cfg_attr(loom, expect(unused_mut))]
                     Ok(mut req) => {
+                        #[cfg(not(loom))]
                         all.tells.extend(libaio::request::ended(&mut req));
                         all.done.push(req);
                     }

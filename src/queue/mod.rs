@@ -22,13 +22,8 @@ mod doorbell;
 #[cfg(not(loom))]
 mod ending;
 mod engines;
-#[cfg(not(loom))]
-mod kernel;
-#[cfg(loom)]
-#[path = "kernel_model.rs"]
 mod kernel;
 pub mod order;
-#[cfg(not(loom))]
 mod own_queue;
 mod reap;
 mod serve;
@@ -38,9 +33,9 @@ use crate::policy::tuning::tuning;
 pub use batch::Batch;
 use deferred::Deferred;
 use doorbell::Doorbell;
-#[cfg(not(loom))]
-pub use engines::OwnQueues;
-pub use engines::Pool;
+#[cfg(loom)]
+pub use engines::OwnQueue;
+pub use engines::{OwnQueues, Pool};
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 
@@ -73,7 +68,6 @@ use std::os::fd::{OwnedFd, RawFd};
 #[derive(Clone, Copy)]
 pub struct Engines {
     pub pool: &'static Pool,
-    #[cfg(not(loom))]
     pub own_queues: &'static OwnQueues,
 }
 
@@ -97,7 +91,6 @@ pub struct Context {
     ring: Events,
     notifier: Option<Notifier>,
     pool: &'static Pool,
-    #[cfg(not(loom))]
     own_queues: &'static OwnQueues,
     max_requests: u32,
     /// Most requests that run at a time.
@@ -361,7 +354,6 @@ impl Context {
             ring,
             notifier: None,
             pool: engines.pool,
-            #[cfg(not(loom))]
             own_queues: engines.own_queues,
             max_requests: u32::MAX,
             limit: u32::MAX,

@@ -5,19 +5,20 @@ use super::{
     engines::{KernelDone, OwnQueue},
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
-use crate::engine::{kaio, own_queue, pool::Look};
+use crate::engine::{Engine, Start, kaio, own_queue, pool::Look};
+#[cfg(not(loom))]
 use crate::personality::libaio::{self, request::Holder};
 use crate::policy::batch::Caller;
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{List, OWNER_KERNEL, Req};
 use crate::ring::wait::{Alarm, Waiter};
-use crate::sync::Guard;
-use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
+use crate::sync::{AtomicU32, Guard};
+use crate::sys::{NEVER, Shield, Waited, futex_wait, has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
-use std::time::Duration;
 
 /// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
 /// context's own queue.
@@ -126,7 +127,7 @@ impl Context {
         }
         if has_for_own_queue
             && this.profiles.wants_sample()
-            && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
+            && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
         {
             this.profiles.count_device_bound(1);
             Context::carry_out_waiting(this, state, req, need, until);
@@ -212,7 +213,7 @@ impl Context {
     }
 
     /// Hands over what was taken, and queues again what the kernel does not take: says whether it has refused
-    /// some. `nowait`: see [`kaio::InKernel::hand_over`].
+    /// some. `nowait`: see [`Start`].
     pub(super) fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
@@ -246,10 +247,15 @@ impl Context {
         // io_submit() of the kernel's brings memory in, too.
         let is_ready = |req: &Req| this.is_legacy() || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
+        let route = if nowait {
+            // Who submits must not wait.
+            Route::KernelSubmit
+        } else {
+            Route::KernelWaiting
+        };
+        let how = Start { route, nowait };
         let refused = !would_wait
-            && this.hand_over_as(&call, &mut batch, |batch| {
-                own_queue.hand_over(this, batch, nowait)
-            });
+            && this.hand_over_as(&call, &mut batch, |batch| own_queue.start(this, batch, how));
         if let Some(shield) = shield {
             shield.take_back();
         }
@@ -271,21 +277,19 @@ impl Context {
     ) -> Option<Waited> {
         let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
         state.backlog.waiters.enter(&waiter, need);
-        let left = until.saturating_sub(monotonic_ns());
-        let ns = left.min(own_queue::SLEEP_NS);
         let (waited, _) =
-            Context::reap_own_queue(this, state, deferred, own_queue, ns, Some(&waiter));
+            Context::reap_own_queue(this, state, deferred, own_queue, until, Some(&waiter));
         waited
     }
 
-    /// Publishes what the kernel has done in the own queue, and waits for the first of it for so long at
+    /// Publishes what the kernel has done in the own queue, and waits for the first of it `until` then at
     /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
     pub(super) fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
         mut deferred: Deferred,
         own_queue: &'static OwnQueue,
-        ns: u64,
+        until: u64,
         waiter: Option<&Waiter>,
     ) -> (Option<Waited>, bool) {
         let reaps = state.kernel.reaper.is_none();
@@ -295,9 +299,10 @@ impl Context {
         }
         drop(state);
         this.run_deferred(&mut deferred);
-        let (waited, done) = carrier::outside(|| own_queue.reap(ns));
+        let reaped = carrier::outside(|| own_queue.reap(until));
+        let waited = reaped.waited;
         // None of them has an eventfd.
-        let mut done = Done::of(done);
+        let mut done = Done::of(reaped.done);
         let any = done.count != 0;
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -309,7 +314,7 @@ impl Context {
         state.kernel.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut deferred);
         if waiter.is_some() {
-            let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
+            let idle = waited == Some(Waited::TimedOut) && monotonic_ns() < until;
             state.kernel.submit_hint = match state.kernel.submit_hint {
                 submit_hint if submit_hint == 0 || idle => 0,
                 _ if any => tuning().submit_hint,
@@ -415,6 +420,7 @@ impl Context {
     /// Hands over what is at the front of these, within its io_submit(): the kernel takes the files by the program's
     /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
+    #[cfg(not(loom))]
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
         shared: &'static libaio::Shared,
@@ -450,7 +456,7 @@ impl Context {
             drop(state);
             // Now, while nobody else takes what has been done.
             let mut done = Done::of(if own_queue.has_done() {
-                own_queue.reap(0).1
+                own_queue.reap(0).done
             } else {
                 KernelDone::new()
             });
@@ -484,6 +490,7 @@ impl Context {
     }
 
     /// Takes requests that the kernel is to carry out together.
+    #[cfg(not(loom))]
     pub(super) fn batch_for_own_queue(
         &self,
         requests: &mut List,
@@ -535,7 +542,8 @@ impl Context {
                 pause = DRAIN_NS;
                 continue;
             }
-            carrier::outside(|| std::thread::sleep(Duration::from_nanos(pause)));
+            let until = monotonic_ns() + pause;
+            carrier::outside(|| futex_wait(&AtomicU32::new(0), 0, until));
             pause = (pause * 2).min(DRAIN_NS_MAX);
         }
     }
@@ -571,5 +579,31 @@ impl Context {
             kernel.visits_before = kernel.visits;
         }
         has_reaper
+    }
+}
+
+/// What models begin with, and how they end.
+#[cfg(loom)]
+impl Context {
+    pub fn is_legacy(&self) -> bool {
+        false
+    }
+
+    /// Callers are known to come back to hand over, and sleep in the own queue. Returns that.
+    pub fn expect_reaper(&self) -> Option<&'static OwnQueue> {
+        let own_queue = self.own_queue_or_new();
+        let kernel = &mut self.state.lock().kernel;
+        kernel.back = tuning().back_in_a_row;
+        kernel.submit_hint = tuning().submit_hint;
+        own_queue
+    }
+
+    pub fn is_reaper_asleep(&self) -> bool {
+        self.state.lock().kernel.asleep
+    }
+
+    /// Waits until every event has been published, without a hand in that.
+    pub fn wait_for_others(&self) {
+        self.wait_for_end(NEVER, |state| state.in_flight == 0);
     }
 }

@@ -2,8 +2,6 @@
 
 use super::slot::Slot;
 use super::{Pool, class_of};
-#[cfg(not(loom))]
-use crate::engine::kaio::{Batch, Kaio};
 use crate::engine::{Served, exec};
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
@@ -80,11 +78,10 @@ impl<Q: Served> Worker<Q> {
         self.turn += 1;
     }
 
-    /// Hands requests of a context over to the kernel (see [`Kaio::submit`]).
-    #[cfg(not(loom))]
-    pub fn hand_over(&mut self, owner: &Q, kaio: &'static Kaio<Q>, batch: &mut Batch) -> bool {
+    /// Starts something that can take long, and that the monitor is to see then.
+    pub fn hand_over<T>(&mut self, start: impl FnOnce() -> T) -> T {
         self.begin();
-        kaio.submit(owner, batch)
+        start()
     }
 
     /// Carries out a request for which the device has been told to get ready: how long it takes says
