@@ -27,6 +27,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 const OWN_QUEUES_MAX: usize = 8;
 /// Requests in flight in one. More are carried out by workers, or handed over by them.
@@ -133,6 +134,11 @@ impl<Q: Clone> OwnQueue<Q> {
         aio::events(self.kernel) + self.has.room() >= EVENTS
     }
 
+    /// Lets the kernel get on for so long, without a call of its AIO.
+    pub fn pause(&self, ns: u64) {
+        std::thread::sleep(Duration::from_nanos(ns));
+    }
+
     /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
     /// which takes hold of it within io_submit(2), has nothing to bring in. May say no where the answer is yes.
     pub fn has_buffer_of(&self, call: &Call) -> bool {
@@ -184,7 +190,7 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
 
     fn reap(&self, until: u64) -> Reaped<Q> {
         let taken = self.has.take_done(self.kernel);
-        if until == 0 || !taken.done.is_empty() {
+        if until == 0 || taken.woken || !taken.done.is_empty() {
             return taken;
         }
         let ns = until.saturating_sub(monotonic_ns()).min(SLEEP_NS);
@@ -229,5 +235,24 @@ impl<Q> Drop for Taken<Q> {
     fn drop(&mut self) {
         // Release: pairs with the acquire in `take`.
         self.taken.store(false, Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::Waited;
+
+    #[test]
+    fn who_is_woken_before_it_blocks_does_not_block() {
+        let all: &OwnQueues<()> = Box::leak(Box::new(OwnQueues::new()));
+        let Some(taken) = all.take() else {
+            return eprintln!("skipped: the kernel's AIO cannot be had");
+        };
+        let own_queue = taken.own_queue();
+        Engine::wake(own_queue);
+        let reaped = own_queue.reap(monotonic_ns() + 60_000_000_000);
+        assert!(reaped.woken && reaped.waited == Some(Waited::Woken));
+        assert!(!own_queue.reap(0).woken);
     }
 }

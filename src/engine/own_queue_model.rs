@@ -91,6 +91,9 @@ impl<Q> OwnQueue<Q> {
         let done: Done<Q> = kernel.done.drain(..).flatten().collect();
         self.events.store(0, Relaxed);
         self.in_flight.fetch_sub(done.len(), Relaxed);
+        if !done.is_empty() {
+            self.changed.notify_all();
+        }
         Reaped {
             woken: done.len() != count,
             waited: Some(Waited::Woken),
@@ -108,6 +111,14 @@ impl<Q> OwnQueue<Q> {
 
     pub fn has_done_all(&self) -> bool {
         self.events.load(Relaxed) >= self.in_flight.load(Relaxed)
+    }
+
+    /// Until the kernel has got on, or another has taken all there was.
+    pub fn pause(&self, _ns: u64) {
+        let mut kernel = self.kernel.lock().unwrap();
+        while kernel.done.is_empty() && !self.is_unused() {
+            kernel = self.changed.wait(kernel).unwrap();
+        }
     }
 
     pub fn has_buffer_of(&self, _call: &Call) -> bool {
@@ -152,7 +163,7 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
 
     fn reap(&self, until: u64) -> Reaped<Q> {
         let taken = self.take_done();
-        if until == 0 || !taken.done.is_empty() {
+        if until == 0 || taken.woken || !taken.done.is_empty() {
             return taken;
         }
         assert_eq!(until, NEVER);

@@ -1,4 +1,4 @@
-//! Callers who hand requests over to the kernel in a queue of the context's own, and wait for it there.
+#![doc = include_str!("own_queue.md")]
 
 use super::{
     Context, ContextRef, Deadline, Deferred, State,
@@ -14,8 +14,8 @@ use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{List, OWNER_KERNEL, Req};
 use crate::ring::wait::{Alarm, Waiter};
-use crate::sync::{AtomicU32, Guard};
-use crate::sys::{NEVER, Shield, Waited, futex_wait, has_call_filter, monotonic_ns};
+use crate::sync::Guard;
+use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
@@ -48,6 +48,15 @@ impl Visit {
     pub(super) fn looks_in(&mut self) -> bool {
         !std::mem::replace(&mut self.has_looked, true)
     }
+}
+
+/// What one who reaps in the own queue has found.
+pub(super) struct Found {
+    any: bool,
+    /// How the wait ended; None: it must not wait there.
+    waited: Option<Waited>,
+    /// The monitor looks after what is left.
+    is_watched: bool,
 }
 
 /// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
@@ -277,13 +286,15 @@ impl Context {
     ) -> Option<Waited> {
         let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
         state.backlog.waiters.enter(&waiter, need);
-        let (waited, _) =
-            Context::reap_own_queue(this, state, deferred, own_queue, until, Some(&waiter));
-        waited
+        let found = Context::reap_own_queue(this, state, deferred, own_queue, until, Some(&waiter));
+        if !found.is_watched {
+            Context::monitor_kernel(this);
+        }
+        found.waited
     }
 
     /// Publishes what the kernel has done in the own queue, and waits for the first of it `until` then at
-    /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
+    /// most. Who calls this sees to it that what is left is watched: others may have relied on that.
     pub(super) fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
@@ -291,7 +302,7 @@ impl Context {
         own_queue: &'static OwnQueue,
         until: u64,
         waiter: Option<&Waiter>,
-    ) -> (Option<Waited>, bool) {
+    ) -> Found {
         let reaps = state.kernel.reaper.is_none();
         if reaps {
             state.kernel.begin_reaping();
@@ -310,6 +321,8 @@ impl Context {
             state.kernel.reaper = None;
             state.kernel.asleep = false;
         }
+        // It was meant for whoever sleeps there, and may not have got there.
+        let wakes_sleeper = reaped.woken && state.kernel.asleep;
         let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
         state.kernel.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut deferred);
@@ -325,15 +338,19 @@ impl Context {
         let is_watched = state.leased;
         drop(state);
         this.run_deferred(&mut deferred);
+        if wakes_sleeper {
+            Engine::wake(own_queue);
+        }
         if let Some(waiter) = waiter
             && !was_leased
         {
             waiter.wait_for_waker();
         }
-        if waiter.is_some() && !is_watched {
-            Context::monitor_kernel(this);
+        Found {
+            any,
+            waited,
+            is_watched,
         }
-        (waited, any)
     }
 
     /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
@@ -517,12 +534,19 @@ impl Context {
 
     /// Publishes what the kernel has done in the own queue, without waiting for it; false: nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
-        let Some(own_queue) = this.own_queue().filter(|own_queue| own_queue.has_done()) else {
-            return false;
-        };
+        let found = Context::find_done(this);
+        if found.as_ref().is_some_and(|found| !found.is_watched) {
+            Context::monitor_kernel(this);
+        }
+        found.is_some_and(|found| found.any)
+    }
+
+    /// The same, by one who sees to what is left.
+    fn find_done(this: &ContextRef) -> Option<Found> {
+        let own_queue = this.own_queue().filter(|own_queue| own_queue.has_done())?;
         let state = this.state.lock();
-        !this.is_handing_over(&state)
-            && Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None).1
+        (!this.is_handing_over(&state))
+            .then(|| Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None))
     }
 
     /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
@@ -534,16 +558,14 @@ impl Context {
     /// sleep in the kernel's AIO, which a filter may forbid.
     pub(super) fn drain_kernel(this: &ContextRef) {
         let mut pause = DRAIN_NS;
-        while this
-            .own_queue()
-            .is_some_and(|own_queue| !own_queue.is_unused())
+        while let Some(own_queue) = this.own_queue()
+            && !own_queue.is_unused()
         {
-            if Context::take_done(this) {
+            if Context::find_done(this).is_some_and(|found| found.any) {
                 pause = DRAIN_NS;
                 continue;
             }
-            let until = monotonic_ns() + pause;
-            carrier::outside(|| futex_wait(&AtomicU32::new(0), 0, until));
+            carrier::outside(|| own_queue.pause(pause));
             pause = (pause * 2).min(DRAIN_NS_MAX);
         }
     }
