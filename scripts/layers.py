@@ -25,7 +25,6 @@ LAYERS = [
 ]
 # Arrows that still point up, or close a circle within a layer.
 ARROWS = """
-engine -> queue
 """
 LINES_MAX = 700
 LONG = []

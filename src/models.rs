@@ -3,8 +3,8 @@
 
 use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
 use crate::attr::SubmitClock;
-use crate::engine::pool::Pool;
-use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines};
+use crate::engine::pool::StartWorker;
+use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines, OwnQueue, OwnQueues, Pool};
 use crate::registry::Ref;
 use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
@@ -227,8 +227,9 @@ fn no_worker(_: &'static Pool, _: u16) -> crate::sys::Result<()> {
     Err(Errno::EAGAIN)
 }
 
-fn context(start: crate::engine::pool::StartWorker) -> ContextRef {
+fn context(start: StartWorker<ContextRef>) -> ContextRef {
     let pool = Box::leak(Box::new(Pool::new(start).unwrap()));
+    let own_queues = Box::leak(Box::new(OwnQueues::new()));
     let mut params = io_setup2_params {
         bytes: 64,
         flags: 0,
@@ -248,7 +249,7 @@ fn context(start: crate::engine::pool::StartWorker) -> ContextRef {
     };
     pool.reserve(1).unwrap();
     Ref(std::sync::Arc::new(
-        Context::new(&mut params, 1, behaviour, Engines { pool }).unwrap(),
+        Context::new(&mut params, 1, behaviour, Engines { pool, own_queues }).unwrap(),
     ))
 }
 
@@ -280,7 +281,7 @@ fn loom_queue() {
 }
 
 /// Two submitters, and the main thread waits for both.
-fn submitters(start: crate::engine::pool::StartWorker) {
+fn submitters(start: StartWorker<ContextRef>) {
     model(2, move || {
         let context = context(start);
         let other = {
@@ -372,5 +373,148 @@ fn loom_queue_listed_and_waited_for() {
             submit(&context, &[nop(data)]);
             assert_eq!(wait_for(&context, 1), [data]);
         }
+    });
+}
+
+/// A read, which in a model waits for its device. A worker that makes the call finds no file.
+fn read(data: u64) -> iocb2 {
+    iocb2 {
+        nr: libc::SYS_pread64 as u32,
+        args: [u64::MAX, 0, 0, 0, 0, 0],
+        ..nop(data)
+    }
+}
+
+/// Explores a context whose callers hand over to the kernel in a queue of their own. What the kernel has not done when all else is over it
+/// does then, and the monitor sees to that.
+fn own_queue(
+    start: StartWorker<ContextRef>,
+    body: impl Fn(&ContextRef, &'static OwnQueue) + Sync + Send + 'static,
+) {
+    model(2, move || {
+        let context = context(start);
+        let own_queue = context.expect_reaper().unwrap();
+        body(&context, own_queue);
+        own_queue.end_kernel();
+        own_queue.run_kernel(usize::MAX);
+        context.wait_for_others();
+    });
+}
+
+/// Beside a kernel that has done what it was given whenever it likes.
+fn beside_kernel(own_queue: &'static OwnQueue, body: impl FnOnce()) {
+    let kernel = thread::spawn(|| own_queue.run_kernel(usize::MAX));
+    body();
+    own_queue.end_kernel();
+    kernel.join().unwrap();
+}
+
+fn wait_for_sorted(context: &ContextRef, events: usize) -> Vec<u64> {
+    let mut seen = wait_for(context, events);
+    seen.sort_unstable();
+    seen
+}
+
+fn wait_in_thread(context: &ContextRef) -> thread::JoinHandle<()> {
+    let context = context.clone();
+    thread::spawn(move || drop(wait_for(&context, 1)))
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        thread::yield_now();
+    }
+}
+
+/// Takes what the kernel has done, and no event.
+fn look(context: &ContextRef) {
+    let look = |out: &mut Out| Context::get_events(context, 0, out, Deadline::Now, None);
+    assert!(matches!(
+        Seen::default().take(0, look),
+        Ok(0) | Err(Errno::ENOBUFS)
+    ));
+}
+
+/// A caller hands over and sleeps: it gets what it wants, whatever the monitor does.
+#[test]
+fn loom_own_queue() {
+    own_queue(start_worker, |context, own_queue| {
+        beside_kernel(own_queue, || {
+            submit(context, &[read(1), read(2)]);
+            assert_eq!(wait_for_sorted(context, 2), [1, 2]);
+        });
+    });
+}
+
+/// A caller hands two over, gets one and goes: the monitor takes the other.
+#[test]
+fn loom_own_queue_left() {
+    own_queue(start_worker, |context, own_queue| {
+        beside_kernel(own_queue, || {
+            submit(context, &[read(1), read(2)]);
+            let mut seen = wait_for(context, 1);
+            context.wait_for_others();
+            seen.extend(wait_for(context, 1));
+            seen.sort_unstable();
+            assert_eq!(seen, [1, 2]);
+        });
+    });
+}
+
+/// A caller sleeps, or is about to, while another thread submits, and hands over beside it or leaves it to a worker.
+#[test]
+fn loom_own_queue_submitter() {
+    own_queue(start_worker, |context, own_queue| {
+        beside_kernel(own_queue, || {
+            let sleeper = wait_in_thread(context);
+            submit(context, &[read(1)]);
+            sleeper.join().unwrap();
+        });
+    });
+}
+
+/// The same where no thread can be started, and so there is no monitor: the sleeper, who gets one event and goes, sees to the other.
+#[test]
+fn loom_own_queue_no_threads() {
+    own_queue(no_worker, |context, own_queue| {
+        beside_kernel(own_queue, || {
+            let sleeper = wait_in_thread(context);
+            submit(context, &[read(1), read(2)]);
+            sleeper.join().unwrap();
+            context.wait_for_others();
+        });
+    });
+}
+
+/// The same, and while the sleeper goes, another thread takes the second of three events: one of them sees to the third.
+#[test]
+fn loom_own_queue_looker_no_threads() {
+    own_queue(no_worker, |context, own_queue| {
+        let sleeper = wait_in_thread(context);
+        wait_until(|| context.is_reaper_asleep());
+        submit(context, &[read(1), read(2), read(3)]);
+        own_queue.end_kernel();
+        own_queue.run_kernel(1);
+        wait_until(|| !context.is_reaper_asleep());
+        own_queue.run_kernel(1);
+        beside_kernel(own_queue, || {
+            look(context);
+            sleeper.join().unwrap();
+        });
+    });
+}
+
+/// One thread sleeps, or is about to, another submits, and hands over. It then looks whether there is something, without room for an event: it may take what was to wake the sleeper, who
+/// must not have to wait for what the kernel does next.
+#[test]
+fn loom_own_queue_looker() {
+    own_queue(start_worker, |context, own_queue| {
+        let sleeper = wait_in_thread(context);
+        wait_until(|| context.is_reaper_asleep());
+        submit(context, &[read(1), read(2)]);
+        own_queue.run_kernel(1);
+        look(context);
+        look(context);
+        sleeper.join().unwrap();
     });
 }

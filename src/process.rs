@@ -1,5 +1,6 @@
 //! What becomes of the process's registry and pools ([`Global`]) at fork and exit.
 
+use crate::engine::Engine;
 use crate::personality::instance::{Global, forget, global};
 use crate::queue::Context;
 use crate::ring::blank_view;

@@ -216,7 +216,6 @@ impl Bound {
 
     /// Whether the kernel's AIO may carry the request out. That cannot answer CACHE, which is to keep the request
     /// from being made if it is required.
-    #[cfg(not(loom))]
     pub fn allow_kernel(&self) -> bool {
         self.only_observe() && self.required & !NEED_NOTHING == 0
     }
@@ -325,7 +324,6 @@ pub fn carry_out(
 
 /// A request, one that [allows](Bound::allow_kernel) it, is being handed over to the kernel's AIO. It may come back, and
 /// then begins once more.
-#[cfg(not(loom))]
 pub fn begin_in_kernel(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.falling(), |_, handler, answer| {
@@ -335,7 +333,6 @@ pub fn begin_in_kernel(req: &mut Req, call: &Call) {
 }
 
 /// The kernel's AIO has carried a request out.
-#[cfg(not(loom))]
 pub fn end_in_kernel(req: &mut Req) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.rising(), |_, handler, answer| {

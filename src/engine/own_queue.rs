@@ -11,20 +11,23 @@
 //! (4 KiB reads of a loop device whose file is in memory, 8 in flight: 78,000 a second by workers,
 //! 128,000 so, the kernel's AIO by itself 104,000; 32 in flight: 172,000, 204,000 and 228,000.)
 
-use crate::engine::kaio::{self, Batch, Done, InKernel};
-use crate::queue::ContextRef;
+use crate::engine::kaio::{self, in_kernel::InKernel};
+use crate::engine::{Engine, Reaped, Start, new_kernel_context};
+use crate::request::Req;
 use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
-use crate::sys::Waited;
 use crate::sys::aio;
 use crate::sys::host::own_doorbell;
+use crate::sys::monotonic_ns;
 use crate::sys::private_fd::Private;
 use crate::syscall::Call;
+use arrayvec::ArrayVec;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
 
 const OWN_QUEUES_MAX: usize = 8;
 /// Requests in flight in one. More are carried out by workers, or handed over by them.
@@ -34,33 +37,33 @@ pub const EVENTS: usize = 128;
 const DOORBELLS: usize = 4;
 /// For so long the caller sleeps at a time: should the program have closed what the doorbell is rung by,
 /// it is late by this.
-pub const SLEEP_NS: u64 = 100_000_000;
+const SLEEP_NS: u64 = 100_000_000;
 
 /// Pages of a request's buffer that are looked at, at most.
 const PAGES: usize = 64;
 
-pub struct OwnQueues {
-    places: [Place; OWN_QUEUES_MAX],
+pub struct OwnQueues<Q: 'static> {
+    places: [Place<Q>; OWN_QUEUES_MAX],
     /// A file to read no bytes from: see [`aio::ring_doorbell`].
     doorbell: Private,
     /// Tells which pages of the process are in memory: /proc/self/pagemap.
     pages: Private,
 }
 
-struct Place {
+struct Place<Q: 'static> {
     taken: AtomicBool,
     /// Made when it is first taken.
-    own_queue: OnceLock<Option<OwnQueue>>,
+    own_queue: OnceLock<Option<OwnQueue<Q>>>,
 }
 
-pub struct OwnQueue {
+pub struct OwnQueue<Q: 'static> {
     kernel: u64,
-    has: InKernel,
-    all: &'static OwnQueues,
+    has: InKernel<Q>,
+    all: &'static OwnQueues<Q>,
 }
 
-impl OwnQueues {
-    pub fn new() -> OwnQueues {
+impl<Q: Clone> OwnQueues<Q> {
+    pub fn new() -> OwnQueues<Q> {
         let place = || Place {
             taken: AtomicBool::new(false),
             own_queue: OnceLock::new(),
@@ -73,22 +76,22 @@ impl OwnQueues {
     }
 
     /// An own queue, if one is free and there is all that it needs. Makes system calls.
-    pub fn take(&'static self) -> Option<Taken> {
+    pub fn take(&'static self) -> Option<Taken<Q>> {
         // Acquire: pairs with the release of whoever had it before.
-        let free = |place: &&Place| !place.taken.swap(true, Acquire);
+        let free = |place: &&Place<Q>| !place.taken.swap(true, Acquire);
         let Place { taken, own_queue } = self.places.iter().find(free)?;
         // One that could not be made stays taken: nor could the next.
         let own_queue = own_queue.get_or_init(|| self.make()).as_ref()?;
         Some(Taken { taken, own_queue })
     }
 
-    fn make(&'static self) -> Option<OwnQueue> {
+    fn make(&'static self) -> Option<OwnQueue<Q>> {
         let has = InKernel::new(EVENTS).ok()?;
         self.doorbell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
         // Without it nothing is known to be in memory.
         let _ = self.pages.open(open_pagemap);
-        let kernel = kaio::new_context(EVENTS + DOORBELLS)?;
+        let kernel = new_kernel_context(EVENTS + DOORBELLS)?;
         let all = self;
         Some(OwnQueue { kernel, has, all })
     }
@@ -116,13 +119,9 @@ fn open_pagemap() -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-impl OwnQueue {
-    fn room(&self) -> usize {
-        self.has.room()
-    }
-
+impl<Q: Clone> OwnQueue<Q> {
     pub fn is_unused(&self) -> bool {
-        self.room() == EVENTS
+        self.has.room() == EVENTS
     }
 
     /// Whether there is something to reap: without a system call.
@@ -132,12 +131,12 @@ impl OwnQueue {
 
     /// Whether there is nothing that the kernel has not done yet.
     pub fn has_done_all(&self) -> bool {
-        aio::events(self.kernel) + self.room() >= EVENTS
+        aio::events(self.kernel) + self.has.room() >= EVENTS
     }
 
-    /// See [`InKernel::hand_over`].
-    pub fn hand_over(&self, context: &ContextRef, batch: &mut Batch, nowait: bool) -> bool {
-        self.has.hand_over(self.kernel, context, batch, nowait)
+    /// Lets the kernel get on for so long, without a call of its AIO.
+    pub fn pause(&self, ns: u64) {
+        std::thread::sleep(Duration::from_nanos(ns));
     }
 
     /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
@@ -166,42 +165,94 @@ impl OwnQueue {
         let is_there = |entry: &u64| entry & (PRESENT | SHARED) == PRESENT;
         got as u64 == count * BYTES && entries.iter().all(is_there)
     }
+}
 
-    /// See [`InKernel::reap`].
-    pub fn reap(&self, ns: u64) -> (Option<Waited>, Done) {
-        self.has.reap(self.kernel, ns)
+impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
+    fn takes(req: &Req) -> bool {
+        kaio::takes(req)
     }
 
-    /// Wakes the caller that sleeps here, if no filter stands in the way: then it looks for itself, after
-    /// [`SLEEP_NS`] at most.
-    pub fn ring(&self) {
+    fn room(&self) -> usize {
+        self.has.room()
+    }
+
+    fn start<const N: usize>(
+        &'static self,
+        owner: &Q,
+        batch: &mut ArrayVec<Req, N>,
+        how: Start,
+    ) -> bool {
+        let put = |batch: &mut _, vectors: &mut _| {
+            Ok((self.kernel, self.has.put(owner, batch, how, vectors)))
+        };
+        self.has.start(batch, put)
+    }
+
+    fn reap(&self, until: u64) -> Reaped<Q> {
+        let taken = self.has.take_done(self.kernel);
+        if until == 0 || taken.woken || !taken.done.is_empty() {
+            return taken;
+        }
+        let ns = until.saturating_sub(monotonic_ns()).min(SLEEP_NS);
+        let waited = aio::sleep(self.kernel, ns);
+        let taken = if waited.is_some() {
+            self.has.take_done(self.kernel)
+        } else {
+            taken
+        };
+        Reaped { waited, ..taken }
+    }
+
+    /// Unless a filter stands in the way: then who sleeps looks for itself, after [`SLEEP_NS`] at most.
+    fn wake(&self) {
         // A thread with another descriptor table has one of its own.
         let file = own_doorbell().unwrap_or_else(|| self.all.doorbell.get());
         aio::ring_doorbell(self.kernel, file);
     }
+
+    fn abandon(&self) {}
 }
 
-impl Wake for OwnQueue {
+impl<Q: Clone> Wake for OwnQueue<Q> {
     fn wake(&self) {
-        self.ring();
+        Engine::wake(self);
     }
 }
 
 /// An own queue that is a context's, until this is dropped.
-pub struct Taken {
+pub struct Taken<Q: 'static> {
     taken: &'static AtomicBool,
-    own_queue: &'static OwnQueue,
+    own_queue: &'static OwnQueue<Q>,
 }
 
-impl Taken {
-    pub fn own_queue(&self) -> &'static OwnQueue {
+impl<Q> Taken<Q> {
+    pub fn own_queue(&self) -> &'static OwnQueue<Q> {
         self.own_queue
     }
 }
 
-impl Drop for Taken {
+impl<Q> Drop for Taken<Q> {
     fn drop(&mut self) {
         // Release: pairs with the acquire in `take`.
         self.taken.store(false, Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::Waited;
+
+    #[test]
+    fn who_is_woken_before_it_blocks_does_not_block() {
+        let all: &OwnQueues<()> = Box::leak(Box::new(OwnQueues::new()));
+        let Some(taken) = all.take() else {
+            return eprintln!("skipped: the kernel's AIO cannot be had");
+        };
+        let own_queue = taken.own_queue();
+        Engine::wake(own_queue);
+        let reaped = own_queue.reap(monotonic_ns() + 60_000_000_000);
+        assert!(reaped.woken && reaped.waited == Some(Waited::Woken));
+        assert!(!own_queue.reap(0).woken);
     }
 }

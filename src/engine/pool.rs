@@ -35,10 +35,9 @@ mod run_queue;
 mod slot;
 mod worker;
 
-#[cfg(not(loom))]
+use crate::engine::Served;
 use crate::engine::kaio::Kaio;
 use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
-use crate::queue::{Context, ContextRef};
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
@@ -54,8 +53,8 @@ pub use worker::Worker;
 const SHORT_SLOTS: usize = SHORT_WORKERS.most as usize;
 const SLOTS: usize = SHORT_SLOTS + LONG_WORKERS.most as usize;
 
-pub struct Pool {
-    state: Lock<PoolState>,
+pub struct Pool<Q: 'static> {
+    state: Lock<PoolState<Q>>,
     /// First those of the workers for requests that end by themselves.
     slots: Box<[Slot]>,
     /// Contexts in each run queue.
@@ -63,22 +62,21 @@ pub struct Pool {
     /// The last attempt to start a thread failed.
     short: AtomicBool,
     processors: u32,
-    start: StartWorker,
+    start: StartWorker<Q>,
     /// Its workers stay awake for a moment when the next request is likely to come soon.
     spin: Option<Spin>,
     /// What its workers hand over to the kernel.
-    #[cfg(not(loom))]
-    pub kaio: Kaio,
+    pub kaio: Kaio<Q>,
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
-pub type StartWorker = fn(&'static Pool, u16) -> Result<()>;
+pub type StartWorker<Q> = fn(&'static Pool<Q>, u16) -> Result<()>;
 
-struct PoolState {
-    short: RunQueue,
-    long: RunQueue,
+struct PoolState<Q> {
+    short: RunQueue<Q>,
+    long: RunQueue<Q>,
     /// Contexts that the monitor looks after. While there are any, there is a monitor.
-    leased: VecDeque<ContextRef>,
+    leased: VecDeque<Q>,
     /// Workers that count against the processors.
     counted: u32,
     monitor: bool,
@@ -86,13 +84,13 @@ struct PoolState {
     dozing: Option<u16>,
 }
 
-impl PoolState {
+impl<Q> PoolState<Q> {
     /// The monitor, if there is one, looks soon.
     fn rouse(&mut self) -> Wakeup {
         self.dozing.take().map_or(Wakeup::None, Wakeup::Wake)
     }
 
-    fn run_queue(&mut self, class: Class) -> &mut RunQueue {
+    fn run_queue(&mut self, class: Class) -> &mut RunQueue<Q> {
         match class {
             Class::Short => &mut self.short,
             Class::Long => &mut self.long,
@@ -150,15 +148,15 @@ impl Wakeups {
     }
 
     /// Without any lock.
-    pub fn perform(&self, pool: &'static Pool) {
+    pub fn perform<Q: Served>(&self, pool: &'static Pool<Q>) {
         for &wakeup in &self.wakeups[..self.len] {
             pool.perform(wakeup);
         }
     }
 }
 
-impl Pool {
-    pub fn new(start: StartWorker) -> Result<Pool> {
+impl<Q: Served> Pool<Q> {
+    pub fn new(start: StartWorker<Q>) -> Result<Pool<Q>> {
         Ok(Pool {
             state: Lock::new(PoolState {
                 short: RunQueue::new(SHORT_WORKERS, 0..SHORT_SLOTS)?,
@@ -174,14 +172,13 @@ impl Pool {
             processors: processors::count(),
             start,
             spin: None,
-            #[cfg(not(loom))]
             kaio: Kaio::new()?,
         })
     }
 
     /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
     #[cfg(not(loom))]
-    pub fn new_awake(start: StartWorker) -> Result<Pool> {
+    pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
         let pool = Pool::new(start)?;
         Ok(Pool {
             // A single processor is better left to whoever is waited for.
@@ -228,21 +225,21 @@ impl Pool {
     }
 
     /// Puts a context into a run queue. Called under its lock.
-    pub fn enqueue(&self, context: ContextRef, class: Class) -> Wakeup {
+    pub fn enqueue(&self, context: Q, class: Class) -> Wakeup {
         let mut state = self.state.lock();
         state.run_queue(class).contexts.push_back(context);
         self.note_waiting(&mut state, class);
         self.wakeup(&mut state, class)
     }
 
-    fn note_waiting(&self, state: &mut PoolState, class: Class) {
+    fn note_waiting(&self, state: &mut PoolState<Q>, class: Class) {
         let waiting = state.run_queue(class).contexts.len() as u32;
         self.waiting[class as usize].store(waiting, Relaxed);
     }
 
     /// Has the monitor look after a context, to which its caller will probably see itself. Called
     /// under its lock. None: there is nobody to watch.
-    pub fn lease(&self, context: ContextRef) -> Option<Wakeup> {
+    pub fn lease(&self, context: Q) -> Option<Wakeup> {
         let mut state = self.state.lock();
         let wakeup = if state.monitor {
             state.rouse()
@@ -254,9 +251,9 @@ impl Pool {
     }
 
     /// Takes a context out of the run queues and the leases, before it goes away.
-    pub fn forget(&self, context: &ContextRef) {
+    pub fn forget(&self, context: &Q) {
         let mut state = self.state.lock();
-        let take = |list: &mut VecDeque<ContextRef>| {
+        let take = |list: &mut VecDeque<Q>| {
             let at = list.iter().position(|here| here.is(context));
             at.and_then(|at| list.remove(at))
         };
@@ -275,13 +272,13 @@ impl Pool {
     /// How many workers may keep processors busy for that context: a caller who carries requests
     /// out counts as one. (Two workers beside it cost a sixth of the reads on a zram device with two
     /// processors, three a fourth.)
-    fn processors_for(&self, context: Option<&ContextRef>) -> u32 {
-        let callers = u32::from(context.is_some_and(|context| context.serves_itself()));
+    fn processors_for(&self, context: Option<&Q>) -> u32 {
+        let callers = u32::from(context.is_some_and(Q::serves_itself));
         self.processors.saturating_sub(callers).max(1)
     }
 
     /// Whether somebody should come for a run queue's first context, and who.
-    fn wakeup(&self, state: &mut PoolState, class: Class) -> Wakeup {
+    fn wakeup(&self, state: &mut PoolState<Q>, class: Class) -> Wakeup {
         let run_queue = match class {
             Class::Short => &state.short,
             Class::Long => &state.long,
@@ -291,7 +288,7 @@ impl Pool {
         }
         let first = run_queue.first_context(class);
         let wants_worker = first.is_some_and(|first| {
-            let waits = class == Class::Long || first.profiles.waits();
+            let waits = class == Class::Long || first.profiles().waits();
             waits || state.counted < self.processors_for(Some(first))
         });
         let order = if wants_worker {
@@ -306,13 +303,13 @@ impl Pool {
     }
 
     /// Gives a worker that sleeps, or a new one, that order; None if there is none to be had.
-    fn order(&self, state: &mut PoolState, class: Class, order: u32) -> Option<Wakeup> {
+    fn order(&self, state: &mut PoolState<Q>, class: Class, order: u32) -> Option<Wakeup> {
         let (slot, wakeup) = state.run_queue(class).take()?;
         match (order, class) {
             (MONITOR, _) => state.monitor = true,
             (_, Class::Short) => {
                 let first = state.short.first_context(class);
-                let waits = first.is_some_and(|first| first.profiles.waits());
+                let waits = first.is_some_and(|first| first.profiles().waits());
                 self.count(state, slot, !waits);
             }
             (_, Class::Long) => {}
@@ -383,14 +380,14 @@ impl Pool {
             };
             self.note_waiting(&mut state, class);
             drop(state);
-            any |= Context::stand_in(&context, class);
+            any |= context.stand_in(class);
             left -= 1;
         }
         any
     }
 
     /// Puts a context into a run queue for the next attempt to start a worker. Called under its lock.
-    pub fn requeue(&self, context: ContextRef, class: Class) {
+    pub fn requeue(&self, context: Q, class: Class) {
         let mut state = self.state.lock();
         state.run_queue(class).contexts.push_back(context);
         self.note_waiting(&mut state, class);
@@ -399,7 +396,7 @@ impl Pool {
     /// Makes sure that there is a worker for requests of that class, which does not end as long as
     /// what comes back is there. None: there is none, and none can be started.
     #[cfg(not(loom))]
-    pub fn ensure_worker(&'static self, class: Class) -> Option<Hold> {
+    pub fn ensure_worker(&'static self, class: Class) -> Option<Hold<Q>> {
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class);
         run_queue.holds += 1;
@@ -447,18 +444,18 @@ impl Pool {
                 return any;
             };
             drop(state);
-            Context::tick(&context, Look::Alone);
+            context.tick(Look::Alone);
             any = true;
         }
     }
 
-    fn count(&self, state: &mut PoolState, slot: u16, counts: bool) {
+    fn count(&self, state: &mut PoolState<Q>, slot: u16, counts: bool) {
         let before = self.slots[usize::from(slot)].counted.swap(counts, Relaxed);
         state.counted = state.counted + u32::from(counts) - u32::from(before);
     }
 
     /// What the worker is to do next: serve that context; or, with None, end. It has served `before`.
-    fn next(&'static self, slot: u16, mut before: Option<ContextRef>) -> Option<ContextRef> {
+    fn next(&'static self, slot: u16, mut before: Option<Q>) -> Option<Q> {
         let class = class_of(slot);
         let place = &self.slots[usize::from(slot)];
         #[cfg(not(loom))]
@@ -581,9 +578,9 @@ impl Pool {
         while let Some(context) = self.next(slot, before) {
             worker.turn = 0;
             if worker.class() == Class::Short {
-                worker.recount(&context.profiles);
+                worker.recount(context.profiles());
             }
-            Context::serve(&context, &mut worker);
+            context.serve(&mut worker);
             before = Some(context);
         }
         worker.ends();
@@ -592,12 +589,12 @@ impl Pool {
 
 /// As long as this is there, a worker of that class is.
 #[must_use]
-pub struct Hold {
-    pool: &'static Pool,
+pub struct Hold<Q: 'static> {
+    pool: &'static Pool<Q>,
     class: Class,
 }
 
-impl Drop for Hold {
+impl<Q: 'static> Drop for Hold<Q> {
     fn drop(&mut self) {
         self.pool.state.lock().run_queue(self.class).holds -= 1;
     }
@@ -615,6 +612,7 @@ pub enum Look {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::queue::Pool;
     use std::sync::atomic::AtomicU32;
 
     static STARTED: AtomicU32 = AtomicU32::new(0);

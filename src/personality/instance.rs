@@ -7,10 +7,8 @@
 
 use super::libaio::{self, files, table};
 use crate::engine;
-use crate::engine::own_queue::OwnQueues;
-use crate::engine::pool::Pool;
 use crate::policy::route::Routes;
-use crate::queue::Context;
+use crate::queue::{Context, OwnQueues, Pool};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;

@@ -396,14 +396,12 @@ impl Profiles {
     }
 
     /// Whether requests like this one go through the page cache and have all waited lately.
-    #[cfg(not(loom))]
     pub fn is_device_bound_buffered(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.kind == Kind::Read && view.is_device_bound(false, tuning()))
     }
 
     /// Whether it is a write to what was a regular file.
-    #[cfg(not(loom))]
     pub fn is_regular_write(&self, call: &Call) -> bool {
         self.view_of(call)
             .is_some_and(|view| view.is_regular_write())
@@ -424,7 +422,6 @@ impl Profiles {
     }
 
     /// So many device-bound requests have been seen to.
-    #[cfg(not(loom))]
     pub fn count_device_bound(&self, requests: u32) {
         let count = self.count.load(Relaxed);
         let most = tuning().device_bound_sample - count % tuning().device_bound_sample;
@@ -434,11 +431,26 @@ impl Profiles {
     }
 
     /// The kernel does not take requests like this one.
-    #[cfg(not(loom))]
     pub fn not_for_kernel(&self, call: &Call) {
         if let Some(used) = Use::of(call) {
             self.change(used, Profile::unbound);
         }
+    }
+}
+
+/// In a model, what reads waits for its device.
+#[cfg(loom)]
+impl Profiles {
+    pub fn is_device_bound(&self, call: &Call) -> bool {
+        c_long::from(call.nr) == libc::SYS_pread64
+    }
+
+    pub fn is_device_bound_now(&self, call: &Call) -> bool {
+        self.is_device_bound(call)
+    }
+
+    pub fn wants_sample(&self) -> bool {
+        false
     }
 }
 

@@ -1,11 +1,11 @@
 //! A submit under way.
 
+#[cfg(not(loom))]
+use super::engines::{Hold, Pool};
 use super::{BATCH_MAX, Submits};
 use super::{Context, Deferred, State};
 #[cfg(not(loom))]
 use crate::engine::exec;
-#[cfg(not(loom))]
-use crate::engine::pool::{Hold, Pool};
 #[cfg(not(loom))]
 use crate::policy::route::Route;
 #[cfg(not(loom))]

@@ -1,14 +1,18 @@
 //! Requests that the kernel carries out.
 
+use super::engines::{Kaio, KernelDone, TakenQueue, Worker};
 use super::{Context, ContextRef, Deferred, State};
-use crate::engine::{kaio, own_queue::Taken, pool::Worker};
+use crate::engine::in_flight::REAPED;
+use crate::engine::{Engine, Start, kaio};
 use crate::policy::batch::{Caller, Joined, Request, joins};
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
 use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
 use crate::sys::monotonic_ns;
 use crate::syscall::{Call, Class, carrier};
+#[cfg(not(loom))]
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
@@ -21,7 +25,7 @@ pub(super) const DRAIN_NS: u64 = 20_000;
 pub(super) const DRAIN_NS_MAX: u64 = 1_000_000;
 
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
-pub type OwnQueueSlot = OnceLock<Option<Taken>>;
+pub type OwnQueueSlot = OnceLock<Option<TakenQueue>>;
 
 /// What the kernel carries out in the context's own queue. As long as there is any, the monitor looks after
 /// the context, and takes what has been done if nobody sleeps there.
@@ -110,7 +114,7 @@ impl State {
 impl Context {
     /// Whether the kernel is to carry out a request that was taken.
     pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
-        if !self.profiles.is_device_bound(req.call()) || !kaio::takes(req) {
+        if !self.profiles.is_device_bound(req.call()) || !Kaio::takes(req) {
             return false;
         }
         let is_sample = self.profiles.wants_sample();
@@ -142,7 +146,7 @@ impl Context {
     pub(super) fn facts(&self, req: &Req) -> Request {
         kaio::facts(
             req,
-            kaio::takes(req) && self.profiles.is_device_bound(req.call()),
+            Kaio::takes(req) && self.profiles.is_device_bound(req.call()),
         )
     }
 
@@ -194,7 +198,11 @@ impl Context {
         drop(state);
         this.run_deferred(&mut deferred);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
-            worker.hand_over(this, &this.pool.kaio, batch)
+            let how = Start {
+                route: Route::KernelThread,
+                nowait: false,
+            };
+            worker.hand_over(|| this.pool.kaio.start(this, batch, how))
         });
         if refused {
             this.profiles.not_for_kernel(&call);
@@ -227,7 +235,7 @@ impl Context {
     }
 
     /// Publishes the events of requests that the kernel has carried out.
-    pub fn complete_all(this: &ContextRef, requests: kaio::Done) {
+    pub fn complete_all(this: &ContextRef, requests: KernelDone) {
         let mut requests = Done::of(requests);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -274,17 +282,18 @@ pub(super) struct Done {
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
     /// What is left of those that are done.
-    pub(super) tells: ArrayVec<Tell, { kaio::REAPED }>,
+    pub(super) tells: ArrayVec<Tell, { REAPED }>,
 }
 
 impl Done {
     /// Does what [`Deferred::note_ended`] does for those that are done.
-    pub(super) fn of(requests: kaio::Done) -> Done {
+    pub(super) fn of(requests: KernelDone) -> Done {
         let mut all = Done {
             done: Chain::new(),
             again: Chain::new(),
             count: 0,
             would_wait: false,
+            #[cfg(not(loom))]
             tells: ArrayVec::new(),
         };
         for one in requests {

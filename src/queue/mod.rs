@@ -22,13 +22,9 @@ mod dispatch;
 mod doorbell;
 #[cfg(not(loom))]
 mod ending;
-#[cfg(not(loom))]
-mod kernel;
-#[cfg(loom)]
-#[path = "kernel_model.rs"]
+mod engines;
 mod kernel;
 pub mod order;
-#[cfg(not(loom))]
 mod own_queue;
 mod reap;
 mod serve;
@@ -41,14 +37,14 @@ pub use batch::HoldFiles;
 pub use behaviour::Behaviour;
 use deferred::Deferred;
 use doorbell::Doorbell;
+#[cfg(loom)]
+pub use engines::OwnQueue;
+pub use engines::{OwnQueues, Pool};
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 
 use crate::abi::{IO_FEAT2_RING_SEALED, io_setup2_params, iocb2};
 use crate::attr::{self, SubmitClock};
-#[cfg(not(loom))]
-use crate::engine::own_queue::OwnQueues;
-use crate::engine::pool::Pool;
 use crate::policy::nesting::Nesting;
 use crate::policy::route::Routes;
 use crate::profiles::Profiles;
@@ -70,7 +66,6 @@ use std::os::fd::RawFd;
 #[derive(Clone, Copy)]
 pub struct Engines {
     pub pool: &'static Pool,
-    #[cfg(not(loom))]
     pub own_queues: &'static OwnQueues,
 }
 
@@ -95,7 +90,6 @@ pub struct Context {
     ring: Events,
     notifier: Option<Notifier>,
     pool: &'static Pool,
-    #[cfg(not(loom))]
     own_queues: &'static OwnQueues,
     max_requests: u32,
     /// Most requests that run at a time.
@@ -371,7 +365,6 @@ impl Context {
             ring,
             notifier: None,
             pool: engines.pool,
-            #[cfg(not(loom))]
             own_queues: engines.own_queues,
             max_requests: u32::MAX,
             limit: u32::MAX,

@@ -1,15 +1,13 @@
-//! Callers who hand requests over to the kernel in a queue of the context's own, and wait for it there.
+#![doc = include_str!("own_queue.md")]
 
 use super::{
     Context, ContextRef, Deadline, Deferred, HoldFiles, State,
+    engines::{KernelDone, OwnQueue},
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
-use crate::engine::{
-    kaio,
-    own_queue::{self, OwnQueue},
-    pool::Look,
-};
+use crate::engine::{Engine, Start, kaio, own_queue, pool::Look};
 use crate::policy::batch::Caller;
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{List, OWNER_KERNEL, Req};
@@ -19,7 +17,6 @@ use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
-use std::time::Duration;
 
 /// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
 /// context's own queue.
@@ -49,6 +46,15 @@ impl Visit {
     pub(super) fn looks_in(&mut self) -> bool {
         !std::mem::replace(&mut self.has_looked, true)
     }
+}
+
+/// What one who reaps in the own queue has found.
+pub(super) struct Found {
+    any: bool,
+    /// How the wait ended; None: it must not wait there.
+    waited: Option<Waited>,
+    /// The monitor looks after what is left.
+    is_watched: bool,
 }
 
 /// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
@@ -128,7 +134,7 @@ impl Context {
         }
         if has_for_own_queue
             && this.profiles.wants_sample()
-            && let Some(req) = this.take_if(&mut state, Class::Short, kaio::takes)
+            && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
         {
             this.profiles.count_device_bound(1);
             Context::carry_out_waiting(this, state, req, need, until);
@@ -214,7 +220,7 @@ impl Context {
     }
 
     /// Hands over what was taken, and queues again what the kernel does not take: says whether it has refused
-    /// some. `nowait`: see [`kaio::InKernel::hand_over`].
+    /// some. `nowait`: see [`Start`].
     pub(super) fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
@@ -249,10 +255,15 @@ impl Context {
         let may_fault = this.behaviour.submit_may_fault;
         let is_ready = |req: &Req| may_fault || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
+        let route = if nowait {
+            // Who submits must not wait.
+            Route::KernelSubmit
+        } else {
+            Route::KernelWaiting
+        };
+        let how = Start { route, nowait };
         let refused = !would_wait
-            && this.hand_over_as(&call, &mut batch, |batch| {
-                own_queue.hand_over(this, batch, nowait)
-            });
+            && this.hand_over_as(&call, &mut batch, |batch| own_queue.start(this, batch, how));
         if let Some(shield) = shield {
             shield.take_back();
         }
@@ -274,23 +285,23 @@ impl Context {
     ) -> Option<Waited> {
         let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
         state.backlog.waiters.enter(&waiter, need);
-        let left = until.saturating_sub(monotonic_ns());
-        let ns = left.min(own_queue::SLEEP_NS);
-        let (waited, _) =
-            Context::reap_own_queue(this, state, deferred, own_queue, ns, Some(&waiter));
-        waited
+        let found = Context::reap_own_queue(this, state, deferred, own_queue, until, Some(&waiter));
+        if !found.is_watched {
+            Context::monitor_kernel(this);
+        }
+        found.waited
     }
 
-    /// Publishes what the kernel has done in the own queue, and waits for the first of it for so long at
-    /// most. Returns how the wait ended (None: it must not wait there), and whether there was something.
+    /// Publishes what the kernel has done in the own queue, and waits for the first of it `until` then at
+    /// most. Who calls this sees to it that what is left is watched: others may have relied on that.
     pub(super) fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
         mut deferred: Deferred,
         own_queue: &'static OwnQueue,
-        ns: u64,
+        until: u64,
         waiter: Option<&Waiter>,
-    ) -> (Option<Waited>, bool) {
+    ) -> Found {
         let reaps = state.kernel.reaper.is_none();
         if reaps {
             state.kernel.begin_reaping();
@@ -298,9 +309,10 @@ impl Context {
         }
         drop(state);
         this.run_deferred(&mut deferred);
-        let (waited, done) = carrier::outside(|| own_queue.reap(ns));
+        let reaped = carrier::outside(|| own_queue.reap(until));
+        let waited = reaped.waited;
         // None of them has an eventfd.
-        let mut done = Done::of(done);
+        let mut done = Done::of(reaped.done);
         let any = done.count != 0;
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -308,11 +320,13 @@ impl Context {
             state.kernel.reaper = None;
             state.kernel.asleep = false;
         }
+        // It was meant for whoever sleeps there, and may not have got there.
+        let wakes_sleeper = reaped.woken && state.kernel.asleep;
         let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
         state.kernel.count -= done.count;
         Context::complete_done(this, &mut state, &mut done, &mut deferred);
         if waiter.is_some() {
-            let idle = waited == Some(Waited::TimedOut) && ns == own_queue::SLEEP_NS;
+            let idle = waited == Some(Waited::TimedOut) && monotonic_ns() < until;
             state.kernel.submit_hint = match state.kernel.submit_hint {
                 submit_hint if submit_hint == 0 || idle => 0,
                 _ if any => tuning().submit_hint,
@@ -323,15 +337,19 @@ impl Context {
         let is_watched = state.leased;
         drop(state);
         this.run_deferred(&mut deferred);
+        if wakes_sleeper {
+            Engine::wake(own_queue);
+        }
         if let Some(waiter) = waiter
             && !was_leased
         {
             waiter.wait_for_waker();
         }
-        if waiter.is_some() && !is_watched {
-            Context::monitor_kernel(this);
+        Found {
+            any,
+            waited,
+            is_watched,
         }
-        (waited, any)
     }
 
     /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
@@ -418,6 +436,7 @@ impl Context {
     /// Hands over what is at the front of these, within its submit: the kernel takes the files by the program's
     /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
+    #[cfg(not(loom))]
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
         holder: &mut impl HoldFiles,
@@ -452,9 +471,9 @@ impl Context {
             drop(state);
             // Now, while nobody else takes what has been done.
             let mut done = Done::of(if own_queue.has_done() {
-                own_queue.reap(0).1
+                own_queue.reap(0).done
             } else {
-                kaio::Done::new()
+                KernelDone::new()
             });
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
@@ -486,6 +505,7 @@ impl Context {
     }
 
     /// Takes requests that the kernel is to carry out together.
+    #[cfg(not(loom))]
     pub(super) fn batch_for_own_queue(
         &self,
         requests: &mut List,
@@ -511,12 +531,19 @@ impl Context {
 
     /// Publishes what the kernel has done in the own queue, without waiting for it; false: nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
-        let Some(own_queue) = this.own_queue().filter(|own_queue| own_queue.has_done()) else {
-            return false;
-        };
+        let found = Context::find_done(this);
+        if found.as_ref().is_some_and(|found| !found.is_watched) {
+            Context::monitor_kernel(this);
+        }
+        found.is_some_and(|found| found.any)
+    }
+
+    /// The same, by one who sees to what is left.
+    fn find_done(this: &ContextRef) -> Option<Found> {
+        let own_queue = this.own_queue().filter(|own_queue| own_queue.has_done())?;
         let state = this.state.lock();
-        !this.is_handing_over(&state)
-            && Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None).1
+        (!this.is_handing_over(&state))
+            .then(|| Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None))
     }
 
     /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
@@ -528,15 +555,14 @@ impl Context {
     /// sleep in the kernel's AIO, which a filter may forbid.
     pub(super) fn drain_kernel(this: &ContextRef) {
         let mut pause = DRAIN_NS;
-        while this
-            .own_queue()
-            .is_some_and(|own_queue| !own_queue.is_unused())
+        while let Some(own_queue) = this.own_queue()
+            && !own_queue.is_unused()
         {
-            if Context::take_done(this) {
+            if Context::find_done(this).is_some_and(|found| found.any) {
                 pause = DRAIN_NS;
                 continue;
             }
-            carrier::outside(|| std::thread::sleep(Duration::from_nanos(pause)));
+            carrier::outside(|| own_queue.pause(pause));
             pause = (pause * 2).min(DRAIN_NS_MAX);
         }
     }
@@ -572,5 +598,31 @@ impl Context {
             kernel.visits_before = kernel.visits;
         }
         has_reaper
+    }
+}
+
+/// What models begin with, and how they end.
+#[cfg(loom)]
+impl Context {
+    pub fn is_legacy(&self) -> bool {
+        false
+    }
+
+    /// Callers are known to come back to hand over, and sleep in the own queue. Returns that.
+    pub fn expect_reaper(&self) -> Option<&'static OwnQueue> {
+        let own_queue = self.own_queue_or_new();
+        let kernel = &mut self.state.lock().kernel;
+        kernel.back = tuning().back_in_a_row;
+        kernel.submit_hint = tuning().submit_hint;
+        own_queue
+    }
+
+    pub fn is_reaper_asleep(&self) -> bool {
+        self.state.lock().kernel.asleep
+    }
+
+    /// Waits until every event has been published, without a hand in that.
+    pub fn wait_for_others(&self) {
+        self.wait_for_end(NEVER, |state| state.in_flight == 0);
     }
 }

@@ -1,9 +1,6 @@
 //! A caller who wants events: it carries requests out, or sleeps until there are some.
 
 use super::doorbell::Doorbell;
-#[cfg(loom)]
-use super::kernel::Visit;
-#[cfg(not(loom))]
 use super::own_queue::Visit;
 use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;

@@ -2,8 +2,9 @@
 
 #[cfg(not(loom))]
 use super::READ_AHEAD_MAX;
+use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
-use crate::engine::{exec, pool::Worker};
+use crate::engine::exec;
 use crate::policy::tuning::tuning;
 use crate::profiles::Fast;
 use crate::request::Req;

@@ -264,7 +264,6 @@ impl Req {
     }
 
     /// The request was begun then, and has its result: for the statistics, if there are any.
-    #[cfg(not(loom))]
     pub fn count(&self, began: u64) {
         if let Some(personality) = self.personality() {
             (personality.count)(self, began);

@@ -1,6 +1,5 @@
 //! Small system interfaces that have no good safe wrapper elsewhere, and what else knows nothing of requests.
 
-#[cfg(not(loom))]
 pub mod aio;
 mod clock;
 mod file;
@@ -16,7 +15,6 @@ pub mod processors;
 pub mod progress;
 #[cfg(not(loom))]
 pub mod rank;
-#[cfg(not(loom))]
 pub mod raw;
 mod signal;
 mod task;

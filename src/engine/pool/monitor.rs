@@ -1,13 +1,13 @@
 //! The monitor: a worker that looks after what others leave, and sees which of the workers hang.
 
 use super::{Look, MONITOR, Pool, PoolState, Wakeup};
+use crate::engine::Served;
 use crate::policy::tuning::tuning;
-use crate::queue::Context;
 use crate::sync::Relaxed;
 use crate::sys::{futex_wait, monotonic_ns};
 use crate::syscall::Class;
 
-impl Pool {
+impl<Q: Served> Pool<Q> {
     /// Looks after the run queue and the leases until they are empty or somebody has to come.
     pub(super) fn monitor(&'static self, slot: u16) {
         let mut tick = tuning().monitor_ns;
@@ -67,7 +67,7 @@ impl Pool {
             let Some(context) = self.state.lock().leased.pop_front() else {
                 return;
             };
-            if Context::tick(&context, Look::Again) {
+            if context.tick(Look::Again) {
                 self.state.lock().leased.push_back(context);
             }
         }
@@ -75,7 +75,7 @@ impl Pool {
 
     /// Takes those workers out of the count that are at the same request as the last time, and finds
     /// out which hang.
-    fn look_at_workers(&self, state: &mut PoolState) -> bool {
+    fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
         let now_ms = (monotonic_ns() / 1_000_000) as u32;
         let mut any = false;
         let used = usize::from(state.short.fresh.start);

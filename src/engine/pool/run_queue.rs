@@ -1,8 +1,8 @@
 //! What the pool knows of one class of requests: the contexts that wait for it, and its workers.
 
 use super::Wakeup;
+use crate::engine::Served;
 use crate::policy::fairness::{Facts, Limits, may_have_one_more};
-use crate::queue::ContextRef;
 use crate::sys::Result;
 use crate::syscall::Class;
 use nix::errno::Errno;
@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 /// What belongs to one class of requests.
-pub struct RunQueue {
+pub struct RunQueue<Q> {
     pub(super) limits: Limits,
-    pub(super) contexts: VecDeque<ContextRef>,
+    pub(super) contexts: VecDeque<Q>,
     /// Slots of sleeping workers, the last to have worked at the end.
     pub(super) idle: Stack,
     /// Slots without a thread, that had one.
@@ -29,9 +29,9 @@ pub struct RunQueue {
     pub(super) holds: u32,
 }
 
-impl RunQueue {
+impl<Q> RunQueue<Q> {
     /// With those slots, all free.
-    pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<RunQueue> {
+    pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<RunQueue<Q>> {
         Ok(RunQueue {
             limits,
             contexts: VecDeque::new(),
@@ -67,7 +67,9 @@ impl RunQueue {
     pub(super) fn living(&self) -> u32 {
         self.threads - self.starting
     }
+}
 
+impl<Q: Served> RunQueue<Q> {
     /// Where in the run queue the first context stands that may have one more worker.
     pub(super) fn first(&self, class: Class) -> Option<usize> {
         let may_have_beside = |own| {
@@ -87,7 +89,7 @@ impl RunQueue {
             .position(|context| may_have_beside(context.workers(class)))
     }
 
-    pub(super) fn first_context(&self, class: Class) -> Option<&ContextRef> {
+    pub(super) fn first_context(&self, class: Class) -> Option<&Q> {
         self.contexts.get(self.first(class)?)
     }
 }

@@ -2,21 +2,17 @@
 
 use super::slot::Slot;
 use super::{Pool, class_of};
-use crate::engine::exec;
-#[cfg(not(loom))]
-use crate::engine::kaio::{Batch, Kaio};
+use crate::engine::{Served, exec};
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{Now, Profiles};
-#[cfg(not(loom))]
-use crate::queue::ContextRef;
 use crate::request::Req;
 use crate::sync::Relaxed;
 use crate::syscall::Class;
 
 /// A worker, while it serves a context.
-pub struct Worker {
-    pub(super) pool: &'static Pool,
+pub struct Worker<Q: 'static> {
+    pub(super) pool: &'static Pool<Q>,
     pub(super) slot: u16,
     /// Requests that it has carried out in this turn.
     pub(super) turn: u32,
@@ -24,7 +20,7 @@ pub struct Worker {
     pub(super) suspicious: bool,
 }
 
-impl Worker {
+impl<Q: Served> Worker<Q> {
     pub(super) fn place(&self) -> &'static Slot {
         &self.pool.slots[usize::from(self.slot)]
     }
@@ -82,16 +78,10 @@ impl Worker {
         self.turn += 1;
     }
 
-    /// Hands requests of a context over to the kernel (see [`Kaio::submit`]).
-    #[cfg(not(loom))]
-    pub fn hand_over(
-        &mut self,
-        context: &ContextRef,
-        kaio: &'static Kaio,
-        batch: &mut Batch,
-    ) -> bool {
+    /// Starts something that can take long, and that the monitor is to see then.
+    pub fn hand_over<T>(&mut self, start: impl FnOnce() -> T) -> T {
         self.begin();
-        kaio.submit(context, batch)
+        start()
     }
 
     /// Carries out a request for which the device has been told to get ready: how long it takes says

@@ -1,0 +1,197 @@
+//! In a model the kernel is a thread of the model's, which has carried out what it was given whenever it likes.
+//!
+//! As with the real one, a wake-up is an event that is none of a request's, and is taken by whoever takes events; who sleeps goes on
+//! sleeping if there is none left when it looks. But it sleeps without a limit: no event may depend on that.
+
+use crate::engine::in_flight::{Done, InFlight};
+use crate::engine::{Engine, Reaped, Start, kaio};
+use crate::request::{Chain, Req, Stage};
+use crate::ring::wait::Wake;
+use crate::sync::Relaxed;
+use crate::sys::{NEVER, Waited};
+use crate::syscall::Call;
+use arrayvec::ArrayVec;
+use loom::sync::{Condvar, Mutex};
+use std::collections::VecDeque;
+// What is only a hint with the real one: of the standard library also in a model.
+use std::sync::atomic::AtomicUsize;
+
+pub const EVENTS: usize = 2 * kaio::BATCH;
+
+pub struct OwnQueues<Q: 'static> {
+    only: OwnQueue<Q>,
+}
+
+pub struct OwnQueue<Q: 'static> {
+    kernel: Mutex<Kernel<Q>>,
+    changed: Condvar,
+    /// Of these and what is done.
+    in_flight: AtomicUsize,
+    events: AtomicUsize,
+}
+
+struct Kernel<Q> {
+    started: VecDeque<InFlight<Q>>,
+    /// What is done; None: a wake-up.
+    done: VecDeque<Option<InFlight<Q>>>,
+    ends: bool,
+}
+
+impl<Q> OwnQueues<Q> {
+    pub fn new() -> OwnQueues<Q> {
+        let kernel = Kernel {
+            started: VecDeque::new(),
+            done: VecDeque::new(),
+            ends: false,
+        };
+        OwnQueues {
+            only: OwnQueue {
+                kernel: Mutex::new(kernel),
+                changed: Condvar::new(),
+                in_flight: AtomicUsize::new(0),
+                events: AtomicUsize::new(0),
+            },
+        }
+    }
+
+    pub fn take(&'static self) -> Option<Taken<Q>> {
+        Some(Taken(&self.only))
+    }
+}
+
+impl<Q> OwnQueue<Q> {
+    /// What the kernel does: so many requests, or as many as there are when `end_kernel` has been called.
+    pub fn run_kernel(&self, most: usize) {
+        for _ in 0..most {
+            let mut kernel = self.kernel.lock().unwrap();
+            while !kernel.ends && kernel.started.is_empty() {
+                kernel = self.changed.wait(kernel).unwrap();
+            }
+            match kernel.started.pop_front() {
+                Some(one) => self.show(&mut kernel, Some(one)),
+                None => return,
+            }
+        }
+    }
+
+    pub fn end_kernel(&self) {
+        self.kernel.lock().unwrap().ends = true;
+        self.changed.notify_all();
+    }
+
+    fn show(&self, kernel: &mut Kernel<Q>, event: Option<InFlight<Q>>) {
+        kernel.done.push_back(event);
+        self.events.store(kernel.done.len(), Relaxed);
+        self.changed.notify_all();
+    }
+
+    fn take_done(&self) -> Reaped<Q> {
+        let mut kernel = self.kernel.lock().unwrap();
+        let count = kernel.done.len();
+        let done: Done<Q> = kernel.done.drain(..).flatten().collect();
+        self.events.store(0, Relaxed);
+        self.in_flight.fetch_sub(done.len(), Relaxed);
+        if !done.is_empty() {
+            self.changed.notify_all();
+        }
+        Reaped {
+            woken: done.len() != count,
+            waited: Some(Waited::Woken),
+            done,
+        }
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
+    pub fn has_done(&self) -> bool {
+        !self.is_unused() && self.events.load(Relaxed) != 0
+    }
+
+    pub fn has_done_all(&self) -> bool {
+        self.events.load(Relaxed) >= self.in_flight.load(Relaxed)
+    }
+
+    /// Until the kernel has got on, or another has taken all there was.
+    pub fn pause(&self, _ns: u64) {
+        let mut kernel = self.kernel.lock().unwrap();
+        while kernel.done.is_empty() && !self.is_unused() {
+            kernel = self.changed.wait(kernel).unwrap();
+        }
+    }
+
+    pub fn has_buffer_of(&self, _call: &Call) -> bool {
+        true
+    }
+}
+
+impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
+    fn takes(req: &Req) -> bool {
+        kaio::takes(req)
+    }
+
+    fn room(&self) -> usize {
+        EVENTS - self.in_flight.load(Relaxed)
+    }
+
+    fn start<const N: usize>(
+        &'static self,
+        owner: &Q,
+        batch: &mut ArrayVec<Req, N>,
+        how: Start,
+    ) -> bool {
+        let mut kernel = self.kernel.lock().unwrap();
+        for mut req in batch.drain(..) {
+            req.set_route(how.route);
+            req.set_stage(Stage::Begun);
+            let mut requests = Chain::new();
+            requests.push(req);
+            kernel.started.push_back(InFlight {
+                owner: owner.clone(),
+                requests,
+                is_run: false,
+                res: 0,
+                began: 0,
+                nowait: how.nowait,
+            });
+            self.in_flight.fetch_add(1, Relaxed);
+        }
+        self.changed.notify_all();
+        false
+    }
+
+    fn reap(&self, until: u64) -> Reaped<Q> {
+        let taken = self.take_done();
+        if until == 0 || taken.woken || !taken.done.is_empty() {
+            return taken;
+        }
+        assert_eq!(until, NEVER);
+        let mut kernel = self.kernel.lock().unwrap();
+        while kernel.done.is_empty() {
+            kernel = self.changed.wait(kernel).unwrap();
+        }
+        drop(kernel);
+        self.take_done()
+    }
+
+    fn wake(&self) {
+        self.show(&mut self.kernel.lock().unwrap(), None);
+    }
+
+    fn abandon(&self) {}
+}
+
+impl<Q: Clone> Wake for OwnQueue<Q> {
+    fn wake(&self) {
+        Engine::wake(self);
+    }
+}
+
+pub struct Taken<Q: 'static>(&'static OwnQueue<Q>);
+
+impl<Q> Taken<Q> {
+    pub fn own_queue(&self) -> &'static OwnQueue<Q> {
+        self.0
+    }
+}

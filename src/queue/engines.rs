@@ -1,0 +1,65 @@
+//! What engines see of a context: a reference to it, which they keep as long as they have something of it.
+
+use super::{Context, ContextRef};
+use crate::engine::own_queue;
+use crate::engine::{
+    Completes, Served, in_flight, kaio,
+    pool::{self, Look},
+};
+use crate::profiles::Profiles;
+use crate::syscall::Class;
+
+pub type Pool = pool::Pool<ContextRef>;
+pub type Kaio = kaio::Kaio<ContextRef>;
+pub type Worker = pool::Worker<ContextRef>;
+#[cfg(not(loom))]
+pub type Hold = pool::Hold<ContextRef>;
+pub type OwnQueues = own_queue::OwnQueues<ContextRef>;
+pub type OwnQueue = own_queue::OwnQueue<ContextRef>;
+pub type TakenQueue = own_queue::Taken<ContextRef>;
+/// What the kernel has carried out.
+pub type KernelDone = in_flight::Done<ContextRef>;
+
+impl Completes for ContextRef {
+    fn is(&self, other: &ContextRef) -> bool {
+        ContextRef::is(self, other)
+    }
+
+    fn complete_all(&self, done: KernelDone) {
+        Context::complete_all(self, done);
+    }
+}
+
+impl Served for ContextRef {
+    fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    fn serve(&self, worker: &mut Worker) {
+        Context::serve(self, worker);
+    }
+
+    fn tick(&self, look: Look) -> bool {
+        Context::tick(self, look)
+    }
+
+    fn stand_in(&self, class: Class) -> bool {
+        Context::stand_in(self, class)
+    }
+
+    fn workers(&self, class: Class) -> u32 {
+        Context::workers(self, class)
+    }
+
+    fn count_worker(&self, class: Class, more: bool) {
+        Context::count_worker(self, class, more);
+    }
+
+    fn serves_itself(&self) -> bool {
+        Context::serves_itself(self)
+    }
+
+    fn wake_waiters(&self) {
+        Context::wake_waiters(self);
+    }
+}
