@@ -12,7 +12,6 @@ use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
 use crate::sys::monotonic_ns;
 use crate::syscall::{Call, Class, carrier};
-#[cfg(not(loom))]
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
@@ -282,7 +281,7 @@ pub(super) struct Done {
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
     /// What is left of those that are done.
-    pub(super) tells: ArrayVec<Tell, { REAPED }>,
+    pub(super) tells: ArrayVec<Tell, REAPED>,
 }
 
 impl Done {
@@ -293,7 +292,6 @@ impl Done {
             again: Chain::new(),
             count: 0,
             would_wait: false,
-            #[cfg(not(loom))]
             tells: ArrayVec::new(),
         };
         for one in requests {

@@ -1,7 +1,9 @@
 #![doc = include_str!("own_queue.md")]
 
+#[cfg(not(loom))]
+use super::HoldFiles;
 use super::{
-    Context, ContextRef, Deadline, Deferred, HoldFiles, State,
+    Context, ContextRef, Deadline, Deferred, State,
     engines::{KernelDone, OwnQueue},
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
@@ -604,10 +606,6 @@ impl Context {
 /// What models begin with, and how they end.
 #[cfg(loom)]
 impl Context {
-    pub fn is_legacy(&self) -> bool {
-        false
-    }
-
     /// Callers are known to come back to hand over, and sleep in the own queue. Returns that.
     pub fn expect_reaper(&self) -> Option<&'static OwnQueue> {
         let own_queue = self.own_queue_or_new();
