@@ -2,6 +2,7 @@
 
 use super::{Context, Deadline, Deferred, State};
 use crate::engine::pool::{Look, Worker};
+use crate::policy::decide::OwnQueue;
 use crate::queue::ContextRef;
 use crate::request::{List, Req};
 use crate::sync::Guard;
@@ -14,10 +15,17 @@ pub type OwnQueueSlot = ();
 #[derive(Default)]
 pub struct KernelInFlight {
     pub in_time: bool,
+    pub waited: bool,
 }
 
 impl KernelInFlight {
     pub(super) fn stay_behind(&mut self) {}
+
+    pub(super) fn note_submitter(&mut self) {}
+
+    pub(super) fn have_returning_reaper(&self) -> bool {
+        false
+    }
 }
 
 impl State {
@@ -49,27 +57,6 @@ impl Visit {
 }
 
 impl Context {
-    pub(super) fn is_for_kernel(&self, _state: &mut State, _req: &Req) -> bool {
-        false
-    }
-
-    pub(super) fn leave_to_worker(
-        _: &ContextRef,
-        _: &mut State,
-        _: Class,
-        _: &mut Deferred,
-    ) -> bool {
-        false
-    }
-
-    pub(super) fn leave_to_returning_reaper(
-        _: &ContextRef,
-        _: &mut State,
-        _: &mut Deferred,
-    ) -> bool {
-        false
-    }
-
     pub(super) fn hand_over<'a>(
         _this: &'a ContextRef,
         state: Guard<'a, State>,
@@ -89,8 +76,8 @@ impl Context {
         Err(state)
     }
 
-    pub(super) fn is_for_kernel_at_submit(&self, _: &mut State, _: &List) -> bool {
-        false
+    pub(super) fn own_queue_facts(&self, _: &State) -> OwnQueue {
+        OwnQueue::default()
     }
 
     pub(super) fn hand_over_submitted(_this: &ContextRef) {}
