@@ -8,7 +8,7 @@
 //! blamed for, that it blocks, is here a worker's trouble, and the pool knows how to live with that.
 //!
 //! It is for files opened with O_DIRECT that have made many requests in a row wait
-//! ([`crate::profiles::Profiles::is_device_bound`]), and for plain reads and writes. Nothing depends on it: what
+//! ([`crate::policy::outlook::Outlook::is_device_bound`]), and for plain reads and writes. Nothing depends on it: what
 //! the kernel does not take, a worker carries out. There is one context for the process ([`Kaio`]), made when it is first
 //! wanted.
 //!

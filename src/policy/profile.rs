@@ -8,6 +8,8 @@
 //!
 //! Everything here is a hint. A wrong profile costs time.
 
+#[cfg(loom)]
+use super::tuning::TUNING;
 use super::tuning::Tuning;
 
 /// What requests do that are alike.
@@ -307,6 +309,21 @@ pub struct View {
 }
 
 impl View {
+    /// For models.
+    #[cfg(loom)]
+    pub const DEVICE_BOUND_READ: View = View {
+        kind: Kind::Read,
+        class: Some(Class {
+            regular: false,
+            direct: true,
+        }),
+        bits: Profile {
+            waits: TUNING.waits_max,
+            ..Profile::new(&TUNING)
+        }
+        .to_bits(),
+    };
+
     #[inline]
     pub fn profile(&self) -> Profile {
         Profile::from_bits(self.bits)

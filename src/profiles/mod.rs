@@ -4,7 +4,7 @@
 //! that each wants a worker of its own, or keep a processor busy ([`Profiles::waits`]; the pool
 //! counts by it). Of each file, reads, writes and syncs apart: a profile ([`crate::policy::profile`]), which says
 //! whether they are fast, so that a caller who waits for events anyway had better carry them out itself than
-//! have another thread woken ([`Profiles::fast`]). On a zram device a hand-over costs more than the read. Profiles
+//! have another thread woken ([`Outlook::fast`]). On a zram device a hand-over costs more than the read. Profiles
 //! are kept in a [`table`]. A file of which there is none yet is expected to be like the last one that was new.
 //!
 //! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. What must be
@@ -16,6 +16,7 @@ mod table;
 
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
+use crate::policy::outlook::Outlook;
 use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
 use crate::policy::tuning::tuning;
 use crate::request::{Execute, Req};
@@ -75,14 +76,6 @@ impl Now {
     pub fn ages(&mut self) {
         self.fresh = false;
     }
-}
-
-/// What is to be expected of a request that is known to be fast.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fast {
-    pub ns: u32,
-    /// See [`Profiles::is_serial`].
-    pub serial: bool,
 }
 
 impl Profiles {
@@ -214,11 +207,6 @@ impl Profiles {
         }
     }
 
-    #[inline(always)]
-    fn view_of(&self, call: &Call) -> Option<View> {
-        Use::of(call).map(|used| self.view(used))
-    }
-
     /// The profile of the file that a request is for becomes another, if there is one.
     fn change(&self, used: Use, next: impl FnOnce(Profile) -> Profile) {
         let file = used.key.file();
@@ -319,44 +307,17 @@ impl Profiles {
         self.change(used, |profile| profile.joined(prior, tuning()));
     }
 
-    /// What is to be expected of this request, if it is known to be fast.
-    pub fn fast(&self, call: &Call) -> Option<Fast> {
+    /// What is known of a request.
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn outlook(&self, call: &Call) -> Outlook {
         if call.nr == IOCB2_NOP {
-            return Some(Fast {
-                ns: 0,
-                serial: true,
-            });
+            return Outlook::Nop;
         }
-        let view = self.view_of(call)?;
-        view.is_fast(tuning()).then(|| Fast {
-            ns: view.ns(),
-            serial: view.is_serial(tuning()),
-        })
-    }
-
-    /// Whether requests like this one may wait, but have lately all been over soon.
-    pub fn is_bounded(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.is_bounded(tuning()))
-    }
-
-    /// See [`View::fits_in_time`].
-    pub fn fits_in_time(&self, call: &Call) -> bool {
-        self.view_of(call).is_none_or(|view| view.fits_in_time())
-    }
-
-    /// Whether it is a read that may go through the page cache.
-    pub fn may_be_cached(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.kind == Kind::Read && !view.is_direct())
-    }
-
-    /// Whether a request is serial. A write to a regular file is, if it does not wait for a device: a second one beside it
-    /// would wait for the file's lock, and use a second processor to no purpose. So is a request that is done sooner than
-    /// it could be handed over.
-    pub fn is_serial(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.is_serial(tuning()))
+        match Use::of(call) {
+            Some(used) => Outlook::File(self.view(used)),
+            None => Outlook::Other,
+        }
     }
 
     /// Whether a request that is known to be fast is for a file, still. Asks the kernel, but not
@@ -387,31 +348,12 @@ impl Profiles {
         }
     }
 
-    /// Whether requests like this one are for a file that was open with O_DIRECT and that has made
-    /// all wait lately.
-    #[cfg(not(loom))]
-    pub fn is_device_bound(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.kind != Kind::Sync && view.is_device_bound(true, tuning()))
-    }
-
-    /// Whether requests like this one go through the page cache and have all waited lately.
-    pub fn is_device_bound_buffered(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.kind == Kind::Read && view.is_device_bound(false, tuning()))
-    }
-
-    /// Whether it is a write to what was a regular file.
-    pub fn is_regular_write(&self, call: &Call) -> bool {
-        self.view_of(call)
-            .is_some_and(|view| view.is_regular_write())
-    }
-
-    /// The same as [`Profiles::is_device_bound`] of the file that the descriptor names now.
+    /// Whether it is device-bound (see [`Outlook::is_device_bound`]) for the file that the descriptor names now.
     #[cfg(not(loom))]
     pub fn is_device_bound_now(&self, call: &Call) -> bool {
         Use::of(call).is_some_and(|used| {
-            self.look(used, false, monotonic_ns()) != Looked::NoFile && self.is_device_bound(call)
+            self.look(used, false, monotonic_ns()) != Looked::NoFile
+                && self.outlook(call).is_device_bound(tuning())
         })
     }
 
@@ -441,12 +383,18 @@ impl Profiles {
 /// In a model, what reads waits for its device.
 #[cfg(loom)]
 impl Profiles {
-    pub fn is_device_bound(&self, call: &Call) -> bool {
-        c_long::from(call.nr) == libc::SYS_pread64
+    pub fn outlook(&self, call: &Call) -> Outlook {
+        if call.nr == IOCB2_NOP {
+            Outlook::Nop
+        } else if c_long::from(call.nr) == libc::SYS_pread64 {
+            Outlook::File(View::DEVICE_BOUND_READ)
+        } else {
+            Outlook::Other
+        }
     }
 
     pub fn is_device_bound_now(&self, call: &Call) -> bool {
-        self.is_device_bound(call)
+        self.outlook(call).is_device_bound(tuning())
     }
 
     pub fn wants_sample(&self) -> bool {

@@ -7,10 +7,9 @@ use super::{Context, Deferred, State};
 #[cfg(not(loom))]
 use crate::engine::exec;
 #[cfg(not(loom))]
+use crate::policy::decide::{self, Within};
 use crate::policy::route::Route;
-#[cfg(not(loom))]
-use crate::policy::tuning::tuning;
-use crate::profiles::Fast;
+use crate::policy::{decide::Submit, tuning::tuning};
 #[cfg(not(loom))]
 use crate::profiles::Now;
 use crate::queue::ContextRef;
@@ -22,8 +21,6 @@ use crate::sys::Result;
 use crate::sys::rank::{self, Standing};
 #[cfg(not(loom))]
 use crate::sys::{has_call_filter, unharmed};
-#[cfg(not(loom))]
-use crate::syscall::Call;
 use crate::syscall::Class;
 #[cfg(not(loom))]
 use arrayvec::ArrayVec;
@@ -42,7 +39,9 @@ pub struct Batch<'a> {
     #[cfg(not(loom))]
     begun: List,
     len: usize,
-    pub(super) expected: Expected,
+    expected: Submit,
+    /// When they were submitted, if one of them has asked.
+    pub(super) submitted_ns: Option<u64>,
     /// Of the requests, those that the kernel would complete at once.
     #[cfg(not(loom))]
     at_once: u32,
@@ -55,52 +54,6 @@ pub struct Batch<'a> {
     /// There are some that neither the pool nor who submits carries out.
     #[cfg(not(loom))]
     elsewhere: bool,
-}
-
-/// How who submits sees to requests.
-#[cfg(not(loom))]
-#[derive(Clone, Copy)]
-enum Here {
-    /// It carries them out.
-    Reads,
-    /// It hands them over to the kernel.
-    Kernel,
-}
-
-/// What the requests of a submit are expected to be like.
-pub(super) struct Expected {
-    pub(super) all_fast: bool,
-    pub(super) all_serial: bool,
-    pub(super) all_bounded: bool,
-    pub(super) len: u64,
-    pub(super) ns: u64,
-    /// When they were submitted, if one of them has asked.
-    pub(super) submitted_ns: Option<u64>,
-}
-
-impl Expected {
-    fn nothing() -> Expected {
-        Expected {
-            all_fast: true,
-            all_serial: true,
-            all_bounded: true,
-            len: 0,
-            ns: 0,
-            submitted_ns: None,
-        }
-    }
-
-    fn add(&mut self, fast: Option<Fast>, bounded: bool) {
-        self.len += 1;
-        self.all_bounded &= bounded;
-        match fast {
-            None => self.all_fast = false,
-            Some(Fast { ns, serial }) => {
-                self.all_serial &= serial;
-                self.ns += u64::from(ns);
-            }
-        }
-    }
 }
 
 impl<'a> Batch<'a> {
@@ -131,7 +84,8 @@ impl<'a> Batch<'a> {
             #[cfg(not(loom))]
             begun: List::new(),
             len: 0,
-            expected: Expected::nothing(),
+            expected: Submit::NOTHING,
+            submitted_ns: None,
             #[cfg(not(loom))]
             at_once: 0,
             #[cfg(not(loom))]
@@ -169,8 +123,7 @@ impl<'a> Batch<'a> {
 
     /// One more request, for the queue.
     pub(super) fn push(&mut self, req: Req) {
-        let bounded = self.len == 0 && self.context.is_bounded(&req);
-        self.expected.add(self.context.fast(&req), bounded);
+        self.expected.add(self.context.outlook(&req), tuning());
         req.set_stage(Stage::Accepted);
         self.requests.push(req);
         self.len += 1;
@@ -186,13 +139,19 @@ impl<'a> Batch<'a> {
     /// Queues the requests. Returns whether who submits is then to hand them over to the kernel.
     fn hand_over(&mut self, state: &mut State, deferred: &mut Deferred) -> bool {
         deferred.queued = true;
-        let for_kernel = self.context.is_for_kernel_at_submit(state, &self.requests);
+        let route = self
+            .context
+            .at_submit(state, &self.expected, self.submitted_ns);
         self.let_begin(state);
-        if !for_kernel && !Context::leave_to_caller(self.context, state, &self.expected, deferred) {
+        let is_left = match route {
+            Some(Route::InlineWaiting) => Context::lease(self.context, state, deferred),
+            route => route.is_some(),
+        };
+        if !is_left {
             Context::enqueue(self.context, state, Class::Short, deferred);
         }
         Context::enqueue(self.context, state, Class::Long, deferred);
-        for_kernel
+        route == Some(Route::KernelSubmit)
     }
 
     /// Queues those that may begin; the others wait for these, or for earlier ones.
@@ -314,46 +273,49 @@ impl<'a> Batch<'a> {
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
         self.note_submit(&mut state.submits);
-        let here = self.is_for_here(&mut state);
-        if let Some(here) = here {
-            self.take_for_here(&mut state, here);
+        let route = self.within_submit(&mut state);
+        if let Some(route) = route {
+            self.take_for(&mut state, route);
         }
         self.context.note_end(&state, &mut deferred);
         drop(state);
         self.context.run_deferred(&mut deferred);
-        match here {
+        match route {
+            Some(Route::InlineSubmit) => self.carry_out_reads(),
+            Some(_) => Context::hand_over_in_submit(self.context, holder, &mut self.begun),
             None => {}
-            Some(Here::Reads) => self.carry_out_reads(),
-            Some(Here::Kernel) => {
-                Context::hand_over_in_submit(self.context, holder, &mut self.begun)
-            }
         }
         self.leave_to_others(holder);
     }
 
-    /// Whether the caller had better see to the first requests now than leave them to others, and how.
-    fn is_for_here(&self, state: &mut State) -> Option<Here> {
-        // As the kernel does: they are fast reads.
-        let is_short = |call: &Call| self.context.may_read_here(call);
-        if self.for_submitter != 0
-            && self.requests.first_is(is_short)
-            && state.submits.nesting.pause_ns(&tuning().nesting()) == 0
-        {
-            return Some(Here::Reads);
+    /// Whether the caller sees to the first requests now, and how.
+    fn within_submit(&self, state: &mut State) -> Option<Route> {
+        let context = self.context;
+        let submit = Within {
+            has_reads: self.for_submitter != 0,
+            is_nested: state.submits.nesting.pause_ns(&tuning().nesting()) != 0,
+            is_polled: state.submits.are_polled(),
+            short_of_threads: context.pool.short_of_threads(),
+            is_sample: context.profiles.wants_sample(),
+        };
+        let (facts, own) = (context.queue_facts(state), context.own_queue_facts(state));
+        // Again: to build the others took a while.
+        let first = context.first(&self.requests);
+        let answer = decide::within_submit(&first, &submit, &facts, &own, tuning());
+        if answer.counts {
+            state.kernel.pause_passes();
         }
-        self.context
-            .is_for_kernel_in_submit(state, &self.requests)
-            .then_some(Here::Kernel)
+        answer.route
     }
 
-    /// Takes the first requests that are to be seen to here: those before which nothing has to come that is under
-    /// way.
-    fn take_for_here(&mut self, state: &mut State, here: Here) {
+    /// Takes the first requests that go that way: those before which nothing has to come that is under way.
+    fn take_for(&mut self, state: &mut State, route: Route) {
         let context = self.context;
         let mut is_wanted = |req: &Req| {
-            let wanted = match here {
-                Here::Reads => req.is_for_submitter() && context.may_read_here(req.call()),
-                Here::Kernel => context.is_for_own_queue(req),
+            let wanted = if route == Route::InlineSubmit {
+                req.is_for_submitter() && context.outlook(req).may_read_at_submit(tuning())
+            } else {
+                context.is_for_own_queue(req)
             };
             wanted && state.order.claims.begin(req)
         };
@@ -377,12 +339,13 @@ impl<'a> Batch<'a> {
         {
             req.set_route(Route::InlineSubmit);
             // A sandbox may not know the call that does not wait.
-            let is_done = if profiles.may_be_cached(req.call()) && !filtered() {
+            let outlook = context.outlook(&req);
+            let is_done = if outlook.may_be_cached() && !filtered() {
                 // Nothing is learned: that it was not there says nothing of those who wait for it.
                 exec::execute_if_cached(&mut req, None);
                 now = Now::read();
                 true
-            } else if context.fast(&req).is_some() {
+            } else if outlook.fast(tuning()).is_some() {
                 // For what it tells of the file, which is all that is wanted here.
                 profiles.is_file(req.call(), one, &mut now);
                 profiles.carry_out(&mut req, exec::execute, false, one, &mut now);
@@ -420,8 +383,9 @@ impl<'a> Batch<'a> {
         let mut workers = Workers::new(self.context.pool);
         for (mut left, has_begun) in [(begun, true), (others, false)] {
             while let Some(mut req) = left.pop() {
-                let has_others = !is_before && workers.has(req.manner().class());
-                if has_others && holder.hold_for(&mut req).is_ok() {
+                let class = req.manner().class();
+                let has_worker = || workers.has(class) && holder.hold_for(&mut req).is_ok();
+                if decide::left_by_submit(is_before, has_worker) == Route::Thread {
                     self.requests.push(req);
                     continue;
                 }

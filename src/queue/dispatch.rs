@@ -1,55 +1,55 @@
 //! Who is told that something is queued: a worker, or nobody if a caller or a worker will come for it anyway.
 
-use super::{Context, ContextRef, Deferred, SOON, State, batch::Expected};
+use super::{Context, ContextRef, Deferred, SOON, State};
 use crate::engine::pool::Look;
+use crate::policy::decide::{self, Queue, Submit};
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
-use crate::profiles::Fast;
-use crate::request::{List, Req};
+use crate::request::List;
 use crate::sync::Relaxed;
 use crate::sys::monotonic_ns;
-use crate::syscall::{Call, Class, carrier};
+use crate::syscall::{Class, carrier};
 
 impl Context {
-    /// Whether as many of the class run as another context can bear.
-    pub(super) fn has_its_share(&self, state: &State, class: Class) -> bool {
-        class == Class::Short
-            && state.still < tuning().still
-            && state.running.short() >= self.profiles.share()
-    }
-
-    /// Tells the pool, unless it knows, that there is something for one more worker to do; unless it
-    /// is left to a caller that comes soon.
+    /// Tells the pool, unless it knows, that there is something for one more worker to do; unless
+    /// somebody else comes for it.
     pub(super) fn enqueue(
         this: &ContextRef,
         state: &mut State,
         class: Class,
         deferred: &mut Deferred,
     ) {
-        if class == Class::Long || !Context::leave_to_returning_reaper(this, state, deferred) {
-            Context::enqueue_for_worker(this, state, class, deferred);
-        }
+        Context::enqueue_if(this, state, class, true, deferred);
     }
 
+    /// The same; no caller comes for it.
     pub(super) fn enqueue_for_worker(
         this: &ContextRef,
         state: &mut State,
         class: Class,
         deferred: &mut Deferred,
     ) {
+        Context::enqueue_if(this, state, class, false, deferred);
+    }
+
+    fn enqueue_if(
+        this: &ContextRef,
+        state: &mut State,
+        class: Class,
+        caller_comes: bool,
+        deferred: &mut Deferred,
+    ) {
         let index = class as usize;
-        if state.enqueued[index]
-            || state.queues[index].is_empty()
-            || state.running.len() >= this.limit
-            || Context::leave_to_worker(this, state, class, deferred)
-        {
+        if state.queues[index].is_empty() {
             return;
         }
-        // Should what runs not come to an end, the monitor has others begin beside it.
-        if this.has_its_share(state, class) && Context::lease(this, state, deferred) {
-            return;
+        let left = this.queued(state, class, caller_comes);
+        let is_left = left.route != Some(Route::Thread)
+            && (!left.needs_lease || Context::lease(this, state, deferred));
+        if !is_left && !state.enqueued[index] {
+            state.enqueued[index] = true;
+            deferred.wakeups.add(this.pool.enqueue(this.clone(), class));
         }
-        state.enqueued[index] = true;
-        deferred.wakeups.add(this.pool.enqueue(this.clone(), class));
     }
 
     /// Queues requests that may begin.
@@ -91,34 +91,34 @@ impl Context {
             .store(state.prompt == tuning().prompt_in_a_row, Relaxed);
     }
 
-    /// Leaves what was queued to the caller, if it is of the kind that it can do, and the caller
-    /// one who does; the monitor sees to it that nothing stays. False: a worker is wanted.
-    pub(super) fn leave_to_caller(
-        this: &ContextRef,
+    /// Requests are submitted and not queued yet: whether they are handed over by who submits, or left to a caller. Notes
+    /// the submit, for a caller that comes right after it.
+    pub(super) fn at_submit(
+        &self,
         state: &mut State,
-        batch: &Expected,
-        deferred: &mut Deferred,
-    ) -> bool {
-        if !this.callers_carry_out {
-            return false;
+        submit: &Submit,
+        submitted_ns: Option<u64>,
+    ) -> Option<Route> {
+        let answer = decide::at_submit(
+            submit,
+            &self.queue_facts(state),
+            &self.own_queue_facts(state),
+            || self.profiles.wants_sample(),
+            tuning(),
+        );
+        if answer.counts {
+            state.kernel.note_submitter();
         }
-        let lone = batch.all_bounded && state.in_flight == 1 && !state.kernel.in_time;
-        if !batch.all_fast && !lone {
-            this.set_prompt(state, 0);
-            return false;
+        if answer.suits_caller {
+            state.submitted_ns = match submitted_ns {
+                None if self.serves_itself() && state.taken % tuning().clock_sample != 0 => SOON,
+                when => when.unwrap_or_else(monotonic_ns),
+            };
+            state.submitter = carrier::thread();
+        } else if state.prompt != 0 && answer.route.is_none() {
+            self.set_prompt(state, 0);
         }
-        state.submitted_ns = match batch.submitted_ns {
-            None if this.serves_itself() && state.taken % tuning().clock_sample != 0 => SOON,
-            when => when.unwrap_or_else(monotonic_ns),
-        };
-        state.submitter = carrier::thread();
-        // With those that are queued already, as if they were like these.
-        let ns = batch.ns / batch.len.max(1) * u64::from(state.waiting());
-        // Who sleeps does not come.
-        this.serves_itself()
-            && state.backlog.waiters.is_empty()
-            && (lone || batch.all_serial || ns <= tuning().worth_waking_ns)
-            && Context::lease(this, state, deferred)
+        answer.route
     }
 
     /// Has the pool's monitor look after the context; false if there is none.
@@ -139,47 +139,27 @@ impl Context {
         let has_reaper = Context::tick_kernel(this, look);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        let moved = state.taken != state.taken_before;
+        let has_moved = state.taken != state.taken_before;
         state.taken_before = state.taken;
-        let keeps_moving = moved && look == Look::Again && state.closed.is_none();
-        let stays = keeps_moving || look == Look::Again && state.has_in_kernel();
-        state.leased = stays;
-        if !keeps_moving && !state.short().is_empty() {
-            state.still = match look {
-                Look::Again => state.still.saturating_add(1),
-                Look::Alone => tuning().still,
-            };
-            if state.is_stuck() {
-                this.set_prompt(&mut state, 0);
-                state.kernel.stay_behind();
-                state.submits.polled = 0;
-                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
-            }
+        let facts = Queue {
+            behind_writer: state.waits_for_writer(),
+            ..this.queue_facts(&state)
+        };
+        let is_last = look == Look::Alone;
+        let tick = decide::at_tick(&facts, has_moved, is_last, state.has_in_kernel(), tuning());
+        state.leased = tick.stays;
+        state.still = tick.still;
+        if tick.route == Some(Route::Thread) {
+            this.set_prompt(&mut state, 0);
+            state.kernel.stay_behind();
+            state.submits.polled = 0;
+            Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         }
         drop(state);
         this.run_deferred(&mut deferred);
         if look == Look::Alone && !has_reaper {
             Context::drain_kernel(this);
         }
-        stays
-    }
-
-    /// What is to be expected of a request that a caller can carry out as well as a worker.
-    pub(super) fn fast(&self, req: &Req) -> Option<Fast> {
-        self.profiles.fast(req.call())
-    }
-
-    /// Whether who submits a read may try it: it is known to be fast, or can be tried without waiting, and is not known to
-    /// be in vain.
-    #[cfg(not(loom))]
-    pub(super) fn may_read_here(&self, call: &Call) -> bool {
-        let profiles = &self.profiles;
-        profiles.fast(call).is_some()
-            || profiles.may_be_cached(call) && !profiles.is_device_bound_buffered(call)
-    }
-
-    /// Whether a request is one that a caller can carry out who waits for nothing else.
-    pub(super) fn is_bounded(&self, req: &Req) -> bool {
-        self.profiles.is_bounded(req.call())
+        tick.stays
     }
 }

@@ -71,8 +71,8 @@ impl State {
     /// the caller itself.)
     pub(super) fn waits_for_writer(&self) -> bool {
         self.kernel.writes.is_some_and(|file| {
-            let is_alike = |call: &Call| profiles::writes(call) && call.args[0] == file;
-            self.queues[Class::Short as usize].first_is(is_alike)
+            let first = self.queues[Class::Short as usize].peek();
+            first.is_some_and(|call| profiles::writes(call) && call.args[0] == file)
         })
     }
 
@@ -111,41 +111,11 @@ impl State {
 
 /// Requests that the kernel carries out (see [`crate::engine::kaio`]).
 impl Context {
-    /// Whether the kernel is to carry out a request that was taken.
-    pub(super) fn is_for_kernel(&self, state: &mut State, req: &Req) -> bool {
-        if !self.profiles.is_device_bound(req.call()) || !Kaio::takes(req) {
-            return false;
-        }
-        let is_sample = self.profiles.wants_sample();
-        self.profiles.count_device_bound(1);
-        // One alone is done sooner by the worker that has it.
-        !is_sample
-            && (state.running.transfers() > 1 || !state.short().is_empty())
-            && self.pool.kaio.room() != 0
-    }
-
-    /// Whether what is queued may be left to a worker that is handing requests like it over, and will
-    /// look again at once; the monitor sees to it that nothing stays, should that one be kept.
-    pub(super) fn leave_to_worker(
-        this: &ContextRef,
-        state: &mut State,
-        class: Class,
-        deferred: &mut Deferred,
-    ) -> bool {
-        class == Class::Short
-            && state.handing_over != 0
-            && !state.is_stuck()
-            && state
-                .short()
-                .first_is(|call| this.profiles.is_device_bound(call))
-            && Context::lease(this, state, deferred)
-    }
-
     /// The facts that decide whether a request joins a batch.
     pub(super) fn facts(&self, req: &Req) -> Request {
         kaio::facts(
             req,
-            Kaio::takes(req) && self.profiles.is_device_bound(req.call()),
+            Kaio::takes(req) && self.outlook(req).is_device_bound(tuning()),
         )
     }
 
@@ -223,7 +193,7 @@ impl Context {
         // The program's number may name something else by now.
         let is_device_bound = if self.behaviour.holds_files {
             let looked = self.profiles.is_file(call, false, &mut Now::read());
-            looked != Looked::NoFile && self.profiles.is_device_bound(call)
+            looked != Looked::NoFile && self.profiles.outlook(call).is_device_bound(tuning())
         } else {
             self.profiles.is_device_bound_now(call)
         };
@@ -339,9 +309,15 @@ impl KernelInFlight {
         }
     }
 
-    /// Whether who submits may hand over.
-    pub(super) fn takes_submitter(&self) -> bool {
-        self.submitter.is_none() && self.count < tuning().submit_hint_max
+    /// A submit whose requests its thread could have handed over.
+    pub(super) fn pause_passes(&mut self) {
+        self.pause = self.pause.saturating_sub(1);
+    }
+
+    /// The same beside a caller that sleeps: from now on it sleeps in the own queue.
+    pub(super) fn note_submitter(&mut self) {
+        self.submit_hint = tuning().submit_hint;
+        self.pause_passes();
     }
 
     /// Whether callers come back soon.

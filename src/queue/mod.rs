@@ -23,6 +23,7 @@ mod doorbell;
 #[cfg(not(loom))]
 mod ending;
 mod engines;
+mod facts;
 mod kernel;
 pub mod order;
 mod own_queue;
@@ -268,11 +269,6 @@ impl State {
         self.in_flight.saturating_sub(self.running.len())
     }
 
-    /// Whether what runs does not come to an end, so that others had better begin beside it.
-    fn is_stuck(&self) -> bool {
-        self.still != 0 && (self.still >= tuning().still || !self.waits_for_writer())
-    }
-
     /// Whether it is soon after the last submit.
     fn is_soon(&self, now: u64) -> bool {
         now - self.submitted_ns.min(now) < tuning().prompt_ns
@@ -424,7 +420,7 @@ impl Context {
             done += record.bytes;
             batch.push(record.build(slot, &scratch));
         }
-        batch.expected.submitted_ns = clock.if_read();
+        batch.submitted_ns = clock.if_read();
         let rejected = batch.enqueue()?;
         if rejected != 0 {
             stopped = Errno::EAGAIN;

@@ -7,8 +7,9 @@ use super::{
     engines::{KernelDone, OwnQueue},
     kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
 };
-use crate::engine::{Engine, Start, kaio, own_queue, pool::Look};
+use crate::engine::{Engine, Start, kaio, pool::Look};
 use crate::policy::batch::Caller;
+use crate::policy::decide;
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles;
@@ -16,7 +17,7 @@ use crate::request::{List, OWNER_KERNEL, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::sync::Guard;
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
-use crate::syscall::{Call, Class, carrier};
+use crate::syscall::{Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
 
@@ -71,40 +72,6 @@ impl Context {
         Some(self.own_queue.get_or_init(own_queues).as_ref()?.own_queue())
     }
 
-    /// Whether a caller is to hand over what is queued. One request alone is done sooner by the caller
-    /// itself, if it waits without a limit.
-    pub(super) fn has_for_own_queue(&self, state: &State) -> bool {
-        if !self.callers_carry_out {
-            return false;
-        }
-        // To hand over can take long, and a caller with a time limit must not wait for that.
-        let comes = state.kernel.have_returning_reaper() && !state.kernel.in_time;
-        // A sample, too, if to hand it over is to wait for it.
-        let is_waited_for =
-            |call: &Call| state.kernel.waited && self.profiles.is_regular_write(call);
-        let is_for_caller = |call: &Call| {
-            self.profiles.is_device_bound(call)
-                && (!self.profiles.wants_sample() || is_waited_for(call))
-        };
-        comes
-            && state.in_flight > 1
-            && state.queues[Class::Short as usize].first_is(is_for_caller)
-            && state.closed.is_none()
-    }
-
-    /// Leaves what was queued to the caller, if it will hand it over to the kernel; the monitor sees
-    /// to it that nothing stays.
-    pub(super) fn leave_to_returning_reaper(
-        this: &ContextRef,
-        state: &mut State,
-        deferred: &mut Deferred,
-    ) -> bool {
-        this.has_for_own_queue(state)
-            && !state.is_stuck()
-            && state.backlog.waiters.is_empty()
-            && Context::lease(this, state, deferred)
-    }
-
     /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
     /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
     pub(super) fn wait_in_own_queue<'a>(
@@ -127,15 +94,16 @@ impl Context {
         }
         let mut deferred = Deferred::new();
         state.kernel.in_time = until != NEVER;
-        let has_for_own_queue = this.has_for_own_queue(&state);
-        let sleeps_there = state.has_in_kernel() || state.kernel.submit_hint != 0;
-        if (has_for_own_queue || sleeps_there) && this.own_queue.get().is_none() {
+        let first = || this.first(&state.queues[Class::Short as usize]);
+        let is_sample = this.profiles.wants_sample();
+        let route = decide::for_reaper(&this.queue_facts(&state), first, is_sample, tuning());
+        let sleeps_there = this.own_queue_facts(&state).has_sleeper();
+        if (route.is_some() || sleeps_there) && this.own_queue.get().is_none() {
             drop(state);
             this.own_queue_or_new();
             return Ok(Waited::Woken);
         }
-        if has_for_own_queue
-            && this.profiles.wants_sample()
+        if route == Some(Route::InlineWaiting)
             && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
         {
             this.profiles.count_device_bound(1);
@@ -143,7 +111,7 @@ impl Context {
             this.state.lock().note_leaving();
             return Ok(Waited::Woken);
         }
-        if has_for_own_queue
+        if route.is_some()
             && let Some(own_queue) = this.own_queue()
             && let Some(batch) =
                 Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
@@ -177,9 +145,8 @@ impl Context {
         deferred: &mut Deferred,
         caller: Caller,
     ) -> Option<kaio::Batch> {
-        if state.kernel.count as usize > own_queue::EVENTS - kaio::BATCH
-            || this.pool.short_of_threads()
-            || !Context::lease(this, state, deferred)
+        let own = this.own_queue_facts(state);
+        if !own.takes_batch(this.pool.short_of_threads()) || !Context::lease(this, state, deferred)
         {
             return None;
         }
@@ -354,32 +321,6 @@ impl Context {
         }
     }
 
-    /// Whether who submits is to hand over what begins with these: reads that will wait, whose events
-    /// another thread sleeps for in the own queue. So no worker has to be woken for them, nor that thread
-    /// by one. (4 KiB reads of a virtual disk by one thread, the events for another: one at a time
-    /// 13,100 a second by workers, 14,900 so, by 4 28,900 and 35,500; processor time for each 44 and 23 us,
-    /// and 36 and 15.)
-    pub(super) fn is_for_kernel_at_submit(&self, state: &mut State, first: &List) -> bool {
-        let has_sleeper = !state.backlog.waiters.is_empty();
-        if !self.callers_carry_out
-            || !has_sleeper
-            || !first
-                .first_is(|call| !profiles::writes(call) && self.profiles.is_device_bound(call))
-        {
-            return false;
-        }
-        // From now on it sleeps there.
-        state.kernel.submit_hint = tuning().submit_hint;
-        let pause = state.kernel.pause;
-        state.kernel.pause = pause.saturating_sub(1);
-        pause == 0
-            && state.kernel.asleep
-            && state.kernel.takes_submitter()
-            && state.short().is_empty()
-            && !self.profiles.wants_sample()
-            && state.closed.is_none()
-    }
-
     /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
     /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
@@ -388,7 +329,7 @@ impl Context {
         deferred.queued = true;
         let mut state = this.state.lock();
         while let Some(own_queue) =
-            own_queue.filter(|_| state.kernel.takes_submitter() && state.kernel.pause == 0)
+            own_queue.filter(|_| this.own_queue_facts(&state).takes_submitter(tuning()))
             && let Some(batch) =
                 Context::take_kernel(this, &mut state, &mut deferred, Caller::SUBMITTER)
         {
@@ -412,29 +353,6 @@ impl Context {
         }
     }
 
-    /// Whether who submits is to hand over to the kernel, within its submit, what begins with these: they will wait for
-    /// a device, and a caller comes and sleeps in the own queue, or looks there, for their events. As long as nobody is
-    /// there: who hands over takes back itself what the kernel would have to wait for.
-    pub(super) fn is_for_kernel_in_submit(&self, state: &mut State, first: &List) -> bool {
-        if !first.first_is(|call| self.profiles.is_device_bound(call)) {
-            return false;
-        }
-        let pause = state.kernel.pause;
-        state.kernel.pause = pause.saturating_sub(1);
-        pause == 0
-            && (state.kernel.have_returning_reaper() || state.submits.are_polled())
-            && self.is_own_queue_free(state)
-            && !self.profiles.wants_sample()
-            && state.closed.is_none()
-    }
-
-    pub(super) fn is_own_queue_free(&self, state: &State) -> bool {
-        state.kernel.reaper.is_none()
-            && state.backlog.waiters.is_empty()
-            && state.kernel.count as usize <= own_queue::EVENTS - kaio::BATCH
-            && !self.pool.short_of_threads()
-    }
-
     /// Hands over what is at the front of these, within its submit: the kernel takes the files by the program's
     /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
     /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
@@ -452,7 +370,10 @@ impl Context {
         while goes_on && let Some(batch) = this.batch_for_own_queue(requests, holder) {
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
-            if !this.is_own_queue_free(&state) || !Context::lease(this, &mut state, &mut deferred) {
+            let (facts, own) = (this.queue_facts(&state), this.own_queue_facts(&state));
+            if !decide::is_free(&facts, &own, this.pool.short_of_threads())
+                || !Context::lease(this, &mut state, &mut deferred)
+            {
                 batch.into_iter().for_each(|req| back.push(req));
                 drop(state);
                 this.run_deferred(&mut deferred);

@@ -5,6 +5,7 @@ use super::own_queue::Visit;
 use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;
 use crate::engine::exec;
+use crate::policy::decide;
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
@@ -120,16 +121,15 @@ impl Context {
             state.idle_since = now;
             return false;
         }
-        let long = now - state.idle_since > tuning().vain_ns;
-        let nothing_runs = state.running.len() == 0;
+        let idle_ns = now - state.idle_since;
+        let facts = this.queue_facts(&state);
         drop(state);
-        if long && !this.callers_carry_out {
+        if idle_ns > tuning().vain_ns && !this.callers_carry_out {
             // A worker may want this very processor.
             futex_wait(&AtomicU32::new(0), 0, now + tuning().let_work_ns);
         }
-        // Who has a request in hand may have been kept from going on by this very thread.
-        long && (is_before_workers() || nothing_runs)
-            && Context::carry_out_here(this, syscall::is_ready)
+        let route = decide::for_poller(idle_ns, &facts, is_before_workers, tuning());
+        route.is_some() && Context::carry_out_here(this, syscall::is_ready)
     }
 
     /// Copies events to `out`, those that had no room in the ring included; returns why there will be
@@ -168,8 +168,7 @@ impl Context {
             Context::carry_out_waiting(this, state, req, need, until);
             return Ok(());
         }
-        if this.serves_itself() && !state.short().is_empty() {
-            // It was left to us, and is not for us after all.
+        if decide::gives_back(&this.queue_facts(&state)).is_some() {
             let mut deferred = Deferred::new();
             this.set_prompt(&mut state, 0);
             Context::enqueue(this, &mut state, Class::Short, &mut deferred);
@@ -272,11 +271,8 @@ impl Context {
             execute,
             mut now,
         } = budget;
-        let (rest, least) = if this.profiles.is_serial(req.call()) {
-            (now.ns + tuning().go_on_serial_ns, 0)
-        } else {
-            (now.ns + tuning().go_on_ns, tuning().go_on_many)
-        };
+        let (go_on_ns, least) = decide::goes_on(&this.outlook(&req), tuning());
+        let rest = now.ns + go_on_ns;
         let mut shield = None;
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
@@ -357,38 +353,23 @@ impl Context {
         });
     }
 
-    /// Takes a request that a caller who waits can carry out itself: one that is known to be fast,
-    /// or, if nothing else is under way, one that the kernel would have had done in io_submit(); or,
-    /// if it waits for nothing else, whether there is a timeout included, one that is bounded. If there is one,
-    /// nothing that could keep it longer, unless a device that is always quick falls silent.
+    /// Takes a request that a caller who waits can carry out itself.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         if !self.callers_carry_out {
             return None;
         }
-        let nothing_runs = state.running.len() == 0;
-        let lone = state.in_flight == 1 && until == NEVER;
+        let is_lone = state.in_flight == 1;
         self.take_if(state, Class::Short, |req| {
-            let prompt = nothing_runs && req.at_once();
-            prompt && self.is_in_time(req, until) || self.is_for_caller(req, until, lone)
+            self.is_for_caller(req, until, is_lone)
         })
     }
 
-    /// Whether a caller that is to be back `until` then can carry a request out as fast as any worker. `lone`: nothing
-    /// else is in flight that would be late for it.
-    fn is_for_caller(&self, req: &Req, until: u64, lone: bool) -> bool {
-        self.fast(req).is_some() && self.is_in_time(req, until)
-            || lone && until == NEVER && self.is_bounded(req)
-    }
-
-    fn is_in_time(&self, req: &Req, until: u64) -> bool {
-        until == NEVER || self.fits_in_time(req)
-    }
-
-    /// Whether a caller with a timeout may carry out a request that is known to be fast.
-    fn fits_in_time(&self, req: &Req) -> bool {
-        let call = req.call();
-        self.profiles.fits_in_time(call)
-            && (req.bound().need_nothing() || !self.profiles.may_be_cached(call))
+    /// Whether a caller that is to be back `until` then carries a request out. `is_lone`: nothing else is in flight that
+    /// would be late for it.
+    fn is_for_caller(&self, req: &Req, until: u64, is_lone: bool) -> bool {
+        let untouched = || req.bound().need_nothing();
+        let outlook = self.outlook(req);
+        decide::for_caller(&outlook, is_lone, until != NEVER, untouched, tuning()).is_some()
     }
 }
 
@@ -413,7 +394,7 @@ impl InTime<'_> {
     fn execute(&self, req: &mut Req, now: Option<u64>) {
         #[cfg(not(loom))]
         if self.is_bound
-            && self.context.profiles.may_be_cached(req.call())
+            && self.context.outlook(req).may_be_cached()
             // A sandbox may not know the later call.
             && !self.filtered.get_or_init(has_call_filter)
         {

@@ -5,11 +5,10 @@ use super::READ_AHEAD_MAX;
 use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::exec;
-use crate::policy::tuning::tuning;
-use crate::profiles::Fast;
+use crate::policy::route::Route;
 use crate::request::Req;
 use crate::sync::{Guard, Relaxed};
-use crate::syscall::{self, Call, Class};
+use crate::syscall::{Call, Class};
 use arrayvec::ArrayVec;
 use std::cell::Cell;
 use std::time::Duration;
@@ -23,7 +22,7 @@ impl Context {
         class: Class,
         wanted: impl FnOnce(&Req) -> bool,
     ) -> Option<Req> {
-        if state.running.len() >= self.limit || self.has_its_share(state, class) {
+        if !self.may_begin(state, class) {
             return None;
         }
         let req = state.queues[class as usize].pop_if(wanted)?;
@@ -52,35 +51,22 @@ impl Context {
         }
     }
 
-    /// Takes a request for a worker: not one that would only be in the way of another that runs, or
-    /// of a caller's; then the monitor sees to it that nothing stays.
+    /// Takes a request for a worker, unless it is left to somebody else.
     pub(super) fn take_for_worker(
         this: &ContextRef,
         state: &mut State,
         worker: &Worker,
         deferred: &mut Deferred,
     ) -> Option<Req> {
+        let left = this.for_worker(state, worker.class());
+        if left.needs_lease && Context::lease(this, state, deferred) {
+            return None;
+        }
+        let req = this.take_if(state, worker.class(), |_| true)?;
         if worker.class() == Class::Long {
-            let req = this.take_if(state, Class::Long, |_| true)?;
             req.set_worker(worker.slot());
-            return Some(req);
         }
-        if Context::leave_to_worker(this, state, Class::Short, deferred)
-            || Context::leave_to_returning_reaper(this, state, deferred)
-        {
-            return None;
-        }
-        // A caller that is asleep does not come.
-        let comes = this.serves_itself() && state.backlog.waiters.is_empty();
-        let others = state.running.transfers() != 0 || comes;
-        if others
-            && !state.is_stuck()
-            && state.short().first_is(|call| this.profiles.is_serial(call))
-            && Context::lease(this, state, deferred)
-        {
-            return None;
-        }
-        this.take_if(state, Class::Short, |_| true)
+        Some(req)
     }
 
     /// Puts a request that was taken back to where it was, for a worker.
@@ -104,28 +90,33 @@ impl Context {
         state.enqueued[class as usize] = false;
         let mut next = Context::take_for_worker(this, &mut state, worker, &mut deferred);
         loop {
-            if class == Class::Short
-                && let Some(req) = next.take_if(|req| this.is_for_kernel(&mut state, req))
-            {
-                (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
-                next = Context::take_next(this, &mut state, worker, &mut deferred);
-                continue;
-            }
-            #[cfg(not(loom))]
-            if class == Class::Short
-                && let Some(req) = next.take_if(|req| this.is_for_read_ahead(&state, req))
-            {
-                (state, deferred) = Context::read_ahead(this, state, deferred, worker, req);
-                next = Context::take_next(this, &mut state, worker, &mut deferred);
-                continue;
-            }
             let Some(req) = next else {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
+            let mut more = 0;
+            if class == Class::Short {
+                let taken = this.taken_by_worker(&state, &req);
+                if taken.route == Route::KernelThread {
+                    (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
+                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    continue;
+                }
+                #[cfg(not(loom))]
+                if let Some(most) = taken.ahead {
+                    (state, deferred) =
+                        Context::read_ahead(this, state, deferred, worker, req, most);
+                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    continue;
+                }
+                more = taken.more;
+            }
             let mut batch = ArrayVec::<Req, BATCH_MAX>::new();
+            let first = *req.call();
             batch.push(req);
-            this.dequeue_batch(&mut state, &mut batch);
+            this.dequeue_more(&mut state, &first, &mut batch, more, |req| {
+                this.joins_fast(req)
+            });
             let sole_in_flight = state.running.transfers() as usize == batch.len();
             Context::enqueue(this, &mut state, class, &mut deferred);
             drop(state);
@@ -172,26 +163,6 @@ impl Context {
         }
     }
 
-    /// Takes more requests for a worker that has one which is known to be fast: as many as it may
-    /// carry out before it takes the lock again.
-    pub(super) fn dequeue_batch(&self, state: &mut State, batch: &mut ArrayVec<Req, BATCH_MAX>) {
-        let fast = |req: &Req| {
-            let joins = req.bound().only_observe();
-            joins.then(|| self.fast(req)).flatten()
-        };
-        // Nobody sleeps who might want the event of the first.
-        if !state.backlog.waiters.is_empty() {
-            return;
-        }
-        let Some(Fast { ns, .. }) = fast(&batch[0]) else {
-            return;
-        };
-        // Half are left to others.
-        let most = (state.waiting() / 2).min((tuning().batch_ns / ns.max(1)).saturating_sub(1));
-        let first = *batch[0].call();
-        self.dequeue_more(state, &first, batch, most, |req| fast(req).is_some());
-    }
-
     /// Takes another request for a worker, unless that is wanted elsewhere.
     pub(super) fn take_next(
         this: &ContextRef,
@@ -211,19 +182,6 @@ impl Context {
 /// Reads through the page cache that wait for a device.
 #[cfg(not(loom))]
 impl Context {
-    /// Whether such a read is likely to wait, and its device can be told of it.
-    pub(super) fn is_worth_telling(&self, call: &Call) -> bool {
-        syscall::can_be_told_of(call) && self.profiles.is_device_bound_buffered(call)
-    }
-
-    /// Whether there are more reads like this one, which was taken.
-    pub(super) fn is_for_read_ahead(&self, state: &State, req: &Req) -> bool {
-        let worth_it = |call: &Call| self.is_worth_telling(call);
-        req.bound().need_nothing()
-            && worth_it(req.call())
-            && state.queues[Class::Short as usize].first_is(worth_it)
-    }
-
     /// Carries out several: the device is told of all of them before the first is waited for. So it
     /// has as much to do with fewer threads, and when the first is done, the others often are.
     pub(super) fn read_ahead<'a>(
@@ -232,12 +190,11 @@ impl Context {
         mut deferred: Deferred,
         worker: &mut Worker,
         first: Req,
+        most: u32,
     ) -> (Guard<'a, State>, Deferred) {
         let mut rest = ArrayVec::<Req, READ_AHEAD_MAX>::new();
-        // Half are left to others.
-        let most = tuning().read_ahead.min(state.waiting() / 2);
         this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
-            req.bound().need_nothing() && this.is_worth_telling(req.call())
+            req.bound().need_nothing() && this.is_told_of(req.call())
         });
         Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         drop(state);

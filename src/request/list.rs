@@ -104,9 +104,10 @@ impl List {
         false
     }
 
-    pub fn first_is(&self, wanted: impl FnOnce(&Call) -> bool) -> bool {
-        // SAFETY: as in `find`.
-        unsafe { self.head.as_ref() }.is_some_and(|head| wanted(&head.call))
+    /// The first one's call.
+    pub fn peek(&self) -> Option<&Call> {
+        // SAFETY: as in `find`; the request stays while the list is borrowed.
+        unsafe { self.head.as_ref() }.map(|head| &head.call)
     }
 
     /// Takes the first request if it is `wanted`.

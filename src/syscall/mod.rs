@@ -13,8 +13,8 @@ pub use make::{is_full, make};
 pub use make::{make_at_once, make_interruptibly};
 pub use manner::{Manner, is_carried};
 #[cfg(not(loom))]
-pub use ready::{can_be_told_of, may_be_repeated};
-pub use ready::{is_on_file, is_ready};
+pub use ready::may_be_repeated;
+pub use ready::{can_be_told_of, is_on_file, is_ready};
 pub use table::Class;
 
 /// A system call: what is to be done.

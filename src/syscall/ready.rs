@@ -12,7 +12,6 @@ use std::os::fd::RawFd;
 
 /// Whether it is a read that a device can be told of beforehand: where it is and how long, the call
 /// itself says; and a long one keeps a device busy by itself.
-#[cfg(not(loom))]
 pub fn can_be_told_of(call: &Call) -> bool {
     const MOST: u64 = 64 << 10;
     c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST

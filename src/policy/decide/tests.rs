@@ -1,0 +1,700 @@
+//! Tables of facts and the routes that follow from them, and what holds for all facts.
+
+use super::super::profile::{Class as FileClass, Kind, Observation, Profile, View};
+use super::super::tuning::TUNING;
+use super::*;
+use crate::tests::Random;
+use Route::*;
+
+const T: &Tuning = &TUNING;
+const CACHED: FileClass = FileClass {
+    regular: true,
+    direct: false,
+};
+const DIRECT: FileClass = FileClass {
+    direct: true,
+    ..CACHED
+};
+const DEVICE: FileClass = FileClass {
+    regular: false,
+    direct: true,
+};
+
+/// What is known of a file after many requests, of which one in `waits` waited; 0: none.
+fn file(kind: Kind, class: FileClass, ns: u64, waits: u32) -> Outlook {
+    let seen = |i| Observation {
+        ns,
+        waited: Some(waits != 0 && i % waits == 0),
+        locks: kind == Kind::Write && class.regular,
+        crowded: false,
+    };
+    let new = Profile::new(T);
+    let profile = (0..64).fold(new, |profile, i| profile.after(&seen(i), T));
+    Outlook::File(View {
+        kind,
+        class: Some(class),
+        bits: profile.to_bits(),
+    })
+}
+
+fn fast(kind: Kind) -> Outlook {
+    file(kind, CACHED, 4_000, 0)
+}
+
+/// Device-bound.
+fn slow(kind: Kind) -> Outlook {
+    file(kind, DIRECT, 300_000, 1)
+}
+
+/// Waits now and then, and is bounded.
+fn bounded() -> Outlook {
+    file(Kind::Read, DIRECT, 100_000, 2)
+}
+
+fn slow_cached() -> Outlook {
+    file(Kind::Read, CACHED, 300_000, 1)
+}
+
+/// All facts that there are.
+#[derive(Clone, Copy, Debug)]
+struct World {
+    queue: Queue,
+    own: OwnQueue,
+    submit: Submit,
+    within: Within,
+    class: Class,
+    /// The first one that is queued.
+    first: Outlook,
+    is_told: bool,
+    /// The one that was taken, or may be.
+    req: Outlook,
+    only_observes: bool,
+    kernel: Kernel,
+    are_told_of: bool,
+    is_lone: bool,
+    is_timed: bool,
+    untouched: bool,
+    idle_ns: u64,
+    is_before: bool,
+    has_worker: bool,
+    has_moved: bool,
+    is_last: bool,
+    has_in_kernel: bool,
+}
+
+/// All answers.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Answers {
+    submitted: Submitted,
+    within: Submitted,
+    left_by_submit: Route,
+    queued: Left,
+    for_worker: Left,
+    taken: Taken,
+    for_caller: Option<Route>,
+    goes_on: (u64, u32),
+    gives_back: Option<Route>,
+    for_reaper: Option<Route>,
+    is_free: bool,
+    takes_submitter: bool,
+    has_sleeper: bool,
+    for_poller: Option<Route>,
+    tick: Tick,
+}
+
+impl World {
+    /// A context in which nothing is known of callers and two requests are in flight, of which one is queued.
+    #[rustfmt::skip]
+    fn new() -> World {
+        let queue = Queue {
+            in_flight: 2, running: 1, running_short: 1, transfers: 1, limit: 64, share: u32::MAX,
+            is_queued: true, is_open: true, callers_carry_out: true, ..Queue::default()
+        };
+        World {
+            queue, own: OwnQueue::default(), submit: Submit::NOTHING, within: Within::default(),
+            class: Class::Short, first: Outlook::Other, is_told: false,
+            req: Outlook::Other, only_observes: true, are_told_of: false, is_lone: false, is_timed: false, untouched: true,
+            kernel: Kernel { takes: true, has_room: true, is_sample: false },
+            idle_ns: 0, is_before: false, has_worker: true,
+            has_moved: true, is_last: false, has_in_kernel: false,
+        }
+    }
+
+    fn answers(&self) -> Answers {
+        let World { queue, own, .. } = self;
+        let (first, sample) = (|| self.first, || self.within.is_sample);
+        Answers {
+            submitted: at_submit(&self.submit, queue, own, sample, T),
+            within: within_submit(&self.submit.first, &self.within, queue, own, T),
+            left_by_submit: left_by_submit(self.is_before, || self.has_worker),
+            queued: queued(self.class, self.is_told, queue, first, sample, T),
+            for_worker: for_worker(self.class, queue, first, sample, T),
+            taken: taken_by_worker(
+                &self.req,
+                self.only_observes,
+                queue,
+                || self.kernel,
+                || self.are_told_of,
+                T,
+            ),
+            for_caller: for_caller(&self.req, self.is_lone, self.is_timed, || self.untouched, T),
+            goes_on: goes_on(&self.req, T),
+            gives_back: gives_back(queue),
+            for_reaper: for_reaper(queue, first, self.within.is_sample, T),
+            is_free: is_free(queue, own, self.within.short_of_threads),
+            takes_submitter: own.takes_submitter(T),
+            has_sleeper: own.has_sleeper(),
+            for_poller: for_poller(self.idle_ns, queue, || self.is_before, T),
+            tick: at_tick(queue, self.has_moved, self.is_last, self.has_in_kernel, T),
+        }
+    }
+}
+
+fn submit(requests: &[Outlook]) -> Submit {
+    let mut submit = Submit::NOTHING;
+    requests.iter().for_each(|req| submit.add(*req, T));
+    submit
+}
+
+/// A world that differs from another in some facts.
+macro_rules! world {
+    ($base:expr; $($($fact:ident).+ = $value:expr),* $(,)?) => {{
+        #[allow(unused_mut)]
+        let mut world: World = $base;
+        $(world.$($fact).+ = $value;)*
+        world
+    }};
+}
+
+/// Rows: what it is, the facts that differ, and the answer.
+macro_rules! table {
+    ($base:expr, $answer:expr; $($what:literal: $($($fact:ident).+ = $value:expr),* => $expected:expr;)*) => {
+        let base: World = $base;
+        let answer = $answer;
+        $(
+            let world = world!(base; $($($fact).+ = $value),*);
+            assert_eq!(answer(world.answers()), $expected, $what);
+        )*
+    };
+}
+
+#[test]
+fn what_is_expected_of_a_request() {
+    let all = |one: Outlook| {
+        let in_cache = one.is_device_bound_buffered(T);
+        let fast = one.fast(T).is_some();
+        let device_bound = one.is_device_bound(T);
+        [
+            fast,
+            one.is_bounded(T),
+            one.is_serial(T),
+            device_bound,
+            in_cache,
+        ]
+        .map(u8::from)
+    };
+    assert_eq!(all(Outlook::Nop), [1, 0, 0, 0, 0]);
+    assert_eq!(all(Outlook::Other), [0, 0, 0, 0, 0]);
+    assert_eq!(all(fast(Kind::Read)), [1, 1, 0, 0, 0]);
+    assert_eq!(all(fast(Kind::Write)), [1, 1, 1, 0, 0]);
+    assert_eq!(all(slow(Kind::Read)), [0, 0, 0, 1, 0]);
+    assert_eq!(all(slow(Kind::Write)), [0, 0, 0, 1, 0]);
+    assert_eq!(all(bounded()), [0, 1, 0, 0, 0]);
+    assert_eq!(all(slow_cached()), [0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn a_submit_is_left_to_a_prompt_caller() {
+    let base = world!(World::new();
+        queue.in_flight = 1, queue.running = 0, queue.is_prompt = true, submit = submit(&[fast(Kind::Read)]));
+    let left = (Some(InlineWaiting), true);
+    let not_left = (None, true);
+    let no = (None, false);
+    table! { base, |all: Answers| (all.submitted.route, all.submitted.suits_caller);
+        "a fast one": => left;
+        "a no-op": submit = submit(&[Outlook::Nop]) => left;
+        "callers may not": queue.callers_carry_out = false => no;
+        "none comes": queue.is_prompt = false => not_left;
+        "one sleeps": queue.has_waiters = true => not_left;
+        "a device-bound one": submit = submit(&[slow(Kind::Read)]) => no;
+        "may wait for ever": submit = submit(&[Outlook::Other]) => no;
+        "one of them may": submit = submit(&[Outlook::Nop, Outlook::Other]) => no;
+        "many wait": queue.in_flight = 100 => not_left;
+        "no second thread is worth it": queue.in_flight = 100, submit = submit(&[fast(Kind::Write)]) => left;
+        "a bounded one": submit = submit(&[bounded()]) => left;
+        "not alone": submit = submit(&[bounded()]), queue.in_flight = 2 => no;
+        "two": submit = submit(&[bounded(); 2]) => no;
+        "in time": submit = submit(&[bounded()]), queue.is_timed = true => no;
+    }
+}
+
+#[test]
+fn a_submit_is_handed_over_beside_a_sleeper() {
+    let base = world!(World::new();
+        queue.has_waiters = true, queue.is_queued = false, own.is_asleep = true, own.has_reaper = true,
+        submit = submit(&[slow(Kind::Read)]));
+    let now = (Some(KernelSubmit), true);
+    let later = (None, true);
+    let no = (None, false);
+    table! { base, |all: Answers| (all.submitted.route, all.submitted.counts);
+        "reads that wait": => now;
+        "a write": submit = submit(&[slow(Kind::Write)]) => no;
+        "fast ones": submit = submit(&[fast(Kind::Read)]) => no;
+        "nobody sleeps": queue.has_waiters = false => no;
+        "callers may not": queue.callers_carry_out = false => no;
+        "it sleeps elsewhere": own.is_asleep = false => later;
+        "another submitter": own.has_submitter = true => later;
+        "too many": own.in_flight = T.submit_hint_max => later;
+        "a pause": own.pause = 1 => later;
+        "others are queued": queue.is_queued = true => later;
+        "it is closed": queue.is_open = false => later;
+        "a sample": within.is_sample = true => later;
+    }
+}
+
+#[test]
+fn within_io_submit() {
+    let answer = |all: Answers| (all.within.route, all.within.counts);
+    let libaio = world!(World::new(); queue.callers_carry_out = false);
+    let here = (Some(InlineSubmit), false);
+    let no = (None, false);
+    let tried = file(Kind::Read, CACHED, 300_000, 2);
+    table! { world!(libaio; within.has_reads = true, submit = submit(&[fast(Kind::Read)])), answer;
+        "fast reads": => here;
+        "none that it may": within.has_reads = false => no;
+        "it nests": within.is_nested = true => no;
+        "it can be tried": submit = submit(&[tried]) => here;
+        "in vain": submit = submit(&[slow_cached()]) => no;
+        "past the cache": submit = submit(&[bounded()]) => no;
+        "no file": submit = submit(&[Outlook::Other]) => no;
+    }
+    let now = (Some(KernelSubmit), true);
+    let later = (None, true);
+    table! { world!(libaio; queue.is_returning = true, submit = submit(&[slow(Kind::Write)])), answer;
+        "device-bound": => now;
+        "fast": submit = submit(&[fast(Kind::Write)]) => no;
+        "with a time limit": queue.is_timed = true => now;
+        "nobody comes": queue.is_returning = false => later;
+        "somebody looks": queue.is_returning = false, within.is_polled = true => now;
+        "somebody is there": own.has_reaper = true => later;
+        "somebody sleeps": queue.has_waiters = true => later;
+        "no room": own.is_full = true => later;
+        "no monitor": within.short_of_threads = true => later;
+        "a pause": own.pause = 1 => later;
+        "a sample": within.is_sample = true => later;
+        "it is closed": queue.is_open = false => later;
+    }
+    table! { libaio, |all: Answers| all.left_by_submit;
+        "a worker": => Thread;
+        "none": has_worker = false => InlineSubmit;
+        "it could not run": is_before = true => InlineSubmit;
+    }
+}
+
+/// To somebody who is expected to come; the monitor looks after it.
+fn leased(route: Route) -> Left {
+    Left::to(route)
+}
+
+const WORKER: Left = Left::TO_WORKER;
+/// What runs has to end first; the monitor looks after it.
+const WATCHED: Left = Left::until_one_ends(true);
+/// What runs has to end first.
+const NOBODY: Left = Left::until_one_ends(false);
+
+#[test]
+fn who_comes_for_what_is_queued() {
+    let answer = |all: Answers| all.queued;
+    let reaper = leased(KernelWaiting);
+    table! { world!(World::new(); queue.is_returning = true, first = slow(Kind::Write)), answer;
+        "a caller": => reaper;
+        "it does not come": queue.is_returning = false => WORKER;
+        "it has a time limit": queue.is_timed = true => WORKER;
+        "it sleeps": queue.has_waiters = true => WORKER;
+        "it may not": queue.callers_carry_out = false => WORKER;
+        "one alone": queue.in_flight = 1 => WORKER;
+        "it is closed": queue.is_open = false => WORKER;
+        "a fast one": first = fast(Kind::Write) => WORKER;
+        "a sample": within.is_sample = true => WORKER;
+        "it is waited for anyway": within.is_sample = true, queue.has_waited = true => reaper;
+        "nothing moves": queue.still = 1 => WORKER;
+        "behind a write": queue.still = 1, queue.behind_writer = true => reaper;
+        "for long": queue.still = T.still, queue.behind_writer = true => WORKER;
+    }
+    let joins = leased(KernelThread);
+    table! { world!(World::new(); queue.handing_over = 1, first = slow(Kind::Read)), answer;
+        "a worker that hands over": => joins;
+        "none does": queue.handing_over = 0 => WORKER;
+        "a fast one": first = fast(Kind::Read) => WORKER;
+        "nothing moves": queue.still = 1 => WORKER;
+        "a long one": class = Class::Long => WORKER;
+        "another was told": is_told = true => WORKER;
+        "a limit": queue.limit = 1 => NOBODY;
+    }
+    table! { World::new(), answer;
+        "a worker": => WORKER;
+        "as many as may run": queue.limit = 1 => NOBODY;
+        "its share": queue.share = 1 => WATCHED;
+        "and nothing moves": queue.share = 1, queue.still = T.still => WORKER;
+        "not of long ones": queue.share = 1, class = Class::Long => WORKER;
+    }
+}
+
+#[test]
+fn what_a_worker_takes() {
+    let answer = |all: Answers| all.for_worker;
+    table! { world!(World::new(); queue.is_returning = true, first = slow(Kind::Write)), answer;
+        "not a caller's": => leased(KernelWaiting);
+        "none comes": queue.is_returning = false => WORKER;
+        "long ones": class = Class::Long => WORKER;
+        "with one that hands over": queue.is_returning = false, queue.handing_over = 1 => leased(KernelThread);
+    }
+    table! { world!(World::new(); first = fast(Kind::Write)), answer;
+        "not beside one that runs": => WATCHED;
+        "others": first = fast(Kind::Read) => WORKER;
+        "nothing moves": queue.still = 1 => WORKER;
+    }
+    table! { world!(World::new(); first = fast(Kind::Write), queue.transfers = 0), answer;
+        "alone": => WORKER;
+        "a caller comes": queue.is_prompt = true => leased(InlineWaiting);
+        "a caller sleeps": queue.is_prompt = true, queue.has_waiters = true => WORKER;
+        "a limit": queue.limit = 1 => NOBODY;
+        "its share": queue.share = 1 => NOBODY;
+    }
+}
+
+#[test]
+fn what_a_worker_does_with_what_it_has_taken() {
+    let answer = |all: Answers| all.taken;
+    let thread = Taken {
+        route: Thread,
+        counts: false,
+        ahead: None,
+        more: 0,
+    };
+    let counted = Taken {
+        counts: true,
+        ..thread
+    };
+    let handed = Taken {
+        route: KernelThread,
+        ..counted
+    };
+    let many = world!(World::new(); queue.in_flight = 11);
+    table! { world!(many; req = slow(Kind::Read)), answer;
+        "it hands it over": => handed;
+        "writes": req = slow(Kind::Write) => handed;
+        "the kernel cannot": kernel.takes = false => thread;
+        "no room": kernel.has_room = false => counted;
+        "a sample": kernel.is_sample = true => counted;
+        "one alone": queue.is_queued = false => counted;
+        "two run": queue.is_queued = false, queue.transfers = 2 => handed;
+        "no file": req = Outlook::Other => thread;
+    }
+    table! { world!(many; req = fast(Kind::Read)), answer;
+        "half of them": => Taken { more: 5, ..thread };
+        "attributes": only_observes = false => thread;
+        "somebody waits for its event": queue.has_waiters = true => thread;
+        "in so much time": req = file(Kind::Read, CACHED, 32_000, 0) => Taken { more: 1, ..thread };
+    }
+    table! { world!(many; req = slow_cached(), are_told_of = true), answer;
+        "the device is told": => Taken { ahead: Some(5), ..thread };
+        "of so many": queue.in_flight = 100 => Taken { ahead: Some(T.read_ahead), ..thread };
+        "it cannot be": are_told_of = false => thread;
+    }
+}
+
+#[test]
+fn what_a_caller_that_waits_does() {
+    let yes = Some(InlineWaiting);
+    table! { world!(World::new(); req = fast(Kind::Read)), |all: Answers| all.for_caller;
+        "a fast one": => yes;
+        "a no-op": req = Outlook::Nop => yes;
+        "no file": req = Outlook::Other, is_lone = true => None;
+        "in time": is_timed = true => yes;
+        "it must not be tried": is_timed = true, untouched = false => None;
+        "a write to a file": is_timed = true, req = fast(Kind::Write) => None;
+        "a write to a device": is_timed = true, req = file(Kind::Write, DEVICE, 4_000, 0) => yes;
+        "a bounded one": req = bounded() => None;
+        "alone": req = bounded(), is_lone = true => yes;
+        "alone, in time": req = bounded(), is_lone = true, is_timed = true => None;
+    }
+    let base = world!(World::new(); queue.is_returning = true, first = slow(Kind::Write));
+    table! { base, |all: Answers| all.for_reaper;
+        "it hands over": => Some(KernelWaiting);
+        "it came late": queue.is_returning = false => None;
+        "a fast one": first = fast(Kind::Write) => None;
+        "a sample": within.is_sample = true => None;
+        "it is waited for anyway": within.is_sample = true, queue.has_waited = true => yes;
+    }
+    table! { world!(World::new(); queue.is_prompt = true), |all: Answers| all.gives_back;
+        "left to it": => Some(Thread);
+        "nothing is queued": queue.is_queued = false => None;
+        "not left to it": queue.is_prompt = false => None;
+    }
+    let stands_in = Some(InlineStandIn);
+    table! { world!(World::new(); idle_ns = T.vain_ns + 1), |all: Answers| all.for_poller;
+        "somebody is at one": => None;
+        "that one cannot run": is_before = true => stands_in;
+        "nobody is": queue.running = 0 => stands_in;
+        "not for long": queue.running = 0, idle_ns = T.vain_ns => None;
+    }
+}
+
+#[test]
+fn what_a_tick_does() {
+    let told = |stays, still| Tick {
+        stays,
+        still,
+        route: Some(Thread),
+    };
+    let rests = |stays, still| Tick {
+        stays,
+        still,
+        route: None,
+    };
+    table! { world!(World::new(); has_moved = false), |all: Answers| all.tick;
+        "nobody came": => told(false, 1);
+        "it moves": has_moved = true => rests(true, 0);
+        "nothing queued": queue.is_queued = false => rests(false, 0);
+        "the kernel is at some": has_in_kernel = true => told(true, 1);
+        "behind a write": has_in_kernel = true, queue.behind_writer = true => rests(true, 1);
+        "for long": queue.behind_writer = true, queue.still = T.still - 1 => told(false, T.still);
+        "the last time": has_moved = true, is_last = true => told(false, T.still);
+        "it is closed": has_moved = true, queue.is_open = false => told(false, 1);
+    }
+}
+
+fn any_outlook(random: &mut Random) -> Outlook {
+    let kinds = [Kind::Read, Kind::Write, Kind::Sync];
+    let classes = [CACHED, DIRECT, DEVICE];
+    let kind = kinds[random.below(3) as usize];
+    let class = classes[random.below(3) as usize];
+    match random.below(10) {
+        0 => Outlook::Nop,
+        1 => Outlook::Other,
+        2 | 3 => file(kind, class, 100_000, 2),
+        4 => file(kind, class, 500, 0),
+        5 | 6 => file(kind, class, 4_000, 0),
+        _ => file(kind, class, 300_000, 1),
+    }
+}
+
+/// Each fact, and how it becomes another.
+type Fact = (&'static str, fn(&mut World, &mut Random));
+
+macro_rules! facts {
+    ($($fact:ident $(. $part:ident)?: $value:expr,)*) => {
+        &[$((
+            stringify!($fact $(. $part)?),
+            |world, random: &mut Random| world.$fact $(. $part)? = ($value as fn(&mut Random) -> _)(random),
+        ),)*]
+    };
+}
+
+fn any(random: &mut Random) -> bool {
+    random.below(2) == 0
+}
+
+fn rarely(random: &mut Random) -> bool {
+    random.below(8) == 0
+}
+
+fn number<const N: u64>(random: &mut Random) -> u32 {
+    random.below(N) as u32
+}
+
+const FACTS: &[Fact] = facts! {
+    queue.in_flight: number::<12>,
+    queue.running: number::<4>,
+    queue.running_short: number::<4>,
+    queue.transfers: number::<3>,
+    queue.limit: |random: &mut Random| 1 + number::<8>(random),
+    queue.share: |random: &mut Random| if rarely(random) { 1 } else { u32::MAX },
+    queue.is_queued: any,
+    queue.handing_over: number::<2>,
+    queue.still: |random: &mut Random| if rarely(random) { number::<10>(random) } else { 0 },
+    queue.behind_writer: any,
+    queue.has_waiters: any,
+    queue.is_open: |random: &mut Random| !rarely(random),
+    queue.callers_carry_out: |random: &mut Random| !rarely(random),
+    queue.is_prompt: any,
+    queue.is_returning: any,
+    queue.is_timed: any,
+    queue.has_waited: any,
+    own.in_flight: |random: &mut Random| if any(random) { 0 } else { number::<40>(random) },
+    own.is_full: rarely,
+    own.has_reaper: any,
+    own.is_asleep: any,
+    own.has_submitter: rarely,
+    own.pause: |random: &mut Random| u32::from(rarely(random)),
+    own.has_hint: any,
+    submit: any_submit,
+    within.has_reads: any,
+    within.is_nested: rarely,
+    within.is_polled: any,
+    within.short_of_threads: rarely,
+    within.is_sample: rarely,
+    class: |random: &mut Random| if rarely(random) { Class::Long } else { Class::Short },
+    first: any_outlook,
+    is_told: rarely,
+    req: any_outlook,
+    only_observes: any,
+    kernel.takes: any,
+    kernel.has_room: |random: &mut Random| !rarely(random),
+    kernel.is_sample: rarely,
+    are_told_of: any,
+    is_lone: any,
+    is_timed: any,
+    untouched: any,
+    idle_ns: |random: &mut Random| random.below(400_000),
+    is_before: any,
+    has_worker: any,
+    has_moved: any,
+    is_last: rarely,
+    has_in_kernel: any,
+};
+
+fn any_submit(random: &mut Random) -> Submit {
+    let all: Vec<Outlook> = (0..=random.below(3)).map(|_| any_outlook(random)).collect();
+    submit(&all)
+}
+
+/// A world as it can be.
+fn any_world(random: &mut Random) -> World {
+    let mut world = World::new();
+    for (_, change) in FACTS {
+        change(&mut world, random);
+    }
+    let queue = &mut world.queue;
+    queue.running = queue.running.min(queue.limit);
+    queue.running_short = queue.running_short.min(queue.running);
+    queue.transfers = queue.transfers.min(queue.running_short);
+    queue.in_flight = queue
+        .in_flight
+        .max(queue.running + u32::from(queue.is_queued));
+    // Who hands writes over has them in the kernel by then.
+    queue.behind_writer &= world.has_in_kernel;
+    world.own.has_reaper |= world.own.is_asleep;
+    world
+}
+
+#[test]
+fn each_fact_counts() {
+    let mut random = Random(1);
+    let mut counts = vec![0; FACTS.len()];
+    for _ in 0..2_000 {
+        let world = any_world(&mut random);
+        let before = world.answers();
+        for ((_, change), count) in FACTS.iter().zip(&mut counts) {
+            let mut other = world;
+            change(&mut other, &mut random);
+            *count += usize::from(other.answers() != before);
+        }
+    }
+    for ((name, _), count) in FACTS.iter().zip(counts) {
+        assert!(count != 0, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn each_route_is_taken() {
+    let mut random = Random(2);
+    let mut taken = [0; Route::COUNT];
+    for _ in 0..2_000 {
+        let all = any_world(&mut random).answers();
+        let routes = [
+            all.submitted.route,
+            all.within.route,
+            Some(all.left_by_submit),
+            all.queued.route,
+            all.for_worker.route,
+            Some(all.taken.route),
+            all.for_caller,
+            all.for_reaper,
+            all.for_poller,
+            all.tick.route,
+        ];
+        for route in routes.into_iter().flatten() {
+            taken[route as usize] += 1;
+        }
+    }
+    for route in Route::ALL {
+        // What becomes of these is not decided here: whoever finds them so carries them out, or nobody.
+        let is_found = matches!(route, NotMade | Readiness);
+        assert_eq!(taken[route as usize] == 0, is_found, "{route:?}");
+    }
+}
+
+/// What holds whatever the facts are.
+#[test]
+fn what_holds_for_all() {
+    let mut random = Random(3);
+    let mut handed = 0;
+    for _ in 0..20_000 {
+        let world = any_world(&mut random);
+        let all = world.answers();
+        let World { queue, own, .. } = &world;
+        // What may wait for ever is no caller's, and no submitter's either if there is a worker.
+        if matches!(world.req, Outlook::Other) {
+            assert_eq!(all.for_caller, None);
+            assert_eq!(all.taken.route, Thread);
+        }
+        if matches!(world.submit.first, Outlook::Other) {
+            assert!(all.submitted.route.is_none() && all.within.route.is_none());
+        }
+        if !world.submit.all_fast && !world.submit.one_bounded {
+            assert_ne!(all.submitted.route, Some(InlineWaiting));
+        }
+        if matches!(world.first, Outlook::Other) {
+            assert_eq!(all.for_reaper, None);
+            assert!(matches!(all.queued.route, None | Some(Thread)));
+            assert!(matches!(all.for_worker.route, None | Some(Thread)));
+        }
+        if world.class == Class::Long {
+            assert!(matches!(all.queued.route, None | Some(Thread)));
+        }
+        // A time limit: nothing that may wait.
+        if world.is_timed && all.for_caller.is_some() {
+            assert!(world.req.fast(T).is_some() && world.req.fits_in_time());
+        }
+        // Callers of these contexts carry nothing out.
+        if !queue.callers_carry_out {
+            assert_eq!((all.submitted.route, all.for_reaper), (None, None));
+        }
+        // Whoever submits must not wait: it hands over reads, without the shield that a write needs, and only
+        // beside one that sleeps. What joins these, and that a batch has one direction, is shown in `policy::batch`.
+        if all.submitted.route == Some(KernelSubmit) {
+            handed += 1;
+            assert!(!world.submit.first.writes() && own.is_asleep && queue.has_waiters);
+        }
+        // Nothing is left without an owner: a worker is told or takes it, the monitor looks after it, or one of those
+        // that run ends and whoever carried that out looks for more.
+        if queue.is_queued {
+            for left in [all.queued, all.for_worker] {
+                let is_owned = left.route == Some(Thread) || left.needs_lease || queue.running != 0;
+                assert!(is_owned, "{world:?}");
+                // Nobody is expected to come without that.
+                assert!(left.needs_lease || matches!(left.route, None | Some(Thread)));
+            }
+            assert!(
+                all.tick.stays || all.tick.route == Some(Thread),
+                "{world:?}"
+            );
+        }
+        // Who is expected to come is not asleep, and does.
+        let comes = [all.queued.route, all.for_worker.route];
+        if comes.contains(&Some(KernelWaiting)) {
+            assert!(queue.is_returning && !queue.is_timed && !queue.has_waiters);
+            assert!(all.for_reaper.is_some());
+        }
+        if all.submitted.route == Some(InlineWaiting) || comes.contains(&Some(InlineWaiting)) {
+            assert!(queue.is_prompt && !queue.has_waiters);
+        }
+        // What is stuck is left to nobody but a worker.
+        if queue.is_stuck(T) && world.class == Class::Short {
+            assert!(matches!(all.queued.route, None | Some(Thread)));
+        }
+    }
+    assert!(handed > 20);
+}

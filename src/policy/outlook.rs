@@ -1,0 +1,108 @@
+//! What is expected of one request: what its call says, and what its file's profile says.
+
+#![cfg_attr(loom, allow(dead_code))]
+
+use super::profile::{Kind, View};
+use super::tuning::Tuning;
+
+/// What is known of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Outlook {
+    /// It is a no-op.
+    Nop,
+    /// It is a read or write at an offset, or a sync. All of these end by themselves, if they are for a file.
+    File(View),
+    /// It is something else, or there is none. It may wait for ever.
+    Other,
+}
+
+/// What is expected of a request that is known to be fast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fast {
+    pub ns: u32,
+    /// No second thread is worth waking for requests like this one: see [`Outlook::is_serial`]. A no-op takes no time.
+    pub serial: bool,
+}
+
+impl Outlook {
+    #[inline]
+    fn file_is(&self, property: impl FnOnce(&View) -> bool) -> bool {
+        match self {
+            Outlook::File(view) => property(view),
+            _ => false,
+        }
+    }
+
+    /// What is expected of it, if it is known to be fast: a caller can carry it out as well as a worker.
+    #[inline]
+    pub fn fast(&self, t: &Tuning) -> Option<Fast> {
+        match self {
+            Outlook::Nop => Some(Fast {
+                ns: 0,
+                serial: true,
+            }),
+            Outlook::File(view) if view.is_fast(t) => Some(Fast {
+                ns: view.ns(),
+                serial: view.is_serial(t),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether it may wait, but requests like it have lately all been over soon.
+    #[inline]
+    pub fn is_bounded(&self, t: &Tuning) -> bool {
+        self.file_is(|view| view.is_bounded(t))
+    }
+
+    /// See [`View::fits_in_time`].
+    #[inline]
+    pub fn fits_in_time(&self) -> bool {
+        !self.file_is(|view| !view.fits_in_time())
+    }
+
+    /// Whether it is a read that may go through the page cache.
+    #[inline]
+    pub fn may_be_cached(&self) -> bool {
+        self.file_is(|view| view.kind == Kind::Read && !view.is_direct())
+    }
+
+    /// Whether it had better run alone: a write to a regular file that does not wait for a device. A second one beside it would
+    /// wait for the file's lock, that is, use a second processor to no purpose. And whatever is done sooner than handed
+    /// over.
+    #[inline]
+    pub fn is_serial(&self, t: &Tuning) -> bool {
+        self.file_is(|view| view.is_serial(t))
+    }
+
+    /// Whether it is for a file that was open with O_DIRECT, all of whose requests have waited lately.
+    #[inline]
+    pub fn is_device_bound(&self, t: &Tuning) -> bool {
+        self.file_is(|view| view.kind != Kind::Sync && view.is_device_bound(true, t))
+    }
+
+    /// Whether it is a read through the page cache of a file all of whose reads have waited lately.
+    #[inline]
+    pub fn is_device_bound_buffered(&self, t: &Tuning) -> bool {
+        self.file_is(|view| view.kind == Kind::Read && view.is_device_bound(false, t))
+    }
+
+    /// Whether it is a write to what was a regular file.
+    #[inline]
+    pub fn is_regular_write(&self) -> bool {
+        self.file_is(View::is_regular_write)
+    }
+
+    /// Whether it writes, and so may bring signals upon the thread that carries it out.
+    #[inline]
+    pub fn writes(&self) -> bool {
+        self.file_is(|view| view.kind == Kind::Write)
+    }
+
+    /// Whether a submitter may try it as a read: it is known to be fast, or can be tried without waiting and is not
+    /// known to be tried in vain.
+    #[inline]
+    pub fn may_read_at_submit(&self, t: &Tuning) -> bool {
+        self.fast(t).is_some() || self.may_be_cached() && !self.is_device_bound_buffered(t)
+    }
+}

@@ -1,0 +1,150 @@
+//! The facts by which [`crate::policy::decide`] decides.
+
+use super::{Context, State, engines::Kaio};
+use crate::engine::{Engine, kaio, own_queue};
+use crate::policy::decide::{self, Kernel, Left, OwnQueue, Queue, Taken};
+use crate::policy::outlook::Outlook;
+use crate::policy::tuning::tuning;
+use crate::request::{List, Req};
+use crate::syscall::{self, Call, Class};
+
+impl Context {
+    #[inline]
+    pub(super) fn queue_facts(&self, state: &State) -> Queue {
+        Queue {
+            in_flight: state.in_flight,
+            running: state.running.len(),
+            running_short: state.running.short(),
+            transfers: state.running.transfers(),
+            limit: self.limit,
+            share: self.profiles.share(),
+            is_queued: !state.queues[Class::Short as usize].is_empty(),
+            handing_over: state.handing_over,
+            still: state.still,
+            behind_writer: state.still != 0 && state.waits_for_writer(),
+            has_waiters: !state.backlog.waiters.is_empty(),
+            is_open: state.closed.is_none(),
+            callers_carry_out: self.callers_carry_out,
+            is_prompt: state.prompt == tuning().prompt_in_a_row,
+            is_returning: state.kernel.have_returning_reaper(),
+            is_timed: state.kernel.in_time,
+            has_waited: state.kernel.waited,
+        }
+    }
+
+    #[inline]
+    pub(super) fn outlook(&self, req: &Req) -> Outlook {
+        self.profiles.outlook(req.call())
+    }
+
+    /// What is known of the first of some requests.
+    #[inline]
+    pub(super) fn first(&self, requests: &List) -> Outlook {
+        let first = requests.peek();
+        first.map_or(Outlook::Other, |call| self.profiles.outlook(call))
+    }
+}
+
+/// The answers.
+impl Context {
+    /// Whether one more request of the class may begin.
+    #[inline]
+    pub(super) fn may_begin(&self, state: &State, class: Class) -> bool {
+        self.queue_facts(state).may_begin(class, tuning())
+    }
+
+    /// Who comes for what is queued. `caller_comes`: a caller that waits may.
+    #[inline]
+    pub(super) fn queued(&self, state: &State, class: Class, caller_comes: bool) -> Left {
+        let facts = self.queue_facts(state);
+        let is_returning = facts.is_returning && caller_comes;
+        decide::queued(
+            class,
+            state.enqueued[class as usize],
+            &Queue {
+                is_returning,
+                ..facts
+            },
+            || self.first(&state.queues[Class::Short as usize]),
+            || self.profiles.wants_sample(),
+            tuning(),
+        )
+    }
+
+    /// Whether a worker takes what is queued.
+    #[inline]
+    pub(super) fn for_worker(&self, state: &State, class: Class) -> Left {
+        decide::for_worker(
+            class,
+            &self.queue_facts(state),
+            || self.first(&state.queues[Class::Short as usize]),
+            || self.profiles.wants_sample(),
+            tuning(),
+        )
+    }
+
+    /// What a worker does with a short request that it has taken.
+    #[inline]
+    pub(super) fn taken_by_worker(&self, state: &State, req: &Req) -> Taken {
+        let taken = decide::taken_by_worker(
+            &self.outlook(req),
+            req.bound().only_observe(),
+            &self.queue_facts(state),
+            || self.kernel(req),
+            || self.are_told_of(state, req),
+            tuning(),
+        );
+        if taken.counts {
+            self.profiles.count_device_bound(1);
+        }
+        taken
+    }
+
+    #[inline]
+    fn kernel(&self, req: &Req) -> Kernel {
+        Kernel {
+            takes: Kaio::takes(req),
+            has_room: self.pool.kaio.room() != 0,
+            is_sample: self.profiles.wants_sample(),
+        }
+    }
+
+    /// Whether a device can be told of this read, and of the first one that is queued, which will wait for it, too.
+    #[inline]
+    fn are_told_of(&self, state: &State, req: &Req) -> bool {
+        let queued = state.queues[Class::Short as usize].peek();
+        req.bound().need_nothing()
+            && syscall::can_be_told_of(req.call())
+            && queued.is_some_and(|call| self.is_told_of(call))
+    }
+
+    /// Whether a read through the page cache is likely to wait for a device that can be told of it.
+    #[inline]
+    pub(super) fn is_told_of(&self, call: &Call) -> bool {
+        syscall::can_be_told_of(call)
+            && self
+                .profiles
+                .outlook(call)
+                .is_device_bound_buffered(tuning())
+    }
+
+    /// What is to be expected of a request that a worker can carry out together with others.
+    #[inline]
+    pub(super) fn joins_fast(&self, req: &Req) -> bool {
+        req.bound().only_observe() && self.outlook(req).fast(tuning()).is_some()
+    }
+
+    #[inline]
+    pub(super) fn own_queue_facts(&self, state: &State) -> OwnQueue {
+        let kernel = &state.kernel;
+        OwnQueue {
+            in_flight: kernel.count,
+            is_full: kernel.count as usize > own_queue::EVENTS - kaio::BATCH,
+            has_reaper: kernel.reaper.is_some(),
+            is_asleep: kernel.asleep,
+            has_submitter: kernel.submitter.is_some(),
+            pause: kernel.pause,
+            has_hint: kernel.submit_hint != 0,
+        }
+    }
+}
