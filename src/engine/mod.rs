@@ -1,5 +1,6 @@
 //! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by the kernel's AIO with a thread
 //! of the library's ([`kaio`]) or by the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
+//! What they have in common is [`Engine`]; what they know of a context is [`Served`] and [`Completes`].
 //!
 //! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call; with
 //! `kaio`, and without the variable, the kernel's AIO takes what it is better at. It is read once, when the process

@@ -241,18 +241,90 @@ impl<Q> Drop for Taken<Q> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::abi::iocb2;
+    use crate::attr::SubmitClock;
+    use crate::policy::route::Route;
+    use crate::request::{Chunk, Class, Record, Scratch, Slabs};
     use crate::sys::Waited;
+    use std::os::fd::AsRawFd;
+
+    const LONG_NS: u64 = 60_000_000_000;
+
+    fn take() -> Option<Taken<()>> {
+        let all: &OwnQueues<()> = Box::leak(Box::new(OwnQueues::new()));
+        let taken = all.take();
+        if taken.is_none() {
+            eprintln!("skipped: the kernel's AIO cannot be had");
+        }
+        taken
+    }
 
     #[test]
     fn who_is_woken_before_it_blocks_does_not_block() {
-        let all: &OwnQueues<()> = Box::leak(Box::new(OwnQueues::new()));
-        let Some(taken) = all.take() else {
-            return eprintln!("skipped: the kernel's AIO cannot be had");
-        };
+        let Some(taken) = take() else { return };
         let own_queue = taken.own_queue();
         Engine::wake(own_queue);
-        let reaped = own_queue.reap(monotonic_ns() + 60_000_000_000);
+        let reaped = own_queue.reap(monotonic_ns() + LONG_NS);
         assert!(reaped.woken && reaped.waited == Some(Waited::Woken));
         assert!(!own_queue.reap(0).woken);
+    }
+
+    #[test]
+    fn a_batch_may_be_larger_than_what_one_call_takes() {
+        const MANY: usize = 2 * kaio::BATCH + 8;
+        const BYTES: usize = 16;
+        let Some(taken) = take() else { return };
+        let own_queue = taken.own_queue();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let mut slabs = Slabs::new();
+        let chunk = Chunk::new(Class::Small, MANY).unwrap();
+        slabs.of(Class::Small).add(chunk);
+        let mut buffers = [[0u8; BYTES]; MANY];
+        // One behind the other, which can be merged, and not.
+        for stride in [BYTES, 2 * BYTES] {
+            let mut batch = ArrayVec::<Req, MANY>::new();
+            for (i, buffer) in buffers.iter_mut().enumerate() {
+                let args = [
+                    file.as_raw_fd() as usize,
+                    buffer.as_mut_ptr().expose_provenance(),
+                    BYTES,
+                    i * stride,
+                    0,
+                    0,
+                ];
+                let iocb = iocb2 {
+                    bytes: size_of::<iocb2>() as u32,
+                    nr: libc::SYS_pread64 as u32,
+                    data: 0,
+                    args: args.map(|arg| arg as u64),
+                };
+                let (at, bytes) = ((&raw const iocb).cast(), size_of::<iocb2>());
+                let (clock, mut scratch) = (SubmitClock::new(), Scratch::new());
+                // SAFETY: a whole record of ours.
+                let record = unsafe { Record::read(at, bytes, &clock, &mut scratch) };
+                let slot = slabs.of(Class::Small).free.take().unwrap();
+                batch.push(record.unwrap().build(slot, &scratch));
+            }
+            let how = Start {
+                route: Route::KernelWaiting,
+                nowait: false,
+            };
+            assert!(!own_queue.start(&(), &mut batch, how));
+            assert!(batch.is_empty());
+            let mut left = MANY;
+            while left != 0 {
+                for one in own_queue.reap(monotonic_ns() + LONG_NS).done {
+                    one.settle(|req| {
+                        let Ok(req) = req else {
+                            panic!("not carried out")
+                        };
+                        assert_eq!(req.res(), BYTES as i64);
+                        slabs.free(req);
+                        left -= 1;
+                    });
+                }
+            }
+            assert!(own_queue.is_unused());
+        }
     }
 }
