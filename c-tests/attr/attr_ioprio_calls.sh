@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
 # A worker is given an I/O priority once, not for each of the requests that ask for the same, and gives it back once, when one comes
 # that asks for none: counted by strace.
 

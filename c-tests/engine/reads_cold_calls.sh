@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
 # Workers tell the device of several reads that it will be waited for: counted by strace, of what reads_cold.c does.
 # needs: root
 

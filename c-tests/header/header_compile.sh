@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
+# shellcheck shell=bash
 # The header alone, and a program that uses all of it, compile without a warning as C11 and C++17, strict
 # and with GNU extensions, under every compiler of gcc, g++, clang and clang++ that is installed; and
 # the program runs, built as C and as C++.

@@ -9,9 +9,8 @@
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
-use crate::engine::exec;
 use crate::personality::instance::{global, global_or_new};
-use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines};
+use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines, issue};
 use crate::request::Class;
 use crate::ring::{Out, Ring};
 use crate::sys::{NoCancel, Result, monotonic_ns};
@@ -354,7 +353,7 @@ pub unsafe extern "C" fn io_issue2(
         // SAFETY: the caller has `nbytes` bytes at `event`.
         let mut out = unsafe { Out::new(event.cast(), nbytes) };
         // SAFETY: a record of the caller's, aligned, with as many bytes as it says.
-        carrier::outside(|| unsafe { exec::issue(iocb, &mut out) })
+        carrier::outside(|| unsafe { issue(iocb, &mut out) })
     })
 }
 

@@ -6,9 +6,8 @@
 //! holds for a child that was made without libc, too.
 
 use super::libaio::{self, files, table};
-use crate::engine;
 use crate::policy::route::Routes;
-use crate::queue::{Context, OwnQueues, Pool};
+use crate::queue::{Context, OwnQueues, Pool, allows_kernel_aio};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
@@ -42,7 +41,7 @@ pub struct Global {
 impl Global {
     fn new() -> Result<Box<Global>> {
         // Now, in a thread of the program's, which knows who else changes its environment.
-        engine::allows_kernel_aio();
+        allows_kernel_aio();
         let (pool, libaio_pool) = (
             Pool::new(start_worker)?,
             Pool::new_awake(start_worker_inside)?,

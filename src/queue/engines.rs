@@ -6,6 +6,9 @@ use crate::engine::{
     Completes, Served, in_flight, kaio,
     pool::{self, Look},
 };
+/// What personalities have engines do without a context: they know of no engine.
+#[cfg(not(loom))]
+pub use crate::engine::{allows_kernel_aio, exec::issue};
 use crate::profiles::Profiles;
 use crate::syscall::Class;
 

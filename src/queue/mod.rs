@@ -41,6 +41,8 @@ use doorbell::Doorbell;
 #[cfg(loom)]
 pub use engines::OwnQueue;
 pub use engines::{OwnQueues, Pool};
+#[cfg(not(loom))]
+pub use engines::{allows_kernel_aio, issue};
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 
