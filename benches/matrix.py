@@ -51,7 +51,9 @@ ABLATION = [
 ] + [("cold", "randread", 32), ("direct", "fsync", 32)]
 NEVER = 2**32 - 1
 # name: the numbers of src/policy/tuning.rs without which that is switched off. Those of the second list matter to libaio's calls.
+# The first changes nothing: what it seems to lose is what the machine makes of it.
 HEURISTICS = {
+    "nothing": "",
     "callers carry out fast requests": "fast_ns=0",
     "a new file is like its family": "young=0,family_holds=255",
     "a journal's waits do not count": "after_journal=256",
@@ -73,7 +75,9 @@ HEURISTICS = {
     "one by one if the kernel waits": "unplugged=16",
     "samples of device-bound files": "device_bound_sample=%d" % 2**31,
 }
-LIBAIO_HEURISTICS = {
+LIBAIO_# The first changes nothing: what it seems to lose is what the machine makes of it.
+HEURISTICS = {
+    "nothing": "",
     "reads within io_submit": "at_submit_ns=0",
     "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
     "threads stay awake": "spin_ns=0",

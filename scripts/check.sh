@@ -31,6 +31,7 @@ unit=600
 header=300
 loom=1200
 fuzz=600
+harness=$((1300 * long))
 "
 slowed="
 valgrind=$((600 * long))
@@ -149,11 +150,22 @@ step_elf() {
         die "libaio2-preload.so and libaio.so.1 have different symbols"
 }
 
+# compat_tests WHERE NAME...: as c_tests.
+compat_tests() {
+    [ -x compat-tests/run.sh ] || skip "there are no tests of compatibility"
+    LIBDIR=$build/lib COMPATDIR=$build/lib/aio2 RUN=$root/bin/aio2-run BUILD=$build/$1 compat-tests/run.sh "${@:2}"
+}
+
 # Programs and test suites of others, with the library in libaio's place.
 step_compat() {
-    [ -x compat-tests/run.sh ] || skip "there are no tests of compatibility"
-    LIBDIR=$build/lib COMPATDIR=$build/lib/aio2 RUN=$root/bin/aio2-run BUILD=$build/compat-tests \
-        compat-tests/run.sh
+    local names
+    mapfile -t names < <(compat-tests/run.sh --list | grep -v '^harness-')
+    compat_tests compat-tests "${names[@]}"
+}
+
+# libaio's own suite, which takes long.
+step_harness() {
+    compat_tests harness 'harness-*'
 }
 
 step_archive() {

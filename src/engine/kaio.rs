@@ -2,8 +2,7 @@
 //!
 //! A read or a write past the page cache that waits for its device keeps a worker for as long. With
 //! many in flight, switching from one to the next costs more than the requests do; and a write that
-//! allocates holds its file's lock until it is done, so that they go one by one (10,000 a second
-//! into a sparse file on ext4, where the kernel's AIO has 70,000). The kernel's AIO has neither
+//! allocates holds its file's lock until it is done, so that they go one by one. The kernel's AIO has neither
 //! fault: one worker hands over many, one thread takes what has been done. What io_submit() is
 //! blamed for, that it blocks, is here a worker's trouble, and the pool knows how to live with that.
 //!

@@ -66,9 +66,7 @@ impl State {
     }
 
     /// Whether what is queued are writes like those that a caller is just handing over: whoever began with
-    /// them would wait for what that one waits for, and then be in its way. (A file that grows on virtio,
-    /// with fdatasync ten times a second: 0.88 of what the kernel's AIO does, 0.98 so and with samples by
-    /// the caller itself.)
+    /// them would wait for what that one waits for, and then be in its way.
     pub(super) fn waits_for_writer(&self) -> bool {
         self.kernel.writes.is_some_and(|file| {
             let first = self.queues[Class::Short as usize].peek();
