@@ -81,10 +81,7 @@ HEURISTICS = {
     "reads within io_submit": "at_submit_ns=0",
     "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
     "threads stay awake": "spin_ns=0",
-    "scattered requests together": "batch_scattered=1",
-    "merging": "batch_bytes=4096",
-    "a worker's batch": "batch_ns=0",
-}
+} | {name: HEURISTICS[name] for name in ("nothing", "scattered requests together", "merging", "a worker's batch")}
 
 
 FIXED_BUFFERS = "--fixedbufs"
@@ -111,8 +108,7 @@ def engines(root):
 def without(root):
     """The engines of the ablation: the library with the test hooks, as it is, and with each heuristic switched off."""
     lib = os.path.join(root, "build/hooks-lib")
-    _, _, ours = engines(root)["aio2"]
-    v2 = engines(root)["aio2"][0]
+    v2, _, ours = engines(root)["aio2"]
     all_engines = {"as it is": (v2, lib, ours)}
     for name, tuning in HEURISTICS.items():
         all_engines["not: " + name] = (v2, lib, ours, tuning)

@@ -4,6 +4,7 @@
 //! one: whether the thread needs the signal shield, whether requests like these still wait for their device, whether a refusal
 //! is about the file's reads or its writes, and whether an append keeps them from being merged.
 
+use super::tuning::Tuning;
 use crate::syscall::Key;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,13 +66,6 @@ impl Caller {
     };
 }
 
-/// The numbers of [`super::tuning::Tuning`] that matter here.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub scattered: usize,
-    pub bytes: u64,
-}
-
 /// The requests of a batch, or those that are merged.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined {
@@ -111,22 +105,22 @@ impl Joined {
 }
 
 /// Whether a request may join a batch that this caller hands over. None: whether it may begin one.
-pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller, limits: Limits) -> bool {
+pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller, tuning: &Tuning) -> bool {
     next.for_kernel
         && (caller.writes || next.direction == Direction::Read)
         && (caller.eventfds || !next.has_eventfd)
         && batch.is_none_or(|batch| {
             batch.is_like(next)
-                && (batch.len < limits.scattered
-                    || batch.is_followed_by(next) && batch.bytes < limits.bytes)
+                && (batch.len < tuning.batch_scattered
+                    || batch.is_followed_by(next) && batch.bytes < tuning.batch_bytes)
         })
 }
 
 /// Whether a request of a batch may be merged with those before it. An eventfd is told of each request by itself.
-pub fn merges(before: &Joined, next: &Request, limits: Limits) -> bool {
+pub fn merges(before: &Joined, next: &Request, tuning: &Tuning) -> bool {
     let goes_alone = |one: &Request| one.no_merge || one.has_eventfd;
     before.is_followed_by(next)
-        && before.bytes.saturating_add(next.bytes) <= limits.bytes
+        && before.bytes.saturating_add(next.bytes) <= tuning.batch_bytes
         && !goes_alone(&before.last)
         && !goes_alone(next)
 }
@@ -134,12 +128,14 @@ pub fn merges(before: &Joined, next: &Request, limits: Limits) -> bool {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::policy::tuning::TUNING;
     use crate::syscall::Call;
     use crate::tests::Random;
 
-    const LIMITS: Limits = Limits {
-        scattered: 4,
-        bytes: 1 << 16,
+    const T: &Tuning = &Tuning {
+        batch_scattered: 4,
+        batch_bytes: 1 << 16,
+        ..TUNING
     };
     const BLOCK: u64 = 4096;
 
@@ -210,9 +206,9 @@ mod tests {
             file: file(number, fd),
             ..read(0)
         };
-        let full = LIMITS.bytes / BLOCK;
+        let full = T.batch_bytes / BLOCK;
         let answer = |before: &[Request], next: Request, caller| {
-            joins(batch(before).as_ref(), &next, caller, LIMITS)
+            joins(batch(before).as_ref(), &next, caller, T)
         };
         let yes = |what, before: &[Request], next, caller| {
             assert!(answer(before, next, caller), "{what}");
@@ -247,18 +243,18 @@ mod tests {
             alone(read(4 * BLOCK)),
             OWN,
         );
-        no("too much", &follow(full, read), read(LIMITS.bytes), OWN);
+        no("too much", &follow(full, read), read(T.batch_bytes), OWN);
         no("behind a vector", &[vector; 4], read(0), OWN);
     }
 
     #[test]
     fn merging() {
         let answer = |before: &[Request], next: Request| {
-            batch(before).is_some_and(|before| merges(&before, &next, LIMITS))
+            batch(before).is_some_and(|before| merges(&before, &next, T))
         };
         let yes = |what, before: &[Request], next| assert!(answer(before, next), "{what}");
         let no = |what, before: &[Request], next| assert!(!answer(before, next), "{what}");
-        let full = LIMITS.bytes / BLOCK;
+        let full = T.batch_bytes / BLOCK;
         yes("those that follow", &[read(0)], read(BLOCK));
         yes("writes, too", &follow(2, write), write(2 * BLOCK));
         no("elsewhere", &[read(0)], read(2 * BLOCK));
@@ -270,9 +266,9 @@ mod tests {
         yes(
             "all there is room for",
             &follow(full - 1, read),
-            read(LIMITS.bytes - BLOCK),
+            read(T.batch_bytes - BLOCK),
         );
-        no("and not more", &follow(full, read), read(LIMITS.bytes));
+        no("and not more", &follow(full, read), read(T.batch_bytes));
     }
 
     /// Random requests, random callers: what holds for the first request of a batch holds for all of it.
@@ -310,7 +306,7 @@ mod tests {
                     no_merge: one_in(8),
                     has_eventfd: one_in(8),
                 };
-                if joins(known.as_ref(), &next, caller, LIMITS) {
+                if joins(known.as_ref(), &next, caller, T) {
                     members.push(next);
                     known = batch(&members);
                 }
@@ -328,15 +324,15 @@ mod tests {
             }
             for (i, pair) in members.windows(2).enumerate() {
                 let follows = pair[0].start.map(|start| start + BLOCK) == pair[1].start;
-                assert!(i + 1 < LIMITS.scattered || follows);
+                assert!(i + 1 < T.batch_scattered || follows);
                 let run = Joined::of(pair[0]);
-                if merges(&run, &pair[1], LIMITS) {
+                if merges(&run, &pair[1], T) {
                     merged += 1;
                     assert!(follows && pair.iter().all(|one| !one.no_merge && !one.has_eventfd));
                 }
             }
             writes += usize::from(members.len() > 1 && is_write(first));
-            long += usize::from(members.len() > LIMITS.scattered);
+            long += usize::from(members.len() > T.batch_scattered);
         }
         assert!(writes > 100 && long > 100 && merged > 100);
     }

@@ -227,7 +227,7 @@ impl Left {
 }
 
 /// What a submit leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Submitted {
     /// [`Route::KernelSubmit`]: this thread hands it over. [`Route::InlineSubmit`]: it carries it out.
     /// [`Route::InlineWaiting`]: it is left to a caller; the monitor sees to it that nothing stays, and if it
@@ -248,11 +248,7 @@ pub fn at_submit(
     sample: impl FnOnce() -> bool,
     t: &Tuning,
 ) -> Submitted {
-    let mut answer = Submitted {
-        route: None,
-        suits_caller: false,
-        counts: false,
-    };
+    let mut answer = Submitted::default();
     if !queue.callers_carry_out {
         return answer;
     }
@@ -303,11 +299,7 @@ pub fn within_submit(
     own: &OwnQueue,
     t: &Tuning,
 ) -> Submitted {
-    let mut answer = Submitted {
-        route: None,
-        suits_caller: false,
-        counts: false,
-    };
+    let mut answer = Submitted::default();
     // As the kernel does: reads that do not wait are over when io_submit() returns.
     if submit.has_reads && !submit.is_nested && first.may_read_at_submit(t) {
         answer.route = Some(Route::InlineSubmit);

@@ -2,15 +2,8 @@
 //! does. If the events were always there by then, it would need more and more stack. So from some depth on, events come later
 //! with each level, until the program finds none and returns.
 
+use super::tuning::Tuning;
 use arrayvec::ArrayVec;
-
-/// The numbers of [`super::tuning::Tuning`] that matter here.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub free: usize,
-    pub pause_ns: u64,
-    pub apart: usize,
-}
 
 /// The levels that are told from each other, and so the longest pause.
 const LEVELS: usize = 26;
@@ -25,9 +18,9 @@ pub struct Nesting {
 
 impl Nesting {
     /// One more submit, from this place of a stack that grows downwards.
-    pub fn note(&mut self, place: usize, limits: &Limits) {
+    pub fn note(&mut self, place: usize, tuning: &Tuning) {
         let last = self.levels.last().copied();
-        self.deeper = last.is_some_and(|last| place < last && last - place <= limits.apart);
+        self.deeper = last.is_some_and(|last| place < last && last - place <= tuning.nesting_apart);
         if self.deeper && self.levels.is_full() {
             return;
         }
@@ -39,7 +32,7 @@ impl Nesting {
                 .rev()
                 .take_while(|level| **level <= place);
             self.levels.truncate(self.levels.len() - returned.count());
-            if last.is_some_and(|last| last.abs_diff(place) > limits.apart) {
+            if last.is_some_and(|last| last.abs_diff(place) > tuning.nesting_apart) {
                 self.levels.clear();
             }
         }
@@ -47,10 +40,10 @@ impl Nesting {
     }
 
     /// By how many nanoseconds the events of the last submit had better be late.
-    pub fn pause_ns(&self, limits: &Limits) -> u64 {
-        match self.levels.len().checked_sub(limits.free + 1) {
+    pub fn pause_ns(&self, tuning: &Tuning) -> u64 {
+        match self.levels.len().checked_sub(tuning.nesting_free + 1) {
             // At one level, a program may submit as often as it likes.
-            Some(beyond) if self.deeper => limits.pause_ns << beyond,
+            Some(beyond) if self.deeper => tuning.nesting_pause_ns << beyond,
             _ => 0,
         }
     }
@@ -59,18 +52,20 @@ impl Nesting {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::policy::tuning::TUNING;
 
-    const LIMITS: Limits = Limits {
-        free: 4,
-        pause_ns: 10,
-        apart: 1000,
+    const T: &Tuning = &Tuning {
+        nesting_free: 4,
+        nesting_pause_ns: 10,
+        nesting_apart: 1000,
+        ..TUNING
     };
 
     fn pauses(places: impl IntoIterator<Item = usize>) -> Vec<u64> {
         let mut nesting = Nesting::default();
         let pause = |place| {
-            nesting.note(place, &LIMITS);
-            nesting.pause_ns(&LIMITS)
+            nesting.note(place, T);
+            nesting.pause_ns(T)
         };
         places.into_iter().map(pause).collect()
     }
@@ -92,7 +87,7 @@ mod tests {
     #[test]
     fn the_longest_pause_is_bounded() {
         let pauses = pauses((0..100).map(|i| 9000 - 10 * i));
-        assert_eq!(pauses[99], 10 << (LEVELS - 1 - LIMITS.free));
+        assert_eq!(pauses[99], 10 << (LEVELS - 1 - T.nesting_free));
         assert_eq!(pauses[99], pauses[98]);
     }
 

@@ -67,8 +67,8 @@ impl Outlook {
         self.file_is(|view| view.kind == Kind::Read && !view.is_direct())
     }
 
-    /// Whether it had better run alone: a write to a regular file that does not wait for a device. A second one beside it would
-    /// wait for the file's lock, that is, use a second processor to no purpose. And whatever is done sooner than handed
+    /// Whether it is serial. A write to a regular file is, if it does not wait for a device: a second one beside it would wait
+    /// for the file's lock, and use a second processor to no purpose. So is a request that is done sooner than it could be handed
     /// over.
     #[inline]
     pub fn is_serial(&self, t: &Tuning) -> bool {

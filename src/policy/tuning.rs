@@ -4,7 +4,6 @@
 //! In builds with the feature `test-hooks`, AIO2_TUNING=NAME=VALUE,... changes them.
 
 use super::fairness;
-use super::{batch, nesting};
 
 macro_rules! tuning {
     ($($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr,)*) => {
@@ -204,23 +203,6 @@ tuning! {
     vain_rest_ns: u64 = 2_000_000,
     /// Nanoseconds. After one that was in the way of another thread none begins for so long.
     lost_rest_ns: u64 = 200_000_000,
-}
-
-impl Tuning {
-    pub fn batches(&self) -> batch::Limits {
-        batch::Limits {
-            scattered: self.batch_scattered,
-            bytes: self.batch_bytes,
-        }
-    }
-
-    pub fn nesting(&self) -> nesting::Limits {
-        nesting::Limits {
-            free: self.nesting_free,
-            pause_ns: self.nesting_pause_ns,
-            apart: self.nesting_apart,
-        }
-    }
 }
 
 /// How many workers of the process there may be for requests that end by themselves (see [`super::fairness`]).

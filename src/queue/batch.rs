@@ -293,7 +293,7 @@ impl<'a> Batch<'a> {
         let context = self.context;
         let submit = Within {
             has_reads: self.for_submitter != 0,
-            is_nested: state.submits.nesting.pause_ns(&tuning().nesting()) != 0,
+            is_nested: state.submits.nesting.pause_ns(tuning()) != 0,
             is_polled: state.submits.are_polled(),
             short_of_threads: context.pool.short_of_threads(),
             is_sample: context.profiles.wants_sample(),
@@ -423,7 +423,7 @@ impl<'a> Batch<'a> {
         let context = self.context;
         submits.note(context.in_vain.load(Relaxed), self.told != 0);
         // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
-        let pause_ns = submits.nesting.pause_ns(&tuning().nesting());
+        let pause_ns = submits.nesting.pause_ns(tuning());
         if context.pause_ns.load(Relaxed) != pause_ns {
             context.pause_ns.store(pause_ns, Relaxed);
         }

@@ -21,3 +21,11 @@ pub struct Behaviour {
     /// How large most requests are.
     pub usual_size: Size,
 }
+
+impl Behaviour {
+    /// A caller that waits may carry requests out.
+    #[inline]
+    pub fn callers_carry_out(&self) -> bool {
+        !self.holds_files
+    }
+}

@@ -24,7 +24,7 @@ impl Context {
             behind_writer: state.still != 0 && state.waits_for_writer(),
             has_waiters: !state.backlog.waiters.is_empty(),
             is_open: state.closed.is_none(),
-            callers_carry_out: self.callers_carry_out,
+            callers_carry_out: self.behaviour.callers_carry_out(),
             is_prompt: state.prompt == tuning().prompt_in_a_row,
             is_returning: state.kernel.have_returning_reaper(),
             is_timed: state.kernel.in_time,

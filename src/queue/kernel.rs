@@ -15,14 +15,6 @@ use crate::syscall::{Call, Class, carrier};
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
-/// What is not larger lies in one piece on a device.
-pub(super) const BLOCK: u64 = 4096;
-pub(super) const REFUSED: u32 = 1 << 16;
-
-/// Who waits until the kernel has done all looks at first this often, then less and less.
-pub(super) const DRAIN_NS: u64 = 20_000;
-pub(super) const DRAIN_NS_MAX: u64 = 1_000_000;
-
 /// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
 pub type OwnQueueSlot = OnceLock<Option<TakenQueue>>;
 
@@ -100,7 +92,7 @@ impl State {
         req.set_stage(Stage::Accepted);
     }
 
-    pub(super) fn untake_all(&mut self, mut requests: kaio::Batch) {
+    pub(super) fn requeue_all(&mut self, mut requests: kaio::Batch) {
         while let Some(req) = requests.pop() {
             self.requeue(req);
         }
@@ -120,7 +112,7 @@ impl Context {
     /// Whether a request joins those that this caller hands over. If so, it is added to them.
     pub(super) fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
         let next = self.facts(req);
-        let yes = joins(joined.as_ref(), &next, caller, tuning().batches());
+        let yes = joins(joined.as_ref(), &next, caller, tuning());
         if yes {
             match joined {
                 Some(joined) => joined.add(next),
@@ -176,7 +168,7 @@ impl Context {
         }
         let mut state = this.state.lock();
         state.handing_over -= 1;
-        state.untake_all(batch);
+        state.requeue_all(batch);
         (state, Deferred::new())
     }
 

@@ -97,8 +97,6 @@ pub struct Context {
     max_requests: u32,
     /// Most requests that run at a time.
     limit: u32,
-    /// See [`Behaviour::holds_files`].
-    callers_carry_out: bool,
     pub profiles: Profiles,
     /// `State::prompt` is enough: for the pool.
     serves_itself: AtomicBool,
@@ -213,7 +211,7 @@ impl Submits {
         self.in_vain = in_vain;
         let here = 0u8;
         let stack = std::hint::black_box(&raw const here).addr();
-        self.nesting.note(stack, &tuning().nesting());
+        self.nesting.note(stack, tuning());
     }
 
     /// Whether nobody has waited for events for a while.
@@ -365,7 +363,6 @@ impl Context {
             own_queues: engines.own_queues,
             max_requests: u32::MAX,
             limit: u32::MAX,
-            callers_carry_out: !behaviour.holds_files,
             profiles: Profiles::new(),
             serves_itself: AtomicBool::new(false),
             workers: Default::default(),

@@ -5,7 +5,7 @@ use super::HoldFiles;
 use super::{
     Context, ContextRef, Deadline, Deferred, State,
     engines::{KernelDone, OwnQueue},
-    kernel::{BLOCK, DRAIN_NS, DRAIN_NS_MAX, Done, REFUSED},
+    kernel::Done,
 };
 use crate::engine::{Engine, Start, kaio, pool::Look};
 use crate::policy::batch::Caller;
@@ -20,6 +20,14 @@ use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
+
+/// What is not larger lies in one piece on a device.
+const BLOCK: u64 = 4096;
+const REFUSED: u32 = 1 << 16;
+
+/// Who waits until the kernel has done all looks at first this often, then less and less.
+const DRAIN_NS: u64 = 20_000;
+const DRAIN_NS_MAX: u64 = 1_000_000;
 
 /// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
 /// context's own queue.
@@ -200,7 +208,7 @@ impl Context {
     ) -> (Guard<'a, State>, bool) {
         let (mut state, refused, left) =
             Context::hand_over_batch(this, state, deferred, own_queue, batch, nowait);
-        state.untake_all(left);
+        state.requeue_all(left);
         (state, refused)
     }
 
@@ -471,7 +479,7 @@ impl Context {
 
     /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
     pub(super) fn is_handing_over(&self, state: &State) -> bool {
-        !self.callers_carry_out && state.kernel.reaper.is_some()
+        !self.behaviour.callers_carry_out() && state.kernel.reaper.is_some()
     }
 
     /// Waits until the kernel carries nothing out in the own queue any more, and publishes it all. It does not

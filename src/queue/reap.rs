@@ -124,7 +124,7 @@ impl Context {
         let idle_ns = now - state.idle_since;
         let facts = this.queue_facts(&state);
         drop(state);
-        if idle_ns > tuning().vain_ns && !this.callers_carry_out {
+        if idle_ns > tuning().vain_ns && !this.behaviour.callers_carry_out() {
             // A worker may want this very processor.
             futex_wait(&AtomicU32::new(0), 0, now + tuning().let_work_ns);
         }
@@ -355,7 +355,7 @@ impl Context {
 
     /// Takes a request that a caller who waits can carry out itself.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
-        if !self.callers_carry_out {
+        if !self.behaviour.callers_carry_out() {
             return None;
         }
         let is_lone = state.in_flight == 1;
@@ -542,7 +542,7 @@ impl Context {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
         #[cfg(not(loom))]
-        let held = if self.callers_carry_out {
+        let held = if self.behaviour.callers_carry_out() {
             None
         } else {
             // Those who carry requests out have another table.

@@ -47,7 +47,7 @@ impl Context {
         if is_inside() {
             return true;
         }
-        self.callers_carry_out
+        self.behaviour.callers_carry_out()
     }
 
     /// Carries out all queued requests of a class that do not wait for somebody else, in place of

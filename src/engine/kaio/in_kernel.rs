@@ -50,7 +50,7 @@ fn run_of(batch: &[Req]) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {
         let next = facts(req, true);
-        let merges = merges(&run, &next, tuning().batches());
+        let merges = merges(&run, &next, tuning());
         run.add(next);
         merges
     };
