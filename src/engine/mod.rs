@@ -72,6 +72,17 @@ pub struct Reaped<Q> {
     pub waited: Option<Waited>,
 }
 
+impl<Q> Reaped<Q> {
+    /// Nothing, without a wait.
+    pub fn nothing() -> Reaped<Q> {
+        Reaped {
+            done: Done::new(),
+            woken: false,
+            waited: Some(Waited::Woken),
+        }
+    }
+}
+
 /// How a batch is to be started.
 #[derive(Clone, Copy)]
 pub struct Start {

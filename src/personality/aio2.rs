@@ -10,7 +10,7 @@
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
 use crate::personality::instance::{global, global_or_new};
-use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines, issue};
+use crate::queue::{Behaviour, Context, ContextRef, Deadline, issue};
 use crate::request::Class;
 use crate::ring::{Out, Ring};
 use crate::sys::{NoCancel, Result, monotonic_ns};
@@ -78,15 +78,9 @@ pub unsafe extern "C" fn io_setup2(
         // SAFETY: NULL or valid.
         let (mut asked, known) = unsafe { read_params(params)? };
         let global = global_or_new()?;
-        let engines = Engines {
-            pool: &global.pool,
-            own_queues: &global.own_queues,
-        };
+        let engines = global.engines(&global.pool);
         let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
-        let handle = context.handle();
-        let has = (handle, context.fds());
-        let reserve = |contexts| global.pool.reserve(contexts);
-        global.registry.insert(context, has, reserve)?;
+        let handle = global.insert(context, engines)?;
         // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
             write_back(&asked, params, known);

@@ -7,7 +7,7 @@
 
 use super::libaio::{self, files, table};
 use crate::policy::route::Routes;
-use crate::queue::{Context, OwnQueues, Pool, allows_kernel_aio};
+use crate::queue::{Context, Engines, OwnQueues, Pool, allows_kernel_aio};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
@@ -65,6 +65,23 @@ impl Global {
 }
 
 impl Global {
+    /// Who carries requests out for contexts that this pool serves.
+    pub fn engines(&'static self, pool: &'static Pool) -> Engines {
+        Engines {
+            pool,
+            own_queues: &self.own_queues,
+        }
+    }
+
+    /// From here on the program finds the context by its handle, which is returned.
+    pub fn insert(&'static self, context: Context, engines: Engines) -> Result<usize> {
+        let handle = context.handle();
+        let has = (handle, context.fds());
+        let reserve = |contexts| engines.pool.reserve(contexts);
+        self.registry.insert(context, has, reserve)?;
+        Ok(handle)
+    }
+
     /// A context goes, all of whose requests have ended.
     pub fn keep_routes(&self, context: &Context) {
         if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {

@@ -2,7 +2,7 @@
 
 use super::{BATCH, KernelIocb, facts};
 use crate::attr;
-use crate::engine::in_flight::{Done, InFlight};
+use crate::engine::in_flight::InFlight;
 use crate::engine::{Reaped, Start};
 use crate::policy::batch::{Joined, merges};
 use crate::policy::route::Taken;
@@ -12,7 +12,7 @@ use crate::request::{Chain, Req, Stage};
 use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
 use crate::sys::aio::{FLAG_RESFD, NO_PLACE, PREAD, PREADV, PWRITEV, Ring, submit};
 use crate::sys::private_fd::NO_FILE;
-use crate::sys::{Result, Waited, monotonic_ns};
+use crate::sys::{Result, monotonic_ns};
 use crate::syscall::{self, carrier};
 use arrayvec::ArrayVec;
 use libc::iovec;
@@ -259,11 +259,7 @@ impl<Q: Clone> InKernel<Q> {
 
     /// Takes what has been done, as much as it has room for, without a system call.
     pub fn take_done(&self, kernel: u64) -> Reaped<Q> {
-        let mut taken = Reaped {
-            done: Done::new(),
-            woken: false,
-            waited: Some(Waited::Woken),
-        };
+        let mut taken = Reaped::nothing();
         let Reaped { done, woken, .. } = &mut taken;
         let ring = Ring::at(kernel);
         if ring.available() == 0 {

@@ -1,9 +1,8 @@
 //! In a model no worker hands over to the kernel: the callers of [`crate::engine::own_queue`] do.
 
-use crate::engine::in_flight::Done;
 use crate::engine::{Completes, Engine, Reaped, Start};
 use crate::request::Req;
-use crate::sys::{Result, Waited};
+use crate::sys::Result;
 use arrayvec::ArrayVec;
 use std::marker::PhantomData;
 
@@ -29,11 +28,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
     }
 
     fn reap(&self, _until: u64) -> Reaped<Q> {
-        Reaped {
-            done: Done::new(),
-            woken: false,
-            waited: Some(Waited::Woken),
-        }
+        Reaped::nothing()
     }
 
     fn wake(&self) {}

@@ -9,7 +9,7 @@ use super::abi::EVENT_BYTES;
 use super::submit::{self, key_of};
 use super::{BEHAVIOUR, ring_of};
 use crate::personality::instance::{global, global_or_new};
-use crate::queue::{Context, ContextRef, Deadline, Engines};
+use crate::queue::{Context, ContextRef, Deadline};
 use crate::ring::{Out, events::Events, kernel::could_be_at};
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
@@ -66,16 +66,10 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let global = global_or_new()?;
-    let engines = Engines {
-        pool: &global.libaio_pool,
-        own_queues: &global.own_queues,
-    };
+    let engines = global.engines(&global.libaio_pool);
     let (ring, backlog) = Events::of_kernel(max_events as u32, global.registry.new_id())?;
     let context = Context::with_ring(ring, backlog, BEHAVIOUR, engines);
-    let handle = context.handle();
-    let has = (handle, context.fds());
-    let reserve = |contexts| global.libaio_pool.reserve(contexts);
-    global.registry.insert(context, has, reserve)?;
+    let handle = global.insert(context, engines)?;
     memory.write(ctxp, handle).inspect_err(|_| {
         let _ = destroy(handle);
     })?;
