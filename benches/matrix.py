@@ -75,9 +75,7 @@ HEURISTICS = {
     "one by one if the kernel waits": "unplugged=16",
     "samples of device-bound files": "device_bound_sample=%d" % 2**31,
 }
-LIBAIO_# The first changes nothing: what it seems to lose is what the machine makes of it.
-HEURISTICS = {
-    "nothing": "",
+LIBAIO_HEURISTICS = {
     "reads within io_submit": "at_submit_ns=0",
     "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
     "threads stay awake": "spin_ns=0",
