@@ -22,6 +22,7 @@
 #     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
 #     /* needs: root */           skipped for other users
 #     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
+#     /* needs: kernel queue */   the same of the kernel's AIO and io_uring
 #     /* with any engine the same */   of all tests, left out if AIO2_ENGINE chooses one: it carries out no request
 
 set -u
@@ -152,7 +153,7 @@ build() { # SOURCE PROGRAM OUTPUT
 }
 
 run_one() { # NAME
-    local name=$1 source=${path[$1]} output=$BUILD/$1.out program limit began status seconds command library_path
+    local name=$1 source=${path[$1]} output=$BUILD/$1.out needs program limit began status seconds command library_path
     : >"$output"
 
     if [[ $source == *.c ]]; then
@@ -171,8 +172,13 @@ run_one() { # NAME
         report SKIP "$name" 0.000 "$output"
         return
     fi
-    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -q 'needs: kernel AIO'; then
-        echo "SKIPPED: AIO2_ENGINE=threads" >"$output"
+    case ${AIO2_ENGINE:-} in
+    threads) needs='needs: kernel \(AIO\|queue\)' ;;
+    uring) needs='needs: kernel AIO' ;;
+    *) needs= ;;
+    esac
+    if [ -n "$needs" ] && head -n 15 "$source" | grep -q "$needs"; then
+        echo "SKIPPED: AIO2_ENGINE=$AIO2_ENGINE" >"$output"
         report SKIP "$name" 0.000 "$output"
         return
     fi

@@ -486,6 +486,20 @@ static TEST_UNUSED struct iocb_route route_of(const struct io_event2 *event)
     return route;
 }
 
+/* Whether callers may sleep in the kernel's AIO, as far as that is AIO2_ENGINE's to say. */
+static TEST_UNUSED bool has_own_queues(void)
+{
+    const char *engine = getenv("AIO2_ENGINE");
+
+    return engine == NULL || (strcmp(engine, "threads") != 0 && strcmp(engine, "uring") != 0);
+}
+
+/* Whether the kernel carries out what takes this route: its AIO or io_uring, whichever the library uses. */
+static TEST_UNUSED bool is_kernels(struct iocb_route route)
+{
+    return route.route == IOCB_ROUTE_KERNEL_AIO || route.route == IOCB_ROUTE_IO_URING;
+}
+
 /* Fails unless there is no event, now and after `ms` milliseconds. */
 #define expect_no_event(ctx, ms) test_expect_no_event(__FILE__, __LINE__, (ctx), (ms))
 

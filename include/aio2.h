@@ -193,7 +193,7 @@
 #define IOCB_ROUTE_KERNEL_AIO 3
 
 /**
- * `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+ * `iocb_route.route`: the request was handed over to io_uring.
  */
 #define IOCB_ROUTE_IO_URING 4
 

@@ -38,6 +38,7 @@ valgrind=$((600 * long))
 asan=$((800 * long))
 tsan=800
 c-tests-threads=$((900 * long))
+c-tests-kaio=$((600 * long))
 "
 waiting="
 exports=30
@@ -201,6 +202,11 @@ step_c-tests() {
 # All of them once more where the kernel's AIO carries nothing out.
 step_c-tests-threads() {
     AIO2_ENGINE=threads c_tests c-tests-threads
+}
+
+# Once more without io_uring: those that what is in the place of it can touch.
+step_c-tests-kaio() {
+    AIO2_ENGINE=kaio c_tests c-tests-kaio doorbell_closed filter_inflight kernel_aio file_runs attr_route no_descriptors fork_raw_descriptors
 }
 
 # Of these a few, for `make check-quick`: one of each kind that takes little time.

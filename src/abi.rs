@@ -216,7 +216,7 @@ pub const IOCB_ROUTE_INLINE: u32 = 1;
 pub const IOCB_ROUTE_THREAD: u32 = 2;
 /// `iocb_route.route`: the request was handed over to the kernel's AIO.
 pub const IOCB_ROUTE_KERNEL_AIO: u32 = 3;
-/// `iocb_route.route`: the request was handed over to io_uring. This version does not do that.
+/// `iocb_route.route`: the request was handed over to io_uring.
 pub const IOCB_ROUTE_IO_URING: u32 = 4;
 /// `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
 /// This version does that only for the poll requests of io_submit(), which have no attributes.

@@ -17,6 +17,12 @@ pub fn panic_at(place: &str) {
     }
 }
 
+/// There is no io_uring, for whatever reason.
+#[cfg(not(loom))]
+pub fn has_no_ring() -> bool {
+    value(c"AIO2_HOOK_NO_RING").is_some()
+}
+
 /// The numbers that AIO2_TUNING changes.
 #[cfg(feature = "test-hooks")]
 pub fn changes_of_tuning() -> String {

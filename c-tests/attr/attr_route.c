@@ -174,9 +174,9 @@ static void by_kernel(int device, struct timespec *timeout, int stride, bool mer
 
                 CHECK_EQ(events[i].event.res, BLOCK);
                 CHECK(route.route != IOCB_ROUTE_NOT_MADE);
-                if (route.route != IOCB_ROUTE_KERNEL_AIO || stride != 1)
+                if (!is_kernels(route) || stride != 1)
                     CHECK_EQ(route.flags, 0);
-                seen = seen || (route.route == IOCB_ROUTE_KERNEL_AIO && (route.flags == IOCB_ROUTE_F_MERGED) == merged);
+                seen = seen || (is_kernels(route) && (route.flags == IOCB_ROUTE_F_MERGED) == merged);
             }
         }
     }

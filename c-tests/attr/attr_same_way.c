@@ -5,7 +5,7 @@
  * them itself. The kernel tells: it counts the reads that the threads of the process make, and those of its AIO are none.
  * What the attributes then say is what the manual says.
  */
-/* needs: kernel AIO */
+/* needs: kernel queue */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -4,7 +4,7 @@
  * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread. Nor does it matter
  * that there was no descriptor to be had for a while.
  */
-/* needs: kernel AIO */
+/* needs: kernel queue */
 /* time limit: 90 s */
 /* needs: root */
 #include "test.h"
@@ -65,7 +65,7 @@ static int get_reads(void)
         CHECK_CMP(got, >, 0);
         for (size_t i = 0; i < (size_t)got / sizeof(events[0]); i++, left--) {
             CHECK_EQ(events[i].event.res, BLOCK);
-            by_kernel += route_of(&events[i].event).route == IOCB_ROUTE_KERNEL_AIO;
+            by_kernel += is_kernels(route_of(&events[i].event));
         }
     }
     return by_kernel;

@@ -6,6 +6,8 @@
 # needs: kernel AIO
 # needs: root
 
+# Workers, too.
+export AIO2_ENGINE=kaio
 . "$SRCDIR/strace.inc"
 build "$SRCDIR/engine/kernel_aio_mixed.c"
 strace -f -e trace=io_submit -o "$work/trace" "$work/program" >"$work/threads"

@@ -5,8 +5,8 @@
 
 use super::{Attribute, payload_at};
 use crate::abi::{
-    IOCB_ATTR_ROUTE, IOCB_ROUTE_F_MERGED, IOCB_ROUTE_INLINE, IOCB_ROUTE_KERNEL_AIO,
-    IOCB_ROUTE_NOT_MADE, IOCB_ROUTE_READINESS, IOCB_ROUTE_THREAD,
+    IOCB_ATTR_ROUTE, IOCB_ROUTE_F_MERGED, IOCB_ROUTE_INLINE, IOCB_ROUTE_IO_URING,
+    IOCB_ROUTE_KERNEL_AIO, IOCB_ROUTE_NOT_MADE, IOCB_ROUTE_READINESS, IOCB_ROUTE_THREAD,
 };
 use crate::policy::route::{Route as Way, Taken};
 use crate::request::Req;
@@ -31,6 +31,7 @@ fn answer_asked(req: &mut Req) {
         Way::InlineWaiting | Way::InlineSubmit | Way::InlineStandIn => IOCB_ROUTE_INLINE,
         Way::Thread => IOCB_ROUTE_THREAD,
         Way::KernelThread | Way::KernelWaiting | Way::KernelSubmit => IOCB_ROUTE_KERNEL_AIO,
+        Way::UringThread => IOCB_ROUTE_IO_URING,
         Way::Readiness => IOCB_ROUTE_READINESS,
     };
     let flags = if taken.merged { IOCB_ROUTE_F_MERGED } else { 0 };

@@ -22,6 +22,8 @@ pub struct InFlight<Q> {
     pub began: u64,
     /// The kernel was not to wait for anything when it was handed over.
     pub nowait: bool,
+    /// The kernel has not carried it out.
+    pub is_refused: bool,
 }
 
 impl<Q> InFlight<Q> {
@@ -32,9 +34,7 @@ impl<Q> InFlight<Q> {
     /// that is what it would have said by itself. A read is made once more.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
-        let refused = [libc::EAGAIN, libc::EOPNOTSUPP].map(|errno| -i64::from(errno));
-        let came_back = self.nowait && refused.contains(&self.res);
-        let mut over = came_back;
+        let mut over = self.is_refused;
         while let Some(mut req) = self.requests.pop() {
             let asked = req.call().args[2];
             let stopped = self.is_run && !over && asked > left;
@@ -45,7 +45,7 @@ impl<Q> InFlight<Q> {
                 continue;
             }
             if over {
-                if !came_back {
+                if !self.is_refused {
                     req.set_apart();
                 }
                 take(Err(req));

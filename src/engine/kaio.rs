@@ -56,7 +56,9 @@ impl KernelIocb {
             _ => return None,
         };
         const SAME: u64 = (libc::RWF_DSYNC | libc::RWF_SYNC) as u64;
-        (flags & !SAME == 0 && (offset as i64) >= 0).then_some(KernelIocb {
+        /// More is not transferred by one call; but all of the buffer is checked.
+        const MOST: u64 = 0x7fff_f000;
+        (flags & !SAME == 0 && (offset as i64) >= 0 && nbytes <= MOST).then_some(KernelIocb {
             rw_flags: flags as u32,
             opcode,
             fd: fd as u32,

@@ -1,10 +1,10 @@
-//! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by the kernel's AIO with a thread
-//! of the library's ([`kaio`]) or by the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
+//! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by io_uring or the kernel's AIO with a thread
+//! of the library's ([`kaio`]) or by the kernel's AIO and the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
 //! What they have in common is [`Engine`]; what they know of a context is [`Served`] and [`Completes`].
 //!
 //! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call; with
-//! `kaio`, and without the variable, the kernel's AIO takes what it is better at. It is read once, when the process
-//! makes its first context, and not in a program that has more rights than its user.
+//! `kaio` and `uring`, one of the kernel's two queues takes what it is better at, and never the other; without it, both do, io_uring before
+//! the kernel's AIO where both could. It is read once, when the process makes its first context, and not in a program that has more rights than its user.
 
 pub mod exec;
 pub mod in_flight;
@@ -19,11 +19,16 @@ pub mod pool;
 use crate::policy::route::Route;
 use crate::profiles::Profiles;
 use crate::request::Req;
+#[cfg(not(loom))]
+use crate::sys::uring::Uring;
 use crate::sys::{Waited, aio, variable};
 use crate::syscall::Class;
 use arrayvec::ArrayVec;
 use in_flight::Done;
 use pool::{Look, Worker};
+use std::ffi::CStr;
+#[cfg(not(loom))]
+use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
 /// What requests belong to that an engine carries out: `queue` implements this for a reference to a context. Engines
@@ -99,9 +104,9 @@ pub struct Start {
 /// | --- | --- | --- |
 /// | `takes` | plain reads and writes at an offset | the same |
 /// | `room` | of the process; none while the reaper is being started, or if it cannot be | of the context |
-/// | `start` | io_submit(2); starts the reaper | io_submit(2) |
+/// | `start` | io_submit(2), or the reaper's io_uring_enter(2); starts the reaper | io_submit(2) |
 /// | `reap` | takes from the ring; blocks in epoll_wait(2), the reaper alone | takes from the ring; blocks in io_getevents(2), one caller at a time |
-/// | `wake` | adds to the eventfd of that | has the kernel complete a read of no bytes there |
+/// | `wake` | has that look again at its eventfd | has the kernel complete a read of no bytes there |
 /// | `abandon` | closes that | nothing: [`own_queue::OwnQueues`] has the descriptors |
 ///
 /// Threads ([`pool::Pool`]) take requests from their owner by themselves, and when they want to ([`Served::serve`]). So nothing is taken out
@@ -135,14 +140,36 @@ pub trait Engine<Q> {
     fn abandon(&self);
 }
 
-/// Whether requests may be handed to the kernel's AIO.
-pub fn allows_kernel_aio() -> bool {
-    static ALLOWED: OnceLock<bool> = OnceLock::new();
-    *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", |name| name != c"threads").unwrap_or(true))
+/// What may be used beside threads.
+#[derive(Clone, Copy)]
+pub struct Allowed {
+    pub kernel_aio: bool,
+    pub io_uring: bool,
+}
+
+/// AIO2_ENGINE, as it was when this was called first.
+pub fn allowed() -> Allowed {
+    static ALLOWED: OnceLock<Allowed> = OnceLock::new();
+    let read = |name: &CStr| Allowed {
+        kernel_aio: name != c"threads" && name != c"uring",
+        io_uring: name != c"threads" && name != c"kaio",
+    };
+    let all = Allowed {
+        kernel_aio: true,
+        io_uring: true,
+    };
+    *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", read).unwrap_or(all))
 }
 
 /// A context of the kernel's AIO, if it may be used and one can be had (see [`aio::new_context`]). Without one, the engine that has asked takes
 /// nothing, and threads carry out what it would have taken.
 pub fn new_kernel_context(events: usize) -> Option<u64> {
-    allows_kernel_aio().then(|| aio::new_context(events))?
+    allowed().kernel_aio.then(|| aio::new_context(events))?
+}
+
+/// The same of a ring (see [`Uring::new`]).
+#[cfg(not(loom))]
+pub fn new_ring(requests: u32, eventfd: RawFd) -> Option<Uring> {
+    let may = allowed().io_uring && !crate::hooks::has_no_ring();
+    may.then(|| Uring::new(requests, eventfd))?
 }

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Reaped, Start, new_kernel_context};
 use crate::request::Req;
 use crate::ring::page_bytes;
 use crate::ring::wait::Wake;
-use crate::sys::aio;
+use crate::sys::aio::{self, Ring};
 use crate::sys::host::own_doorbell;
 use crate::sys::monotonic_ns;
 use crate::sys::private_fd::Private;
@@ -179,21 +179,27 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
         batch: &mut ArrayVec<Req, N>,
         how: Start,
     ) -> bool {
-        let put = |batch: &mut _, vectors: &mut _| {
-            Ok((self.kernel, self.has.put(owner, batch, how, vectors)))
-        };
-        self.has.start(batch, put)
+        while !batch.is_empty() {
+            let handed = self.has.put(owner, batch, how);
+            if handed.is_empty() {
+                break;
+            }
+            if self.has.submit(self.kernel, handed, batch) {
+                return true;
+            }
+        }
+        false
     }
 
     fn reap(&self, until: u64) -> Reaped<Q> {
-        let taken = self.has.take_done(self.kernel);
+        let taken = self.has.take_done(Ring::at(self.kernel));
         if until == 0 || taken.woken || !taken.done.is_empty() {
             return taken;
         }
         let ns = until.saturating_sub(monotonic_ns()).min(SLEEP_NS);
         let waited = aio::sleep(self.kernel, ns);
         let taken = if waited.is_some() {
-            self.has.take_done(self.kernel)
+            self.has.take_done(Ring::at(self.kernel))
         } else {
             taken
         };

@@ -154,6 +154,7 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
                 res: 0,
                 began: 0,
                 nowait: how.nowait,
+                is_refused: false,
             });
             self.in_flight.fetch_add(1, Relaxed);
         }

@@ -7,7 +7,7 @@
 
 use super::libaio::{self, files, table};
 use crate::policy::route::Routes;
-use crate::queue::{Context, Engines, OwnQueues, Pool, allows_kernel_aio};
+use crate::queue::{Context, Engines, OwnQueues, Pool, allowed};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
@@ -41,7 +41,7 @@ pub struct Global {
 impl Global {
     fn new() -> Result<Box<Global>> {
         // Now, in a thread of the program's, which knows who else changes its environment.
-        allows_kernel_aio();
+        allowed();
         let (pool, libaio_pool) = (
             Pool::new(start_worker)?,
             Pool::new_awake(start_worker_inside)?,

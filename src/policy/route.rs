@@ -22,13 +22,15 @@ pub enum Route {
     KernelSubmit,
     /// Its file became ready.
     Readiness,
+    /// A worker handed it over to io_uring.
+    UringThread,
 }
 
 impl Route {
     pub const COUNT: usize = Route::ALL.len();
 
     /// All of them, by their numbers.
-    pub const ALL: [Route; 9] = [
+    pub const ALL: [Route; 10] = [
         Route::NotMade,
         Route::InlineWaiting,
         Route::InlineSubmit,
@@ -38,6 +40,7 @@ impl Route {
         Route::KernelWaiting,
         Route::KernelSubmit,
         Route::Readiness,
+        Route::UringThread,
     ];
 
     /// What follows the number of such requests, for people.
@@ -52,6 +55,7 @@ impl Route {
             Route::KernelWaiting => "by the kernel's AIO, from a thread that waited for events",
             Route::KernelSubmit => "by the kernel's AIO, within io_submit",
             Route::Readiness => "when the file was ready",
+            Route::UringThread => "by io_uring, from worker threads",
         }
     }
 }
@@ -155,7 +159,7 @@ mod tests {
         routes.count(merged.into());
         let mut twice = routes;
         twice.add(&routes);
-        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16]);
+        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16, 18]);
         assert_eq!(twice.merged, 2);
     }
 }

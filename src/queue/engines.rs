@@ -8,7 +8,7 @@ use crate::engine::{
 };
 /// What personalities have engines do without a context: they know of no engine.
 #[cfg(not(loom))]
-pub use crate::engine::{allows_kernel_aio, exec::issue};
+pub use crate::engine::{allowed, exec::issue};
 use crate::profiles::Profiles;
 use crate::syscall::Class;
 

@@ -216,6 +216,9 @@ impl Context {
         if requests.would_wait {
             state.kernel.hold_off();
         }
+        if let Some(call) = requests.refused {
+            this.profiles.not_for_kernel(&call);
+        }
         while let Some(mut req) = requests.again.pop() {
             if req.may_be_queued() {
                 state.requeue(req);
@@ -240,6 +243,8 @@ pub(super) struct Done {
     pub(super) count: u32,
     /// It would have had to wait for one of them.
     pub(super) would_wait: bool,
+    /// One that it has not carried out, though it might have waited for it.
+    pub(super) refused: Option<Call>,
     /// What is left of those that are done.
     pub(super) tells: ArrayVec<Tell, REAPED>,
 }
@@ -252,10 +257,11 @@ impl Done {
             again: Chain::new(),
             count: 0,
             would_wait: false,
+            refused: None,
             tells: ArrayVec::new(),
         };
         for one in requests {
-            let nowait = one.nowait;
+            let (nowait, is_refused) = (one.nowait, one.is_refused);
             one.settle(|req| {
                 all.count += 1;
                 match req {
@@ -265,6 +271,9 @@ impl Done {
                     }
                     Err(req) => {
                         all.would_wait |= nowait;
+                        if is_refused && !nowait {
+                            all.refused = Some(*req.call());
+                        }
                         all.again.push_front(req);
                     }
                 }

@@ -42,7 +42,7 @@ use doorbell::Doorbell;
 pub use engines::OwnQueue;
 pub use engines::{OwnQueues, Pool};
 #[cfg(not(loom))]
-pub use engines::{allows_kernel_aio, issue};
+pub use engines::{allowed, issue};
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
 

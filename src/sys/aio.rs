@@ -1,7 +1,7 @@
 //! The kernel's AIO: its calls, and its ring.
 
 use super::raw::raw_call;
-use super::{Waited, has_call_filter, timespec};
+use super::{Completions, Waited, has_call_filter, timespec};
 use arrayvec::ArrayVec;
 use libc::c_long;
 use std::os::fd::RawFd;
@@ -96,9 +96,10 @@ impl Ring {
             && self.incompatible_features.load(Relaxed) == 0
             && self.size.load(Relaxed) != 0
     }
+}
 
-    /// How many events there are.
-    pub fn available(&self) -> usize {
+impl Completions for Ring {
+    fn available(&self) -> usize {
         // Relaxed: who takes them looks again.
         let [size, head, tail] =
             [&self.size, &self.head, &self.tail].map(|word| word.load(Relaxed));
@@ -110,8 +111,7 @@ impl Ring {
         tail.wrapping_sub(head) as usize
     }
 
-    /// Takes the first event: its data and its result. The caller is alone in doing so.
-    pub fn take(&self) -> Option<(u64, i64)> {
+    fn take(&self) -> Option<(u64, i64)> {
         let size = self.size.load(Relaxed);
         // Relaxed: only we move it.
         let head = self.head.load(Relaxed);
@@ -127,6 +127,13 @@ impl Ring {
         // Release: the kernel may write there from now on.
         self.head.store(next, Release);
         Some(taken)
+    }
+
+    fn is_refusal(&self, res: i64, nowait: bool) -> bool {
+        nowait
+            && [libc::EAGAIN, libc::EOPNOTSUPP]
+                .map(|errno| -i64::from(errno))
+                .contains(&res)
     }
 }
 

@@ -21,6 +21,8 @@ mod task;
 #[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
+pub mod uring;
+#[cfg(not(loom))]
 pub mod user;
 
 pub use clock::{monotonic_ns, timespec};
@@ -32,6 +34,18 @@ pub use signal::*;
 pub use task::*;
 
 use nix::errno::Errno;
+
+/// What the kernel has done of what it was given, in memory that it shares with the process: no system call is made for it.
+pub trait Completions {
+    /// How many there are: a hint.
+    fn available(&self) -> usize;
+
+    /// Takes the first: the number by which it was given, and its result. One thread at a time does so.
+    fn take(&self) -> Option<(u64, i64)>;
+
+    /// Whether the kernel says by this result that it has not carried the request out, and that somebody else can. `nowait`: it was to wait for nothing.
+    fn is_refusal(&self, res: i64, nowait: bool) -> bool;
+}
 
 pub type Result<T> = core::result::Result<T, Errno>;
 

@@ -35,7 +35,8 @@ impl Doorbell {
     pub fn open(&self) -> bool {
         let make = || -> Result<(RawFd, RawFd)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            let eventfd = EventFd::from_value_and_flags(0, flags)?;
+            // Never 0, so that [`Doorbell::ring`] has something to tell.
+            let eventfd = EventFd::from_value_and_flags(1, flags)?;
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             let eventfd = private_fd::duplicate(eventfd.as_fd().as_raw_fd())?;
             let made = private_fd::duplicate(epoll.0.as_raw_fd()).and_then(|epoll| {
@@ -74,6 +75,13 @@ impl Doorbell {
 
     pub fn take(&self) -> [RawFd; 2] {
         [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
+    }
+
+    /// Wakes who waits, or the next who would. Nothing is written: by these numbers the program may have files of its own by now. False: it has, or has
+    /// closed them.
+    pub fn ring(&self) -> bool {
+        let (epoll, eventfd) = (self.epoll.load(Relaxed), self.eventfd.load(Relaxed));
+        change(epoll, libc::EPOLL_CTL_MOD, eventfd).is_ok()
     }
 
     /// Waits until something has been done, for so long at most.
@@ -117,12 +125,16 @@ pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
 }
 
 fn listen(epoll: RawFd, eventfd: RawFd) -> Result<()> {
+    change(epoll, libc::EPOLL_CTL_ADD, eventfd)
+}
+
+fn change(epoll: RawFd, how: libc::c_int, eventfd: RawFd) -> Result<()> {
     let mut rings = libc::epoll_event {
         events: (libc::EPOLLIN | libc::EPOLLET) as u32,
         u64: 0,
     };
     // SAFETY: a structure of ours.
-    let ret = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, eventfd, &mut rings) };
+    let ret = unsafe { libc::epoll_ctl(epoll, how, eventfd, &mut rings) };
     Errno::result(ret).map(drop)
 }
 

@@ -10,15 +10,13 @@ use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
-use crate::sys::aio::{FLAG_RESFD, NO_PLACE, PREAD, PREADV, PWRITEV, Ring, submit};
+use crate::sys::aio::{FLAG_RESFD, NO_PLACE, PREAD, PREADV, PWRITEV, submit};
 use crate::sys::private_fd::NO_FILE;
-use crate::sys::{Result, monotonic_ns};
+use crate::sys::{Completions, Result, monotonic_ns};
 use crate::syscall::{self, carrier};
 use arrayvec::ArrayVec;
-use libc::iovec;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
-use std::ptr;
 use std::sync::atomic::AtomicI32;
 
 /// The requests that a context of the kernel's has, each in a place by whose number it is known
@@ -36,13 +34,14 @@ pub struct InKernel<Q> {
 struct Places<Q> {
     places: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
+    /// The buffers of a run, for each place: an iovec each.
+    vectors: Vec<[[u64; 2]; BATCH]>,
 }
+
+const _: () = assert!(size_of::<libc::iovec>() == size_of::<[u64; 2]>());
 
 /// What has got a place, as io_submit(2) takes it.
 pub type Handed = ArrayVec<KernelIocb, BATCH>;
-
-/// The buffers of runs: where they are is in what io_submit(2) takes, until it has.
-pub type Vectors = ArrayVec<iovec, BATCH>;
 
 /// How many requests at the beginning of the batch make a run: the kernel can carry them out as one read or
 /// write. None if it is just one.
@@ -70,13 +69,19 @@ fn may_run(batch: &[Req]) -> bool {
 
 impl<Q: Clone> InKernel<Q> {
     pub fn new(most: usize) -> Result<InKernel<Q>> {
-        let (mut places, mut free) = (Vec::new(), Vec::new());
+        let (mut places, mut free, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         places.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        vectors.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         places.resize_with(most, || None);
         free.extend((0..most as u16).rev());
+        vectors.resize(most, [[0; 2]; BATCH]);
         Ok(InKernel {
-            places: Lock::new(Places { places, free }),
+            places: Lock::new(Places {
+                places,
+                free,
+                vectors,
+            }),
             room: AtomicU32::new(most as u32),
             waits: AtomicBool::new(false),
             told: AtomicI32::new(NO_FILE),
@@ -121,7 +126,6 @@ impl<Q: Clone> InKernel<Q> {
         owner: &Q,
         batch: &mut ArrayVec<Req, N>,
         how: Start,
-        vectors: &mut Vectors,
     ) -> Handed {
         let Start { route, nowait } = how;
         let may_run = may_run(batch);
@@ -139,14 +143,15 @@ impl<Q: Clone> InKernel<Q> {
             room -= run.unwrap_or(1);
             let first = batch[0].call();
             let mut iocb = KernelIocb::of(first).unwrap_or_default();
+            let vectors = &mut places.vectors[usize::from(place)];
             if let Some(count) = run {
                 iocb.opcode = if iocb.opcode == PREAD {
                     PREADV
                 } else {
                     PWRITEV
                 };
-                // They do not move: there is room for all that the batch has.
-                iocb.buf = vectors.as_ptr().wrapping_add(vectors.len()) as u64;
+                // They do not move, nor change before the place is free.
+                iocb.buf = vectors.as_ptr() as u64;
                 iocb.nbytes = count as u64;
             }
             iocb.fd = batch[0].fd() as u32;
@@ -162,14 +167,9 @@ impl<Q: Clone> InKernel<Q> {
             let counted = batch[0].is_counted();
             let mut requests = Chain::new();
             let merged = run.is_some();
-            for mut req in batch.drain(..run.unwrap_or(1)) {
-                if merged {
-                    let [_, buf, bytes, ..] = req.call().args;
-                    vectors.push(iovec {
-                        iov_base: ptr::with_exposed_provenance_mut(buf as usize),
-                        iov_len: bytes as usize,
-                    });
-                }
+            for (mut req, vector) in batch.drain(..run.unwrap_or(1)).zip(vectors) {
+                let [_, buf, bytes, ..] = req.call().args;
+                *vector = [buf, bytes];
                 req.set_route(Taken { route, merged });
                 if !req.bound().is_none() {
                     let call = *req.call();
@@ -185,40 +185,16 @@ impl<Q: Clone> InKernel<Q> {
                 res: 0,
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
+                is_refused: false,
             });
         }
         self.set_room(&places);
         handed
     }
 
-    /// See [`crate::engine::Engine::start`]. `put` gives requests places ([`InKernel::put`]) for one call, and says in which context of the
-    /// kernel's. Err: nothing can be handed over now.
-    pub fn start<const N: usize>(
-        &self,
-        batch: &mut ArrayVec<Req, N>,
-        mut put: impl FnMut(
-            &mut ArrayVec<Req, N>,
-            &mut Vectors,
-        ) -> core::result::Result<(u64, Handed), ()>,
-    ) -> bool {
-        while !batch.is_empty() {
-            let mut vectors = Vectors::new();
-            match put(batch, &mut vectors) {
-                Err(()) => return true,
-                Ok((_, handed)) if handed.is_empty() => return false,
-                Ok((kernel, handed)) => {
-                    if self.submit(kernel, handed, batch) {
-                        return true;
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    /// Hands over what has got places. Those that it does not take come back to the batch; says
+    /// Hands over what has got places to a context of the kernel's AIO. Those that it does not take come back to the batch; says
     /// whether it has refused one.
-    fn submit<const N: usize>(
+    pub fn submit<const N: usize>(
         &self,
         kernel: u64,
         mut handed: Handed,
@@ -258,10 +234,9 @@ impl<Q: Clone> InKernel<Q> {
     }
 
     /// Takes what has been done, as much as it has room for, without a system call.
-    pub fn take_done(&self, kernel: u64) -> Reaped<Q> {
+    pub fn take_done(&self, ring: &impl Completions) -> Reaped<Q> {
         let mut taken = Reaped::nothing();
         let Reaped { done, woken, .. } = &mut taken;
-        let ring = Ring::at(kernel);
         if ring.available() == 0 {
             return taken;
         }
@@ -273,11 +248,23 @@ impl<Q: Clone> InKernel<Q> {
             *woken |= place == NO_PLACE;
             if let Some(mut one) = places.take(place) {
                 one.res = res;
+                one.is_refused = ring.is_refusal(res, one.nowait);
                 done.push(one);
             }
         }
         self.set_room(&places);
         taken
+    }
+
+    /// Takes one that the kernel has not got: it counts as refused.
+    pub fn take_back(&self, place: u64) -> Option<InFlight<Q>> {
+        let mut places = self.places.lock();
+        let back = places.take(place);
+        self.set_room(&places);
+        back.map(|one| InFlight {
+            is_refused: true,
+            ..one
+        })
     }
 }
 

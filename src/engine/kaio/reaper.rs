@@ -1,22 +1,26 @@
-//! One context of the kernel's AIO for the process, and the thread that takes what has been done.
+//! One kernel queue for the process, and the thread that takes what has been done: a ring of io_uring if there can be one, else a context of the
+//! kernel's AIO. Who hands over submits to the latter; a ring is submitted to by that thread (see [`crate::sys::uring`]), which is woken for it.
 
 use super::doorbell::{Doorbell, close_doorbell};
-use super::in_kernel::{Handed, InKernel};
+use super::in_kernel::InKernel;
 use super::takes;
 use crate::engine::in_flight::Done;
-use crate::engine::{Completes, Engine, Reaped, Start, new_kernel_context};
+use crate::engine::{Completes, Engine, Reaped, Start, new_kernel_context, new_ring};
+use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
+use crate::sys::aio::Ring;
 use crate::sys::host::{Inside, own_table};
-use crate::sys::private_fd::is_inside;
+use crate::sys::private_fd::{NO_FILE, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn_detached;
-use crate::sys::{Result, Waited, monotonic_ns, write_eventfd};
+use crate::sys::uring::{Submitted, Uring};
+use crate::sys::{Result, Waited, monotonic_ns, try_box};
 use arrayvec::ArrayVec;
 use std::os::fd::RawFd;
 use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 /// Requests in flight here. More are carried out by workers.
 const EVENTS: usize = 256;
@@ -33,6 +37,10 @@ pub struct Kaio<Q> {
     here: InKernel<Q>,
     /// The kernel's context; 0: none yet. Once made it stays: to destroy it would be one more call.
     kernel: AtomicU64,
+    /// The reaper's ring; null: it has none. Freed by the reaper when it ends.
+    ring: AtomicPtr<Uring>,
+    /// The reaper is to be woken for what is queued in the ring. Set under the lock.
+    asleep: AtomicBool,
     doorbell: Doorbell,
     /// The reaper has the library's own descriptor table, as those who hand over.
     is_inside: AtomicBool,
@@ -55,6 +63,8 @@ impl<Q: Completes> Kaio<Q> {
             state: Lock::new(Reaper::None),
             here: InKernel::new(EVENTS)?,
             kernel: AtomicU64::new(0),
+            ring: AtomicPtr::new(ptr::null_mut()),
+            asleep: AtomicBool::new(false),
             doorbell: Doorbell::new(),
             is_inside: AtomicBool::new(false),
         })
@@ -84,18 +94,22 @@ impl<Q: Completes> Kaio<Q> {
     /// Makes what is not there, and starts the reaper. None: it cannot be had now, for want of a descriptor or
     /// a thread.
     fn make(&'static self) -> Reaper {
-        // Relaxed: one at a time comes here, and the lock is between them.
-        if self.kernel.load(Relaxed) == 0 {
-            let Some(new) = new_kernel_context(EVENTS) else {
-                return Reaper::Never;
-            };
-            // Release: pairs with the acquire loads.
-            self.kernel.store(new, Release);
-        }
         if !self.doorbell.open() {
             return Reaper::None;
         }
-        self.here.tell(self.doorbell.eventfd.load(Relaxed));
+        let ring = new_ring(EVENTS as u32, self.doorbell.eventfd.load(Relaxed));
+        if let Some(ring) = ring.and_then(|ring| try_box(ring).ok()) {
+            // Release, here and below: pairs with the acquire loads.
+            self.ring.store(Box::into_raw(ring), Release);
+        // Relaxed: one at a time comes here, and the lock is between them.
+        } else if self.kernel.load(Relaxed) == 0 {
+            let Some(new) = new_kernel_context(EVENTS) else {
+                close_doorbell(self.doorbell.take());
+                return Reaper::Never;
+            };
+            self.kernel.store(new, Release);
+        }
+        self.tell();
         let arg = ptr::from_ref(self).cast_mut().cast();
         let table = own_table().filter(|_| is_inside());
         // Relaxed: starting a thread orders it.
@@ -110,30 +124,105 @@ impl<Q: Completes> Kaio<Q> {
                 (table.leave)();
             }
             close_doorbell(self.doorbell.take());
+            self.free_ring();
             return Reaper::None;
         }
         Reaper::Runs
     }
 
+    /// The reaper's ring, as long as something is in flight there, or the lock is held.
+    fn ring(&self) -> Option<&Uring> {
+        // SAFETY: null, or what `make` has stored. It is freed when nothing is in flight, under the lock. Acquire: pairs with the
+        // release in `make`.
+        unsafe { self.ring.load(Acquire).as_ref() }
+    }
+
+    /// Nobody else has it any more.
+    fn free_ring(&self) {
+        // Relaxed: the lock, or the start of a thread, orders it.
+        let ring = self.ring.swap(ptr::null_mut(), Relaxed);
+        if !ring.is_null() {
+            // SAFETY: made by `make` of a Box.
+            drop(unsafe { Box::from_raw(ring) });
+        }
+    }
+
+    /// What a context of the kernel's tells of each request; a ring tells by itself.
+    fn tell(&self) {
+        let eventfd = self.doorbell.eventfd.load(Relaxed);
+        self.here.tell(if self.ring().is_some() {
+            NO_FILE
+        } else {
+            eventfd
+        });
+    }
+
+    /// By the reaper: submits what is queued in the ring. What the kernel does not take goes back.
+    fn submit_queued(&self, ring: &Uring) {
+        let mut refused = Submitted::Some;
+        while refused == Submitted::Some && ring.queued() != 0 {
+            refused = ring.submit();
+        }
+        while refused != Submitted::Some && ring.queued() != 0 {
+            let mut back = Done::new();
+            let mut state = self.state.lock();
+            if refused == Submitted::Never {
+                *state = Reaper::Never;
+                self.here.close();
+            }
+            while !back.is_full()
+                && let Some(place) = ring.take_back()
+            {
+                back.extend(self.here.take_back(place));
+            }
+            drop(state);
+            complete(back);
+        }
+    }
+
+    /// By the reaper: whether it may sleep. From here on it is woken for what is queued.
+    fn falls_asleep(&self) -> bool {
+        let _state = self.state.lock();
+        let is_idle = self.ring().is_none_or(|ring| ring.queued() == 0);
+        // Relaxed: the lock orders it. Who finds it unset there queues before this looks again.
+        self.asleep.store(is_idle, Relaxed);
+        is_idle
+    }
+
     /// The life of the thread that takes what has been done.
     fn live(&'static self) {
+        if let Some(ring) = self.ring() {
+            ring.adopt();
+        }
         loop {
+            if let Some(ring) = self.ring() {
+                self.submit_queued(ring);
+            }
             let Reaped { done, .. } = self.reap(0);
             if !done.is_empty() {
                 complete(done);
                 continue;
             }
             let unused = self.here.is_unused();
+            if !self.falls_asleep() {
+                continue;
+            }
             let ns = if unused { tuning().idle_ns } else { LOOK_NS };
             let Reaped { done, waited, .. } = self.reap(monotonic_ns() + ns);
+            self.asleep.store(false, Relaxed);
             complete(done);
             if !unused || waited != Some(Waited::TimedOut) {
                 continue;
             }
             let mut state = self.state.lock();
             if self.here.is_unused() {
-                *state = Reaper::None;
+                if let Reaper::Runs = *state {
+                    *state = Reaper::None;
+                } else {
+                    self.here.close();
+                }
                 let fds = self.doorbell.take();
+                self.free_ring();
                 drop(state);
                 return close_doorbell(fds);
             }
@@ -145,7 +234,10 @@ impl<Q: Completes> Kaio<Q> {
     pub fn release_number(&self, fd: RawFd) {
         if let Some(_state) = self.state.try_lock_for(VACATE_NS) {
             self.doorbell.release_number(fd);
-            self.here.tell(self.doorbell.eventfd.load(Relaxed));
+            if let Some(ring) = self.ring() {
+                ring.release_number(fd);
+            }
+            self.tell();
         }
     }
 }
@@ -165,36 +257,64 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
         batch: &mut ArrayVec<Req, N>,
         how: Start,
     ) -> bool {
-        self.here.start(batch, |batch, vectors| {
-            // Put under the lock, so that the reaper does not find it unused.
-            let handed = match *self.reaper()? {
-                Reaper::Runs => self.here.put(owner, batch, how, vectors),
-                _ => Handed::new(),
+        while !batch.is_empty() {
+            let Ok(state) = self.reaper() else {
+                return true;
             };
-            // Acquire: pairs with the release in `make`.
-            Ok((self.kernel.load(Acquire), handed))
-        })
+            if !matches!(*state, Reaper::Runs) {
+                return false;
+            }
+            // Put under the lock, so that the reaper does not find it unused.
+            let ring = self.ring();
+            let route = ring.map_or(how.route, |_| Route::UringThread);
+            let handed = self.here.put(owner, batch, Start { route, ..how });
+            if handed.is_empty() {
+                return false;
+            }
+            let Some(ring) = ring else {
+                drop(state);
+                // Acquire: pairs with the release in `make`.
+                if self.here.submit(self.kernel.load(Acquire), handed, batch) {
+                    return true;
+                }
+                continue;
+            };
+            handed.iter().for_each(|iocb| ring.push(iocb));
+            let wakes = self.asleep.swap(false, Relaxed);
+            drop(state);
+            if wakes && !self.doorbell.ring() {
+                // It comes late: [`LOOK_NS`].
+                self.here.close();
+            }
+        }
+        false
     }
 
     fn reap(&self, until: u64) -> Reaped<Q> {
-        // Acquire: pairs with the release in `make`.
-        let kernel = self.kernel.load(Acquire);
-        let taken = self.here.take_done(kernel);
+        let take_done = || match self.ring() {
+            Some(ring) => self.here.take_done(ring),
+            // Acquire: pairs with the release in `make`.
+            None => self.here.take_done(Ring::at(self.kernel.load(Acquire))),
+        };
+        let taken = take_done();
         if until == 0 || !taken.done.is_empty() {
             return taken;
         }
         let waited = self.doorbell.wait(until.saturating_sub(monotonic_ns()));
         Reaped {
             waited: Some(waited),
-            ..self.here.take_done(kernel)
+            ..take_done()
         }
     }
 
     fn wake(&self) {
-        write_eventfd(self.doorbell.eventfd.load(Relaxed));
+        self.doorbell.ring();
     }
 
     fn abandon(&self) {
+        if let Some(ring) = self.ring() {
+            ring.abandon();
+        }
         close_doorbell(self.doorbell.take());
     }
 }

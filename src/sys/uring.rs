@@ -1,0 +1,375 @@
+//! A ring of io_uring(7): its calls, and its memory.
+//!
+//! One thread submits, and is the only one: what the kernel has done is seen to in the thread that has submitted it, which is
+//! interrupted for that in whatever it waits for. So it must be one of the library's, which waits for nothing else: a thread of the program would see
+//! its own calls end early, and those that it hands over to the kernel would wait for whatever it waits for. Such calls are made by
+//! kernel threads if the ring's thread would have to wait; those are cancelled when it ends.
+//!
+//! IORING_SETUP_DEFER_TASKRUN is not used: what has been done would then be seen in io_uring_enter(2) alone, and a system call
+//! filter that comes later may forbid that call.
+
+use super::aio::{KernelIocb, PREAD, PREADV, PWRITE};
+use super::private_fd::{NO_FILE, Private};
+use super::raw::raw_call;
+use super::{Completions, has_call_filter};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU32};
+
+#[repr(C)]
+#[derive(Default)]
+struct Offsets {
+    head: u32,
+    tail: u32,
+    mask: u32,
+    entries: u32,
+    /// Of the kernel's ring: how many were lost, and where the entries are; of ours: flags, and how many were refused.
+    more: [u32; 2],
+    /// Of ours: where the numbers of entries are.
+    last: [u32; 2],
+    address: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Params {
+    sq_entries: u32,
+    cq_entries: u32,
+    flags: u32,
+    sq_thread: [u32; 2],
+    features: u32,
+    wq_fd: u32,
+    reserved: [u32; 3],
+    sq: Offsets,
+    cq: Offsets,
+}
+
+/// What the kernel takes.
+#[repr(C)]
+struct Entry {
+    opcode: u8,
+    flags: u8,
+    ioprio: u16,
+    fd: i32,
+    offset: i64,
+    address: u64,
+    len: u32,
+    rw_flags: u32,
+    data: u64,
+    more: [u64; 3],
+}
+
+#[repr(C)]
+struct Done {
+    data: u64,
+    res: i32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct RingFd {
+    offset: u32,
+    reserved: u32,
+    fd: u64,
+}
+
+const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
+
+/// One mapping for both rings; nothing done is lost; what is pointed to is not needed any more when it has been submitted; the
+/// kernel's threads are the process's own, and the ring does not count against RLIMIT_MEMLOCK (Linux 5.12).
+const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9;
+
+const SUBMIT_ALL: u32 = 1 << 7;
+const COOP_TASKRUN: u32 = 1 << 8;
+
+const REGISTER_EVENTFD_ASYNC: u64 = 7;
+const REGISTER_RING_FDS: u64 = 20;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+
+const SQES_AT: i64 = 0x1000_0000;
+
+/// What was submitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Submitted {
+    /// All of it, or as much as there is to be submitted once more.
+    Some,
+    /// The ring's own thread has to give back what is left.
+    Refused,
+    /// Nothing, nor ever again: there is a filter, or no descriptor any more.
+    Never,
+}
+
+pub struct Uring {
+    /// NO_FILE: there is only the number that the thread has for it.
+    fd: Private,
+    number: AtomicI32,
+    rings: Mapping,
+    entries: Mapping,
+    params: Params,
+}
+
+// SAFETY: the mappings are reached through atomics, but for entries that one thread at a time has (see `push` and `take`).
+unsafe impl Sync for Uring {}
+// SAFETY: nothing in it belongs to a thread.
+unsafe impl Send for Uring {}
+
+impl Uring {
+    /// A ring for so many requests, a power of two, that adds to this eventfd when one of the kernel's threads has done something.
+    /// None: there is none to be had, or a system call filter.
+    pub fn new(requests: u32, eventfd: RawFd) -> Option<Uring> {
+        let fd = Private::new();
+        let Some((params, rings, entries)) = map(requests, &fd) else {
+            fd.close();
+            return None;
+        };
+        let ring = Uring {
+            fd,
+            number: AtomicI32::new(NO_FILE),
+            rings,
+            entries,
+            params,
+        };
+        let eventfd = eventfd as u32;
+        ring.register(REGISTER_EVENTFD_ASYNC, &raw const eventfd as u64)?;
+        for entry in 0..ring.params.sq_entries {
+            let at = ring.params.sq.last[0] + entry * 4;
+            ring.word(at).store(entry, Relaxed);
+        }
+        Some(ring)
+    }
+
+    /// Some: what the kernel says is not an error.
+    fn register(&self, what: u64, given: u64) -> Option<()> {
+        let args = [self.fd.get() as u64, what, given, 1, 0, 0];
+        (call(libc::SYS_io_uring_register, args)? >= 0).then_some(())
+    }
+
+    /// The calling thread is the one that submits. From here on it has a number of its own for the ring, and there is no descriptor that the program could
+    /// close, and that a child would have (Linux 5.18).
+    pub fn adopt(&self) {
+        let mut ring = RingFd {
+            offset: u32::MAX,
+            reserved: 0,
+            fd: self.fd.get() as u64,
+        };
+        if self
+            .register(REGISTER_RING_FDS, &raw mut ring as u64)
+            .is_some()
+        {
+            // Relaxed: only this thread reads it.
+            self.number.store(ring.offset as i32, Relaxed);
+            self.fd.close();
+        }
+    }
+
+    /// See [`Private::release_number`].
+    pub fn release_number(&self, fd: RawFd) {
+        self.fd.release_number(fd);
+    }
+
+    /// In a forked child.
+    pub fn abandon(&self) {
+        self.fd.close();
+    }
+
+    fn word(&self, offset: u32) -> &AtomicU32 {
+        // SAFETY: the kernel says where its words are, within the mapping, which lives as long as `self`. Whoever else writes there does so atomically.
+        unsafe { &*self.rings.at.wrapping_add(offset as usize).cast() }
+    }
+
+    /// How many there are to be submitted.
+    pub fn queued(&self) -> u32 {
+        let [head, tail] = [self.params.sq.head, self.params.sq.tail];
+        // Acquire: pairs with the kernel's release when it has read an entry, which may be written to from then on.
+        self.word(tail)
+            .load(Relaxed)
+            .wrapping_sub(self.word(head).load(Acquire))
+    }
+
+    /// Adds one that is to be submitted, of 32 bits of bytes. There is room, and nobody else adds or takes back: the caller sees to both.
+    pub fn push(&self, iocb: &KernelIocb) {
+        const READ: u8 = 22;
+        const WRITE: u8 = 23;
+        const READV: u8 = 1;
+        const WRITEV: u8 = 2;
+        let entry = Entry {
+            opcode: match iocb.opcode {
+                PREAD => READ,
+                PWRITE => WRITE,
+                PREADV => READV,
+                _ => WRITEV,
+            },
+            flags: 0,
+            ioprio: 0,
+            fd: iocb.fd as i32,
+            offset: iocb.offset,
+            address: iocb.buf,
+            len: iocb.nbytes as u32,
+            rw_flags: iocb.rw_flags,
+            data: iocb.data,
+            more: [0; 3],
+        };
+        let tail = self.word(self.params.sq.tail);
+        // Relaxed: only who adds changes it.
+        let at = tail.load(Relaxed);
+        let entries = self.entries.at.cast::<Entry>();
+        // SAFETY: within the mapping, and the kernel does not read what is behind the tail.
+        unsafe {
+            entries
+                .add((at & (self.params.sq_entries - 1)) as usize)
+                .write(entry)
+        };
+        // Release: the kernel, or who takes back, reads the entry after the tail.
+        tail.store(at.wrapping_add(1), Release);
+    }
+
+    /// Takes back the one that was added last, if it is not submitted: its data. The thread that submits does so, while nobody adds.
+    pub fn take_back(&self) -> Option<u64> {
+        if self.queued() == 0 {
+            return None;
+        }
+        let tail = self.word(self.params.sq.tail);
+        let at = tail.load(Relaxed).wrapping_sub(1);
+        let entries = self.entries.at.cast::<Entry>().cast_const();
+        // SAFETY: as in `push`, which has written it.
+        let data = unsafe { (*entries.add((at & (self.params.sq_entries - 1)) as usize)).data };
+        // Relaxed: the kernel reads it when this thread submits.
+        tail.store(at, Relaxed);
+        Some(data)
+    }
+
+    /// Submits what was added. Nothing stands between the question whether there is a filter and the call.
+    pub fn submit(&self) -> Submitted {
+        let (number, count) = (self.number.load(Relaxed), self.queued());
+        let (ring, flags) = match number {
+            NO_FILE => (self.fd.get(), 0),
+            number => (number, ENTER_REGISTERED_RING),
+        };
+        let args = [ring as u64, u64::from(count), 0, u64::from(flags), 0, 0];
+        let refused = |errno| -i64::from(errno);
+        match call(libc::SYS_io_uring_enter, args) {
+            None => Submitted::Never,
+            Some(1..) => Submitted::Some,
+            Some(error) if error == refused(libc::EINTR) => Submitted::Some,
+            Some(error)
+                if [libc::EBADF, libc::EOPNOTSUPP, libc::EINVAL]
+                    .map(refused)
+                    .contains(&error) =>
+            {
+                Submitted::Never
+            }
+            Some(_) => Submitted::Refused,
+        }
+    }
+}
+
+/// Makes a ring, with the flags that the kernel has, and maps it.
+fn map(requests: u32, fd: &Private) -> Option<(Params, Mapping, Mapping)> {
+    let mut params = Params::default();
+    fd.open(|| {
+        [SUBMIT_ALL | COOP_TASKRUN, 0]
+            .into_iter()
+            .find_map(|flags| {
+                params = Params {
+                    flags,
+                    ..Params::default()
+                };
+                let args = [u64::from(requests), &raw mut params as u64, 0, 0, 0, 0];
+                let fd = call(libc::SYS_io_uring_setup, args)?;
+                // SAFETY: nobody else has the new descriptor.
+                (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+            })
+    })?;
+    if params.features & NEEDED != NEEDED {
+        return None;
+    }
+    let (ours, done) = (params.sq_entries as usize, params.cq_entries as usize);
+    let bytes = (params.sq.last[0] as usize + ours * size_of::<u32>())
+        .max(params.cq.more[1] as usize + done * size_of::<Done>());
+    let rings = Mapping::new(fd.get(), bytes, 0)?;
+    let entries = Mapping::new(fd.get(), ours * size_of::<Entry>(), SQES_AT)?;
+    Some((params, rings, entries))
+}
+
+impl Completions for Uring {
+    fn available(&self) -> usize {
+        let [head, tail] = [self.params.cq.head, self.params.cq.tail];
+        // Relaxed: who takes them looks again.
+        let [head, tail] = [head, tail].map(|at| self.word(at).load(Relaxed));
+        tail.wrapping_sub(head) as usize
+    }
+
+    fn take(&self) -> Option<(u64, i64)> {
+        let head = self.word(self.params.cq.head);
+        // Relaxed: only who takes moves it.
+        let at = head.load(Relaxed);
+        // Acquire: pairs with the kernel's release: the entry is there.
+        if at == self.word(self.params.cq.tail).load(Acquire) {
+            return None;
+        }
+        let done = self.rings.at.wrapping_add(self.params.cq.more[1] as usize);
+        let done = done.cast::<Done>().cast_const();
+        let index = (at & (self.params.cq_entries - 1)) as usize;
+        // SAFETY: within the mapping, and the kernel does not write there before the head has moved.
+        let Done { data, res, .. } = unsafe { done.wrapping_add(index).read() };
+        // Release: the kernel may write there from now on.
+        head.store(at.wrapping_add(1), Release);
+        Some((data, i64::from(res)))
+    }
+
+    /// Cancelled: because the thread that has submitted it ends. As for the others, the system call says it better.
+    fn is_refusal(&self, res: i64, _nowait: bool) -> bool {
+        use libc::{EAGAIN, EBADF, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP};
+        [EAGAIN, EBADF, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP]
+            .map(|errno| -i64::from(errno))
+            .contains(&res)
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.fd.close();
+    }
+}
+
+/// Memory of the ring's. A child does not have it.
+struct Mapping {
+    at: *mut u8,
+    bytes: usize,
+}
+
+impl Mapping {
+    fn new(fd: RawFd, bytes: usize, offset: i64) -> Option<Mapping> {
+        let (prot, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+        );
+        // SAFETY: a new mapping.
+        unsafe {
+            let at = libc::mmap(ptr::null_mut(), bytes, prot, flags, fd, offset);
+            if at == libc::MAP_FAILED {
+                return None;
+            }
+            libc::madvise(at, bytes, libc::MADV_DONTFORK);
+            Some(Mapping {
+                at: at.cast(),
+                bytes,
+            })
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made above, and used by nobody any more.
+        unsafe { libc::munmap(self.at.cast(), self.bytes) };
+    }
+}
+
+/// Past whatever may have been put before libc's, as in [`super::aio`]. None: there is a filter.
+fn call(nr: libc::c_long, args: [u64; 6]) -> Option<i64> {
+    // SAFETY: what is called with is ours.
+    (!has_call_filter()).then(|| unsafe { raw_call(nr as u32, &args) })
+}
