@@ -31,7 +31,7 @@ fn answer_asked(req: &mut Req) {
         Way::InlineWaiting | Way::InlineSubmit | Way::InlineStandIn => IOCB_ROUTE_INLINE,
         Way::Thread => IOCB_ROUTE_THREAD,
         Way::KernelThread | Way::KernelWaiting | Way::KernelSubmit => IOCB_ROUTE_KERNEL_AIO,
-        Way::UringThread => IOCB_ROUTE_IO_URING,
+        Way::UringThread | Way::UringSubmit => IOCB_ROUTE_IO_URING,
         Way::Readiness => IOCB_ROUTE_READINESS,
     };
     let flags = if taken.merged { IOCB_ROUTE_F_MERGED } else { 0 };

@@ -99,6 +99,8 @@ pub struct Queue {
     pub is_timed: bool,
     /// What was handed over there the last time was done when that call returned: to hand over is to wait.
     pub has_waited: bool,
+    /// There is a ring of io_uring with room: to hand over to that is never to wait.
+    pub has_ring: bool,
 }
 
 impl Queue {
@@ -229,7 +231,7 @@ impl Left {
 /// What a submit leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Submitted {
-    /// [`Route::KernelSubmit`]: this thread hands it over. [`Route::InlineSubmit`]: it carries it out.
+    /// [`Route::KernelSubmit`]: this thread hands it over; [`Route::UringSubmit`]: to the ring. [`Route::InlineSubmit`]: it carries it out.
     /// [`Route::InlineWaiting`]: it is left to a caller; the monitor sees to it that nothing stays, and if it
     /// cannot, [`queued`] decides. None: `queued` decides.
     pub route: Option<Route>,
@@ -245,7 +247,7 @@ pub fn at_submit(
     submit: &Submit,
     queue: &Queue,
     own: &OwnQueue,
-    sample: impl FnOnce() -> bool,
+    sample: impl Fn() -> bool,
     t: &Tuning,
 ) -> Submitted {
     let mut answer = Submitted::default();
@@ -263,6 +265,18 @@ pub fn at_submit(
         && !sample()
     {
         answer.route = Some(Route::KernelSubmit);
+        return answer;
+    }
+    // No worker has to be woken to hand them over.
+    if queue.has_ring
+        && submit.first.is_device_bound(t)
+        && queue.in_flight > 1
+        && !queue.is_queued
+        && (queue.has_waiters || !queue.may_be_for_returning_reaper())
+        && queue.is_open
+        && !sample()
+    {
+        answer.route = Some(Route::UringSubmit);
         return answer;
     }
     let is_lone = submit.one_bounded && queue.in_flight == 1 && !queue.is_timed;

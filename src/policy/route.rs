@@ -24,13 +24,15 @@ pub enum Route {
     Readiness,
     /// A worker handed it over to io_uring.
     UringThread,
+    /// Its submitter handed it over to io_uring, within the call that submitted it.
+    UringSubmit,
 }
 
 impl Route {
     pub const COUNT: usize = Route::ALL.len();
 
     /// All of them, by their numbers.
-    pub const ALL: [Route; 10] = [
+    pub const ALL: [Route; 11] = [
         Route::NotMade,
         Route::InlineWaiting,
         Route::InlineSubmit,
@@ -41,7 +43,17 @@ impl Route {
         Route::KernelSubmit,
         Route::Readiness,
         Route::UringThread,
+        Route::UringSubmit,
     ];
+
+    /// The same where io_uring does what the kernel's AIO would have.
+    pub fn by_io_uring(self) -> Route {
+        if self == Route::KernelSubmit {
+            Route::UringSubmit
+        } else {
+            Route::UringThread
+        }
+    }
 
     /// What follows the number of such requests, for people.
     pub fn words(self) -> &'static str {
@@ -56,6 +68,7 @@ impl Route {
             Route::KernelSubmit => "by the kernel's AIO, within io_submit",
             Route::Readiness => "when the file was ready",
             Route::UringThread => "by io_uring, from worker threads",
+            Route::UringSubmit => "by io_uring, from threads that submitted",
         }
     }
 }
@@ -159,7 +172,7 @@ mod tests {
         routes.count(merged.into());
         let mut twice = routes;
         twice.add(&routes);
-        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16, 18]);
+        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16, 18, 20]);
         assert_eq!(twice.merged, 2);
     }
 }

@@ -136,8 +136,8 @@ impl<'a> Batch<'a> {
         free.take_from(&mut self.small, unused);
     }
 
-    /// Queues the requests. Returns whether who submits is then to hand them over to the kernel.
-    fn hand_over(&mut self, state: &mut State, deferred: &mut Deferred) -> bool {
+    /// Queues the requests. Returns how who submits is then to hand them over to the kernel, if so.
+    fn hand_over(&mut self, state: &mut State, deferred: &mut Deferred) -> Option<Route> {
         deferred.queued = true;
         let route = self
             .context
@@ -151,7 +151,7 @@ impl<'a> Batch<'a> {
             Context::enqueue(self.context, state, Class::Short, deferred);
         }
         Context::enqueue(self.context, state, Class::Long, deferred);
-        route == Some(Route::KernelSubmit)
+        route.filter(|route| matches!(route, Route::KernelSubmit | Route::UringSubmit))
     }
 
     /// Queues those that may begin; the others wait for these, or for earlier ones.
@@ -166,7 +166,7 @@ impl<'a> Batch<'a> {
     pub(super) fn enqueue(&mut self) -> Result<usize> {
         let mut deferred = Deferred::new();
         let mut rejected = 0;
-        let mut for_kernel = false;
+        let mut for_kernel = None;
         let mut state = self.context.state.lock();
         self.give_back(&mut state);
         let open = state.check_open();
@@ -192,8 +192,10 @@ impl<'a> Batch<'a> {
         }
         drop(state);
         Context::run_deferred_of_submit(self.context, &mut deferred);
-        if for_kernel {
-            Context::hand_over_submitted(self.context);
+        match for_kernel {
+            Some(Route::UringSubmit) => Context::hand_over_to_ring(self.context),
+            Some(_) => Context::hand_over_submitted(self.context),
+            None => {}
         }
         open.map(|()| rejected)
     }

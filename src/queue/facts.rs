@@ -29,6 +29,7 @@ impl Context {
             is_returning: state.kernel.have_returning_reaper(),
             is_timed: state.kernel.in_time,
             has_waited: state.kernel.waited,
+            has_ring: self.pool.kaio.has_ring(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
 use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
 use crate::sync::Guard;
-use crate::sys::monotonic_ns;
+use crate::sys::{has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
@@ -170,6 +170,42 @@ impl Context {
         state.handing_over -= 1;
         state.requeue_all(batch);
         (state, Deferred::new())
+    }
+
+    /// Hands what was just submitted over to the ring of io_uring, by whoever submits: that takes no time.
+    pub(super) fn hand_over_to_ring(this: &ContextRef) {
+        let how = Start {
+            route: Route::KernelSubmit,
+            nowait: true,
+        };
+        // To wake the ring's thread takes a call that a filter of this thread's alone may not know.
+        let may = !has_call_filter();
+        let mut state = this.state.lock();
+        while may {
+            let mut batch = kaio::Batch::new();
+            this.take_joining(&mut state, &mut batch, None, Caller::WORKER);
+            let Some(first) = batch.first() else { break };
+            let call = *first.call();
+            this.profiles.count_device_bound(batch.len() as u32);
+            state.handing_over += 1;
+            drop(state);
+            let start = |batch: &mut kaio::Batch| this.pool.kaio.start(this, batch, how);
+            if this.hand_over_as(&call, &mut batch, start) {
+                this.profiles.not_for_kernel(&call);
+            }
+            state = this.state.lock();
+            state.handing_over -= 1;
+            if !batch.is_empty() {
+                state.requeue_all(batch);
+                break;
+            }
+        }
+        let mut deferred = Deferred::new();
+        deferred.queued = true;
+        // What is left is a worker's.
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        drop(state);
+        Context::run_deferred_of_submit(this, &mut deferred);
     }
 
     /// Hands requests like this one over, if they still are what they were. Those that were not taken

@@ -240,9 +240,9 @@ impl Uring {
         Some(data)
     }
 
-    /// Submits what was added. Nothing stands between the question whether there is a filter and the call.
-    pub fn submit(&self) -> Submitted {
-        let (number, count) = (self.number.load(Relaxed), self.queued());
+    /// Submits so many of what was added. Nothing stands between the question whether there is a filter and the call.
+    pub fn submit(&self, count: u32) -> Submitted {
+        let number = self.number.load(Relaxed);
         let (ring, flags) = match number {
             NO_FILE => (self.fd.get(), 0),
             number => (number, ENTER_REGISTERED_RING),

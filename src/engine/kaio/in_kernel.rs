@@ -201,11 +201,7 @@ impl<Q: Clone> InKernel<Q> {
         batch: &mut ArrayVec<Req, N>,
     ) -> bool {
         carrier::settle();
-        let most = if self.waits.load(Relaxed) {
-            tuning().unplugged as usize
-        } else {
-            BATCH
-        };
+        let most = self.most();
         let count = handed.len();
         let began = monotonic_ns();
         let mut taken = 0;
@@ -216,10 +212,7 @@ impl<Q: Clone> InKernel<Q> {
                 _ => break,
             }
         }
-        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
-        if self.waits.load(Relaxed) != waits {
-            self.waits.store(waits, Relaxed);
-        }
+        self.note_submitted(count, began);
         if taken == count {
             return false;
         }
@@ -231,6 +224,23 @@ impl<Q: Clone> InKernel<Q> {
         }
         self.set_room(&places);
         true
+    }
+
+    /// How many are handed over by one call.
+    pub fn most(&self) -> usize {
+        if self.waits.load(Relaxed) {
+            tuning().unplugged as usize
+        } else {
+            BATCH
+        }
+    }
+
+    /// So many have been handed over since then.
+    pub fn note_submitted(&self, count: usize, began: u64) {
+        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
+        if self.waits.load(Relaxed) != waits {
+            self.waits.store(waits, Relaxed);
+        }
     }
 
     /// Takes what has been done, as much as it has room for, without a system call.

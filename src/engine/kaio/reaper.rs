@@ -6,7 +6,6 @@ use super::in_kernel::InKernel;
 use super::takes;
 use crate::engine::in_flight::Done;
 use crate::engine::{Completes, Engine, Reaped, Start, new_kernel_context, new_ring};
-use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
@@ -68,6 +67,12 @@ impl<Q: Completes> Kaio<Q> {
             doorbell: Doorbell::new(),
             is_inside: AtomicBool::new(false),
         })
+    }
+
+    /// Whether there is a ring, and room in it: a hint.
+    pub fn has_ring(&self) -> bool {
+        // Relaxed, as it is not looked into.
+        !self.ring.load(Relaxed).is_null() && self.here.room() != 0
     }
 
     /// The lock, once there is a reaper or can be none. Err: there is none now.
@@ -161,7 +166,9 @@ impl<Q: Completes> Kaio<Q> {
     fn submit_queued(&self, ring: &Uring) {
         let mut refused = Submitted::Some;
         while refused == Submitted::Some && ring.queued() != 0 {
-            refused = ring.submit();
+            let (count, began) = (self.here.most().min(ring.queued() as usize), monotonic_ns());
+            refused = ring.submit(count as u32);
+            self.here.note_submitted(count, began);
         }
         while refused != Submitted::Some && ring.queued() != 0 {
             let mut back = Done::new();
@@ -266,8 +273,12 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
             }
             // Put under the lock, so that the reaper does not find it unused.
             let ring = self.ring();
-            let route = ring.map_or(how.route, |_| Route::UringThread);
-            let handed = self.here.put(owner, batch, Start { route, ..how });
+            let how = ring.map_or(how, |_| Start {
+                route: how.route.by_io_uring(),
+                // It waits for nothing here.
+                nowait: false,
+            });
+            let handed = self.here.put(owner, batch, how);
             if handed.is_empty() {
                 return false;
             }

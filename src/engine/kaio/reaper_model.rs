@@ -12,6 +12,10 @@ impl<Q: Completes> Kaio<Q> {
     pub fn new() -> Result<Kaio<Q>> {
         Ok(Kaio(PhantomData))
     }
+
+    pub fn has_ring(&self) -> bool {
+        false
+    }
 }
 
 impl<Q: Completes> Engine<Q> for Kaio<Q> {
