@@ -348,7 +348,7 @@ impl Ring {
 
     fn word(&self, counter: u32, i: usize) -> &AtomicU64 {
         let data = self.mem.data();
-        // Only here a counter is reduced to a position.
+        // The only place where a counter is reduced to a position.
         &data[(counter as usize / 8).wrapping_add(i) & (data.len() - 1)]
     }
 
