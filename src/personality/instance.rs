@@ -1,8 +1,8 @@
 //! What exists once in a process: the registry, the pools, and what personalities have beside their contexts.
 //!
-//! A forked child has no contexts and no threads. Any part of what it inherits may be half changed. So it does not repair this but
-//! forgets it, and makes a new instance when it needs one. The only pointer to the instance is in a page that the kernel empties at
-//! fork, so this also holds for a child that was made without libc.
+//! A forked child has no contexts and no threads. Any part of the instance that it inherits may be half changed. So it forgets this
+//! instance, and makes a new one when it needs it. The only pointer to the instance is in a page that the kernel empties at fork, so
+//! this also holds for a child that was made without libc.
 
 use super::libaio::{self, files, table};
 use crate::policy::route::Routes;
@@ -197,7 +197,7 @@ fn cell_or_new() -> Result<&'static Cell> {
     if page == libc::MAP_FAILED {
         return Err(Errno::ENOMEM);
     }
-    // SAFETY: our page. If the kernel does not know this advice (before 4.14), the fork handler must forget it.
+    // SAFETY: our page. If the kernel does not know this advice (before 4.14), the fork handler alone empties the page.
     unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) };
     let cell: *mut Cell = page.cast();
     match CELL.compare_exchange(ptr::null_mut(), cell, AcqRel, Acquire) {

@@ -283,7 +283,7 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
     }
 }
 
-/// Despite its name it has not waited since the kernel has AIO: it takes no event and needs none.
+/// Despite its name it does not wait, and never has since the kernel has AIO. It takes no event and needs none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 
-/// The part of a request.
+/// A request's eventfd, until the request has ended.
 #[derive(Clone, Copy)]
 pub struct Eventfd {
     /// The program's number, or -1 for none.
@@ -22,13 +22,13 @@ pub struct Eventfd {
     nonblocking: bool,
     /// The thread that has submitted the request: `number` is in its table.
     thread: u32,
-    /// The file, a [`FileRef`], if other threads are to add to it; else 0.
+    /// The file, a [`FileRef`], if other threads may have to add to it; else 0.
     held: usize,
     /// If there is no other table, a duplicate in the program's table; else -1.
     lent: RawFd,
 }
 
-/// The part that remains when the request has ended.
+/// A request's eventfd, when the request has ended.
 pub struct Told {
     number: RawFd,
     nonblocking: bool,

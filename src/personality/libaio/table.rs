@@ -217,9 +217,8 @@ impl Table {
         }
     }
 
-    /// Reserves a descriptor for a file that is about to be sent. EMFILE: there is none left. If a file had no descriptor on arrival, it
-    /// would
-    /// be lost.
+    /// Reserves a descriptor for a file that is about to be sent. EMFILE: there is none left. If a file had no descriptor on arrival,
+    /// it would be lost.
     pub fn reserve(&self) -> Result<()> {
         // Relaxed: a count.
         if u64::from(self.places.fetch_add(1, Relaxed)) + SPARE < limit(libc::RLIMIT_NOFILE) {
