@@ -179,9 +179,9 @@ impl Context {
             nowait: true,
         };
         // To wake the ring's thread takes a call that a filter of this thread's alone may not know.
-        let may = !has_call_filter();
+        let mut goes_on = !has_call_filter();
         let mut state = this.state.lock();
-        while may {
+        while goes_on {
             let mut batch = kaio::Batch::new();
             this.take_joining(&mut state, &mut batch, None, Caller::WORKER);
             let Some(first) = batch.first() else { break };
@@ -195,10 +195,8 @@ impl Context {
             }
             state = this.state.lock();
             state.handing_over -= 1;
-            if !batch.is_empty() {
-                state.requeue_all(batch);
-                break;
-            }
+            goes_on = batch.is_empty();
+            state.requeue_all(batch);
         }
         let mut deferred = Deferred::new();
         deferred.queued = true;

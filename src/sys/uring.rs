@@ -1,12 +1,12 @@
 //! A ring of io_uring(7): its calls, and its memory.
 //!
-//! One thread submits, and is the only one: what the kernel has done is seen to in the thread that has submitted it, which is
-//! interrupted for that in whatever it waits for. So it must be one of the library's, which waits for nothing else: a thread of the program would see
-//! its own calls end early, and those that it hands over to the kernel would wait for whatever it waits for. Such calls are made by
-//! kernel threads if the ring's thread would have to wait; those are cancelled when it ends.
+//! One thread submits to a ring, and it is a thread of the library's. The kernel completes a request in the thread that submitted it, and interrupts the
+//! system call in which that thread waits. If a thread of the program submitted, its own system calls would end early, and its requests would not
+//! complete as long as it waits uninterruptibly for something else. If a request has to wait, a thread of the kernel's executes it; the kernel
+//! cancels such requests when the thread that submitted them ends.
 //!
-//! IORING_SETUP_DEFER_TASKRUN is not used: what has been done would then be seen in io_uring_enter(2) alone, and a system call
-//! filter that comes later may forbid that call.
+//! IORING_SETUP_DEFER_TASKRUN is not used. With it, requests complete in io_uring_enter(2) alone, and a system call filter that comes
+//! later may forbid that call.
 
 use super::aio::{KernelIocb, PREAD, PREADV, PWRITE};
 use super::private_fd::{NO_FILE, Private};
@@ -24,9 +24,9 @@ struct Offsets {
     tail: u32,
     mask: u32,
     entries: u32,
-    /// Of the kernel's ring: how many were lost, and where the entries are; of ours: flags, and how many were refused.
+    /// Of the completion ring: the number of lost entries, and where the entries are. Of the submission ring: flags, and the number of refused entries.
     more: [u32; 2],
-    /// Of ours: where the numbers of entries are.
+    /// Of the submission ring: where the indexes of entries are.
     last: [u32; 2],
     address: u64,
 }
@@ -77,8 +77,8 @@ struct RingFd {
 const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
 const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
 
-/// One mapping for both rings; nothing done is lost; what is pointed to is not needed any more when it has been submitted; the
-/// kernel's threads are the process's own, and the ring does not count against RLIMIT_MEMLOCK (Linux 5.12).
+/// There is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the kernel's threads
+/// belong to the process, and the ring does not count against RLIMIT_MEMLOCK (Linux 5.12).
 const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9;
 
 const SUBMIT_ALL: u32 = 1 << 7;
@@ -140,14 +140,14 @@ impl Uring {
         Some(ring)
     }
 
-    /// Some: what the kernel says is not an error.
+    /// None: the kernel refuses, or there is a filter.
     fn register(&self, what: u64, given: u64) -> Option<()> {
         let args = [self.fd.get() as u64, what, given, 1, 0, 0];
         (call(libc::SYS_io_uring_register, args)? >= 0).then_some(())
     }
 
-    /// The calling thread is the one that submits. From here on it has a number of its own for the ring, and there is no descriptor that the program could
-    /// close, and that a child would have (Linux 5.18).
+    /// The calling thread is the one that submits. From here on it names the ring by a number of its own, and the ring has no descriptor: the program cannot
+    /// close it, and no child inherits it (Linux 5.18).
     pub fn adopt(&self) {
         let mut ring = RingFd {
             offset: u32::MAX,
@@ -188,7 +188,7 @@ impl Uring {
             .wrapping_sub(self.word(head).load(Acquire))
     }
 
-    /// Adds one that is to be submitted, of 32 bits of bytes. There is room, and nobody else adds or takes back: the caller sees to both.
+    /// Adds a request, of fewer than 2^32 bytes. The caller has made sure that there is room, and that no other thread adds or takes back.
     pub fn push(&self, iocb: &KernelIocb) {
         const READ: u8 = 22;
         const WRITE: u8 = 23;
@@ -225,7 +225,8 @@ impl Uring {
         tail.store(at.wrapping_add(1), Release);
     }
 
-    /// Takes back the one that was added last, if it is not submitted: its data. The thread that submits does so, while nobody adds.
+    /// Takes back the request that was added last, unless it is submitted, and returns its data. Only the thread that submits calls this, while no
+    /// other thread adds.
     pub fn take_back(&self) -> Option<u64> {
         if self.queued() == 0 {
             return None;
@@ -240,7 +241,7 @@ impl Uring {
         Some(data)
     }
 
-    /// Submits so many of what was added. Nothing stands between the question whether there is a filter and the call.
+    /// Submits `count` of the requests that were added. Nothing stands between the question whether there is a filter and the call.
     pub fn submit(&self, count: u32) -> Submitted {
         let number = self.number.load(Relaxed);
         let (ring, flags) = match number {
