@@ -30,7 +30,7 @@ int main(void)
     expect_engine("kaio", IOCB_ROUTE_KERNEL_AIO, fd, memory, NULL);
     expect_engine("uring", IOCB_ROUTE_THREAD, fd, memory, no_ring);
     expect_engine("threads", IOCB_ROUTE_THREAD, fd, memory, NULL);
-    if (syscall(SYS_io_uring_setup, 0, NULL) != -1 || (errno != EINVAL && errno != EFAULT))
+    if (!has_io_uring())
         SKIP("io_uring cannot be had");
     expect_engine(NULL, IOCB_ROUTE_IO_URING, fd, memory, NULL);
     expect_engine("uring", IOCB_ROUTE_IO_URING, fd, memory, NULL);

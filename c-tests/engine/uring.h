@@ -3,9 +3,25 @@
 #ifndef AIO2_URING_H
 #define AIO2_URING_H
 
+#include <linux/io_uring.h>
+
 #define BLOCK 512
 #define DEPTH 32
 #define LIMIT_NS (40 * NSEC_PER_SEC)
+
+/* Whether io_uring can be had as the library needs it: IORING_FEAT_LINKED_FILE, Linux 5.18. */
+static TEST_UNUSED bool has_io_uring(void)
+{
+    struct io_uring_params params;
+    long fd;
+
+    memset(&params, 0, sizeof(params));
+    fd = syscall(SYS_io_uring_setup, 4, &params);
+    if (fd < 0)
+        return false;
+    close((int)fd);
+    return (params.features & 1u << 12) != 0;
+}
 
 /* Makes DEPTH of them; returns a bit for each route (IOCB_ROUTE_*) that one took. */
 static TEST_UNUSED unsigned routes_of_reads(io_context2_t ctx, int fd, unsigned char *memory)

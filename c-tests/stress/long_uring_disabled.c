@@ -30,6 +30,8 @@ int main(void)
     int ends[2], fd;
 
     CHECK_EQ(posix_memalign(&memory, 4096, DEPTH * BLOCK), 0);
+    if (!has_io_uring())
+        SKIP("io_uring cannot be had");
     fd = open(SWITCH, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, was, sizeof(was) - 1) <= 0 || was[0] != '0')
         SKIP("io_uring cannot be had, or not be forbidden");

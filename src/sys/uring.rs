@@ -78,15 +78,15 @@ const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
 const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
 
 /// There is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the kernel's threads
-/// belong to the process, and the ring does not count against RLIMIT_MEMLOCK (Linux 5.12).
-const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9;
+/// belong to the process, and the ring does not count against RLIMIT_MEMLOCK; a thread can have a number of its own for a ring (Linux 5.18).
+const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 12;
 
 const SUBMIT_ALL: u32 = 1 << 7;
 const COOP_TASKRUN: u32 = 1 << 8;
 
 const REGISTER_EVENTFD_ASYNC: u64 = 7;
 const REGISTER_RING_FDS: u64 = 20;
-const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const ENTER_REGISTERED_RING: u64 = 1 << 4;
 
 const SQES_AT: i64 = 0x1000_0000;
 
@@ -97,13 +97,14 @@ pub enum Submitted {
     Some,
     /// The ring's own thread has to give back what is left.
     Refused,
-    /// Nothing, nor ever again: there is a filter, or no descriptor any more.
+    /// Nothing, nor ever again: there is a filter, or no number.
     Never,
 }
 
 pub struct Uring {
-    /// NO_FILE: there is only the number that the thread has for it.
+    /// Until a thread adopts the ring.
     fd: Private,
+    /// NO_FILE: none.
     number: AtomicI32,
     rings: Mapping,
     entries: Mapping,
@@ -147,21 +148,19 @@ impl Uring {
     }
 
     /// The calling thread is the one that submits. From here on it names the ring by a number of its own, and the ring has no descriptor: the program cannot
-    /// close it, and no child inherits it (Linux 5.18).
+    /// close it, and no child inherits it. If the kernel gives it no number, nothing can be submitted.
     pub fn adopt(&self) {
         let mut ring = RingFd {
             offset: u32::MAX,
             reserved: 0,
             fd: self.fd.get() as u64,
         };
-        if self
-            .register(REGISTER_RING_FDS, &raw mut ring as u64)
-            .is_some()
-        {
+        let given = self.register(REGISTER_RING_FDS, &raw mut ring as u64);
+        if given.is_some() {
             // Relaxed: only this thread reads it.
             self.number.store(ring.offset as i32, Relaxed);
-            self.fd.close();
         }
+        self.fd.close();
     }
 
     /// See [`Private::release_number`].
@@ -243,12 +242,18 @@ impl Uring {
 
     /// Submits `count` of the requests that were added. Nothing stands between the question whether there is a filter and the call.
     pub fn submit(&self, count: u32) -> Submitted {
-        let number = self.number.load(Relaxed);
-        let (ring, flags) = match number {
-            NO_FILE => (self.fd.get(), 0),
-            number => (number, ENTER_REGISTERED_RING),
-        };
-        let args = [ring as u64, u64::from(count), 0, u64::from(flags), 0, 0];
+        let ring = self.number.load(Relaxed);
+        if ring == NO_FILE {
+            return Submitted::Never;
+        }
+        let args = [
+            ring as u64,
+            u64::from(count),
+            0,
+            ENTER_REGISTERED_RING,
+            0,
+            0,
+        ];
         let refused = |errno| -i64::from(errno);
         match call(libc::SYS_io_uring_enter, args) {
             None => Submitted::Never,
