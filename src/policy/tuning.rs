@@ -185,7 +185,7 @@ tuning! {
     doze_max_ns: u64 = 64_000_000,
     /// Nanoseconds. A thread that had nothing to do for so long ends.
     idle_ns: u64 = 3_000_000_000,
-    /// Requests. So many the device gets one by one if the kernel waits for each of them in io_submit(2): of more it first sees the last.
+    /// Requests. So many the device gets one by one if the kernel waits for each of them in io_submit(2) or io_uring_enter(2): of more it first sees the last.
     unplugged: u32 = 2,
     /// Nanoseconds. The kernel is taken to wait if a request takes it longer than this there.
     unplugged_ns: u64 = 20_000,
