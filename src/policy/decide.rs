@@ -267,8 +267,9 @@ pub fn at_submit(
         answer.route = Some(Route::KernelSubmit);
         return answer;
     }
-    // No worker has to be woken to hand them over.
+    // No worker has to be woken to hand them over. Not beside a caller who does so in the own queue: its events would come from two threads.
     if queue.has_ring
+        && own.in_flight == 0
         && submit.first.is_device_bound(t)
         && queue.in_flight > 1
         && !queue.is_queued

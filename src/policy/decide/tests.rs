@@ -265,6 +265,7 @@ fn a_submit_is_handed_over_to_a_ring() {
         "one alone": queue.in_flight = 1 => None;
         "others are queued": queue.is_queued = true => None;
         "a caller comes": queue.is_returning = true => None;
+        "one is in the own queue": own.in_flight = 1 => None;
         "it sleeps": queue.is_returning = true, queue.has_waiters = true => now;
         "callers may not": queue.callers_carry_out = false => None;
         "it is closed": queue.is_open = false => None;
