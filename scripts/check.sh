@@ -134,7 +134,7 @@ step_elf() {
         <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
 
     # What is preloaded, and found as libaio: one thing, but for the name.
-    for object in libaio2-preload.so aio2/libaio.so.1; do
+    for object in aio2/libaio2-preload.so aio2/libaio.so.1; do
         dynamic=$(readelf -dW "$build/lib/$object")
         grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "$object: no NODELETE"
         grep -q 'BIND_NOW' <<<"$dynamic" || die "$object: not linked with -z now"
@@ -144,8 +144,8 @@ step_elf() {
     done
     grep -q 'SONAME.*\[libaio.so.1\]' <<<"$dynamic" || die "the soname of $object is not libaio.so.1"
     # Else ldconfig would make a libaio.so.1 of it, in the place of the distribution's.
-    ! readelf -dW "$build/lib/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
-    diff -u <(nm -D --with-symbol-versions "$build/lib/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
+    ! readelf -dW "$build/lib/aio2/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
+    diff -u <(nm -D --with-symbol-versions "$build/lib/aio2/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
         <(nm -D --with-symbol-versions "$build/lib/aio2/libaio.so.1" | sed 's/^[0-9a-f]* *//' | sort) ||
         die "libaio2-preload.so and libaio.so.1 have different symbols"
 }

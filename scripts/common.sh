@@ -22,6 +22,8 @@ case $target in
 /*) ;;
 *) target=$root/$target ;;
 esac
+# What cargo makes of the sources: scripts/build-lib.sh links the library of it, and tests that build anew begin with it (AIO2_ARCHIVE).
+cargo_archive=$target${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release/libaio2.a
 
 build=$root/build
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
@@ -30,6 +32,12 @@ soname=libaio2.so.0
 # The functions of exports.txt. Those with a version are in the shared library alone.
 exported_names() {
     sed -n 's/^T \([^@]*\)$/\1/p' exports.txt
+}
+
+# One word for the contents of all that the library is made of.
+sources_hash() {
+    find src preload include Cargo.toml Cargo.lock build.rs exports.txt scripts/build-lib.sh -type f -print0 | sort -z |
+        xargs -0 sha256sum | sha256sum
 }
 
 die() {

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Installs into an empty directory, compares the files with those that belong there, builds C and C++ programs against
-# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: no file is left.
+# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: nothing is left, and no folder
+# either. And a copy of the tree is built by other tools and with other flags, and is not installed when it is older than its sources.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -20,6 +21,7 @@ expected() { # PREFIX LIBDIR
 $1/bin/aio2-run 755
 $1/include/aio2.h 644
 $1/include/aio2/libaio.h 644
+$1/share/aio2/valgrind.supp 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
 $1/share/man/man3/io_getevents2.3 644
@@ -34,8 +36,7 @@ $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
 $2/aio2/libaio.so -> libaio.so.1
 $2/aio2/libaio.so.1 755
-$2/aio2/libaio2-preload.so -> ../libaio2-preload.so
-$2/libaio2-preload.so 755
+$2/aio2/libaio2-preload.so 755
 $2/libaio2.a 644
 $2/libaio2.so -> libaio2.so.0
 $2/libaio2.so.$version 755
@@ -132,9 +133,52 @@ one() { # PREFIX LIBDIR
     done
 
     make --no-print-directory uninstall DESTDIR="$dest" PREFIX="$prefix" LIBDIR="$libdir" >"$work/log" 2>&1 || { cat "$work/log"; die "make uninstall fails"; }
-    [ -z "$(files)" ] || die "make uninstall leaves: $(files)"
-    rm -rf "$dest"
+    [ -z "$(ls -A "$dest")" ] || die "make uninstall leaves: $(find "$dest" -mindepth 1)"
 }
 
 one /usr /usr/lib/x86_64-linux-gnu
 one /opt/aio2 /opt/aio2/lib
+
+# ---- A tree of its own: tools, flags, and builds that are older than the sources ---------------------
+
+tree=$work/tree
+mkdir "$tree"
+tar -c --exclude=./build --exclude=./target --exclude=./.git . | tar -x -C "$tree"
+[ -e "$cargo_archive" ] || die "there is no $cargo_archive: run make first"
+# What cargo makes is not made once more: one test of the whole build is that of the tarball.
+in_tree() {
+    make --no-print-directory -C "$tree" "$@" AIO2_ARCHIVE="$cargo_archive" >"$work/log" 2>&1
+}
+in_tree || { cat "$work/log"; die "make fails in a copy of the tree"; }
+[ "$(wc -l <"$work/log")" = 2 ] && grep -q '^built in build/lib: libaio2.so.0 ' "$work/log" || die "make says: $(cat "$work/log")"
+# The same as the one that was built here: the library does not depend on where it was built, or when.
+if [ -z "${CC:-}${CFLAGS:-}${CPPFLAGS:-}${LDFLAGS:-}" ]; then
+    for file in libaio2.a "libaio2.so.$version" aio2/libaio.so.1 aio2/libaio2-preload.so; do
+        cmp "$build/lib/$file" "$tree/build/lib/$file" || die "built in another folder, $file is another"
+    done
+fi
+
+for tool in cc ld.bfd ar objcopy; do
+    printf '#!/bin/sh\necho "%s $*" >>"%s/tools"\nexec %s "$@"\n' "$tool" "$work" "$tool" >"$work/my-$tool"
+    chmod +x "$work/my-$tool"
+done
+in_tree V=1 CC="$work/my-cc -pipe" LD="$work/my-ld.bfd" AR="$work/my-ar" OBJCOPY="$work/my-objcopy" CPPFLAGS=-DANOTHER_DEFINITION \
+    CFLAGS='-O1 -fstack-protector-strong' LDFLAGS=-Wl,--hash-style=both || { cat "$work/log"; die "make fails with other tools"; }
+for used in '^ld.bfd .*-r ' '^ar ' '^objcopy ' '^cc -pipe .*-DANOTHER_DEFINITION .*preload/preload.c' \
+    '^cc -pipe .*-O1 -fstack-protector-strong .*-Wl,--hash-style=both .*preload/preload.c' '^cc .*--hash-style=both .*libaio2.so'; do
+    grep -q -- "$used" "$work/tools" || die "not called: $used; but: $(cat "$work/tools")"
+done
+grep -q "my-ar rcsD" "$work/log" || die "V=1 does not show the commands: $(cat "$work/log")"
+
+# As root installs what a user has built: no flag is given again, and nothing is built again.
+in_tree install PREFIX="$work/prefix" PATH=/usr/bin:/bin || { cat "$work/log"; die "what was built is not installed"; }
+cmp "$tree/build/lib/libaio2.a" "$work/prefix/lib/libaio2.a"
+for says in "^installed: $work/prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/prefix/lib" "PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig"; do
+    grep -q "$says" "$work/log" || die "make install says: $(cat "$work/log")"
+done
+in_tree uninstall PREFIX="$work/prefix" || { cat "$work/log"; die "make uninstall fails"; }
+[ ! -e "$work/prefix" ] || die "make uninstall leaves: $(find "$work/prefix")"
+echo '/* changed */' >>"$tree/preload/report.c"
+! in_tree install PREFIX="$work/prefix" || die "it installs what is older than the sources"
+grep -q 'run `make` first' "$work/log" || die "of a build that is older than the sources, make install says: $(cat "$work/log")"
+[ ! -e "$work/prefix" ] || die "what is older than the sources was installed"
