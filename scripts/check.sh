@@ -29,6 +29,7 @@ clippy=600
 layers=20
 unit=600
 header=300
+crate=300
 loom=1200
 fuzz=600
 harness=$((1300 * long))
@@ -70,7 +71,7 @@ step_lib() {
 
 step_fmt() {
     cargo fmt --version >/dev/null 2>&1 || skip "there is no cargo fmt (rustup component add rustfmt)"
-    cargo fmt --check -- --color never
+    cargo fmt --all --check -- --color never
 }
 
 step_shellcheck() {
@@ -107,6 +108,15 @@ step_unit() {
 
 step_header() {
     scripts/header.sh check
+}
+
+# The Rust crate.
+step_crate() {
+    local out=$build/check/crate.out status=0
+    scripts/crate-test.sh >"$out" 2>&1 || status=$?
+    cat "$out"
+    [ $status = 0 ] || exit $status
+    count_rust_tests "$out" || { echo "no test ran"; exit 1; }
 }
 
 step_exports() {
