@@ -8,7 +8,9 @@
 #   make            the library, in build/lib: CC, LD, AR, OBJCOPY, CPPFLAGS, CFLAGS, LDFLAGS, RUSTFLAGS, CARGO_BUILD_TARGET;
 #                   V=1 shows the commands
 #   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, DATADIR, MANDIR; `make uninstall` with the same ones
-#   make header     writes include/aio2.h anew from src/
+#   make dist       a tarball with the crates, which builds without a network, in build/dist
+#   make deb        Debian's packages, in build/deb
+#   make header     writes include/aio2.h anew from src/; make symbols: debian/libaio2-0.symbols from exports.txt
 #   make fio-engine, check-long, bench, bench-quick, hooks-lib, deps, clean
 #
 # The work is done by scripts/; this file says what depends on what.
@@ -33,7 +35,7 @@ install uninstall: export DATADIR := $(DATADIR)
 install uninstall: export MANDIR := $(MANDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-quick check-long bench bench-quick deps clean
+.PHONY: all lib hooks-lib header symbols install uninstall dist deb fio-engine demo check check-quick check-long bench bench-quick deps clean
 
 all: lib
 	@echo "built in build/lib: $$(cd build/lib && echo libaio2.so.* libaio2.a aio2/lib*.so*)"
@@ -48,6 +50,15 @@ hooks-lib:
 
 header:
 	+@scripts/header.sh update
+
+symbols:
+	@scripts/symbols.sh update
+
+dist:
+	@scripts/dist.sh
+
+deb:
+	@scripts/deb.sh
 
 # What is there is installed as it is, if it is of these sources: whoever installs need not have a compiler, or build as root.
 install:

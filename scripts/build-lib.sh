@@ -5,7 +5,7 @@
 # build/lib, or with the test hooks into build/hooks-lib.
 #
 # From the environment: CC, LD, AR, OBJCOPY, CPPFLAGS, CFLAGS, LDFLAGS, RUSTFLAGS, CARGO_BUILD_TARGET, CARGO_TARGET_DIR; V=1 shows the
-# commands. AIO2_ARCHIVE is a libaio2.a that cargo has made of these sources before: then cargo is not called.
+# commands. AIO2_RPATH is where what is preloaded finds the library: empty, if the system knows. AIO2_ARCHIVE is a libaio2.a that cargo has made of these sources before: then cargo is not called.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -42,7 +42,7 @@ if [ -z "${AIO2_ARCHIVE:-}" ]; then
     # The same sources give the same bytes, wherever they are and wherever cargo has the crates.
     RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }--remap-path-prefix=$root=$map"
     for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
-        RUSTFLAGS+=" --remap-path-prefix=${crates%/}=$map/vendor"
+        [ ! -d "$crates" ] || RUSTFLAGS+=" --remap-path-prefix=${crates%/}=$map/vendor"
     done
     export RUSTFLAGS
     run cargo build --release --locked --target-dir "$target" "${options[@]}"
@@ -62,7 +62,8 @@ link() {
     sed -n 's/^T //p' exports.txt >"$out.tmp/names"
     mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
     run "${ld[@]}" -r --force-group-allocation "${undefined[@]}" -o "$object" "$AIO2_ARCHIVE"
-    run "${OBJCOPY:-objcopy}" --keep-global-symbols="$out.tmp/names" "$object"
+    # Without LTO there is bitcode of the standard library's in it, at which an ar with LLVM's plugin aborts.
+    run "${OBJCOPY:-objcopy}" --keep-global-symbols="$out.tmp/names" -R .llvmbc -R .llvmcmd "$object"
     # nodelete: worker threads run the library's code, which must never be unmapped.
     run "${cc[@]}" -shared -o "$out.tmp/libaio2.so.$version" "$object" \
         -Wl,-soname,"$soname",--version-script=src/personality/libaio/versions.map \
@@ -78,16 +79,16 @@ link() {
 # What is preloaded, and what programs that look for libaio find: in a directory of its own, so that nobody finds it who has
 # not asked for it. The same functions, under two names: as libaio.so.1, the first would be a libaio for ldconfig.
 object() { # FILE OPTION...
-    local warnings=(-Wall -Wextra)
+    local warnings=(-Wall -Wextra) path=${AIO2_RPATH-'$ORIGIN/..'}
     # Another compiler's new warning must not keep a user from building.
     [ ! -e .git ] || warnings+=(-Werror)
     run "${cc[@]}" -std=gnu11 "${warnings[@]}" -fPIC -shared -o "$out.tmp/aio2/$1" preload/*.c \
-        -L"$out.tmp" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "${@:2}" -Wl,--enable-new-dtags,-rpath,'$ORIGIN/..' \
+        -L"$out.tmp" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "${@:2}" ${path:+-Wl,--enable-new-dtags,-rpath,"$path"} \
         -Wl,--version-script=src/personality/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
 }
 
 # Of what it was made: the sources alone first, which is all that `make install` may ask for.
-stamp=$(sources_hash && sha256sum <"$AIO2_ARCHIVE" && printf '%s\n' "${cc[*]}" "${ld[*]}" "${AR:-ar}" "${OBJCOPY:-objcopy}")
+stamp=$(sources_hash && sha256sum <"$AIO2_ARCHIVE" && printf '%s\n' "${cc[*]}" "${ld[*]}" "${AR:-ar}" "${OBJCOPY:-objcopy}" "${AIO2_RPATH-}")
 if [ "$stamp" != "$(cat "$out/.made-of" 2>/dev/null)" ]; then
     rm -rf "$out.tmp"
     mkdir -p "$out/aio2" "$out.tmp/aio2"

@@ -49,6 +49,8 @@ man=60
 readme=60
 examples=120
 install=300
+dist=$((300 * long))
+deb=$((300 * long))
 c-tests=$((900 * long))
 "
 others="
@@ -196,6 +198,15 @@ step_examples() {
 
 step_install() {
     scripts/install-test.sh
+}
+
+step_dist() {
+    scripts/dist-test.sh
+}
+
+step_deb() {
+    scripts/symbols.sh check
+    scripts/deb-test.sh
 }
 
 # c_tests WHERE [NAME...]: all C tests, or only these. Two steps at a time must not write the same programs.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# dist.sh [TO]: writes build/dist/aio2-VERSION.tar.gz (or into the folder TO): what a build needs, with the crates, so that it needs no
+# dist.sh [TO]: writes aio2-VERSION.tar.gz into build/dist, or into the folder TO: what a build needs, with the crates, so that it needs no
 # network. What only developers need is left out: cbindgen (the header is there) and loom. debian/ is left out, too: a distribution has its own.
 #
 # The same sources give the same bytes. Times in it are SOURCE_DATE_EPOCH, or that of the last commit.
@@ -24,8 +24,11 @@ git ls-files -z --cached --others --exclude-standard -- ':!debian' ':!.ci' |
 cd "$tree/$name"
 # Each of these sections ends at the next line that is empty.
 sed -i '/^\[target.*dependencies\]$/,/^$/d' Cargo.toml
-# Cargo takes what is not needed any more out of Cargo.lock.
 mkdir .cargo
-cargo vendor --quiet --versioned-dirs vendor >.cargo/config.toml
-# A crate's own tests and examples are not built.
-find vendor -mindepth 2 -maxdepth 2 -type d '(' -name tests -o -name benches -o -name ci -o -name .github ')' -prune -print0 >"$tree/unused"
+# Takes what is not needed any more out of Cargo.lock, too.
+cargo vendor --quiet --versioned-dirs vendor
+printf '[source.crates-io]\nreplace-with = "vendored"\n\n[source.vendored]\ndirectory = "vendor"\n' >.cargo/config.toml
+cd ..
+tar -c --format=gnu --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX --mtime="@$epoch" "$name" | gzip -9n >"$to/$name.tar.gz.tmp"
+mv "$to/$name.tar.gz.tmp" "$to/$name.tar.gz"
+echo "made: ${to#"$root"/}/$name.tar.gz"

@@ -22,6 +22,7 @@ $1/bin/aio2-run 755
 $1/include/aio2.h 644
 $1/include/aio2/libaio.h 644
 $1/share/aio2/valgrind.supp 644
+$1/share/man/man1/aio2-run.1 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
 $1/share/man/man3/io_getevents2.3 644
@@ -176,6 +177,22 @@ cmp "$tree/build/lib/libaio2.a" "$work/prefix/lib/libaio2.a"
 for says in "^installed: $work/prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/prefix/lib" "PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig"; do
     grep -q "$says" "$work/log" || die "make install says: $(cat "$work/log")"
 done
+# The examples for other build systems, with what was installed.
+cp -RL examples "$work"
+for how in cmake meson; do
+    command -v $how >/dev/null || continue
+    (
+        unset PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
+        export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib
+        cd "$work/examples/$how"
+        case $how in
+        cmake) cmake -B build && cmake --build build ;;
+        meson) meson setup build && meson compile -C build ;;
+        esac && build/first "$work/file" | tee "$work/out"
+    ) >"$work/log" 2>&1 || { cat "$work/log"; die "examples/$how does not build, or does not run"; }
+    grep -q '^request 42 read 11 bytes' "$work/out" || die "the program of examples/$how says: $(cat "$work/out")"
+done
+
 in_tree uninstall PREFIX="$work/prefix" || { cat "$work/log"; die "make uninstall fails"; }
 [ ! -e "$work/prefix" ] || die "make uninstall leaves: $(find "$work/prefix")"
 echo '/* changed */' >>"$tree/preload/report.c"
