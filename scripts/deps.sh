@@ -24,6 +24,7 @@ dpkg-dev=dpkg-source
 debhelper=dh
 lintian=lintian
 mmdebstrap=mmdebstrap
+rpm=rpmbuild
 cmake=cmake
 meson=meson
 libaio-dev=/usr/include/libaio.h

@@ -39,3 +39,11 @@ for folder in "${folders[@]}"; do
 done
 nm -D --defined-only --with-symbol-versions "$tree/build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
     diff -u <(grep -v '^#' exports.txt) - || die "built of the tarball, the library exports something else"
+
+# The specification for rpm is of this version; with LONG=1 packages are built by it, of what cargo has made here already.
+command -v rpmbuild >/dev/null || exit 0
+[ "$(rpmspec -q --srpm --qf '%{version}' rpm/aio2.spec)" = "$version" ] || die "rpm/aio2.spec has another version than Cargo.toml"
+[ "${LONG:-0}" != 0 ] || exit 0
+AIO2_ARCHIVE=$cargo_archive rpmbuild -bb --nodeps --define "_topdir $work/rpm" --define "_sourcedir $work/one" rpm/aio2.spec >"$work/log" 2>&1 ||
+    { cat "$work/log"; die "rpmbuild fails"; }
+[ "$(find "$work/rpm/RPMS" -name '*.rpm' | grep -vc -e -debug)" = 3 ] || die "rpmbuild makes: $(find "$work/rpm/RPMS" -name '*.rpm')"
