@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links and the archive, into
-# build/lib, or with the test hooks into build/hooks-lib.
+# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links, the archive and what
+# stands for libaio, into build/lib, or with the test hooks into build/hooks-lib.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -38,13 +38,21 @@ link() {
     local object=$out.tmp/aio2.o undefined=()
     rm -rf "$out.tmp"
     mkdir "$out.tmp"
-    sed -n 's/^T //p' exports.txt >"$out.tmp/names"
+    # In the object libaio2's own have no version yet.
+    sed -n 's/^T //p' exports.txt | sed 's/@@AIO2_0$//' >"$out.tmp/names"
     mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
+    # The first node: a program without versions finds what is in it.
+    {
+        echo "AIO2_0 {"
+        exported_names | sed 's/$/;/'
+        echo "};"
+    } >"$out.tmp/aio2.map"
     ld.bfd -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
     objcopy --keep-global-symbols="$out.tmp/names" "$object"
     # nodelete: worker threads run the library's code, which must never be unmapped.
     "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
-        -Wl,-soname,"$soname",--version-script=src/personality/libaio/versions.map \
+        -Wl,-soname,"$soname" \
+        -Wl,--version-script="$out.tmp/aio2.map",--version-script=src/personality/libaio/versions.map \
         -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
     exported_names >"$out.tmp/archive-names"
     objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"

@@ -99,6 +99,8 @@ pub struct Out {
     capacity: usize,
     /// Bytes from the front that are known to be writable.
     checked: usize,
+    /// Has room for one event, however small.
+    is_for_one: bool,
 }
 
 impl Out {
@@ -110,6 +112,15 @@ impl Out {
             len: 0,
             capacity,
             checked: usize::MAX,
+            is_for_one: false,
+        }
+    }
+
+    /// Takes one event, also if there is room for more.
+    pub fn for_one(self) -> Out {
+        Out {
+            is_for_one: true,
+            ..self
         }
     }
 
@@ -121,6 +132,7 @@ impl Out {
             len: 0,
             capacity,
             checked: 0,
+            is_for_one: false,
         }
     }
 
@@ -177,6 +189,9 @@ impl Out {
 
     fn advance(&mut self, bytes: usize) {
         self.len += bytes;
+        if self.is_for_one {
+            self.capacity = self.len;
+        }
     }
 
     /// Copies an event; false if it does not fit.
