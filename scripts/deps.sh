@@ -37,6 +37,7 @@ shellcheck=shellcheck
 strace=strace
 man-db=man
 groff-base=groff
+mandoc=mandoc
 "
 # What is big is installed for the long checks only.
 [ "${LONG:-0}" = 0 ] || needed="$needed

@@ -20,6 +20,7 @@ expected() { # PREFIX LIBDIR
 $1/bin/aio2-run 755
 $1/include/aio2.h 644
 $1/include/aio2/libaio.h 644
+$1/share/man/man1/aio2-run.1 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
 $1/share/man/man3/io_getevents2.3 644
@@ -32,6 +33,8 @@ $1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
 $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
+$1/share/man/man7/aio2_libaio.7 644
+$1/share/man/man7/iocb_attr.7 644
 $2/aio2/libaio.so -> libaio.so.1
 $2/aio2/libaio.so.1 755
 $2/aio2/libaio2-preload.so -> ../libaio2-preload.so
