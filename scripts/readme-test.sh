@@ -1,13 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The program in the README is examples/first.c, has fewer than 60 lines, compiles and does what it says.
+# README.md is short, what the documents name is there, and the program in it is examples/first.c, has fewer than 60 lines, compiles and does what it says.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# It is short, and what it and the other documents name is there.
+[ "$(wc -l <README.md)" -le 120 ] || die "README.md has more than 120 lines"
+for document in *.md docs/*.md; do
+    for link in $(grep -o '](\([^)#:]*\)[)#]' "$document" | sed 's/^](//; s/[)#]$//'); do
+        [ -e "$(dirname "$document")/$link" ] || die "$document has a link to $link, which is not there"
+    done
+done
 
 sed -n '/^```c$/,/^```$/{/^```/d;p}' README.md >"$work/first.c"
 diff -u examples/first.c "$work/first.c" || die "the program in README.md is not examples/first.c"
