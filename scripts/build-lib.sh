@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links, the archive and what
+# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links, the archive, libaio2-ffi.so and what
 # stands for libaio, into build/lib, or with the test hooks into build/hooks-lib.
 
 set -eu
@@ -73,6 +73,19 @@ for input in "$target/release/libaio2.a" exports.txt src/personality/libaio/vers
 done
 ln -sfn "libaio2.so.$version" "$out/$soname"
 ln -sfn "$soname" "$out/libaio2.so"
+# The header's inline functions. A library of its own: what they are is settled when a program is compiled, so that libaio2.so need not
+# have them for ever.
+ffi=$out/libaio2-ffi.so.$version
+for input in ffi/* include/aio2.h scripts/build-lib.sh; do
+    if [ ! "$ffi" -nt "$input" ]; then
+        "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -fexceptions -shared -Wall -Wextra -Werror -Iinclude -o "$ffi.tmp" ffi/ffi.c -L"$out" -laio2 \
+            -Wl,-soname,libaio2-ffi.so.0,--version-script=ffi/ffi.map,-z,relro,-z,now
+        mv "$ffi.tmp" "$ffi"
+        break
+    fi
+done
+ln -sfn "libaio2-ffi.so.$version" "$out/libaio2-ffi.so.0"
+ln -sfn libaio2-ffi.so.0 "$out/libaio2-ffi.so"
 # What is preloaded, and what programs that look for libaio find: in a directory of its own, so that nobody finds it who has
 # not asked for it. The same functions, under two names: as libaio.so.1, the first would be a libaio for ldconfig.
 mkdir -p "$out/aio2"
