@@ -41,7 +41,7 @@ link() {
     # In the object libaio2's own have no version yet.
     sed -n 's/^T //p' exports.txt | sed 's/@@AIO2_0$//' >"$out.tmp/names"
     mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
-    # The first node: a program without versions finds what is in it.
+    # Behind libaio's nodes: of several versions a program without any gets that of the first, as from libaio.
     {
         echo "AIO2_0 {"
         exported_names | sed 's/$/;/'
@@ -52,7 +52,7 @@ link() {
     # nodelete: worker threads run the library's code, which must never be unmapped.
     "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
         -Wl,-soname,"$soname" \
-        -Wl,--version-script="$out.tmp/aio2.map",--version-script=src/personality/libaio/versions.map \
+        -Wl,--version-script=src/personality/libaio/versions.map,--version-script="$out.tmp/aio2.map" \
         -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
     exported_names >"$out.tmp/archive-names"
     objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"

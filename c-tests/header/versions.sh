@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
 # A program asks for libaio2's functions in the version AIO2_0; one that was linked when they had no version, beside libaio's that had
-# theirs, runs on.
+# theirs, runs on. A program without any versions gets libaio's oldest, as from libaio.
 # with any engine the same
 
 set -eu
@@ -45,7 +45,25 @@ echo 'LIBAIO_0.4 { io_setup; };' >"$work/before.map"
 "$CC" -shared -fPIC -o "$work/before/libaio2.so" "$work/before.c" -Wl,-soname,libaio2.so.0,--version-script="$work/before.map"
 "$CC" -o "$work/old" "$work/program.o" -L"$work/before" -laio2
 nm -D "$work/old" | grep -q ' U io_setup2$' || { echo "this is not how programs were linked: $(nm -D "$work/old")"; exit 1; }
-for program in new old; do
+
+# No versions at all.
+cat >"$work/oldest.c" <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+int io_getevents(void), io_setup(void);
+int main(void)
+{
+    int (*getevents)(void) = io_getevents, (*setup)(void) = io_setup;
+
+    return (void *)getevents != dlvsym(RTLD_DEFAULT, "io_getevents", "LIBAIO_0.1") ||
+           (void *)setup != dlvsym(RTLD_DEFAULT, "io_setup", "LIBAIO_0.4") || dlsym(RTLD_DEFAULT, "io_setup2") == 0;
+}
+END
+mkdir "$work/none"
+echo 'int io_setup(void); int io_setup(void) { return 0; } int io_getevents(void); int io_getevents(void) { return 0; }' >"$work/none.c"
+"$CC" -shared -fPIC -o "$work/none/libaio2.so" "$work/none.c" -Wl,-soname,libaio2.so.0
+"$CC" -o "$work/oldest" "$work/oldest.c" -L"$work/none" -laio2 -ldl
+for program in new old oldest; do
     LD_LIBRARY_PATH=$LIBDIR LD_BIND_NOW=1 "$work/$program" 2>"$work/out" || { echo "$program ends with $?: $(cat "$work/out")"; exit 1; }
     [ ! -s "$work/out" ] || { echo "$program: $(cat "$work/out")"; exit 1; }
 done
