@@ -28,6 +28,7 @@ stress-ng=stress-ng
 stressapptest=stressapptest
 sysbench=sysbench
 python3=python3
+python3-cffi=-
 e2fsprogs=mkfs.ext4
 util-linux=flock
 mount=losetup

@@ -19,11 +19,19 @@ for name in $(exported_names); do
     [ -e "man/$name.3" ] || grep -qxF ".\\\" also: $name.3" man/*.3 || die "no manual page describes $name"
 done
 
-# The example: what stands between .EX and .EE in EXAMPLES.
-sed -n '/^\.SH EXAMPLES/,/^\.SH/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;p}}' man/aio2.7 |
-    sed -e 's/\\e/\\/g' -e 's/\\-/-/g' -e 's/\\&//g' -e "s/\\\\(aq/'/g" >"$work/example.c"
-[ -s "$work/example.c" ] || die "aio2.7 has no example"
-cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -Iinclude -o "$work/example" "$work/example.c" \
-    -L"$build/lib" -laio2 -Wl,-rpath,"$build/lib"
-"$work/example" Makefile >"$work/out" || die "the example of aio2.7 fails: $(cat "$work/out")"
+for name in $(sed -n 's/^AIO2_INLINE [^(]*[ *]\([a-z0-9_]*\)(.*/\1/p' include/aio2.h); do
+    grep -qxF ".\\\" also: $name.3" man/*.3 || die "no manual page describes $name"
+done
+
+# The examples: what stands between .EX and .EE in EXAMPLES.
+for page in aio2.7 aio2_inline.3; do
+    sed -n '/^\.SH EXAMPLES/,/^\.SH/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;p}}' "man/$page" |
+        sed -e 's/\\e/\\/g' -e 's/\\-/-/g' -e 's/\\&//g' -e "s/\\\\(aq/'/g" >"$work/$page.c"
+    [ -s "$work/$page.c" ] || die "$page has no example"
+    cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -Iinclude -o "$work/$page.program" "$work/$page.c" \
+        -L"$build/lib" -laio2 -Wl,-rpath,"$build/lib"
+done
+"$work/aio2.7.program" Makefile >"$work/out" || die "the example of aio2.7 fails: $(cat "$work/out")"
 cmp "$work/out" Makefile || die "the example of aio2.7 does not print the file"
+timeout 20 "$work/aio2_inline.3.program" "$work/log" || die "the example of aio2_inline.3 fails"
+diff <(printf '%s\n' first second) "$work/log" || die "the example of aio2_inline.3 does not write the file"
