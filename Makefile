@@ -10,7 +10,7 @@
 #   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, DATADIR, MANDIR; `make uninstall` with the same ones
 #   make dist       a tarball with the crates, which builds without a network, in build/dist
 #   make deb        Debian's packages, in build/deb
-#   make header     writes include/aio2.h anew from src/; make symbols: debian/libaio2-0.symbols from exports.txt
+#   make header     writes include/aio2.h anew from src/; make symbols: debian/*.symbols from exports.txt and the header
 #   make fio-engine, check-long, bench, bench-quick, hooks-lib, deps, clean
 #
 # The work is done by scripts/; this file says what depends on what.
@@ -38,7 +38,7 @@ install uninstall: export DESTDIR := $(DESTDIR)
 .PHONY: all lib hooks-lib header symbols install uninstall dist deb fio-engine demo check check-quick check-long bench bench-quick deps clean
 
 all: lib
-	@echo "built in build/lib: $$(cd build/lib && echo libaio2.so.* libaio2.a aio2/lib*.so*)"
+	@echo "built in build/lib: $$(cd build/lib && echo libaio2.so.* libaio2.a libaio2-ffi.so.* aio2/lib*.so*)"
 	@echo "next: \`make install\` (PREFIX=$(PREFIX)), or \`bin/aio2-run PROGRAM\` as it is; \`make check\` tests it"
 
 # `+`: cargo shares make's jobs.

@@ -56,7 +56,7 @@ in_clean() { # EXPECTED COMMAND...
     unshare -m sh -c 'mount -t proc proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" "$@"' "$clean" "${@:2}" >"$work/out" 2>&1 &&
         grep -q "$1" "$work/out" || die "in a clean root, \`${*:2}\` ends with $? and says: $(cat "$work/out")"
 }
-in_clean '^request 42 read [1-9]' /first /file
+in_clean '^/file: read [1-9]' /first /file
 # The control, and the two ways.
 in_clean '^the kernel ' /whose
 in_clean '^ours$' aio2-run /whose
@@ -65,9 +65,12 @@ in_clean '^ours$' env LD_LIBRARY_PATH="$libdir/aio2" /whose
 export AUTOPKGTEST_TMP=$work/tests
 mkdir "$AUTOPKGTEST_TMP"
 (cd "$root" && LD_LIBRARY_PATH=$clean$libdir sh debian/tests/program) >"$work/log" 2>&1 || { cat "$work/log"; die "debian/tests/program fails"; }
+if python3 -c 'import cffi' 2>/dev/null; then
+    LD_LIBRARY_PATH=$clean$libdir python3 "$root/examples/first.py" "$root/Makefile" >"$work/log" 2>&1 || { cat "$work/log"; die "of libaio2-ffi0, examples/first.py fails"; }
+fi
 if command -v fio >/dev/null; then
     PATH=$root/bin:$PATH sh "$root/debian/tests/fio" >"$work/log" 2>&1 || { cat "$work/log"; die "debian/tests/fio fails"; }
 fi
 rm "$clean/first" "$clean/whose" "$clean/file"
-dpkg "--root=$clean" --force-depends -P libaio2-dev aio2-utils libaio2-0 >"$work/log" 2>&1 || { cat "$work/log"; die "the packages cannot be removed"; }
+dpkg "--root=$clean" --force-depends -P libaio2-dev aio2-utils libaio2-ffi0 libaio2-0 >"$work/log" 2>&1 || { cat "$work/log"; die "the packages cannot be removed"; }
 state | diff -u "$work/before" - || die "when the packages are removed, something is left"

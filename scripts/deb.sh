@@ -25,4 +25,4 @@ env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET dpkg-buildpackage -d -us -uc "$@" 
 cd ..
 rm -rf "aio2-$version"
 printf 'made: %s\n' *.deb
-echo "they are in build/deb; next: apt install ./build/deb/libaio2-0_*.deb ./build/deb/aio2-utils_*.deb (and libaio2-dev_*.deb)"
+echo "they are in build/deb; next: apt install ./build/deb/libaio2-0_*.deb ./build/deb/aio2-utils_*.deb (to compile programs also libaio2-ffi0_*.deb and libaio2-dev_*.deb)"

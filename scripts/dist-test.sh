@@ -24,7 +24,7 @@ quick=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PRO
 folders=(one/here)
 [ "${LONG:-0}" = 0 ] || { quick=() && folders+=(two/there/deeper); }
 host=$(rustc -vV | sed -n 's/^host: //p')
-files="libaio2.a libaio2.so.$version aio2/libaio.so.1 aio2/libaio2-preload.so"
+files="libaio2.a libaio2.so.$version libaio2-ffi.so.$version aio2/libaio.so.1 aio2/libaio2-preload.so"
 for folder in "${folders[@]}"; do
     mkdir -p "$work/$folder"
     tar -xzf "$work/${folder%%/*}/$tarball" -C "$work/$folder"
@@ -46,4 +46,4 @@ command -v rpmbuild >/dev/null || exit 0
 [ "${LONG:-0}" != 0 ] || exit 0
 AIO2_ARCHIVE=$cargo_archive rpmbuild -bb --nodeps --define "_topdir $work/rpm" --define "_sourcedir $work/one" rpm/aio2.spec >"$work/log" 2>&1 ||
     { cat "$work/log"; die "rpmbuild fails"; }
-[ "$(find "$work/rpm/RPMS" -name '*.rpm' | grep -vc -e -debug)" = 3 ] || die "rpmbuild makes: $(find "$work/rpm/RPMS" -name '*.rpm')"
+[ "$(find "$work/rpm/RPMS" -name '*.rpm' | grep -vc -e -debug)" = 4 ] || die "rpmbuild makes: $(find "$work/rpm/RPMS" -name '*.rpm')"

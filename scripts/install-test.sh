@@ -17,32 +17,42 @@ files() {
 }
 
 expected() { # PREFIX LIBDIR
+    sed -n "s|^\.\\\\\" also: \(.*\)|$1/share/man/man3/\1 -> aio2_inline.3|p" man/aio2_inline.3
     cat <<EOF
 $1/bin/aio2-run 755
 $1/include/aio2.h 644
 $1/include/aio2/libaio.h 644
 $1/share/aio2/valgrind.supp 644
 $1/share/man/man1/aio2-run.1 644
+$1/share/man/man3/aio2_inline.3 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
+$1/share/man/man3/io_getevent2.3 -> io_getevents2.3
 $1/share/man/man3/io_getevents2.3 644
 $1/share/man/man3/io_issue2.3 -> io_submit2.3
 $1/share/man/man3/io_pgetevents2.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_reap.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_peek.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_consume.3 -> io_getevents2.3
+$1/share/man/man3/io_ring2_overflowed.3 -> io_getevents2.3
 $1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
 $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
+$1/share/man/man7/aio2_libaio.7 644
+$1/share/man/man7/iocb_attr.7 644
 $2/aio2/libaio.so -> libaio.so.1
 $2/aio2/libaio.so.1 755
 $2/aio2/libaio2-preload.so 755
 $2/libaio2.a 644
 $2/libaio2.so -> libaio2.so.0
 $2/libaio2.so.$version 755
+$2/libaio2-ffi.so -> libaio2-ffi.so.0
+$2/libaio2-ffi.so.$version 755
+$2/libaio2-ffi.so.0 -> libaio2-ffi.so.$version
 $2/libaio2.so.0 -> libaio2.so.$version
 $2/pkgconfig/aio2.pc 644
+$2/pkgconfig/aio2-ffi.pc 644
 EOF
 }
 
@@ -67,7 +77,7 @@ try() {
     archive) ! readelf -dW "$work/program" | grep -q 'NEEDED.*aio2' || die "$how: needs the shared library" ;;
     static) ! readelf -lW "$work/program" | grep -q INTERP || die "$how: is not static" ;;
     esac
-    grep -q '^request 42 read 11 bytes' "$work/out" || die "$compiler $how prints: $(cat "$work/out")"
+    grep -q 'read 11 bytes' "$work/out" || die "$compiler $how prints: $(cat "$work/out")"
 }
 
 printf 'eleven byte' >"$work/file"
@@ -121,6 +131,7 @@ one() { # PREFIX LIBDIR
     # Without these pkg-config leaves out -I and -L of the system's directories, with or without the sysroot before them.
     export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
     [ "$(pkg-config --modversion aio2)" = "$version" ] || die "pkg-config says another version"
+    pkg-config --libs aio2-ffi | grep -q -- '-laio2-ffi .*-laio2\>' || die "--libs aio2-ffi: $(pkg-config --libs aio2-ffi)"
     pkg-config --cflags aio2 | grep -qF -- "-I$dest$prefix/include" || die "--cflags: $(pkg-config --cflags aio2)"
     for how in dynamic archive static; do
         for compiler in gcc clang; do
@@ -154,7 +165,7 @@ in_tree || { cat "$work/log"; die "make fails in a copy of the tree"; }
 [ "$(wc -l <"$work/log")" = 2 ] && grep -q '^built in build/lib: libaio2.so.0 ' "$work/log" || die "make says: $(cat "$work/log")"
 # The same as the one that was built here: the library does not depend on where it was built, or when.
 if [ -z "${CC:-}${CFLAGS:-}${CPPFLAGS:-}${LDFLAGS:-}" ]; then
-    for file in libaio2.a "libaio2.so.$version" aio2/libaio.so.1 aio2/libaio2-preload.so; do
+    for file in libaio2.a "libaio2.so.$version" "libaio2-ffi.so.$version" aio2/libaio.so.1 aio2/libaio2-preload.so; do
         cmp "$build/lib/$file" "$tree/build/lib/$file" || die "built in another folder, $file is another"
     done
 fi
@@ -190,7 +201,7 @@ for how in cmake meson; do
         meson) meson setup build && meson compile -C build ;;
         esac && build/first "$work/file" | tee "$work/out"
     ) >"$work/log" 2>&1 || { cat "$work/log"; die "examples/$how does not build, or does not run"; }
-    grep -q '^request 42 read 11 bytes' "$work/out" || die "the program of examples/$how says: $(cat "$work/out")"
+    grep -q 'file: read 11 bytes' "$work/out" || die "the program of examples/$how says: $(cat "$work/out")"
 done
 
 in_tree uninstall PREFIX="$work/prefix" || { cat "$work/log"; die "make uninstall fails"; }

@@ -58,12 +58,14 @@ link() {
 pc=
 run=
 if [ "$action" = install ]; then
-    pc=$(mktemp)
+    pc=$(mktemp -d)
     run=$(mktemp)
-    trap 'rm -f "$pc" "$run"' EXIT
+    trap 'rm -rf "$pc" "$run"' EXIT
     # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
-    sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
-        -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
+    for module in aio2 aio2-ffi; do
+        sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
+            -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" "pkgconfig/$module.pc.in" >"$pc/$module.pc"
+    done
     # Between quotes in a shell script, and in sed's command.
     quoted=$(sed "s/'/'\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$LIBDIR")
     sed -e "s|@LIBDIR@|$quoted|" bin/aio2-run >"$run"
@@ -73,6 +75,9 @@ put 755 "$build/lib/libaio2.so.$version" "$LIBDIR"
 link "libaio2.so.$version" "$LIBDIR" "$soname"
 link "$soname" "$LIBDIR" libaio2.so
 put 644 "$build/lib/libaio2.a" "$LIBDIR"
+put 755 "$build/lib/libaio2-ffi.so.$version" "$LIBDIR"
+link "libaio2-ffi.so.$version" "$LIBDIR" "$ffi_soname"
+link "$ffi_soname" "$LIBDIR" libaio2-ffi.so
 put 644 include/aio2.h "$INCLUDEDIR"
 put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
 # libaio's name in a directory of its own: never in the place of the distribution's.
@@ -80,7 +85,8 @@ put 755 "$build/lib/aio2/libaio.so.1" "$LIBDIR/aio2"
 link libaio.so.1 "$LIBDIR/aio2" libaio.so
 put 755 "$build/lib/aio2/libaio2-preload.so" "$LIBDIR/aio2"
 put 755 "$run" "$BINDIR" aio2-run
-put 644 "$pc" "$PKGCONFIGDIR" aio2.pc
+put 644 "$pc/aio2.pc" "$PKGCONFIGDIR"
+put 644 "$pc/aio2-ffi.pc" "$PKGCONFIGDIR"
 put 644 scripts/valgrind.supp "$DATADIR/aio2"
 
 for page in man/*.[1-9]; do
@@ -100,8 +106,8 @@ fi
 if [ "$(id -u)" = 0 ]; then
     ldconfig || true
 fi
-echo "${action}ed: $LIBDIR/libaio2.so.$version, libaio2.a, aio2/; $INCLUDEDIR/aio2.h, aio2/libaio.h; $BINDIR/aio2-run;" \
-    "$PKGCONFIGDIR/aio2.pc; $MANDIR; $DATADIR/aio2"
+echo "${action}ed: $LIBDIR/libaio2.so.$version, libaio2.a, libaio2-ffi.so.$version, aio2/; $INCLUDEDIR/aio2.h, aio2/libaio.h; $BINDIR/aio2-run;" \
+    "$PKGCONFIGDIR/aio2.pc, aio2-ffi.pc; $MANDIR; $DATADIR/aio2"
 [ "$action" = install ] || exit 0
 if ! ldconfig -p 2>/dev/null | grep -qF "=> $LIBDIR/$soname"; then
     if ldconfig -N -v 2>/dev/null | grep -q "^$LIBDIR:"; then
