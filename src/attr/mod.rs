@@ -220,6 +220,13 @@ impl Bound {
         self.only_observe() && self.required & !NEED_NOTHING == 0
     }
 
+    /// Whether the request may begin in one thread and be made in another. IOPRIO is one thread's; CACHE makes the call in its
+    /// own way.
+    #[cfg(not(loom))]
+    pub fn may_wait_apart(&self) -> bool {
+        !self.has(IOCB_ATTR_IOPRIO) && !self.has(IOCB_ATTR_CACHE)
+    }
+
     /// Those that it carries, from the first to the last.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
         self.rising()
@@ -292,18 +299,7 @@ pub fn carry_out(
     if !bound.has(IOCB_ATTR_IOPRIO) {
         carrier::settle();
     }
-    let mut own_way = None;
-    answers.each(bound.falling(), |id, handler, answer| {
-        match handler.begins(call, answer) {
-            Begin::Goes => Ok(()),
-            Begin::GoesMyWay => {
-                own_way = Some(id);
-                Ok(())
-            }
-            Begin::Without(errno) => answer.do_without(errno),
-            Begin::Never(errno) => Err(errno),
-        }
-    })?;
+    let own_way = begin_all(&mut answers, call)?;
     let mut made = None;
     answers.each(own_way.into_iter(), |_, handler, answer| {
         match handler.carry_out(call, answer, make) {
@@ -315,11 +311,57 @@ pub fn carry_out(
         }
     })?;
     let res = made.unwrap_or_else(|| make(call));
-    let _ = answers.each(bound.rising(), |_, handler, answer| {
+    end_all(&mut answers);
+    Ok(res)
+}
+
+/// Returns which one makes the system call in a way of its own.
+fn begin_all(answers: &mut Answers, call: &Call) -> Result<Option<usize>, Errno> {
+    let mut own_way = None;
+    answers.each(
+        answers.bound.falling(),
+        |id, handler, answer| match handler.begins(call, answer) {
+            Begin::Goes => Ok(()),
+            Begin::GoesMyWay => {
+                own_way = Some(id);
+                Ok(())
+            }
+            Begin::Without(errno) => answer.do_without(errno),
+            Begin::Never(errno) => Err(errno),
+        },
+    )?;
+    Ok(own_way)
+}
+
+fn end_all(answers: &mut Answers) {
+    let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
         handler.ended(answer);
         Ok(())
     });
-    Ok(res)
+}
+
+/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and is to be skipped.
+#[cfg(not(loom))]
+pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
+    begin_all(&mut req.answers(), call).map(drop)
+}
+
+/// It goes on in this thread, which need not be the one in which it began.
+#[cfg(not(loom))]
+pub fn go_on(req: &mut Req, call: &Call) {
+    let mut answers = req.answers();
+    let worker = answers.bound.has(IOCB_ATTR_WORKER);
+    let id = worker.then_some(usize::from(IOCB_ATTR_WORKER));
+    let _ = answers.each(id.into_iter(), |_, handler, answer| {
+        handler.begins(call, answer);
+        Ok(())
+    });
+}
+
+/// It has ended.
+#[cfg(not(loom))]
+pub fn end(req: &mut Req) {
+    end_all(&mut req.answers());
 }
 
 /// A request, one that [allows](Bound::allow_kernel) it, is being handed over to the kernel's AIO. It may come back, and

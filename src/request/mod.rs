@@ -68,6 +68,8 @@ struct Head {
     manner: Manner,
     /// It has an extension behind its event.
     extended: bool,
+    /// See [`Req::set_awaited`]. Under the context's lock.
+    awaited: UnsafeCell<u32>,
     /// The next one of its [`Chain`], whose owner's it is.
     next: UnsafeCell<Option<NonNull<Head>>>,
     data: u64,
@@ -102,6 +104,7 @@ impl Head {
             class,
             manner: Manner::of(&call),
             extended: false,
+            awaited: UnsafeCell::new(NOT_AWAITED),
             next: UnsafeCell::new(None),
             data,
             call,
@@ -136,6 +139,11 @@ pub enum Stage {
 pub const NO_WORKER: u16 = u16::MAX;
 /// In place of a worker: the kernel carries it out in its context's own queue, or is about to.
 pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
+/// The same: it waits for its file to become ready.
+pub const OWNER_READINESS: u16 = NO_WORKER - 2;
+
+/// No file.
+const NOT_AWAITED: u32 = u32::MAX;
 
 /// A request: the right to carry it out and to write its event. Exactly one exists for each
 /// accepted request; it goes back to the [`Slabs`] that it came from.
@@ -169,6 +177,25 @@ impl Req {
     pub fn set_worker(&self, worker: u16) {
         // SAFETY: the lock guards the cell.
         unsafe { *self.head().worker.get() = worker };
+    }
+
+    /// It waits for a file to become ready: a number of whoever waits. None: no more. Called under the context's lock.
+    pub fn set_awaited(&self, number: Option<u32>) {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().awaited.get() = number.unwrap_or(NOT_AWAITED) };
+    }
+
+    /// That number, as long as it is not said that the request waits no more.
+    #[inline]
+    pub fn awaited(&self) -> Option<u32> {
+        // SAFETY: as above.
+        Some(unsafe { *self.head().awaited.get() }).filter(|&number| number != NOT_AWAITED)
+    }
+
+    /// Whether it has begun, and has no result.
+    pub fn has_begun(&self) -> bool {
+        // Relaxed: its owner's.
+        self.head().stage.load(Relaxed) == Stage::Begun as u8
     }
 
     /// It has done less than it was asked for.

@@ -74,6 +74,18 @@ pub fn what_is(fd: RawFd) -> Named {
     }
 }
 
+/// An option (SOL_SOCKET) of a socket, of which this is some value.
+#[cfg(not(loom))]
+pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Result<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: a value of ours, of this size, of a type for which all that the kernel writes is valid: integers.
+    let ret = unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, value, &mut bytes)
+    };
+    Errno::result(ret).map(|_| value)
+}
+
 /// Whether a descriptor is open with this flag.
 pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
     // SAFETY: integers.

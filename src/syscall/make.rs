@@ -92,7 +92,7 @@ pub fn is_full(call: &Call, res: i64) -> bool {
 
 /// Under the fuzzer no call is made: what it makes up would be for real.
 #[cfg(aio2_fuzz)]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let mixed = call
         .args
         .iter()
@@ -102,7 +102,7 @@ fn system_call(call: &Call) -> i64 {
 }
 
 #[cfg(not(aio2_fuzz))]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let [a, b, c, d, e, f] = call.args;
     // SAFETY: what is carried does to the program what the program may do to itself by the same
     // call ([`super::table`] has the rules), and memory that it names is the caller's to keep valid.

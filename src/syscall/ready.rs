@@ -57,7 +57,7 @@ fn is_ready_now(call: &Call) -> bool {
 }
 
 /// Whether the buffers of a vector write, few of them, have no more than PIPE_BUF bytes together.
-fn is_short_write(call: &Call) -> bool {
+pub(super) fn is_short_write(call: &Call) -> bool {
     const PARTS: u64 = 8;
     let [_, vectors, count, ..] = call.args;
     // The write itself will say so if they are not there.
