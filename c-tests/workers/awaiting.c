@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <termios.h>
 
 static io_context2_t ctx;
 static int ends[2], sockets[2];
@@ -195,6 +196,23 @@ static void kinds(void)
     SUBMIT(1, SYS_read, (uint64_t)timer, P(bytes), 8, 0, 0, 0);
     CHECK_EQ(timerfd_settime(timer, 0, &soon, NULL), 0);
     EXPECT(1, 8);
+
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    struct termios modes;
+    CHECK(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    int terminal = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    SUBMIT(1, SYS_read, (uint64_t)terminal, P(bytes), 8, 0, 0, 0);
+    WAIT_AWAITED(terminal);
+    put(master, "ab\n");
+    EXPECT(1, 3);
+    /* One that gives what there is does not wait. */
+    CHECK_EQ(tcgetattr(terminal, &modes), 0);
+    modes.c_lflag &= ~(tcflag_t)ICANON;
+    modes.c_cc[VMIN] = modes.c_cc[VTIME] = 0;
+    CHECK_EQ(tcsetattr(terminal, TCSANOW, &modes), 0);
+    GIVES(0, SYS_read, (uint64_t)terminal, P(bytes), 8, 0, 0, 0);
+    close(terminal);
+    close(master);
 
     struct pollfd poller = { .fd = ends[0], .events = POLLIN };
     SUBMIT(1, SYS_ppoll, P(&poller), 1, 0, 0, 8, 0);

@@ -86,6 +86,22 @@ pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Res
     Errno::result(ret).map(|_| value)
 }
 
+/// The modes of a terminal; None: it is none.
+#[cfg(not(loom))]
+pub fn terminal_modes(fd: RawFd) -> Option<libc::termios> {
+    let mut modes = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: a structure of ours, which is written if the call succeeds.
+    unsafe { (libc::tcgetattr(fd, modes.as_mut_ptr()) == 0).then(|| modes.assume_init()) }
+}
+
+/// Whether the process may not read from this terminal, because it is its own and others have it now.
+#[cfg(not(loom))]
+pub fn is_in_background(fd: RawFd) -> bool {
+    // SAFETY: integers.
+    let (foreground, own) = unsafe { (libc::tcgetpgrp(fd), libc::getpgrp()) };
+    foreground >= 0 && foreground != own
+}
+
 /// Whether a descriptor is open with this flag.
 pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
     // SAFETY: integers.

@@ -6,7 +6,10 @@
 use super::Call;
 use super::make::system_call;
 use super::ready::is_short_write;
-use crate::sys::{file_type, has_call_filter, has_flag, poll_now, read_memory, socket_option};
+use crate::sys::{
+    file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory, socket_option,
+    terminal_modes,
+};
 use libc::{c_int, c_long, c_short};
 use std::os::fd::RawFd;
 
@@ -92,8 +95,9 @@ fn read(call: &Call, fd: RawFd) -> Option<i64> {
             };
             Some(without_waiting(&receive, 3))
         }
-        // Also what has no type (eventfd, timerfd). A device may have to be waited for just to be asked.
+        // Also what has no type (eventfd, timerfd). Another device may have to be waited for just to be asked.
         libc::S_IFSOCK | libc::S_IFIFO | 0 => by_vectors(call, libc::SYS_preadv2),
+        libc::S_IFCHR if is_plain_read(call) => read_terminal(fd),
         _ => None,
     }
 }
@@ -110,6 +114,16 @@ fn write(call: &Call, fd: RawFd) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// A terminal cannot be asked not to wait. It does if it gives lines or at least one character, however long that takes, and if the process
+/// may read from it; poll(2) knows when there is something.
+fn read_terminal(fd: RawFd) -> Option<i64> {
+    let modes = terminal_modes(fd)?;
+    let waits = modes.c_lflag & libc::ICANON != 0
+        || modes.c_cc[libc::VMIN] != 0 && modes.c_cc[libc::VTIME] == 0;
+    let may_read = !has_flag(fd, libc::O_WRONLY) && !is_in_background(fd);
+    (waits && may_read && !poll_now(fd, libc::POLLIN)).then_some(WOULD_WAIT)
 }
 
 /// Of no bytes a read returns at once.
