@@ -91,10 +91,11 @@ const ROWS: [Option<Row>; IDS] = {
 /// what happens: neither who carries the request out, nor together with which others.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// It only observes, whatever the way.
+    /// It only observes, and has an answer on every way.
     Nothing,
     /// It observes what the library's own preparations would change: CACHE would find in the page cache what the
-    /// device was told of beforehand, or what was just tried in vain. All else is as without it.
+    /// device was told of beforehand, or what was just tried in vain. Or it has no answer if the kernel carries the request out, which
+    /// therefore does not get the request if the attribute is required. All else is as without it.
     Untouched,
     /// It changes the request. IOPRIO is the priority of one thread for one request. DEADLINE has a moment at which
     /// the request begins, and after which it is not asked again. DRAIN and LINK act on other requests when this one
@@ -421,5 +422,28 @@ mod tests {
             assert_eq!(found, expected, "{id}");
         }
         assert!(Bound::NONE.need_nothing() && Bound::NONE.allow_kernel());
+    }
+
+    /// The kernel's AIO may get a request for which such an attribute is required: the attribute must have an answer then.
+    #[test]
+    fn what_needs_nothing_answers_for_the_kernel() {
+        let call = Call::new(crate::abi::IOCB2_NOP, [0; 6]);
+        let observers = ROWS.iter().flatten();
+        for row in observers.filter(|row| row.needs == Needs::Nothing) {
+            let (mut out, mut head) = ([0; PAYLOAD_WORDS_MAX], 0);
+            let mut answer = Answer {
+                input: &mut [0; PAYLOAD_WORDS_MAX][..row.input],
+                out: &mut out[..row.output],
+                now: None,
+                head: &mut head,
+                required: true,
+            };
+            assert!(matches!(
+                row.handler.begins(&call, &mut answer),
+                Begin::Goes
+            ));
+            row.handler.ended_in_kernel(&mut answer);
+            assert_eq!(head >> RET, 0);
+        }
     }
 }
