@@ -113,6 +113,9 @@ step_exports() {
     set -e
     nm -D --defined-only --with-symbol-versions "$build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort >"$build/check/exports"
     grep -v '^#' exports.txt | diff -u - "$build/check/exports"
+    # All inline functions of the header, and nothing else.
+    sed -n 's/^AIO2_INLINE [^(]*[ *]\([a-z0-9_]*\)(.*/T \1@@AIO2_FFI_0/p' include/aio2.h | sort |
+        diff - <(nm -D --defined-only --with-symbol-versions "$build/lib/libaio2-ffi.so" | sed -n 's/^[0-9a-f]* T/T/p' | sort)
     # The hooks are read from the environment: they add no symbol.
     nm -D --defined-only --with-symbol-versions "$build/hooks-lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
         diff -u "$build/check/exports" -

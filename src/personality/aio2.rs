@@ -300,6 +300,37 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
     }
 }
 
+/// Waits for one event, and copies it to `nbytes` bytes at `event`: the oldest, and no other, also if
+/// more would fit.
+///
+/// `timeout` is relative; NULL: no limit. Whatever attributes the request has, struct io_event2_room has room for
+/// those that the header knows, and IO_EVENT2_ROOM() says how much some of them take. Any number of threads
+/// may wait at once, and beside io_getevents2(); each event goes to one of them.
+///
+/// Returns the event's bytes, or
+/// 0: `timeout` has passed.
+/// -ENOBUFS: the event has more than `nbytes` bytes. It stays; a call with more room gets it.
+/// -EINVAL, -EFAULT, -EINTR, -EIO: as io_getevents2().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn io_getevent2(
+    ctx: io_context2_t,
+    event: *mut io_event2,
+    nbytes: size_t,
+    timeout: *const timespec,
+) -> ssize_t {
+    answer(|| {
+        let context = find(ctx)?;
+        if event.is_null() {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: NULL or valid.
+        let deadline = deadline(unsafe { timeout.as_ref() })?;
+        // SAFETY: the caller has `nbytes` bytes there, until we return.
+        let mut out = unsafe { Out::new(event.cast(), nbytes) }.for_one();
+        Context::get_events(&context, 1, &mut out, deadline, None)
+    })
+}
+
 /// Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =
 /// -ECANCELED, through the ring like any other. If there is none, one that runs is interrupted, if
 /// its system call may wait for somebody else (a pipe, a socket, a lock): its event says how it
