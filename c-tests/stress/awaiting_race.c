@@ -8,7 +8,7 @@
 #include "stress.h"
 #include <sys/socket.h>
 
-enum { FILES = 4, THREADS = 3, ROUNDS = 200 / FEWER, REQUESTS = 64 };
+enum { FILES = 4, THREADS = 3, REQUESTS = 64 };
 
 static int sockets[FILES][2];
 static uint64_t written, received;
@@ -80,7 +80,7 @@ static void *run(void *arg)
 {
     uint64_t rng = (uint64_t)(uintptr_t)arg;
 
-    for (int i = 0; i < ROUNDS; i++) {
+    for (uint64_t i = 0; i < fewer(200); i++) {
         one_context(&rng);
         one_that_ends(&rng);
     }

@@ -397,6 +397,10 @@ impl Context {
         &self.ring
     }
 
+    pub fn pool(&self) -> &'static Pool {
+        self.pool
+    }
+
     /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there
     /// is room; returns their bytes.
     ///
