@@ -24,6 +24,7 @@
 #     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
 #     /* needs: root */           skipped for other users
 #     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
+#     /* needs: readiness */      the same
 #     /* with any engine the same */   of all tests, left out if AIO2_ENGINE chooses one: it carries out no request
 
 set -u
@@ -177,7 +178,7 @@ run_one() { # NAME
         report SKIP "$name" 0.000 "$output"
         return
     fi
-    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -q 'needs: kernel AIO'; then
+    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -qE 'needs: (kernel AIO|readiness)'; then
         echo "SKIPPED: AIO2_ENGINE=threads" >"$output"
         report SKIP "$name" 0.000 "$output"
         return

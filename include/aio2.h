@@ -202,8 +202,9 @@ struct timespec;
 #define IOCB_ROUTE_IO_URING 4
 
 /**
- * `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
- * This version does that only for the poll requests of io_submit(), which have no attributes.
+ * `iocb_route.route`: the request waited until its file (a pipe, a socket, an eventfd) was ready,
+ * without a thread of its own, and a worker thread then carried it out; or it was interrupted
+ * while it waited.
  */
 #define IOCB_ROUTE_READINESS 5
 

@@ -84,6 +84,33 @@ test_follow() {
     done_with follow
 }
 
+# ---- echo: idle connections cost no threads ----------------------------------------------------------
+
+test_echo() {
+    local clients=200 fds=() threads i fd port said
+    "$bin/echo" -n $((clients + 1)) >"$work/port" &
+    local echo=$!
+    until read -r _ port <"$work/port" && [ -n "$port" ]; do
+        kill -0 $echo || die "echo does not start"
+        sleep 0.01
+    done
+    for ((i = 0; i < clients; i++)); do
+        exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+        fds+=("$fd")
+    done
+    exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+    echo "is there anybody?" >&"$fd"
+    read -r -t 30 said <&"$fd" || die "echo says nothing"
+    [ "$said" = "is there anybody?" ] || die "echo says: $said"
+    threads=("/proc/$echo/task/"*)
+    [ ${#threads[@]} -lt 50 ] || die "echo has ${#threads[@]} threads for $clients connections"
+    for fd in "$fd" "${fds[@]}"; do
+        exec {fd}>&-
+    done
+    wait $echo || die "echo ends with an error"
+    done_with echo
+}
+
 # ---- cachemap: what was put into the cache is in the map -------------------------------------------
 
 test_cachemap() {
@@ -165,6 +192,7 @@ for cc in gcc clang; do
 done
 test_copytree
 test_follow
+test_echo
 mapped=$passed
 test_cachemap
 skipped=$((skipped + (mapped == passed)))

@@ -37,6 +37,8 @@ mod worker;
 
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
+#[cfg(not(loom))]
+use crate::engine::readiness::Readiness;
 use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
@@ -67,6 +69,9 @@ pub struct Pool<Q: 'static> {
     spin: Option<Spin>,
     /// What its workers hand over to the kernel.
     pub kaio: Kaio<Q>,
+    /// Where what they have tried in vain waits for its file.
+    #[cfg(not(loom))]
+    pub readiness: Readiness<Q>,
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
@@ -173,6 +178,8 @@ impl<Q: Served> Pool<Q> {
             start,
             spin: None,
             kaio: Kaio::new()?,
+            #[cfg(not(loom))]
+            readiness: Readiness::new(),
         })
     }
 

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn io_setup2(
         let global = global_or_new()?;
         let engines = global.engines(&global.pool);
         let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
-        let handle = global.insert(context, engines)?;
+        let handle = global.insert(context)?;
         // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
             write_back(&asked, params, known);
@@ -171,15 +171,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
         let _cancel = NoCancel::new();
         let global = global().ok_or(Errno::EINVAL)?;
         find(ctx)?;
-        global.registry.remove(
-            ctx as usize,
-            |_| true,
-            |context| {
-                Context::close(context);
-                global.keep_routes(context);
-                global.pool.forget(context);
-            },
-        )?;
+        global.remove(ctx as usize, |_| true, Context::close)?;
         Ok(0)
     }) as c_int
 }
