@@ -37,7 +37,8 @@ mod worker;
 
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
-use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
+use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
+use crate::policy::tuning::tuning;
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;

@@ -480,7 +480,7 @@ pub fn taken_by_worker(
         && let Some(Fast { ns, .. }) = req.fast(t)
     {
         // Nobody sleeps who might want the event of the first.
-        answer.more = half.min((t.batch_ns / ns.max(1)).saturating_sub(1));
+        answer.more = half.min((t.batch_ns as u32 / ns.max(1)).saturating_sub(1));
     }
     answer
 }
@@ -505,16 +505,6 @@ pub fn for_caller(
     let carries_out =
         req.fast(t).is_some() && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
     carries_out.then_some(Route::InlineWaiting)
-}
-
-/// For how many nanoseconds, and as long as how many wait, a caller that has its events goes on carrying requests out.
-#[inline]
-pub fn goes_on(req: &Outlook, t: &Tuning) -> (u64, u32) {
-    if req.is_serial(t) {
-        (t.go_on_serial_ns, 0)
-    } else {
-        (t.go_on_ns, t.go_on_many)
-    }
 }
 
 /// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands over what is queued first

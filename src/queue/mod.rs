@@ -263,14 +263,9 @@ impl State {
         &mut self.queues[Class::Short as usize]
     }
 
-    /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
-    fn waiting(&self) -> u32 {
-        self.in_flight.saturating_sub(self.running.len())
-    }
-
     /// Whether it is soon after the last submit.
     fn is_soon(&self, now: u64) -> bool {
-        now - self.submitted_ns.min(now) < tuning().prompt_ns
+        now - self.submitted_ns.min(now) < tuning().hand_over_ns
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.

@@ -240,7 +240,7 @@ impl<Q: Clone> InKernel<Q> {
                 _ => break,
             }
         }
-        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
+        let waits = (monotonic_ns() - began) / count as u64 > tuning().hand_over_ns;
         if self.waits.load(Relaxed) != waits {
             self.waits.store(waits, Relaxed);
         }

@@ -116,7 +116,7 @@ impl<Q: Served> Worker<Q> {
             sole_in_flight,
             &mut now,
         );
-        self.suspicious = now.ns - start > tuning().asked_ns;
+        self.suspicious = now.ns - start > tuning().hand_over_ns;
         self.recount(profiles);
     }
 

@@ -437,7 +437,7 @@ impl Anonymous {
     /// written to, is taken to be one still. What else there is of that kind does not take the 8 bytes.
     fn of(fd: RawFd) -> Anonymous {
         let seen = &EVENTFDS[fd as usize % EVENTFDS.len()];
-        let now = fd as u32 as u64 | monotonic_ns() >> tuning().trust_shift << 32;
+        let now = fd as u32 as u64 | monotonic_ns() >> tuning().tick_shift << 32;
         if seen.load(Relaxed) == now && poll_now(fd, libc::POLLOUT) {
             return Anonymous::Eventfd;
         }
