@@ -16,7 +16,7 @@
 
 #![cfg_attr(loom, allow(dead_code))]
 
-use super::outlook::{Fast, Outlook};
+use super::outlook::Outlook;
 use super::route::Route;
 use super::tuning::Tuning;
 use crate::syscall::Class;
@@ -27,12 +27,11 @@ pub struct Submit {
     /// The first one.
     pub first: Outlook,
     pub all_fast: bool,
+    /// No second thread is worth waking for requests like these: see [`Outlook::is_serial`]. A no-op takes no time.
     pub all_serial: bool,
     /// There is one, which is bounded.
     pub one_bounded: bool,
     pub len: u64,
-    /// The expected service time of those that are fast.
-    pub ns: u64,
 }
 
 impl Submit {
@@ -42,7 +41,6 @@ impl Submit {
         all_serial: true,
         one_bounded: false,
         len: 0,
-        ns: 0,
     };
 
     #[inline]
@@ -52,13 +50,8 @@ impl Submit {
         }
         self.one_bounded = self.len == 0 && next.is_bounded(t);
         self.len += 1;
-        match next.fast(t) {
-            None => self.all_fast = false,
-            Some(Fast { ns, serial }) => {
-                self.all_serial &= serial;
-                self.ns += u64::from(ns);
-            }
-        }
+        self.all_fast &= next.is_fast(t);
+        self.all_serial &= matches!(next, Outlook::Nop) || next.is_serial(t);
     }
 }
 
@@ -268,9 +261,7 @@ pub fn at_submit(
     let is_lone = submit.one_bounded && queue.in_flight == 1 && !queue.is_timed;
     answer.suits_caller = submit.all_fast || is_lone;
     if answer.suits_caller && queue.caller_comes() {
-        // With those that are queued already, as if they were like these.
-        let ns = || submit.ns / submit.len.max(1) * u64::from(queue.waiting());
-        let is_left = is_lone || submit.all_serial || ns() <= t.worth_waking_ns;
+        let is_left = queue.in_flight == 1 || submit.all_serial;
         answer.route = is_left.then_some(Route::InlineWaiting);
     }
     answer
@@ -474,13 +465,10 @@ pub fn taken_by_worker(
     // Half are left to others, in both cases.
     let half = queue.waiting() / 2;
     if req.is_device_bound_buffered(t) && queue.is_queued && are_told_of() {
-        answer.ahead = Some(t.read_ahead.min(half));
-    } else if only_observes
-        && !queue.has_waiters
-        && let Some(Fast { ns, .. }) = req.fast(t)
-    {
+        answer.ahead = Some(half.min(t.takes));
+    } else if only_observes && !queue.has_waiters && req.is_fast(t) {
         // Nobody sleeps who might want the event of the first.
-        answer.more = half.min((t.batch_ns as u32 / ns.max(1)).saturating_sub(1));
+        answer.more = half.min(t.takes.saturating_sub(1));
     }
     answer
 }
@@ -502,9 +490,15 @@ pub fn for_caller(
     t: &Tuning,
 ) -> Option<Route> {
     let is_in_time = || !is_timed || req.fits_in_time() && (!req.may_be_cached() || untouched());
-    let carries_out =
-        req.fast(t).is_some() && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
+    let carries_out = req.is_fast(t) && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
     carries_out.then_some(Route::InlineWaiting)
+}
+
+/// Whether a caller that has its events, and has carried so many requests out, goes on with those that are waiting. The last ones had better
+/// be there for the next call.
+#[inline]
+pub fn goes_on(taken: u64, waiting: u32, t: &Tuning) -> bool {
+    taken < t.takes.into() && waiting >= t.takes
 }
 
 /// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands over what is queued first

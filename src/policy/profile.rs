@@ -49,7 +49,7 @@ pub struct Observation {
 impl Observation {
     /// What a write to a regular file waits for may have been just another write of the same program.
     pub fn is_inconclusive(&self, tuning: &Tuning) -> bool {
-        let slow = self.ns > u64::from(tuning.fast_ns) || self.waited == Some(true);
+        let slow = self.ns > tuning.fast_ns || self.waited == Some(true);
         self.locks && self.crowded && slow
     }
 }
@@ -65,8 +65,6 @@ pub struct Profile {
     bounded: u8,
     /// How many there were, up to `Tuning::young`.
     age: u8,
-    /// Running mean of the service time.
-    ns: u16,
 }
 
 impl Profile {
@@ -77,7 +75,6 @@ impl Profile {
             waits: 0,
             bounded: 0,
             age: 0,
-            ns: 0,
         }
     }
 
@@ -104,7 +101,7 @@ impl Profile {
         if seen.is_inconclusive(tuning) {
             return next;
         }
-        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        let is_long = seen.ns > tuning.fast_ns;
         Profile {
             fast_after: match seen.waited {
                 Some(true) => self.after_wait(tuning),
@@ -112,7 +109,6 @@ impl Profile {
                 _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
             },
-            ns: mean(self.ns, seen.ns, tuning),
             ..next
         }
     }
@@ -180,33 +176,21 @@ impl Profile {
 
     /// In the lower 48 bits.
     pub const fn to_bits(self) -> u64 {
-        self.ns as u64
-            | (self.fast_after as u64) << 16
-            | (self.waits as u64) << 29
-            | (self.bounded as u64) << 35
-            | (self.age as u64) << 41
+        self.fast_after as u64
+            | (self.waits as u64) << 13
+            | (self.bounded as u64) << 19
+            | (self.age as u64) << 25
     }
 
     #[inline]
     pub fn from_bits(bits: u64) -> Profile {
         let part = |at: u32, width: u32| (bits >> at & ((1 << width) - 1)) as u16;
         Profile {
-            ns: part(0, 16),
-            fast_after: part(16, 13),
-            waits: part(29, 6) as u8,
-            bounded: part(35, 6) as u8,
-            age: part(41, 3) as u8,
+            fast_after: part(0, 13),
+            waits: part(13, 6) as u8,
+            bounded: part(19, 6) as u8,
+            age: part(25, 3) as u8,
         }
-    }
-}
-
-/// The running mean of a service time. What is as expected changes nothing.
-fn mean(before: u16, ns: u64, tuning: &Tuning) -> u16 {
-    let ns = ns.min(u64::from(tuning.fast_ns)) as u16;
-    if ns.abs_diff(before) > before / 4 {
-        before - before / 8 + ns / 8
-    } else {
-        before
     }
 }
 
@@ -216,8 +200,6 @@ pub struct Family {
     fast: u8,
     device_bound: u8,
     bounded: u8,
-    /// Running mean of the service time.
-    ns: u16,
 }
 
 impl Family {
@@ -226,7 +208,7 @@ impl Family {
         if seen.is_inconclusive(tuning) {
             return self;
         }
-        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        let is_long = seen.ns > tuning.fast_ns;
         let count = |points: u8, agrees: Option<bool>| match agrees {
             None => points,
             Some(true) => (points + 1).min(tuning.in_a_row),
@@ -242,7 +224,6 @@ impl Family {
             fast: count(self.fast, fast),
             device_bound: count(self.device_bound, seen.waited),
             bounded: count(self.bounded, Some(seen.ns <= tuning.bounded_ns)),
-            ns: mean(self.ns, seen.ns, tuning),
         }
     }
 
@@ -264,25 +245,20 @@ impl Family {
             } else {
                 0
             },
-            ns: self.ns,
             ..new
         }
     }
 
     /// In the lower 48 bits.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.ns)
-            | u64::from(self.fast) << 16
-            | u64::from(self.device_bound) << 24
-            | u64::from(self.bounded) << 32
+        u64::from(self.fast) | u64::from(self.device_bound) << 8 | u64::from(self.bounded) << 16
     }
 
     pub fn from_bits(bits: u64) -> Family {
         Family {
-            ns: bits as u16,
-            fast: (bits >> 16) as u8,
-            device_bound: (bits >> 24) as u8,
-            bounded: (bits >> 32) as u8,
+            fast: bits as u8,
+            device_bound: (bits >> 8) as u8,
+            bounded: (bits >> 16) as u8,
         }
     }
 }
@@ -378,12 +354,6 @@ impl View {
             Kind::Write => self.is(|class| class.direct && !class.regular),
             Kind::Sync => false,
         }
-    }
-
-    /// The expected service time.
-    #[inline]
-    pub fn ns(&self) -> u32 {
-        self.profile().ns.into()
     }
 }
 
@@ -542,10 +512,7 @@ mod tests {
         assert!(!view(Kind::Read, CACHED, slow).is_fast(T));
         let after_one_file = std::iter::repeat_n(&WAITS, T.young.into())
             .fold(fast, |family, seen| family.after(seen, T));
-        assert_eq!(
-            after_one_file.prior(CACHED, T),
-            fast.prior(CACHED, T).at_ns(after_one_file)
-        );
+        assert_eq!(after_one_file.prior(CACHED, T), fast.prior(CACHED, T));
 
         let slow = family(&[(99, WAITS)]);
         let prior = slow.prior(DIRECT, T);
@@ -573,16 +540,6 @@ mod tests {
             view(Kind::Read, DIRECT, all(NEW, seen).joined(slow, T)).is_device_bound(true, T)
         };
         assert!(is_bound(&[(2, WAITS)]) && !is_bound(&[(1, FAST), (1, WAITS)]));
-    }
-
-    impl Profile {
-        /// The same but for the mean.
-        fn at_ns(self, family: Family) -> Profile {
-            Profile {
-                ns: family.ns,
-                ..self
-            }
-        }
     }
 
     #[test]
@@ -620,7 +577,6 @@ mod tests {
             waits: T.waits_max,
             bounded: T.in_a_row,
             age: T.young,
-            ns: T.fast_ns,
         };
         for profile in [
             NEW,

@@ -101,10 +101,10 @@ tuning! {
     /// Bytes. Such ones join until the batch has this many, and a merged request has no more than this. More: the kernel waits less
     /// often for a file that grows, and the requests complete together.
     batch_bytes: u64 = 128 << 10,
-    /// Requests. So many the device gets one by one if the kernel waits for each of them in io_submit(2): of more it first sees the last.
-    unplugged: u32 = 2,
-    /// Requests, at most 8. A device is told of so many reads through the page cache that will wait for it before the first is waited for.
-    read_ahead: u32 = 8,
+    /// Requests, at most 8. So many a thread takes while others wait, before it does something else: a worker fast ones before it takes the lock,
+    /// or reads through the page cache of which the device is told before the first is waited for; a caller that has its events. More: fewer locks
+    /// and calls, more for the device; less: the first event is there sooner.
+    takes: u32 = 8,
     /// Levels. Submits that are less deep in the stack than this do not matter (see [`super::nesting`]). More: a program needs more stack;
     /// less: events are late for one that would have returned anyway.
     nesting_free: usize = 16,
@@ -115,14 +115,10 @@ tuning! {
     from t:
     // ---- What is worth a hand-over ----
 
-    /// Nanoseconds. Requests that take less than this together are not worth waking a worker for.
-    worth_waking_ns: u64 = t.hand_over_ns,
-    /// Nanoseconds, less than 2^16. A request that takes more is not fast, if it waited: beside it a hand-over counts little.
-    fast_ns: u16 = (t.hand_over_ns * 4) as u16,
+    /// Nanoseconds. A request that takes more is not fast, if it waited: beside it a hand-over counts little.
+    fast_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. What comes within this time comes soon: a caller that is back for events, or what a thread stays awake for.
     soon_ns: u64 = t.hand_over_ns * 4,
-    /// Nanoseconds. A worker carries out fast requests that take so long together before it takes the lock again.
-    batch_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. For so long a caller of io_submit() carries out reads that do not wait. The rest is worth a worker.
     at_submit_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. A request that takes less is bounded, though it may wait: a caller that waits for it alone may as well do so in the
@@ -179,7 +175,6 @@ const _: () = {
     // What a profile has room for.
     assert!(most.fast_after_max < 1 << 13 && most.waits_max < 1 << 6);
     assert!(most.in_a_row < 1 << 6 && most.young < 1 << 3);
-    assert!(most.hand_over_ns * 4 < 1 << 16);
     assert!(most.sample.is_power_of_two() && most.device_bound_sample.is_power_of_two());
     assert!(most.in_a_row - most.young * most.young >= most.in_a_row / 2);
 };

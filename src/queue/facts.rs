@@ -128,10 +128,10 @@ impl Context {
                 .is_device_bound_buffered(tuning())
     }
 
-    /// What is to be expected of a request that a worker can carry out together with others.
+    /// Whether a worker can carry a request out together with others.
     #[inline]
     pub(super) fn joins_fast(&self, req: &Req) -> bool {
-        req.bound().only_observe() && self.outlook(req).fast(tuning()).is_some()
+        req.bound().only_observe() && self.outlook(req).is_fast(tuning())
     }
 
     #[inline]

@@ -80,13 +80,11 @@ const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// What stands for the time if it was not read.
 const SOON: u64 = u64::MAX;
-/// The most requests that a worker carries out before it takes the lock again.
+/// The most requests that a worker carries out before it takes the lock again, and the most reads that a device is told of beside the
+/// first.
 const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
 /// Who waits for requests to end that it has interrupted does so again if none ends for so long.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
-/// The most reads that a device is told of at once, beside the first.
-#[cfg(not(loom))]
-const READ_AHEAD_MAX: usize = 8;
 
 pub struct Context {
     behaviour: Behaviour,
@@ -261,6 +259,11 @@ impl State {
 
     fn short(&mut self) -> &mut List {
         &mut self.queues[Class::Short as usize]
+    }
+
+    /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
+    fn waiting(&self) -> u32 {
+        self.in_flight.saturating_sub(self.running.len())
     }
 
     /// Whether it is soon after the last submit.

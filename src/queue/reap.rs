@@ -274,7 +274,7 @@ impl Context {
         let mut shield = None;
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
-        loop {
+        for taken in 1u64.. {
             let sole_in_flight = state.running.transfers() == 1;
             drop(state);
             let goes = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
@@ -312,7 +312,9 @@ impl Context {
             if until != NEVER && now.ns < until && was_nop {
                 now = Now::read();
             }
-            let enough = this.ring.available(&state.backlog) >= need || now.ns >= until;
+            let has_enough = this.ring.available(&state.backlog) >= need
+                && !decide::goes_on(taken, state.waiting(), tuning());
+            let enough = has_enough || now.ns >= until;
             let next = if enough {
                 None
             } else {
