@@ -569,7 +569,7 @@ impl<Q: Served> Pool<Q> {
             pool: self,
             slot,
             turn: 0,
-            suspicious: false,
+            last_ns: 0,
         };
         worker.begins();
         if worker.place().order.load(Acquire) == MONITOR {

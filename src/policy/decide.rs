@@ -436,11 +436,12 @@ pub struct Taken {
 }
 
 /// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it
-/// is carried out together with others.
+/// is carried out together with others. `last_ns`: so long that worker was at the last one.
 #[inline]
 pub fn taken_by_worker(
     req: &Outlook,
     only_observes: bool,
+    last_ns: u64,
     queue: &Queue,
     kernel: impl FnOnce() -> Kernel,
     are_told_of: impl FnOnce() -> bool,
@@ -467,8 +468,9 @@ pub fn taken_by_worker(
     if req.is_device_bound_buffered(t) && queue.is_queued && are_told_of() {
         answer.ahead = Some(half.min(t.takes));
     } else if only_observes && !queue.has_waiters && req.is_fast(t) {
-        // Nobody sleeps who might want the event of the first.
-        answer.more = half.min(t.takes.saturating_sub(1));
+        // Nobody sleeps who might want the event of the first; and if all are like the last one, they take no longer together than one may.
+        let together = (t.fast_ns / last_ns.max(1)).min(t.takes.into()) as u32;
+        answer.more = half.min(together.saturating_sub(1));
     }
     answer
 }
@@ -494,11 +496,11 @@ pub fn for_caller(
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// Whether a caller that has its events, and has carried so many requests out, goes on with those that are waiting. The last ones had better
-/// be there for the next call.
+/// Whether a caller that has its events, and has carried requests out for so long, goes on with those that are waiting. The last ones had
+/// better be there for the next call.
 #[inline]
-pub fn goes_on(taken: u64, waiting: u32, t: &Tuning) -> bool {
-    taken < t.takes.into() && waiting >= t.takes
+pub fn goes_on(ns: u64, waiting: u32, t: &Tuning) -> bool {
+    ns < t.hand_over_ns && waiting >= t.takes
 }
 
 /// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands over what is queued first

@@ -101,9 +101,9 @@ tuning! {
     /// Bytes. Such ones join until the batch has this many, and a merged request has no more than this. More: the kernel waits less
     /// often for a file that grows, and the requests complete together.
     batch_bytes: u64 = 128 << 10,
-    /// Requests, at most 8. So many a thread takes while others wait, before it does something else: a worker fast ones before it takes the lock,
-    /// or reads through the page cache of which the device is told before the first is waited for; a caller that has its events. More: fewer locks
-    /// and calls, more for the device; less: the first event is there sooner.
+    /// Requests, at most 8. So many a worker takes at most while others wait: fast ones before it takes the lock, or reads through the page cache of which
+    /// the device is told before the first is waited for. And a caller that has its events goes on as long as so many wait. More: fewer locks and
+    /// calls, more for the device; less: the first event is there sooner.
     takes: u32 = 8,
     /// Levels. Submits that are less deep in the stack than this do not matter (see [`super::nesting`]). More: a program needs more stack;
     /// less: events are late for one that would have returned anyway.
@@ -115,10 +115,11 @@ tuning! {
     from t:
     // ---- What is worth a hand-over ----
 
-    /// Nanoseconds. A request that takes more is not fast, if it waited: beside it a hand-over counts little.
+    /// Nanoseconds. A request that takes more is not fast, if it waited: beside it a hand-over counts little. So long may those take together that a
+    /// worker takes.
     fast_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. What comes within this time comes soon: a caller that is back for events, or what a thread stays awake for.
-    soon_ns: u64 = t.hand_over_ns * 4,
+    soon_ns: u64 = t.hand_over_ns * 6,
     /// Nanoseconds. For so long a caller of io_submit() carries out reads that do not wait. The rest is worth a worker.
     at_submit_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. A request that takes less is bounded, though it may wait: a caller that waits for it alone may as well do so in the
@@ -190,6 +191,6 @@ mod tests {
         assert!(tuning.set("young", 0) && tuning.young == 0);
         assert!(!tuning.set("young", 256) && tuning.young == 0);
         assert!(!tuning.set("no_such_number", 1));
-        assert!(tuning.set("hand_over_ns", 1_000) && tuning.soon_ns == 4_000);
+        assert!(tuning.set("hand_over_ns", 1_000) && tuning.soon_ns == 6_000);
     }
 }

@@ -271,10 +271,11 @@ impl Context {
             execute,
             mut now,
         } = budget;
+        let began = now.ns;
         let mut shield = None;
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
-        for taken in 1u64.. {
+        loop {
             let sole_in_flight = state.running.transfers() == 1;
             drop(state);
             let goes = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
@@ -313,7 +314,7 @@ impl Context {
                 now = Now::read();
             }
             let has_enough = this.ring.available(&state.backlog) >= need
-                && !decide::goes_on(taken, state.waiting(), tuning());
+                && !decide::goes_on(now.ns - began, state.waiting(), tuning());
             let enough = has_enough || now.ns >= until;
             let next = if enough {
                 None

@@ -94,7 +94,7 @@ impl Context {
             };
             let mut more = 0;
             if class == Class::Short {
-                let taken = this.taken_by_worker(&state, &req);
+                let taken = this.taken_by_worker(&state, &req, worker);
                 if taken.route == Route::KernelThread {
                     (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
                     next = Context::take_next(this, &mut state, worker, &mut deferred);

@@ -61,7 +61,7 @@ impl Spin {
         }
         if now >= late {
             // In vain, or another thread has needed the processor: a small part of the time may be spent so.
-            let rest = (now - began) * u64::from(tuning().sample);
+            let rest = (now - began) * u64::from(tuning().in_a_row);
             self.rests_until.store(now + rest, Relaxed);
         }
         self.is_on.store(false, Relaxed);
