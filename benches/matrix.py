@@ -56,6 +56,7 @@ HEURISTICS = {
     "nothing": "",
     "callers carry out fast requests": "fast_ns=0",
     "a new file is like its family": "young=0",
+    "no worker for trivial requests": "trivial_ns=0",
     "a caller carries out a bounded request": "bounded_ns=0",
     "no worker is woken for a prompt caller": "prompt_in_a_row=%d" % NEVER,
     "a returning caller hands over": "back_in_a_row=%d" % NEVER,

@@ -533,7 +533,7 @@ pub fn for_poller(
     is_before: impl FnOnce() -> bool,
     t: &Tuning,
 ) -> Option<Route> {
-    let stands_in = idle_ns > t.vain_ns && (is_before() || queue.running == 0);
+    let stands_in = idle_ns > t.bounded_ns && (is_before() || queue.running == 0);
     stands_in.then_some(Route::InlineStandIn)
 }
 

@@ -54,7 +54,8 @@ impl Outlook {
     }
 
     /// Whether it is serial. A write to a regular file is, if it does not wait for a device: a second one beside it would wait
-    /// for the file's lock, and use a second processor to no purpose.
+    /// for the file's lock, and use a second processor to no purpose. So is a request that is done sooner than it could be handed
+    /// over.
     #[inline]
     pub fn is_serial(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.is_serial(t))

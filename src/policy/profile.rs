@@ -63,6 +63,8 @@ pub struct Profile {
     waits: u8,
     /// How many were bounded, less what those cost that were not.
     bounded: u8,
+    /// How many were trivial, less those that were not.
+    trivial: u8,
     /// How many there were, up to `Tuning::young`.
     age: u8,
 }
@@ -74,6 +76,7 @@ impl Profile {
             fast_after: tuning.in_a_row as u16,
             waits: 0,
             bounded: 0,
+            trivial: 0,
             age: 0,
         }
     }
@@ -108,6 +111,11 @@ impl Profile {
                 // It may only have been kept from running: the next one, which is asked, tells.
                 _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
+            },
+            trivial: if seen.ns < tuning.trivial_ns {
+                (self.trivial + 1).min(tuning.in_a_row)
+            } else {
+                self.trivial.saturating_sub(1)
             },
             ..next
         }
@@ -179,7 +187,8 @@ impl Profile {
         self.fast_after as u64
             | (self.waits as u64) << 13
             | (self.bounded as u64) << 19
-            | (self.age as u64) << 25
+            | (self.trivial as u64) << 25
+            | (self.age as u64) << 31
     }
 
     #[inline]
@@ -189,7 +198,8 @@ impl Profile {
             fast_after: part(0, 13),
             waits: part(13, 6) as u8,
             bounded: part(19, 6) as u8,
-            age: part(25, 3) as u8,
+            trivial: part(25, 6) as u8,
+            age: part(31, 3) as u8,
         }
     }
 }
@@ -331,10 +341,12 @@ impl View {
         self.profile().bounded == tuning.in_a_row && self.is_even()
     }
 
-    /// Whether it had better run alone: it takes its file's lock.
+    /// Whether it had better run alone: it takes its file's lock, or is done sooner than handed over.
     #[inline]
     pub fn is_serial(&self, tuning: &Tuning) -> bool {
-        self.is_regular_write() && self.profile().fast_after <= u16::from(tuning.in_a_row)
+        let left = self.profile().fast_after;
+        self.is_regular_write() && left <= u16::from(tuning.in_a_row)
+            || left == 0 && self.profile().trivial > tuning.in_a_row / 2
     }
 
     /// Whether all requests to the file have waited lately; `direct`: past the page cache, or through it.
@@ -432,12 +444,15 @@ mod tests {
             crowded: true,
             ..locks(seen)
         };
+        let trivial = Observation { ns: 300, ..FAST };
         use Kind::*;
         #[rustfmt::skip]
         let table: &[(&str, Kind, Class, &[Seen], &str)] = &[
             ("nothing",                  Read,  CACHED, &[], ""),
             ("not often enough",         Read,  CACHED, &[(31, FAST)], ""),
             ("fast",                     Read,  CACHED, &[(32, FAST)], "fb"),
+            ("trivial",                  Read,  CACHED, &[(64, trivial)], "fbs"),
+            ("most are",                 Read,  CACHED, &[(64, trivial), (15, FAST)], "fbs"),
             ("one waited",               Read,  CACHED, &[(32, FAST), (1, WAITS)], "b"),
             ("and was made up for",      Read,  CACHED, &[(32, FAST), (1, WAITS), (256, FAST)], "fb"),
             ("one was not run",          Read,  CACHED, &[(32, FAST), (1, LONG)], "b"),
@@ -576,6 +591,7 @@ mod tests {
             fast_after: T.fast_after_max,
             waits: T.waits_max,
             bounded: T.in_a_row,
+            trivial: T.in_a_row,
             age: T.young,
         };
         for profile in [

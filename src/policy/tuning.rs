@@ -57,8 +57,8 @@ macro_rules! tuning {
 }
 
 tuning! {
-    /// Nanoseconds. So long it takes, about, to hand something over to another thread: until that one is woken and runs. More: callers
-    /// do more themselves, and are back later; less: more threads are woken.
+    /// Nanoseconds. So long it takes, about, to hand something over to another thread: until that one is woken and runs, and then the one that
+    /// waits for it. More: callers do more themselves, and are back later; less: more threads are woken.
     hand_over_ns: u64 = 16_000,
     /// Observations. After so many in a row that are alike the next is expected to be like them. More: a file or a caller is recognised
     /// later; less: it is taken for what it was by chance.
@@ -115,18 +115,18 @@ tuning! {
     from t:
     // ---- What is worth a hand-over ----
 
-    /// Nanoseconds. A request that takes more is not fast, if it waited: beside it a hand-over counts little. So long may those take together that a
-    /// worker takes.
+    /// Nanoseconds. A request that takes less is trivial: not worth the lock that two threads would have to share for it.
+    trivial_ns: u64 = t.hand_over_ns / 16,
+    /// Nanoseconds. A request that takes more is not fast, if it waited: beside it a hand-over counts little. So it is asked whether it did. And so long
+    /// those may take together that a worker takes.
     fast_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. What comes within this time comes soon: a caller that is back for events, or what a thread stays awake for.
     soon_ns: u64 = t.hand_over_ns * 6,
     /// Nanoseconds. For so long a caller of io_submit() carries out reads that do not wait. The rest is worth a worker.
     at_submit_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. A request that takes less is bounded, though it may wait: a caller that waits for it alone may as well do so in the
-    /// system call.
+    /// system call. If nobody has begun anything for so long, a caller that looks in vain does: it may have the only processor.
     bounded_ns: u64 = t.hand_over_ns * 16,
-    /// Nanoseconds. If nobody has begun anything for so long, a caller that looks in vain does: it may have the only processor.
-    vain_ns: u64 = t.hand_over_ns * 16,
 
     // ---- When something is taken for known, and for how long ----
 

@@ -246,7 +246,7 @@ impl Profiles {
         let ns = end - start;
         let waited = match before {
             Some(before) => Some(voluntary_switches() > before),
-            None if ns > tuning().hand_over_ns => None,
+            None if ns > tuning().fast_ns => None,
             None => Some(false),
         };
         // One that was only tried (see `exec::execute_if_cached`) tells nothing.

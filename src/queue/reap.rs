@@ -124,7 +124,7 @@ impl Context {
         let idle_ns = now - state.idle_since;
         let facts = this.queue_facts(&state);
         drop(state);
-        if idle_ns > tuning().vain_ns && !this.behaviour.callers_carry_out() {
+        if idle_ns > tuning().bounded_ns && !this.behaviour.callers_carry_out() {
             // A worker may want this very processor.
             futex_wait(&AtomicU32::new(0), 0, now + tuning().soon_ns);
         }

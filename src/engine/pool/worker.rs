@@ -127,7 +127,7 @@ impl<Q: Served> Worker<Q> {
 
     /// Whether that was long: then the next one is asked whether it waits.
     pub fn is_suspicious(&self) -> bool {
-        self.last_ns > tuning().hand_over_ns
+        self.last_ns > tuning().fast_ns
     }
 
     /// Whether it should go on with the same context.

@@ -437,11 +437,11 @@ fn what_a_caller_that_waits_does() {
         "not left to it": queue.is_prompt = false => None;
     }
     let stands_in = Some(InlineStandIn);
-    table! { world!(World::new(); idle_ns = T.vain_ns + 1), |all: Answers| all.for_poller;
+    table! { world!(World::new(); idle_ns = T.bounded_ns + 1), |all: Answers| all.for_poller;
         "somebody is at one": => None;
         "that one cannot run": is_before = true => stands_in;
         "nobody is": queue.running = 0 => stands_in;
-        "not for long": queue.running = 0, idle_ns = T.vain_ns => None;
+        "not for long": queue.running = 0, idle_ns = T.bounded_ns => None;
     }
 }
 
