@@ -496,11 +496,15 @@ pub fn for_caller(
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// Whether a caller that has its events, and has carried requests out for so long, goes on with those that are waiting. The last ones had
-/// better be there for the next call.
+/// Whether a caller that has its events, and has carried requests out for so long, goes on with those that are waiting: with serial ones,
+/// which nobody else will carry out; with others as long as many wait. The last ones had better be there for the next call.
 #[inline]
-pub fn goes_on(ns: u64, waiting: u32, t: &Tuning) -> bool {
-    ns < t.hand_over_ns && waiting >= t.takes
+pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
+    if is_serial {
+        ns < t.soon_ns
+    } else {
+        ns < t.hand_over_ns && waiting >= t.takes
+    }
 }
 
 /// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands over what is queued first

@@ -271,7 +271,7 @@ impl Context {
             execute,
             mut now,
         } = budget;
-        let began = now.ns;
+        let (began, is_serial) = (now.ns, this.outlook(&req).is_serial(tuning()));
         let mut shield = None;
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
@@ -314,7 +314,7 @@ impl Context {
                 now = Now::read();
             }
             let has_enough = this.ring.available(&state.backlog) >= need
-                && !decide::goes_on(now.ns - began, state.waiting(), tuning());
+                && !decide::goes_on(is_serial, now.ns - began, state.waiting(), tuning());
             let enough = has_enough || now.ns >= until;
             let next = if enough {
                 None

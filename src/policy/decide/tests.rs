@@ -41,7 +41,6 @@ fn fast(kind: Kind) -> Outlook {
     file(kind, CACHED, 4_000, 0)
 }
 
-/// Device-bound.
 fn slow(kind: Kind) -> Outlook {
     file(kind, DIRECT, 300_000, 1)
 }
@@ -429,8 +428,9 @@ fn what_a_caller_that_waits_does() {
         "a sample": within.is_sample = true => None;
         "it is waited for anyway": within.is_sample = true, queue.has_waited = true => yes;
     }
-    let goes_on = |taken, waiting| goes_on(taken, waiting, T);
-    assert!(goes_on(1, T.takes) && !goes_on(1, T.takes - 1) && !goes_on(T.hand_over_ns, 99));
+    let goes_on = |serial, ns, waiting| goes_on(serial, ns, waiting, T);
+    assert!(goes_on(false, 1, T.takes) && !goes_on(false, 1, T.takes - 1));
+    assert!(goes_on(true, T.hand_over_ns, 1) && !goes_on(true, T.soon_ns, 99));
     table! { world!(World::new(); queue.is_prompt = true), |all: Answers| all.gives_back;
         "left to it": => Some(Thread);
         "nothing is queued": queue.is_queued = false => None;
