@@ -14,7 +14,9 @@
 #     LIBDIR        directory with libaio2.so and libaio2.so.0 (required)
 #     HOOKS_LIBDIR  the same for the build with test hooks; without it hook_* are skipped
 #     CC            compiler (default: cc)        CFLAGS   more flags
-#     BUILD         where programs go (default: build/c-tests)
+#     BUILD         where output goes (default: build/c-tests)
+#     PROGRAMS      where programs go (default: BUILD); several runs at a time may share them
+#     FEWER         divides the rounds of stress tests
 #     WRAPPER       command to run each program under, e.g. "valgrind --error-exitcode=99"
 #     TIME_FACTOR   multiplies the time limits (for a WRAPPER that slows programs down)
 #
@@ -22,6 +24,7 @@
 #     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
 #     /* needs: root */           skipped for other users
 #     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
+#     /* needs: readiness */      the same
 #     /* with any engine the same */   of all tests, left out if AIO2_ENGINE chooses one: it carries out no request
 
 set -u
@@ -103,8 +106,10 @@ for dir in "$LIBDIR" ${HOOKS_LIBDIR:+"$HOOKS_LIBDIR"}; do
         [ -e "$dir/$file" ] || fail "$dir/$file is missing"
     done
 done
-mkdir -p "$BUILD" || exit 1
+PROGRAMS=${PROGRAMS:-$BUILD}
+mkdir -p "$BUILD" "$PROGRAMS" || exit 1
 BUILD=$(cd "$BUILD" && pwd) || exit 1
+PROGRAMS=$(cd "$PROGRAMS" && pwd) || exit 1
 # For tests that are scripts.
 export CC BUILD LIBDIR SRCDIR="$here" INCLUDE="$root/include" HOOKS_LIBDIR="${HOOKS_LIBDIR:-}"
 
@@ -116,10 +121,13 @@ read -r -a wrapper <<<"${WRAPPER:-}"
 
 # Programs of another compiler or other flags are not up to date.
 stamp="$CC ${flags[*]} ${more[*]:-} ${libs[*]}"
-if [ "$(cat "$BUILD/.flags" 2>/dev/null)" != "$stamp" ]; then
-    rm -f "$BUILD"/*.test
-    printf '%s\n' "$stamp" >"$BUILD/.flags"
+exec 9>"$PROGRAMS/.lock"
+flock 9
+if [ "$(cat "$PROGRAMS/.flags" 2>/dev/null)" != "$stamp" ]; then
+    rm -f "$PROGRAMS"/*.test
+    printf '%s\n' "$stamp" >"$PROGRAMS/.flags"
 fi
+exec 9>&-
 
 group=
 trap '[ -z "$group" ] || kill -KILL -- "-$group" 2>/dev/null; exit 130' INT TERM
@@ -147,8 +155,7 @@ build() { # SOURCE PROGRAM OUTPUT
         [ "$2" -nt "$input" ] || current=0
     done
     [ "$current" = 0 ] || return 0
-    rm -f "$2"
-    "$CC" "${flags[@]}" ${more[@]+"${more[@]}"} -o "$2" "$1" "${libs[@]}" >"$3" 2>&1
+    "$CC" "${flags[@]}" ${more[@]+"${more[@]}"} -o "$2.$$" "$1" "${libs[@]}" >"$3" 2>&1 && mv -f "$2.$$" "$2"
 }
 
 run_one() { # NAME
@@ -156,7 +163,7 @@ run_one() { # NAME
     : >"$output"
 
     if [[ $source == *.c ]]; then
-        program=$BUILD/$name.test
+        program=$PROGRAMS/$name.test
         if ! build "$source" "$program" "$output"; then
             report FAIL "$name" 0.000 "$output"
             return
@@ -171,7 +178,7 @@ run_one() { # NAME
         report SKIP "$name" 0.000 "$output"
         return
     fi
-    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -q 'needs: kernel AIO'; then
+    if [ "${AIO2_ENGINE:-}" = threads ] && head -n 15 "$source" | grep -qE 'needs: (kernel AIO|readiness)'; then
         echo "SKIPPED: AIO2_ENGINE=threads" >"$output"
         report SKIP "$name" 0.000 "$output"
         return

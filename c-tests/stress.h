@@ -3,10 +3,24 @@
 #ifndef AIO2_STRESS_H
 #define AIO2_STRESS_H
 
-/* Under a tool that slows programs down, and that sees a fault wherever it is, not only when it strikes: so many times fewer rounds. */
-#ifndef FEWER
-#define FEWER 1
-#endif
+/*
+ * How many rounds of so many are to be made. Where the same is run once more in another way, or under a tool that slows programs down
+ * and sees a fault wherever it is, FEWER=N in the environment divides them.
+ */
+static TEST_UNUSED uint64_t fewer(uint64_t all)
+{
+    static uint64_t known;
+    uint64_t divisor = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+    if (divisor == 0) {
+        const char *text = getenv("FEWER");
+
+        divisor = text != NULL ? (uint64_t)atoi(text) : 1;
+        CHECK_CMP(divisor, >, 0);
+        __atomic_store_n(&known, divisor, __ATOMIC_RELAXED);
+    }
+    return (all + divisor - 1) / divisor;
+}
 
 /* ---- Random numbers: cheap, per thread, and the same in every run ----------------------------- */
 

@@ -327,10 +327,10 @@ int main(int argc, char **argv)
     alarm(100);
     for (int i = 0; i < 10; i++)
         fork_goes_on();
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i < fewer(40); i++)
         fork_beside_stuck(i), beside_reads(i);
     for (enum way way = 0; way < (is_seen ? WAYS : UNDERSCORE_EXIT); way++)
-        for (int round = 0; round < 40; round++) {
+        for (int round = 0; round < fewer(40); round++) {
             streams(way, round);
             files(way, round);
             if (is_seen || way == EXIT || way == QUICK_EXIT)

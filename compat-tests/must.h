@@ -25,6 +25,14 @@ static inline bool is_set(const char *name)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
+/* How many rounds of so many are to be made: FEWER=N in the environment divides them. */
+static inline int fewer(int all)
+{
+    const char *divisor = getenv("FEWER");
+
+    return divisor != NULL ? (all + atoi(divisor) - 1) / atoi(divisor) : all;
+}
+
 /* io_submit waits for what it submits: the kernel's does, and the library's in a sandbox where it can have no threads with other descriptors. */
 static inline bool submit_waits(void)
 {

@@ -155,6 +155,7 @@ static void run(int count, int reapers, int depth, int batch, long reads, void *
 {
     pthread_t reaper[REAPERS], other;
 
+    reads = fewer((int)reads);
     ctx = NULL;
     done = 0;
     over = false;

@@ -17,6 +17,8 @@
 #     LIBAIO_SRC   a source tree of libaio 0.3.113, instead of `apt-get source libaio`
 #     CC           compiler (default: cc)
 #     TIME_FACTOR  multiplies the time limits
+#     FEWER        divides the rounds of some programs. What runs by library path or in a container has fewer by itself, if LONG is not 1:
+#                  it is the same library
 #
 # A line a test (ok, FAIL or SKIP, name, seconds), below it what a test that did not pass has said; the last
 # line counts. Devices, mounts and files are gone afterwards, also after Ctrl-C. What needs root or zram is skipped without it.
@@ -123,6 +125,7 @@ add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
+add run-check 60 aio2-run.sh check
 add run-stats 60 aio2-run.sh stats
 add run-routes 60 aio2-run.sh routes
 add run-transparent 60 aio2-run.sh transparent
@@ -174,12 +177,16 @@ stop() {
 }
 
 run_one() { # NUMBER
-    local name=${names[$1]} limit=$((${limits[$1]} * ${TIME_FACTOR:-1})) command began status seconds word
+    local name=${names[$1]} limit=$((${limits[$1]} * ${TIME_FACTOR:-1})) command began status seconds word divisor
     local output=$BUILD/$name.out
     read -r -a command <<<"${commands[$1]}"
     began=$(date +%s%N)
     # timeout(1) leads a process group of its own, and sends TERM to all of it; KILL follows only if a test does not manage to end.
-    env --default-signal=INT,QUIT timeout --kill-after=30 "$limit" bash "$here/${command[0]}" "${command[@]:1}" \
+    divisor=${FEWER:-1}
+    case $name in
+    *-path | container-*) [ "${LONG:-0}" != 0 ] || divisor=${FEWER:-4} ;;
+    esac
+    FEWER=$divisor env --default-signal=INT,QUIT timeout --kill-after=30 "$limit" bash "$here/${command[0]}" "${command[@]:1}" \
         >"$output" 2>&1 </dev/null &
     group=$!
     wait "$group"

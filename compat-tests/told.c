@@ -174,7 +174,7 @@ static void nested(int fd, int outstanding)
         fprintf(stderr, "nested: what is over when io_submit returns has no bound\n");
         return;
     }
-    left = 40000;
+    left = fewer(40000);
     deepest = 0;
     for (int i = 0; i < outstanding; i++) {
         struct iocb *one = prepare(i, fd, efd);
@@ -216,7 +216,7 @@ static void looks(int fd, int outstanding, long ns)
     MUST(io_setup(MOST, &ctx) == 0);
     for (int i = 0; i < outstanding; i++)
         free_list[i] = i;
-    for (int round = 0; round < 4000; round++) {
+    for (int round = 0, rounds = fewer(4000); round < rounds; round++) {
         int n = free, got = 0;
 
         for (int i = 0; i < n; i++) {

@@ -4,12 +4,12 @@
  *
  *     fio --ioengine=external:PATH/aio2-engine.so [--userspace_reap=1] [--timing=1] [--submit_latency=1] ...
  *
- * Reads, writes, fsync, fdatasync and sync_file_range are asynchronous. A trim is not a system call that
- * libaio2 carries (it is an ioctl): it is done on the spot, as by fio's libaio engine.
+ * Reads, writes, fsync, fdatasync and sync_file_range are asynchronous. A trim is an ioctl, which libaio2 does not carry out: the engine
+ * does it at once, as fio's libaio engine does.
  *
- * queue() packs requests one after another into one buffer, and commit() hands them over with one
- * io_submit2(). Events are collected into a queue of the engine's own, from which getevents() serves fio: so
- * nothing is lost if more of them arrive than fio asked for, and cancel() can look for the one it needs.
+ * queue() packs requests one after another into one buffer, and commit() submits them with one io_submit2(). Events are collected into a
+ * queue of the engine's own, from which getevents() serves fio. So no event is lost if more arrive than fio asked for, and cancel() can
+ * look for the one that it needs.
  */
 
 #include <errno.h>
@@ -29,14 +29,14 @@
 
 #include "hist.h"
 
-/* An event of ours with everything it can carry: the answer to one attribute. */
+/* Size of the largest event: with the answer to one attribute. */
 #define TIMED_EVENT_BYTES (sizeof(struct io_event2) + sizeof(struct iocb_attr_ret) + sizeof(struct iocb_timing))
 
-/* How long requests may be refused although none is in flight, before the job is given up. */
+/* The job is given up if requests have been refused for this long although none is in flight. */
 #define STALLED_NS 30000000000ull
 
 struct aio2_options {
-    void *td; /* fio writes its pointer here, and cannot handle an option at offset 0 */
+    void *td; /* fio writes its pointer here, and does not support an option at offset 0 */
     unsigned int ring_bytes;
     unsigned int max_requests;
     unsigned int workers;
@@ -137,20 +137,20 @@ struct aio2_data {
     io_context2_t ctx;
     int eventfd; /* -1: none */
 
-    /* Requests that queue() packed and commit() has yet to hand over, and the io_u of each. */
+    /* Requests that queue() has packed and commit() has not submitted yet, and the io_u of each. */
     char *records;
     size_t record_bytes;
     struct io_u **queued_io_us;
     unsigned int queued;
 
-    /* Handed over, and the event not yet collected. */
+    /* Number of requests that were submitted and whose event was not collected yet. */
     unsigned int in_flight;
 
     /* Room for as many events as can be in flight. */
     struct io_event2 *events;
     size_t event_bytes;
 
-    /* Collected events: a ring of `done_mask` + 1, of which fio was given the first `given`. */
+    /* Collected events: a ring of `done_mask` + 1. fio has been given the first `given` of them. */
     struct completion *done;
     unsigned int done_mask;
     unsigned int done_head;
@@ -161,14 +161,14 @@ struct aio2_data {
     uint64_t overflowed;
     uint64_t stalled_since;
     unsigned int untimed;
-    struct timing *timing; /* of reads and writes, and of syncs; NULL: not asked for */
+    struct timing *timing; /* [0]: reads and writes, [1]: syncs; NULL: not asked for */
     struct hist *submit;   /* NULL: not asked for */
 };
 
-/* fio finds it by name. */
+/* fio looks it up by name. */
 extern __attribute__((visibility("default"))) struct ioengine_ops ioengine;
 
-/* fio's own min() is a GNU expression. */
+/* fio's own min() is a GNU statement expression. */
 static unsigned int least(unsigned int a, unsigned int b)
 {
     return a < b ? a : b;
@@ -203,7 +203,7 @@ static void pack(struct thread_data *td, struct aio2_data *ad, struct io_u *io_u
         io_prep2_fdatasync(iocb, f->fd);
         break;
     default:
-        /* DDIR_SYNC_FILE_RANGE: what was written since the last sync, which may be nothing; a length of 0 would mean all. */
+        /* DDIR_SYNC_FILE_RANGE: the bytes written since the last sync. If none, a no-op: a length of 0 would mean the whole file. */
         if (f->last_write == f->first_write)
             io_prep2_nop(iocb);
         else
@@ -222,7 +222,7 @@ static enum fio_q_status fio_aio2_queue(struct thread_data *td, struct io_u *io_
 
     fio_ro_check(td, io_u);
 
-    /* More than iodepth are never out, so this also bounds what is in flight and what was collected. */
+    /* fio has at most iodepth requests out, so this also bounds those in flight and those collected. */
     if (ad->queued == td->o.iodepth)
         return FIO_Q_BUSY;
 
@@ -234,7 +234,7 @@ static enum fio_q_status fio_aio2_queue(struct thread_data *td, struct io_u *io_
     case DDIR_SYNC_FILE_RANGE:
         break;
     case DDIR_TRIM:
-        /* What was queued before it goes out before it. */
+        /* Requests that were queued before it must be submitted before it. */
         if (ad->queued)
             return FIO_Q_BUSY;
         do_io_u_trim(td, io_u);
@@ -251,7 +251,7 @@ static enum fio_q_status fio_aio2_queue(struct thread_data *td, struct io_u *io_
     return FIO_Q_QUEUED;
 }
 
-/* Tells fio that the first `nr` queued requests are on their way, and drops them from the buffer. */
+/* Tells fio that the first `nr` queued requests were submitted, and drops them from the buffer. */
 static void submitted(struct thread_data *td, struct aio2_data *ad, unsigned int nr)
 {
     if (fio_fill_issue_time(td)) {
@@ -262,13 +262,13 @@ static void submitted(struct thread_data *td, struct aio2_data *ad, unsigned int
             ad->queued_io_us[i]->issue_time = now;
             io_u_queued(td, ad->queued_io_us[i]);
         }
-        /* Only for a replayed log. */
+        /* Needed only if a log is replayed. */
         if (td->o.read_iolog_file)
             td->last_issue = now;
     }
     io_u_mark_submit(td, nr);
 
-    /* Marks them, so that an event for something else, or a second one, is noticed. */
+    /* Marks them, so that an event for another request, or a second one for the same, is noticed. */
     for (unsigned int i = 0; i < nr; i++)
         ad->queued_io_us[i]->engine_data = ad;
     ad->in_flight += nr;
@@ -278,8 +278,8 @@ static void submitted(struct thread_data *td, struct aio2_data *ad, unsigned int
 }
 
 /*
- * One io_submit2() for all that is queued, and another one only for what it left. When the context takes no more, the
- * rest stays queued: getevents() comes back to it when something has completed.
+ * Submits all queued requests with one io_submit2(), and calls it again only for the rest. If the context accepts no more, the rest stays
+ * queued: getevents() tries again when a request has completed.
  */
 static int fio_aio2_commit(struct thread_data *td)
 {
@@ -349,12 +349,12 @@ static int collected(struct thread_data *td, struct aio2_data *ad, const struct 
     return 0;
 }
 
-/* Collects up to about `want` events by a call, waiting until there are `need`, or until the timeout. */
+/* Collects about `want` events by a call. Waits until there are `need`, or until the timeout. */
 static int collect_by_call(struct thread_data *td, struct aio2_data *ad, unsigned int need, unsigned int want,
                            const struct timespec *timeout)
 {
     struct io_event2 *event = ad->events;
-    /* In events of the smallest size: to wait for more bytes than will ever come would be to wait forever. */
+    /* In events of the smallest size: a wait for more bytes than will ever come would never end. */
     ssize_t bytes = io_getevents2(ad->ctx, need * sizeof(*event), event, want * ad->event_bytes, timeout);
 
     if (bytes == -EINTR)
@@ -370,7 +370,7 @@ static int collect_by_call(struct thread_data *td, struct aio2_data *ad, unsigne
     return 0;
 }
 
-/* Collects up to about `want` events without a call, except for those on the overflow list. */
+/* Collects about `want` events without a call, except for events on the overflow list. */
 static int collect_from_ring(struct thread_data *td, struct aio2_data *ad, unsigned int want)
 {
     while (want--) {
@@ -388,7 +388,7 @@ static int collect_from_ring(struct thread_data *td, struct aio2_data *ad, unsig
     return 0;
 }
 
-/* The eventfd is emptied before the next look at the ring, so what arrives after that look makes it readable again. */
+/* The eventfd is emptied before the next look at the ring, so an event that arrives after that look makes it readable again. */
 static int wait_for_eventfd(struct aio2_data *ad, const struct timespec *timeout)
 {
     struct pollfd pollfd = { .fd = ad->eventfd, .events = POLLIN };
@@ -401,7 +401,7 @@ static int wait_for_eventfd(struct aio2_data *ad, const struct timespec *timeout
     return 0;
 }
 
-/* Nothing is in flight, and what is queued was refused: no event will end that, only memory that becomes free. */
+/* Nothing is in flight, and the queued requests were refused: no event will change that, only freed memory. */
 static int wait_out_stall(struct aio2_data *ad)
 {
     if (!ad->stalled_since)
@@ -421,7 +421,7 @@ static int fio_aio2_getevents(struct thread_data *td, unsigned int min, unsigned
     uint64_t deadline = t ? now_ns() + (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec : 0;
     int ret;
 
-    /* fio is done with those that it was given the last time. */
+    /* fio is done with the events that it was given last time. */
     ad->done_head += ad->given;
     ad->done_count -= ad->given;
     ad->given = 0;
@@ -431,7 +431,7 @@ static int fio_aio2_getevents(struct thread_data *td, unsigned int min, unsigned
         unsigned int want = max > ad->done_count ? max - ad->done_count : 0;
         unsigned int need = min > ad->done_count ? min - ad->done_count : 0;
 
-        /* No more can come than are in flight, however many are still queued. */
+        /* No more can come than are in flight, even if more are queued. */
         want = least(want, ad->in_flight);
         need = least(need, want);
         if (t) {
@@ -486,7 +486,7 @@ static struct io_u *fio_aio2_event(struct thread_data *td, int event)
     else if (ddir_rw(io_u->ddir))
         io_u->resid = io_u->xfer_buflen - (unsigned long long)completion->res;
 
-    /* fio looks at the error of a read or write only, since engines used to do a sync on the spot. */
+    /* fio checks the error only of a read or write, because engines used to do a sync synchronously. */
     if (io_u->error && ddir_sync(io_u->ddir))
         td_verror(td, io_u->error, io_ddir_name(io_u->ddir));
     return io_u;
@@ -495,9 +495,9 @@ static struct io_u *fio_aio2_event(struct thread_data *td, int event)
 /* ---- Cancelling ------------------------------------------------------------------------------ */
 
 /*
- * 0 tells fio to forget the io_u and to free its memory: so it is returned only when the event is there.
- * Everything else that arrives meanwhile is kept for getevents(), and so is the event of a request that
- * ended in another way; fio waits for what it could not cancel.
+ * If this returns 0, fio forgets the io_u and frees its memory, so 0 is returned only when the event is there. Other events that arrive
+ * meanwhile are kept for getevents(), and so is the event of a request that has ended in another way; fio waits for requests that it could
+ * not cancel.
  */
 static int fio_aio2_cancel(struct thread_data *td, struct io_u *io_u)
 {
@@ -525,7 +525,7 @@ static int fio_aio2_cancel(struct thread_data *td, struct io_u *io_u)
         if (ret)
             return ret;
     }
-    /* It is the last one collected, since the wait ended with it, unless one event more fitted. */
+    /* It is the last event collected, because the wait ended with it, unless one more event fitted. */
     for (unsigned int i = ad->done_count; i-- > ad->given;) {
         struct completion *completion = &ad->done[(ad->done_head + i) & ad->done_mask];
 
@@ -584,8 +584,8 @@ static void add_timing(struct text *text, const char *job, const char *what, con
 }
 
 /*
- * A job in a process of its own ends by _exit(): what it leaves in stdio's buffer is lost, and flushing the
- * buffer would print what fio's main process had left in it a second time. So it writes directly.
+ * A job in a process of its own ends by _exit(), which loses the content of stdio's buffer; flushing the buffer would print again what
+ * fio's main process had left in it. So this writes directly.
  */
 static void print(struct thread_data *td, const struct text *text)
 {
@@ -671,7 +671,7 @@ static int fio_aio2_init(struct thread_data *td)
     struct aio2_data *ad;
     int ret;
 
-    /* fio checks a version number only, which says nothing of how either side was configured. */
+    /* fio checks only a version number, which does not depend on how either side was configured. */
     if (td->io_ops != &ioengine) {
         log_err("aio2: the engine was built for another fio, or for one configured otherwise\n");
         return 1;
@@ -682,7 +682,7 @@ static int fio_aio2_init(struct thread_data *td)
         td_verror(td, ENOMEM, "aio2 init");
         return 1;
     }
-    /* From here on fio calls cleanup() if this fails. */
+    /* From here on, fio calls cleanup() if this fails. */
     td->io_ops_data = ad;
     ad->eventfd = -1;
     ad->record_bytes = sizeof(struct iocb2) + (o->timing ? sizeof(struct iocb_attr) : 0);
@@ -728,7 +728,7 @@ static int fio_aio2_init(struct thread_data *td)
 struct ioengine_ops ioengine = {
     .name = "aio2",
     .version = FIO_IOOPS_VERSION,
-    /* Offloaded submits come from threads of fio's, which hang now and then with asynchronous engines. */
+    /* Offloaded submits come from fio's own threads, which sometimes hang with asynchronous engines. */
     .flags = FIO_ASYNCIO_SYNC_TRIM | FIO_ASYNCIO_SETS_ISSUE_TIME | FIO_NO_OFFLOAD,
     .init = fio_aio2_init,
     .queue = fio_aio2_queue,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * libaio's functions, in its versions, each of which calls libaio2.so's. They are what makes an object libaio.so.1, and what
- * lets one object alone be preloaded: its functions come before the real libaio's, those of what it needs come after.
+ * libaio's functions, in its versions. Each of them calls libaio2.so's. They make an object libaio.so.1. They also make it enough to
+ * preload one object: its functions come before the real libaio's, whereas the objects that it needs come after.
  *
- * It has no state and does nothing itself: a process that also has libaio2.so by name has everything once.
+ * It has no state of its own, so a process that also has libaio2.so by name has everything only once.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -39,7 +39,7 @@ FUNCTIONS
 #undef X
 
 /*
- * Not by RTLD_NEXT: where libaio2.so is preloaded by its own name it comes before this. It is loaded already, because this object
+ * Not by RTLD_NEXT: if libaio2.so is preloaded by its own name, it comes before this object. It is loaded already, because this object
  * needs it, and is initialised before it.
  */
 __attribute__((constructor)) static void find_libaio2(void)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What libaio2-preload.so and libaio.so.1 have beside libaio's functions (libaio.c). It sees what a library cannot:
+ * The part of libaio2-preload.so and libaio.so.1 beside libaio's functions (libaio.c). It handles cases that a library cannot see:
  *
- * - Programs that reach the kernel's AIO through syscall(2)'s wrapper and not through libaio, or not for all of its calls. Its
- *   numbers are answered by libaio2; every other call goes to the kernel as it is.
- * - A process that ends by _exit(), or becomes another program by exec: the kernel would have waited for its AIO, so what was
- *   accepted is carried out first.
- * - A program that closes descriptors which are not its own, but libaio2's, or puts others in their places: the kernel's AIO
- *   has none. To the program they are not there.
+ * - A program makes AIO calls with syscall(2)'s wrapper, and not, or not only, with libaio. libaio2 answers AIO's call numbers; every other
+ *   call goes to the kernel unchanged.
+ * - A process ends by _exit(), or becomes another program by exec. The kernel would have waited for its AIO, so accepted requests are
+ *   carried out first.
+ * - A program closes descriptors that are not its own but libaio2's, or replaces them. The kernel's AIO has no such descriptors, so the
+ *   program must not see them.
  *
- * These are functions of libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
+ * These functions replace libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -28,7 +28,7 @@
 #include "rebind.h"
 #include "report.h"
 
-/* libaio2's, all of which return a negative errno. Pointers are the program's, and are looked at there. */
+/* libaio2's functions. All return a negative errno. Pointers are the program's, and libaio2 checks them. */
 int io_setup(int max_events, void *ctxp);
 int io_destroy(void *ctx);
 int io_submit(void *ctx, long nr, void *iocbs);
@@ -36,13 +36,13 @@ int io_cancel(void *ctx, void *iocb, void *event);
 int io_getevents(void *ctx, long min_nr, long nr, void *events, void *timeout);
 int io_pgetevents(void *ctx, long min_nr, long nr, void *events, void *timeout, void *mask);
 /*
- * What libaio2 does when the process ends without exit() (goes_on 0), or perhaps becomes another program (1). libaio2 looks
- * for this variable and sets it, rather than export a function that is nobody else's business.
+ * Called when the process ends without exit() (goes_on 0), or perhaps becomes another program (1). libaio2 looks for this variable and sets
+ * it, so that it need not export a function.
  */
 void (*aio2_at_process_end)(int goes_on);
-/* The same: the lowest of libaio2's own descriptors that is not below `from`; -1: none. */
+/* Set by libaio2, too: returns the lowest of libaio2's own descriptors that is not below `from`; -1: there is none. */
 int (*aio2_next_own)(int from);
-/* The same: gives the number of one of these up, as soon as nothing needs it. */
+/* Set by libaio2, too: gives up the number of such a descriptor as soon as nothing needs it. */
 void (*aio2_release_number)(int fd);
 
 static void process_ends(int goes_on)
@@ -53,7 +53,7 @@ static void process_ends(int goes_on)
         aio2_report();
 }
 
-/* What io_pgetevents(2) itself has as its last argument. */
+/* The last argument of the system call io_pgetevents(2). */
 struct kernel_sigset {
     const sigset_t *set;
     size_t bytes;
@@ -109,7 +109,7 @@ static int is_own(long fd)
     return fd >= 0 && fd <= INT_MAX && next_own((unsigned int)fd) == (int)fd;
 }
 
-/* close_range(2), but for libaio2's own. */
+/* close_range(2) that leaves libaio2's own descriptors open. */
 static int close_pieces(unsigned int first, unsigned int last, unsigned int flags)
 {
     int own;
@@ -124,13 +124,13 @@ static int close_pieces(unsigned int first, unsigned int last, unsigned int flag
         }
         first = (unsigned int)own + 1;
         if ((unsigned int)own == last)
-            /* Nothing is left, but perhaps an error to tell, or a table to unshare. */
+            /* No descriptor is left, but there may be an error to report, or a table to unshare. */
             first = last = ~0U;
     }
     return (int)kernel(SYS_close_range, first, last, flags, 0, 0, 0);
 }
 
-/* Found beforehand: a signal handler may call these, and dlsym() is not for it. */
+/* Found beforehand, because a signal handler may call these functions and must not call dlsym(). */
 static int (*libc_close)(int fd);
 static int (*libc_dup2)(int from, int to);
 static int (*libc_dup3)(int from, int to, int flags);
@@ -149,7 +149,7 @@ int close(int fd)
     return libc_close != NULL ? libc_close(fd) : (int)kernel(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
-/* `to` is about to name what `from` does. */
+/* `to` is about to become a duplicate of `from`. */
 static void make_way(long from, long to)
 {
     if (from != to && is_own(to) && aio2_release_number != NULL)
@@ -181,7 +181,7 @@ void closefrom(int lowest)
 {
     unsigned int first = lowest < 0 ? 0 : (unsigned int)lowest;
 
-    /* Where a kernel or a filter does not know the call. */
+    /* A kernel or a filter may not know the call. */
     if (close_pieces(first, ~0U, 0) != 0)
         for (long fd = first, most = sysconf(_SC_OPEN_MAX); fd < most; fd++)
             close((int)fd);
@@ -189,13 +189,14 @@ void closefrom(int lowest)
 
 /* ---- System calls ------------------------------------------------------------------------------ */
 
-/* The mask of io_pgetevents(2), which may be at a bad address: the kernel is asked, which has a context of ours for none. */
+/* Reads the mask of io_pgetevents(2). It may be at a bad address, so the kernel is asked about that with another call: it would refuse
+ * io_pgetevents(2) itself, because the context is ours. */
 static long pgetevents(long a, long b, long c, long d, long e, const struct kernel_sigset *arg)
 {
     struct kernel_sigset given = {NULL, 0};
 
     if (arg != NULL) {
-        /* Looks at a set of 8 bytes and does nothing with it. The two words may be in two pages. */
+        /* This call reads a set of 8 bytes and does nothing with it. The two words may be in two pages. */
         for (const char *word = (const char *)arg; word < (const char *)(arg + 1); word += 8)
             if (kernel(SYS_rt_sigprocmask, -1, (long)word, 0, 8, 0, 0) == -1 && errno == EFAULT)
                 return -EFAULT;
@@ -236,7 +237,7 @@ long syscall(long nr, ...)
         ret = io_cancel((void *)a, (void *)b, (void *)c);
         break;
     case SYS_io_getevents:
-        /* libaio's does not look at these if there is nothing to be had, and no time to wait for it. */
+        /* libaio's function does not check these if there is no event and no time to wait. */
         ret = b < 0 || b > c ? -EINVAL : io_getevents((void *)a, b, c, (void *)d, (void *)e);
         break;
 #ifdef SYS_io_pgetevents
@@ -296,7 +297,7 @@ void _Exit(int status)
 /* libc's function of that name. */
 #define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
 
-/* libc's forks, and ends the process by an _exit() of its own. */
+/* libc's function forks, and ends the parent by an _exit() of its own. */
 int daemon(int nochdir, int noclose)
 {
     typedef int (*function)(int, int);
@@ -337,7 +338,7 @@ int fexecve(int fd, char *const argv[], char *const envp[])
     return NEXT(function, "fexecve")(fd, argv, envp);
 }
 
-/* The arguments of an execl function, up to and with the NULL, as an array on the stack; leaves `args` behind it. */
+/* Gathers an execl function's arguments, including the NULL, into an array on the stack. Leaves `args` behind the NULL. */
 #define GATHER(first, args, argv)                            \
     size_t gather_count = 1;                                 \
     va_list gather_args;                                     \

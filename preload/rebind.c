@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The dynamic linker looks for a function in the objects in their order: the program, what it needs, what that needs. Where libaio.so.1
- * comes behind libc in it (libaio is linked last, or comes with a library or a plug-in), syscall() is libc's to all of them, and a program
- * that makes calls of AIO by it would give the kernel a context that is not the kernel's. So there, what has been bound to libc's
- * syscall() is bound to ours, which passes on whatever is not of AIO.
+ * The dynamic linker looks for a function in the order of the objects: the program, the objects that it needs, the objects that these need.
+ * If libaio.so.1 comes after libc in this order (because libaio is linked last, or comes with a library or a plug-in), all objects get
+ * libc's syscall(). A program that makes AIO calls with it would then give the kernel a context that is not the kernel's. So in this case
+ * each binding to libc's syscall() is changed to ours, which passes on all calls that are not AIO's.
  *
- * What is preloaded comes before libc, and has nothing to do here.
+ * A preloaded object comes before libc, and has nothing to do here.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,12 +26,12 @@ enum { JUMP_SLOT = R_AARCH64_JUMP_SLOT, GLOB_DAT = R_AARCH64_GLOB_DAT };
 #error "the relocations of this machine are not known"
 #endif
 
-/* An object of the process's. */
+/* An object of the process. */
 struct object {
     uintptr_t base;
     const char *strings;
     const ElfW(Sym) *symbols;
-    /* What the dynamic linker has made read-only when it was done. */
+    /* The range that the dynamic linker has made read-only after it was done. */
     uintptr_t relro, relro_end;
 };
 
@@ -50,7 +50,7 @@ static void rebind(const struct object *object, const ElfW(Rela) *at, size_t byt
             continue;
         if (is_protected && mprotect((void *)page, page_bytes, PROT_READ | PROT_WRITE) != 0)
             continue;
-        /* In one step: other threads may be about to call it. */
+        /* With one atomic store, because other threads may be about to call it. */
         __atomic_store_n((uintptr_t *)slot, (uintptr_t)aio2_syscall, __ATOMIC_RELAXED);
         if (is_protected)
             mprotect((void *)page, page_bytes, PROT_READ);
@@ -78,7 +78,7 @@ static int look_at(struct dl_phdr_info *info, size_t size, void *arg)
         }
     }
     for (; entry != NULL && entry->d_tag != DT_NULL; entry++) {
-        /* The dynamic linker has made addresses of these, but not the kernel's object's. */
+        /* The dynamic linker has turned these into addresses, except the vDSO's. */
         uintptr_t at = entry->d_un.d_ptr < object.base ? object.base + entry->d_un.d_ptr : entry->d_un.d_ptr;
 
         switch (entry->d_tag) {

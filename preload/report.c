@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Says, when the program ends that aio2-run has started, that libaio2 had nothing to do for it: one line to standard error. Only the
- * program itself, and not if it has made another process, which may have AIO of its own. Only if there is something that a user of
- * aio2-run might not expect: the program is linked with libaio or liburing, or uses io_uring, or reaches the kernel's AIO without any
- * function that could be seen. With statistics, which would otherwise be none, in every case.
+ * If libaio2 had nothing to do for the program that aio2-run has started, this prints one line to standard error when the program ends.
+ * Only the program itself prints it, and only if it has made no other process, which may have AIO of its own. It prints it only if a user
+ * of aio2-run might not expect this: the program is linked with libaio or liburing, or uses io_uring, or reaches the kernel's AIO without a
+ * function that libaio2 can see. If statistics were asked for, it prints it in every case, because there are none.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,10 +18,10 @@
 #include <unistd.h>
 #include "report.h"
 
-/* Exported: where this object is loaded under both of its names, they have one. */
+/* Exported, so that there is only one even if this object is loaded under both of its names. */
 struct aio2_run aio2_run;
 
-/* In the place of the child's, too: there it is not looked at. */
+/* Called before the fork, so the child gets the flag, too, but does not look at it. */
 static void forks(void)
 {
     aio2_run.has_forked = 1;
@@ -42,10 +42,10 @@ __attribute__((constructor)) static void begin(void)
     pthread_atfork(forks, NULL, NULL);
 }
 
-/* What of the process's memory map is of interest here, as a set of these. */
+/* Bits for what was found in the process's memory map. */
 enum { LIBAIO = 1, LIBURING = 2, URING = 4, KERNEL_AIO = 8 };
 
-/* Each is looked for as it is read, so that no line needs to be kept. */
+/* They are looked for while the map is read, so that no line needs to be kept. */
 static struct {
     const char *text;
     int found;
@@ -66,7 +66,7 @@ static int look_at_maps(void)
     while ((got = read((int)fd, text, sizeof(text))) > 0)
         for (ssize_t at = 0; at < got; at++)
             for (int i = 0; i < NAMES; i++) {
-                /* The first characters of these come nowhere else in them, but for a '/' or an 'a'. */
+                /* The first character of each name comes only once in it, except for '/' and 'a', so starting again here misses nothing. */
                 if (text[at] != names[i].text[matched[i]])
                     matched[i] = 0;
                 if (text[at] == names[i].text[matched[i]] && names[i].text[++matched[i]] == '\0') {
@@ -78,7 +78,7 @@ static int look_at_maps(void)
     return found;
 }
 
-/* As much of the text as there is room for; others have chosen the name. */
+/* Adds as much of the text as there is room for. Others may have chosen the name, so only printable characters. */
 static char *add(char *to, const char *end, const char *text)
 {
     for (; *text != '\0' && to < end; text++)
@@ -86,7 +86,7 @@ static char *add(char *to, const char *end, const char *text)
     return to;
 }
 
-/* Standard error may be a pipe that nobody reads any more. */
+/* Writes without SIGPIPE: standard error may be a pipe that has no reader any more. */
 static void write_quietly(const char *text, size_t bytes)
 {
     sigset_t pipe, before, pending;
@@ -109,10 +109,10 @@ __attribute__((destructor)) void aio2_report(void)
 
     if (aio2_run.pid == 0 || aio2_run.pid != getpid() || __atomic_exchange_n(&aio2_run.has_ended, 1, __ATOMIC_RELAXED))
         return;
-    /* libaio2 sets it with the first context. */
+    /* libaio2 sets it when it makes the first context. */
     if (aio2_at_process_end != NULL || (aio2_run.has_forked && !aio2_run.has_stats))
         return;
-    /* The program may have closed it, and have a file of its own there. */
+    /* The program may have closed standard error and may have a file of its own there. */
     if (fstat(STDERR_FILENO, &file) != 0 || file.st_dev != aio2_run.device || file.st_ino != aio2_run.inode)
         return;
     found = look_at_maps();

@@ -4,13 +4,13 @@
 
 #include <sys/types.h>
 
-/* What is known of the program that aio2-run has started. */
+/* The facts about the program that aio2-run has started. */
 struct aio2_run {
     /* 0: this process is not that program. */
     pid_t pid;
-    /* Statistics are to be printed. */
+    /* Whether statistics were asked for. */
     int has_stats;
-    /* What its standard error was when it began. */
+    /* The file that standard error was at the start. */
     dev_t device;
     ino_t inode;
     int has_forked, has_ended;
@@ -21,7 +21,7 @@ extern struct aio2_run aio2_run;
 /* See preload.c. */
 extern void (*aio2_at_process_end)(int goes_on);
 
-/* At the end of the process: once. */
+/* Reports once, at the end of the process. */
 __attribute__((visibility("hidden"))) void aio2_report(void);
 
 #endif

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links and the archive, into
-# build/lib, or with the test hooks into build/hooks-lib.
+# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links, the archive, libaio2-ffi.so and what
+# stands for libaio, into build/lib, or with the test hooks into build/hooks-lib.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -38,13 +38,21 @@ link() {
     local object=$out.tmp/aio2.o undefined=()
     rm -rf "$out.tmp"
     mkdir "$out.tmp"
-    sed -n 's/^T //p' exports.txt >"$out.tmp/names"
+    # In the object libaio2's own have no version yet.
+    sed -n 's/^T //p' exports.txt | sed 's/@@AIO2_0$//' >"$out.tmp/names"
     mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
+    # Behind libaio's nodes: of several versions a program without any gets that of the first, as from libaio.
+    {
+        echo "AIO2_0 {"
+        exported_names | sed 's/$/;/'
+        echo "};"
+    } >"$out.tmp/aio2.map"
     ld.bfd -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
     objcopy --keep-global-symbols="$out.tmp/names" "$object"
     # nodelete: worker threads run the library's code, which must never be unmapped.
     "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
-        -Wl,-soname,"$soname",--version-script=src/personality/libaio/versions.map \
+        -Wl,-soname,"$soname" \
+        -Wl,--version-script=src/personality/libaio/versions.map,--version-script="$out.tmp/aio2.map" \
         -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
     exported_names >"$out.tmp/archive-names"
     objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"
@@ -65,6 +73,19 @@ for input in "$target/release/libaio2.a" exports.txt src/personality/libaio/vers
 done
 ln -sfn "libaio2.so.$version" "$out/$soname"
 ln -sfn "$soname" "$out/libaio2.so"
+# The header's inline functions. A library of its own: what they are is settled when a program is compiled, so that libaio2.so need not
+# have them for ever.
+ffi=$out/libaio2-ffi.so.$version
+for input in ffi/* include/aio2.h scripts/build-lib.sh; do
+    if [ ! "$ffi" -nt "$input" ]; then
+        "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -fexceptions -shared -Wall -Wextra -Werror -Iinclude -o "$ffi.tmp" ffi/ffi.c -L"$out" -laio2 \
+            -Wl,-soname,libaio2-ffi.so.0,--version-script=ffi/ffi.map,-z,relro,-z,now
+        mv "$ffi.tmp" "$ffi"
+        break
+    fi
+done
+ln -sfn "libaio2-ffi.so.$version" "$out/libaio2-ffi.so.0"
+ln -sfn libaio2-ffi.so.0 "$out/libaio2-ffi.so"
 # What is preloaded, and what programs that look for libaio find: in a directory of its own, so that nobody finds it who has
 # not asked for it. The same functions, under two names: as libaio.so.1, the first would be a libaio for ldconfig.
 mkdir -p "$out/aio2"

@@ -113,6 +113,9 @@ step_exports() {
     set -e
     nm -D --defined-only --with-symbol-versions "$build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort >"$build/check/exports"
     grep -v '^#' exports.txt | diff -u - "$build/check/exports"
+    # All inline functions of the header, and nothing else.
+    sed -n 's/^AIO2_INLINE [^(]*[ *]\([a-z0-9_]*\)(.*/T \1@@AIO2_FFI_0/p' include/aio2.h | sort |
+        diff - <(nm -D --defined-only --with-symbol-versions "$build/lib/libaio2-ffi.so" | sed -n 's/^[0-9a-f]* T/T/p' | sort)
     # The hooks are read from the environment: they add no symbol.
     nm -D --defined-only --with-symbol-versions "$build/hooks-lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
         diff -u "$build/check/exports" -
@@ -188,10 +191,10 @@ step_install() {
     scripts/install-test.sh
 }
 
-# c_tests WHERE [NAME...]: all C tests, or only these. Two steps at a time must not write the same programs.
+# c_tests WHERE [NAME...]: all C tests, or only these.
 c_tests() {
     [ -x c-tests/run.sh ] || skip "there are no C tests"
-    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/$1 c-tests/run.sh "${@:2}"
+    LIBDIR=$build/lib HOOKS_LIBDIR=$build/hooks-lib BUILD=$build/$1 PROGRAMS=$build/c-tests c-tests/run.sh "${@:2}"
 }
 
 step_c-tests() {
@@ -200,6 +203,7 @@ step_c-tests() {
 
 # All of them once more where the kernel's AIO carries nothing out.
 step_c-tests-threads() {
+    [ "$LONG" != 0 ] || export FEWER=4
     AIO2_ENGINE=threads c_tests c-tests-threads
 }
 
@@ -251,16 +255,27 @@ if [ "${1:-}" = --step ]; then
     exit
 fi
 
+# Sets `used` to the seconds of processor time of this row's steps so far.
+get_used() {
+    local file=$build/check/times.$BASHPID
+    times >"$file" # not through a pipe: a subshell has none of it
+    used=$(awk 'END { for (i = 1; i <= NF; i++) { split($i, t, /[ms]/); n += t[1] * 60 + t[2] } printf "%d", n }' "$file")
+    rm -f "$file"
+}
+
 group=
 run() { # STEP LIMIT
-    local log=$build/check/$1.log began=$SECONDS status counts took
+    local log=$build/check/$1.log began=$SECONDS status counts took used before
+    get_used
+    before=$used
     # timeout(1) leads a process group of its own, so that the trap above, and it itself, end all of the step.
     timeout --kill-after=20 "$2" "$0" --step "$1" >"$log" 2>&1 </dev/null &
     group=$!
     wait "$group"
     status=$?
     group=
-    took="($((SECONDS - began)) s)"
+    get_used
+    took="($((SECONDS - began)) s, $((used - before)) s of processor time)"
     counts=$(tail -n 1 "$log" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     if [ $status = 124 ] || [ $status = 137 ]; then
         echo "ended at the time limit of $2 s" >>"$log"

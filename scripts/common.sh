@@ -27,9 +27,9 @@ build=$root/build
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 soname=libaio2.so.0
 
-# The functions of exports.txt. Those with a version are in the shared library alone.
+# libaio2's own functions of exports.txt. Those with libaio's versions are in the shared library alone.
 exported_names() {
-    sed -n 's/^T \([^@]*\)$/\1/p' exports.txt
+    sed -n 's/^T \(.*\)@@AIO2_0$/\1/p' exports.txt
 }
 
 die() {

@@ -28,6 +28,7 @@ stress-ng=stress-ng
 stressapptest=stressapptest
 sysbench=sysbench
 python3=python3
+python3-cffi=-
 e2fsprogs=mkfs.ext4
 util-linux=flock
 mount=losetup
@@ -37,6 +38,7 @@ shellcheck=shellcheck
 strace=strace
 man-db=man
 groff-base=groff
+mandoc=mandoc
 "
 # What is big is installed for the long checks only.
 [ "${LONG:-0}" = 0 ] || needed="$needed

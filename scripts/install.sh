@@ -34,12 +34,14 @@ link() {
 
 case $action in
 install)
-    pc=$(mktemp)
+    pc=$(mktemp -d)
     run=$(mktemp)
-    trap 'rm -f "$pc" "$run"' EXIT
+    trap 'rm -rf "$pc" "$run"' EXIT
     # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
-    sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
-        -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
+    for module in aio2 aio2-ffi; do
+        sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
+            -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" "pkgconfig/$module.pc.in" >"$pc/$module.pc"
+    done
     # Between quotes in a shell script, and in sed's command.
     quoted=$(sed "s/'/'\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$LIBDIR")
     sed -e "s|@LIBDIR@|$quoted|" bin/aio2-run >"$run"
@@ -55,6 +57,9 @@ put 755 "$build/lib/libaio2.so.$version" "$LIBDIR"
 link "libaio2.so.$version" "$LIBDIR" "$soname"
 link "$soname" "$LIBDIR" libaio2.so
 put 644 "$build/lib/libaio2.a" "$LIBDIR"
+put 755 "$build/lib/libaio2-ffi.so.$version" "$LIBDIR"
+link "libaio2-ffi.so.$version" "$LIBDIR" libaio2-ffi.so.0
+link libaio2-ffi.so.0 "$LIBDIR" libaio2-ffi.so
 put 644 include/aio2.h "$INCLUDEDIR"
 put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
 # libaio's name in a directory of its own: never in the place of the distribution's.
@@ -63,7 +68,8 @@ link libaio.so.1 "$LIBDIR/aio2" libaio.so
 link ../libaio2-preload.so "$LIBDIR/aio2" libaio2-preload.so
 put 755 "$build/lib/libaio2-preload.so" "$LIBDIR"
 put 755 "$run" "$BINDIR" aio2-run
-put 644 "$pc" "$PKGCONFIGDIR" aio2.pc
+put 644 "$pc/aio2.pc" "$PKGCONFIGDIR"
+put 644 "$pc/aio2-ffi.pc" "$PKGCONFIGDIR"
 
 for page in man/*.[1-9]; do
     section=$MANDIR/man${page##*.}

@@ -54,7 +54,8 @@ fi
 
 # Without LTO, so that the standard library stays apart and its functions can be wrapped. With --target the flags are for the
 # library alone, not for build scripts.
-RUSTFLAGS=$flags CARGO_PROFILE_RELEASE_LTO=off cargo +nightly build --quiet --release --locked --target "$triple" \
+RUSTFLAGS=$flags CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    cargo +nightly build --quiet --release --locked --target "$triple" \
     --target-dir "$target/$runtime" >"$out/build.log" 2>&1 || {
     cat "$out/build.log"
     exit 1
@@ -128,7 +129,6 @@ grep -q "ERROR: AddressSanitizer: heap-use-after-free\|WARNING: ThreadSanitizer:
 # ---- The tests -------------------------------------------------------------------------------------
 
 include=
-fewer=1
 case $kind in
 address)
     # Left out: many_contexts, which weighs memory, and bad_buffers, which counts on addresses that nobody maps meanwhile.
@@ -140,7 +140,6 @@ thread)
     # child of a process with threads.
     patterns="exactly_once_* overflow_* wakeup_hammer destroy_* attr_timing cancel* eventfd_* workers_*"
     include="-include $root/scripts/tsan-ring.h"
-    [ "${LONG:-0}" != 0 ] || fewer=10
     ;;
 esac
 
@@ -155,7 +154,8 @@ names() {
 
 run() { # TEST...
     [ $# -gt 0 ] || skip "there are no such tests"
-    CC=$out/cc CFLAGS="-O1 -DFEWER=$fewer $include" LIBDIR=$out/lib BUILD=$out/c-tests TIME_FACTOR=5 c-tests/run.sh "$@"
+    [ "${LONG:-0}" != 0 ] || export FEWER=10
+    CC=$out/cc CFLAGS="-O1 $include" LIBDIR=$out/lib BUILD=$out/c-tests TIME_FACTOR=5 c-tests/run.sh "$@"
 }
 
 if [ $# -gt 0 ]; then

@@ -1,23 +1,23 @@
-//! What tests may bend: read from the environment, and only in builds with the feature
-//! `test-hooks`, and not in programs that have more rights than their user.
+//! Settings for tests, from the environment. Only in builds with the feature `test-hooks`, and not in programs with
+//! more rights than their user.
 
 use std::ffi::CStr;
 
-/// First value of a new ring's counters.
+/// The first value of a new ring's counters.
 pub fn first_counter() -> u32 {
     value(c"AIO2_HOOK_COUNTER")
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
 }
 
-/// Panics if the environment asks for it at this place.
+/// Panics if the environment names this place.
 pub fn panic_at(place: &str) {
     if value(c"AIO2_HOOK_PANIC").as_deref() == Some(place) {
         panic!("asked to panic at {place}");
     }
 }
 
-/// The numbers that AIO2_TUNING changes.
+/// The value of AIO2_TUNING.
 #[cfg(feature = "test-hooks")]
 pub fn changes_of_tuning() -> String {
     value(c"AIO2_TUNING").unwrap_or_default()

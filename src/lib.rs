@@ -1,9 +1,9 @@
-//! libaio2: asynchronous system calls with attributes, a shared completion ring, in user space.
+//! libaio2: asynchronous system calls with attributes and a shared completion ring, in user space.
 //!
-//! For C callers: `include/aio2.h` is what they see. The way of a request:
+//! C callers see `include/aio2.h`. The way of a request:
 //!
-//! [`personality`] (the boundary) → [`request`] (a checked copy) → [`queue`] (its context) → [`engine`] (a worker, say, and
-//! the system call) → [`queue`] again (completion) → [`ring`] (published).
+//! [`personality`] (the boundary) → [`request`] (a checked copy) → [`queue`] (its context) → [`engine`] (for example a
+//! worker, which makes the system call) → [`queue`] again (completion) → [`ring`] (published).
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 

@@ -1,4 +1,4 @@
-//! What becomes of the process's registry and pools ([`Global`]) at fork and exit.
+//! The process's instance ([`Global`]: registry, pools) at fork and exit.
 
 use crate::engine::Engine;
 use crate::personality::instance::{Global, forget, global};
@@ -17,49 +17,49 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 
-/// For this process and its children, before the first of them has a [`Global`].
+/// Called once for this process and its children, before the first of them has a [`Global`].
 #[unsafe(export_name = "aio2_prepare_process")]
 fn prepare() {
-    // Should it fail, for want of memory, the page alone does for all but the descriptors, which
-    // children then keep open.
-    // SAFETY: the handlers are there for ever: the library is not unloadable.
+    // If it fails (no memory), children still find no instance, because the kernel empties its page at fork; but they
+    // keep the descriptors open.
+    // SAFETY: the handlers stay valid, because the library cannot be unloaded.
     let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
     at_quick_exit();
 }
 
-/// This process has got one.
+/// This process has its [`Global`] now.
 #[unsafe(export_name = "aio2_begin_process")]
 fn begin(global: &'static Global) {
-    // Leak checkers do not look into the cell, a mapping, but here. Release: as in `before_fork`.
+    // Leak checkers do not search the mapped cell, but they search this variable. Release: as in `before_fork`.
     FORKING.store(ptr::from_ref(global).cast_mut(), Release);
     announce();
 }
 
-/// What the process that is calling fork() has, for its child to give back. A child that was made
-/// without libc has none of its own, and must not give back what its parent had: its descriptors
-/// may be other files' by now.
+/// The instance of the process that calls fork(), whose child releases what it inherited. Null if that process was
+/// itself made without libc and has no instance: its child must not release descriptors of an earlier process, whose
+/// numbers may name other files by now.
 static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
 
-/// Run by fork() in the parent, before.
+/// fork() calls it in the parent, before the fork.
 extern "C" fn before_fork() {
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
-    // Release: for another thread that forks now and finds it stored already.
+    // Release: pairs with the acquire in `in_child`, if another thread forks now and finds it stored already.
     FORKING.store(here, Release);
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
         let by = Interrupted::here();
         carrier::inside(|| settle(&by));
     }
-    // Last: what is above may have to make descriptors.
+    // Last, because the code above may have to make descriptors.
     private_fd::before_fork();
 }
 
-/// Run by fork() in the parent, after.
+/// fork() calls it in the parent, after the fork.
 extern "C" fn in_parent() {
     private_fd::after_fork();
 }
 
-/// Has what is in flight settle, as far as a fork has to wait for it.
+/// Lets requests in flight settle, as far as a fork must wait for them.
 fn settle(by: &Interrupted) {
     let Some(global) = global() else { return };
     global
@@ -67,29 +67,29 @@ fn settle(by: &Interrupted) {
         .for_each(|context| Context::settle(context, by));
 }
 
-/// Run by fork() in the child. It takes no lock and allocates nothing.
+/// fork() calls it in the child. It takes no lock and allocates nothing.
 extern "C" fn in_child() {
     private_fd::after_fork();
     forget();
-    // SAFETY: never freed; a copy of the parent's, as it was when it forked.
+    // SAFETY: never freed; the child has a copy of the parent's memory as of the fork.
     if let Some(parent) = unsafe { FORKING.load(Acquire).as_ref() } {
-        // SAFETY: descriptors that a context of the parent's owns, in the child.
+        // SAFETY: in the child nobody else owns these descriptors of the parent's contexts.
         let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
         parent.registry.abandon(close, blank_view);
         parent.libaio.abandon();
         parent.own_queues.abandon();
         parent.pool.kaio.abandon();
+        parent.pool.readiness.abandon();
     }
 }
 
-/// For so long it waits for the next such thing, if it does not know whether there will be one: longer
-/// than for a lock.
+/// How long an exit waits for the next progress if it may never come: longer than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
-/// What the end of the process has to wait for.
+/// The end of the process, and what it waits for.
 struct Ending {
     by: Interrupted,
-    /// It may not end, after all: it becomes another program, if that succeeds.
+    /// The process may go on: it becomes another program, if that succeeds.
     goes_on: bool,
     is_over: AtomicBool,
 }
@@ -100,14 +100,13 @@ impl Ending {
         if !busy && !is_on_alternate_stack() {
             return self.see_to_all();
         }
-        // A signal handler has interrupted a function of the library's, which may have locks that never
-        // come free; or its stack may be too small for what there is to do. So another thread does it.
-        // What that needs stays there.
+        // Either a signal handler has interrupted a library function, whose locks may never be released, or its stack
+        // may be too small. So another thread does the work. The memory for it is not freed.
         let Ok(ending) = try_box(self) else { return };
         progress::count();
         let ending: &'static Ending = Box::leak(ending);
         let arg = ptr::from_ref(ending).cast_mut().cast();
-        // SAFETY: never freed.
+        // SAFETY: the argument is never freed.
         if unsafe { spawn_detached(ending_main, arg) }.is_err() {
             return;
         }
@@ -128,7 +127,7 @@ impl Ending {
         }
     }
 
-    /// Not inlined: it needs some stack, of which its caller may have little.
+    /// Not inlined, because it needs some stack, and its caller may have little.
     #[inline(never)]
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
@@ -139,13 +138,13 @@ impl Ending {
                 Context::drain(context, &self.by);
             }
         });
-        // A file may be as large as it can be.
+        // Shielded, because the report's file may have reached its size limit.
         shielded(|| global.libaio.stats.report(|| global.routes()));
     }
 }
 
 extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: what `wait` has given it, which is never freed.
+    // SAFETY: `wait` passes it, and it is never freed.
     let ending: &Ending = unsafe { &*ending.cast() };
     ending.see_to_all();
     // Release: pairs with the acquire in `wait`.
@@ -154,13 +153,12 @@ extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
     ptr::null_mut()
 }
 
-/// Has quick_exit() do what exit() does. glibc has this function in a part of it that is linked to each program,
-/// and there this one is called.
+/// Makes quick_exit() do what exit() does. at_quick_exit() itself is in the part of glibc that is linked to each
+/// program; it calls this function.
 fn at_quick_exit() {
     type Register =
         unsafe extern "C" fn(extern "C" fn(*mut libc::c_void), *mut libc::c_void) -> i32;
-    // SAFETY: a C string; the function, if there is one of that name, is glibc's; what it is given is there for
-    // ever.
+    // SAFETY: the name is a C string. If the function exists, it is glibc's. The registered handler stays valid.
     unsafe {
         let name = c"__cxa_at_quick_exit";
         let register = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
@@ -177,7 +175,7 @@ extern "C" fn at_quick_end(_: *mut libc::c_void) {
     }
 }
 
-/// The process ends, or (`goes_on`) may.
+/// The process ends, or (`goes_on`) may end.
 fn end(goes_on: bool) {
     if global().is_some() {
         let ending = Ending {
@@ -189,13 +187,13 @@ fn end(goes_on: bool) {
     }
 }
 
-/// At a normal end of the process.
+/// exit() ends the process.
 extern "C" fn at_exit() {
     end(false);
 }
 
-/// For the object that aio2-run preloads, which sees what a library does not: the process is about
-/// to end without exit(), or (`goes_on`) to become another program, if that succeeds.
+/// For the library that aio2-run preloads, which sees more than this one: the process is about to end without exit(),
+/// or (`goes_on`) to become another program, if that succeeds.
 extern "C" fn at_process_end(goes_on: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
@@ -203,31 +201,32 @@ extern "C" fn at_process_end(goes_on: libc::c_int) {
     }
 }
 
-/// None in the child of a vfork(), which runs in its parent's memory.
+/// None in a vfork() child, which runs in its parent's memory.
 fn own_global() -> Option<&'static Global> {
     // SAFETY: no arguments.
     let me = unsafe { libc::getpid() };
     global().filter(|global| global.pid == me)
 }
 
-/// For the same: the program is about to put something else in the place of a descriptor that is the
-/// library's own.
+/// For the preloaded library: the program is about to replace one of the library's own descriptors.
 extern "C" fn release_number(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
         private_fd::reserve(fd);
         carrier::inside(|| {
             global.pool.kaio.release_number(fd);
+            global.pool.readiness.release_number(fd);
             global.own_queues.release_number(fd);
             global.libaio.release_number(fd);
         });
     }
 }
 
-/// Tells that object, if it is there, of the functions that are for it: it has a variable for each.
+/// Passes functions to the preloaded library, if there is one. It has a variable for each. Release: a thread that sees
+/// the function sees the instance.
 fn announce() {
     let tell = |variable: &CStr, function: *mut libc::c_void| {
-        // SAFETY: a C string; the variable, if there is one of that name, is a pointer to a function.
+        // SAFETY: the name is a C string. If the variable exists, it is a pointer to a function.
         unsafe {
             let variable = libc::dlsym(libc::RTLD_DEFAULT, variable.as_ptr());
             if let Some(variable) = variable.cast::<AtomicPtr<libc::c_void>>().as_ref() {
@@ -240,7 +239,7 @@ fn announce() {
     tell(c"aio2_release_number", release_number as *mut libc::c_void);
 }
 
-/// Run by exit() after all that the program has registered with atexit().
+/// exit() calls it after all handlers that the program registered with atexit().
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_EXIT: extern "C" fn() = at_exit;

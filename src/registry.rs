@@ -1,9 +1,8 @@
-//! Which handles are live contexts.
+//! The live contexts, by handle.
 //!
-//! A handle is an address that a program gives us, and may be anything. It is looked up, never
-//! followed. Contexts live in slots whose memory is never given back, so that a lookup needs no
-//! lock: it may find a slot that is another context's by now, sees that in the slot, and looks
-//! again under the lock.
+//! A handle is an address from the program and may be any value, so it is looked up and never dereferenced. Contexts
+//! live in slots whose memory is never freed, so a lookup needs no lock. If a lookup finds a slot that another context
+//! uses meanwhile, the slot's content shows it, and the lookup is repeated under the lock.
 
 use crate::sync::Lock;
 use crate::sys::{NEVER, Result, futex_wait, futex_wake, spread, try_box_uninit};
@@ -21,10 +20,10 @@ const SLOTS_IN_CHUNK: usize = 16;
 
 pub struct Registry<T: 'static> {
     buckets: [AtomicPtr<Slot<T>>; BUCKETS],
-    /// All slots there are, for a forked child.
+    /// All slots, for a forked child.
     chunks: AtomicPtr<Chunk<T>>,
     next_id: AtomicU64,
-    /// Guards changes of the table, and the slots that are free.
+    /// Guards changes of the table and the free slots.
     table: Lock<Table<T>>,
 }
 
@@ -33,7 +32,7 @@ struct Table<T> {
     live: usize,
 }
 
-// SAFETY: the slots are shared by design; `free` is used under the lock.
+// SAFETY: slots may be shared between threads; `free` is used under the lock.
 unsafe impl<T> Send for Table<T> {}
 
 struct Chunk<T> {
@@ -41,17 +40,17 @@ struct Chunk<T> {
     slots: [Slot<T>; SLOTS_IN_CHUNK],
 }
 
-/// A place for a context. What two contexts' threads write must not share a line, nor a pair of lines
-/// that is fetched together: two threads, each with a context of its own, would pay twice as much.
+/// A slot for a context. Two contexts' slots share neither a cache line nor a pair of lines that is fetched together.
+/// Otherwise two threads with a context each would slow each other down.
 #[repr(align(128))]
 struct Slot<T> {
-    /// The LIVE bit, and how many references there are. The last reference to a context that is not
-    /// live any more wakes its destroyer. A futex.
+    /// The LIVE bit, and the number of references. If the context is not live, the last reference wakes its destroyer.
+    /// A futex.
     refs: AtomicU32,
     handle: AtomicUsize,
-    /// The next slot in the bucket, or on the free list.
+    /// The next slot in the bucket or on the free list.
     next: AtomicPtr<Slot<T>>,
-    /// The context's descriptors: a forked child closes them. -1 for none.
+    /// The context's descriptors, which a forked child closes; -1: none.
     fds: [AtomicI32; 2],
     context: UnsafeCell<MaybeUninit<T>>,
 }
@@ -72,16 +71,16 @@ impl<T> Slot<T> {
         }
     }
 
-    /// A reference, if this is now the live context of that handle.
+    /// A reference, if the slot now has the live context of that handle.
     fn get(&'static self, handle: usize) -> Option<Ref<T>> {
-        // Acquire: pairs with the release that made it live: the context is there.
+        // Acquire: pairs with the release in `insert`, so the context is initialised.
         let refs = self.refs.fetch_add(1, Acquire);
         let found = Ref { slot: self };
         (refs & LIVE != 0 && self.handle.load(Relaxed) == handle).then_some(found)
     }
 }
 
-/// A reference to a context, which stays where it is as long as there are any.
+/// A reference to a context. While one exists, the context stays in its slot.
 pub struct Ref<T: 'static> {
     slot: &'static Slot<T>,
 }
@@ -94,7 +93,7 @@ impl<T> Ref<T> {
 
 impl<T> Clone for Ref<T> {
     fn clone(&self) -> Self {
-        // Relaxed: there is a reference already.
+        // Relaxed: a reference already exists.
         self.slot.refs.fetch_add(1, Relaxed);
         Ref { slot: self.slot }
     }
@@ -104,17 +103,17 @@ impl<T> Deref for Ref<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: it was live when this reference was made (the one kind that is made of dead ones,
-        // in `get`, is dropped at once), and is dropped only when there are no references.
+        // SAFETY: it was live when this reference was made (`get` drops a reference to a dead one at once), and is
+        // dropped only when there are no references.
         unsafe { (*self.slot.context.get()).assume_init_ref() }
     }
 }
 
 impl<T> Drop for Ref<T> {
     fn drop(&mut self) {
-        // Release: pairs with the destroyer's acquire: we are done with the context.
+        // Release: pairs with the acquire in `remove`: this thread no longer uses the context.
         if self.slot.refs.fetch_sub(1, Release) == 1 {
-            // The slot's memory is there for ever, the context may be gone.
+            // The slot's memory stays valid; the context may be gone.
             futex_wake(&self.slot.refs, 1);
         }
     }
@@ -133,15 +132,15 @@ impl<T> Registry<T> {
         }
     }
 
-    /// A number that no other context of this process has.
+    /// A number that no other context of this process has. Relaxed: only uniqueness matters.
     pub fn new_id(&self) -> u64 {
         self.next_id.fetch_add(1, Relaxed)
     }
 
-    /// The context with that handle.
+    /// The context with this handle.
     pub fn find(&'static self, handle: usize) -> Result<Ref<T>> {
-        // The slots in the bucket may change meanwhile; whatever is found is checked, and if
-        // nothing is, the lock decides.
+        // The bucket's slots may change meanwhile. A slot that is found is checked; if none is found, the lookup under
+        // the lock decides.
         self.look_up(handle)
             .or_else(|| {
                 let _table = self.table.lock();
@@ -150,8 +149,8 @@ impl<T> Registry<T> {
             .ok_or(Errno::EINVAL)
     }
 
-    /// The same, also if the program has moved it to there meanwhile. `could_be` says whether there is one at all, `is_at`
-    /// whether it is this one, which is then told that it has `moved`.
+    /// As `find`, but also finds a context that the program has moved to this address. `could_be` tells whether any
+    /// context is there, and `is_at` whether it is this one. If so, `moved` is called for it.
     pub fn find_moved(
         &'static self,
         handle: usize,
@@ -187,7 +186,7 @@ impl<T> Registry<T> {
     }
 
     fn look_up(&'static self, handle: usize) -> Option<Ref<T>> {
-        // Acquire, here and below: pairs with the release of `link`: the slot's fields are there.
+        // Acquire, here and below: pairs with the release in `link`, so the slot's fields are initialised.
         let mut at = self.bucket(handle).load(Acquire);
         // SAFETY: slots are never freed.
         while let Some(slot) = unsafe { at.as_ref::<'static>() } {
@@ -202,13 +201,13 @@ impl<T> Registry<T> {
     }
 
     fn bucket(&self, handle: usize) -> &AtomicPtr<Slot<T>> {
-        // Handles are addresses of pages; neighbours should not share a bucket.
+        // Handles are page addresses. Adjacent ones should not share a bucket.
         let hash = spread(handle as u64 >> 12) >> 22;
         &self.buckets[hash as usize % BUCKETS]
     }
 
-    /// Makes the context live, which has this handle and these descriptors; it can be found from here on. `reserve` is told how many
-    /// there will be.
+    /// Makes the context live with this handle and these descriptors, so that it can be found. `reserve` gets the new
+    /// number of contexts.
     pub fn insert(
         &'static self,
         context: T,
@@ -220,24 +219,24 @@ impl<T> Registry<T> {
         if table.free.is_null() {
             self.add_chunk(&mut table)?;
         }
-        // SAFETY: a slot on the free list; slots are never freed.
+        // SAFETY: the slot is on the free list, and slots are never freed.
         let slot: &'static Slot<T> = unsafe { &*table.free };
         table.free = slot.next.load(Relaxed);
         table.live += 1;
         for (place, fd) in slot.fds.iter().zip(fds) {
             place.store(fd, Relaxed);
         }
-        // SAFETY: free slots hold no context, and nobody looks at what is there before it is LIVE.
+        // SAFETY: a free slot holds no context, and nobody accesses the context before the slot is LIVE.
         unsafe { (*slot.context.get()).write(context) };
         slot.handle.store(handle, Relaxed);
-        // Release: pairs with the acquire in `get`. An addition: lookups that went astray may have
-        // counted themselves in and not yet out.
+        // Release: pairs with the acquire in `get`. An addition, because lookups of other handles may have added a
+        // reference that they have not dropped yet.
         slot.refs.fetch_add(LIVE, Release);
         self.link(slot);
         Ok(())
     }
 
-    /// Lets a slot be found by its handle. Under the table's lock.
+    /// Makes a slot findable by its handle. Called under the table's lock.
     fn link(&self, slot: &'static Slot<T>) {
         let bucket = self.bucket(slot.handle.load(Relaxed));
         slot.next.store(bucket.load(Relaxed), Relaxed);
@@ -248,7 +247,7 @@ impl<T> Registry<T> {
     fn add_chunk(&self, table: &mut Table<T>) -> Result<()> {
         let mut new = try_box_uninit::<Chunk<T>>()?;
         let at = new.as_mut_ptr();
-        // SAFETY: each field is written, in its place.
+        // SAFETY: each field is written in place.
         let chunk = Box::leak(unsafe {
             (&raw mut (*at).next).write(self.chunks.load(Relaxed));
             for i in 0..SLOTS_IN_CHUNK {
@@ -260,13 +259,13 @@ impl<T> Registry<T> {
             slot.next.store(table.free, Relaxed);
             table.free = ptr::from_ref(slot).cast_mut();
         }
-        // Release: pairs with the acquire in `abandon`.
+        // Release: pairs with the acquire in `slots`.
         self.chunks.store(chunk, Release);
         Ok(())
     }
 
-    /// Takes a context out, if it still `may` be, and hands it to `end` before its memory goes. Waits
-    /// until nobody uses it.
+    /// Removes a context, if `may` still allows it, and passes it to `end` before its memory is freed. Waits until
+    /// nobody uses it.
     pub fn remove(
         &'static self,
         handle: usize,
@@ -276,7 +275,7 @@ impl<T> Registry<T> {
         let context = self.find(handle)?;
         let slot = context.slot;
         let table = self.table.lock();
-        // AcqRel: of several that destroy, one is first.
+        // AcqRel: of several threads that destroy the context, exactly one clears the bit.
         if !may(&context) || slot.refs.fetch_and(!LIVE, AcqRel) & LIVE == 0 {
             return Err(Errno::EINVAL);
         }
@@ -284,7 +283,7 @@ impl<T> Registry<T> {
         drop(table);
         end(&context);
         drop(context);
-        // Acquire: pairs with the release of the last reference.
+        // Acquire: pairs with the release in `Ref::drop`.
         loop {
             match slot.refs.load(Acquire) {
                 0 => break,
@@ -295,9 +294,9 @@ impl<T> Registry<T> {
             place.store(-1, Relaxed);
         }
         slot.handle.store(0, Relaxed);
-        // What it has mapped goes under the lock, under which `find_moved` looks at what is there.
+        // Its mappings are removed under the lock, because `find_moved` inspects them under the lock.
         let mut table = self.table.lock();
-        // SAFETY: not live and without references: nobody else has it, and nobody finds it.
+        // SAFETY: not live and without references, so nobody else has it and nobody can find it.
         unsafe { (*slot.context.get()).assume_init_drop() };
         slot.next.store(table.free, Relaxed);
         table.free = ptr::from_ref(slot).cast_mut();
@@ -329,7 +328,7 @@ impl<T> Registry<T> {
         .flat_map(|chunk| chunk.slots.iter())
     }
 
-    /// Every context that is live.
+    /// Calls `what` for every live context.
     pub fn for_each(&'static self, mut what: impl FnMut(&Ref<T>)) {
         for slot in self.slots() {
             if let Some(context) = slot.get(slot.handle.load(Relaxed)) {
@@ -338,8 +337,8 @@ impl<T> Registry<T> {
         }
     }
 
-    /// In a forked child: gives back what it inherited, which are descriptors, and puts something
-    /// harmless where the handles point. No lock is taken: it may have been inherited held.
+    /// In a forked child: closes inherited descriptors, and makes the memory at the handles harmless. Takes no lock,
+    /// because it may have been inherited locked.
     pub fn abandon(&self, mut close: impl FnMut(RawFd), mut blank: impl FnMut(usize)) {
         for slot in self.slots() {
             for place in &slot.fds {

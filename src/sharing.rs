@@ -1,22 +1,21 @@
-//! Which contexts use the same device at a time, so that one that has hundreds of requests in flight
-//! leaves the device some room for another that has one ([`crate::profiles::Profiles::share`]).
+//! Which contexts use the same device at the same time. A context with hundreds of requests in flight then leaves the
+//! device some room for another context with one ([`crate::profiles::Profiles::share`]).
 //!
-//! Hints, like all that is learned: an update may get lost, and two devices may take each other's
-//! place.
+//! All of it is a hint: an update may be lost, and two devices may share an entry.
 
 use crate::policy::tuning::tuning;
-// Not loom's, also in a model: nothing is ordered by them.
+// Not loom's, even in a model. Relaxed everywhere: hints, which order nothing.
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 const DEVICES: usize = 16;
 
-/// Of each device, the two contexts that have used it last: who in the upper half; when, and whether it
-/// was one request at a time, in the lower.
+/// The two contexts that used each device last. Upper half: the context. Lower half: the time, and whether it used one
+/// request at a time.
 static USERS: [[AtomicU64; 2]; DEVICES] = [const { [const { AtomicU64::new(0) }; 2] }; DEVICES];
 
-/// `context`, a number that is hardly another's, uses that device, for `one` request at a time or for
-/// several. Whether there is another that does for one at a time.
+/// Notes that `context`, a nearly unique number, uses the device for one request at a time (`one`) or for several.
+/// Returns whether another context uses it for one at a time.
 pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let users = &USERS[device as usize % DEVICES];
     let seen = [0, 1].map(|i: usize| users[i].load(Relaxed));
@@ -25,7 +24,7 @@ pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let mine = match (who(0) == context, who(1) == context) {
         (true, _) => 0,
         (_, true) => 1,
-        // In the place of whoever has not been here for longer.
+        // Replaces the older entry.
         _ if age(0) > age(1) => 0,
         _ => 1,
     };
@@ -54,10 +53,10 @@ mod tests {
             1003 + 2 * tuning().still,
             false
         ));
-        // A third one takes the place of the second.
+        // A third context replaces the second.
         assert!(!has_serial_user(3, device, 1003 + 2 * tuning().still, true));
         assert!(has_serial_user(1, device, 1003 + 2 * tuning().still, false));
-        // Both have many in flight.
+        // Both have many requests in flight.
         assert!(!has_serial_user(
             3,
             device,

@@ -1,9 +1,9 @@
-//! Atomics, locks and parking: the standard library's, or loom's in a model (`--cfg loom`), so that
-//! the code that ships is the code that is checked.
+//! Atomics, locks and parking: the standard library's, or loom's in a model (`--cfg loom`), so that the models check
+//! the code that ships.
 //!
-//! The lock is the standard library's futex mutex and not parking_lot's: parking_lot parks in a
-//! table of the whole process, whose locks a forked child may inherit held; a std mutex is one
-//! word, and a child simply abandons it (see [`crate::process`]).
+//! The lock is the standard library's futex mutex and not parking_lot's. parking_lot parks in a table of the process,
+//! whose locks a forked child may inherit locked. A std mutex is one word, which a child simply abandons (see
+//! [`crate::process`]).
 
 #[cfg(not(loom))]
 mod primitive {
@@ -26,14 +26,14 @@ pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
-/// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant. What it
-/// guards is beside it, for the one who may have to look at it although it never comes free.
+/// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant. The value is stored beside
+/// the mutex, because one caller may have to read it although the mutex is never released.
 pub struct Lock<T> {
     mutex: Mutex<()>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached by one thread at a time, through a `Guard`; as with std's.
+// SAFETY: as for std's mutex: a `Guard` gives one thread at a time access to the value.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
@@ -44,7 +44,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// The same for a static.
+    /// As `new`, for a static.
     #[cfg(not(loom))]
     pub const fn of(value: T) -> Self {
         Lock {
@@ -61,7 +61,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Gives up when it has not come free for that long.
+    /// Gives up if the lock is not released within `ns` nanoseconds.
     #[cfg(not(loom))]
     pub fn try_lock_for(&self, ns: u64) -> Option<Guard<'_, T>> {
         let began = Instant::now();
@@ -79,18 +79,18 @@ impl<T> Lock<T> {
         }
     }
 
-    /// What it guards, without the lock.
+    /// The guarded value, without the lock.
     ///
     /// # Safety
-    /// The thread that has the lock does not go on, and what it had only half changed does no harm.
+    /// The thread that holds the lock never continues, and its unfinished changes are harmless.
     #[cfg(not(loom))]
     pub unsafe fn abandoned(&self) -> &T {
-        // SAFETY: as whoever calls promises: nobody changes it.
+        // SAFETY: the caller guarantees that nobody changes it.
         unsafe { &*self.value.get() }
     }
 }
 
-/// The right to what a [`Lock`] guards, until it is dropped.
+/// Access to the value of a [`Lock`], until it is dropped.
 pub struct Guard<'a, T> {
     _held: MutexGuard<'a, ()>,
     value: &'a UnsafeCell<T>,
@@ -100,14 +100,14 @@ impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        // SAFETY: the mutex is held, by us.
+        // SAFETY: this guard holds the mutex.
         unsafe { &*self.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: the mutex is held, by us, and we are borrowed for as long as the value is.
+        // SAFETY: this guard holds the mutex, and is borrowed as long as the value.
         unsafe { &mut *self.value.get() }
     }
 }

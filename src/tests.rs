@@ -1,4 +1,4 @@
-//! Tests of the parts that can be seen without a C caller. What C callers see is in `c-tests/`.
+//! Tests of what can be seen without a C caller. Tests of what C callers see are in `c-tests/`.
 
 use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_F_REQUIRED, IOCB_ATTR_IOPRIO, IOCB_ATTR_TIMING,
@@ -9,7 +9,7 @@ use crate::engine::exec;
 use crate::request::{Chunk, Class, IDS, List, Malformed, Record, Req, Running, Scratch, Slabs};
 use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 
-/// A generator of the same numbers each time (xorshift64*).
+/// A generator that returns the same numbers in each run (xorshift64*).
 pub struct Random(pub u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
     }
 }
 
-/// A record under construction, in memory aligned as the contract wants it.
+/// A record under construction, in memory aligned as the ABI requires.
 struct Bytes(Vec<u64>);
 
 impl Bytes {
@@ -51,7 +51,7 @@ impl Bytes {
     }
 
     fn read(&self, scratch: &mut Scratch) -> Result<Record, Malformed> {
-        // SAFETY: the vector's memory, aligned and as long as said.
+        // SAFETY: the vector's memory, with its alignment and length.
         unsafe {
             Record::read(
                 self.0.as_ptr().cast(),
@@ -74,8 +74,7 @@ impl Bytes {
     }
 }
 
-/// The returns in an event: id, ret, cookie, words of payload. Panics if they do not fill it
-/// exactly.
+/// The returns in an event: id, ret, cookie, words of payload. Panics if they do not fill the event exactly.
 fn returns(event: &[u64]) -> Vec<(u16, i32, u64, usize)> {
     assert_eq!(event[0] as usize, event.len() * 8);
     let mut rest = &event[size_of::<io_event2>() / 8..];
@@ -163,7 +162,7 @@ fn input_is_kept_behind_the_event() {
         (IOCB_ATTR_IOPRIO, -EINVAL, 6, 0),
     ];
     assert_eq!(returns(req.event()), expected);
-    // By their numbers, whatever the order of the request's.
+    // In the order of attribute numbers, whatever the order in the request.
     assert_eq!(req.answers().kept, [0x4001, u64::MAX - 1]);
     exec::cancel(&mut req);
     assert_eq!(req.event()[2] as i64, i64::from(-ECANCELED));
@@ -214,7 +213,7 @@ fn largest_request_fits_a_slot() {
     assert_eq!(too_many.read(&mut Scratch::new()).err(), Some(Malformed));
 }
 
-/// Whatever the bytes are, reading them ends, and what is accepted makes a sound event.
+/// Reading a record ends for any bytes, and an accepted record makes a valid event.
 #[test]
 fn random_records() {
     let mut random = Random(1);
@@ -231,7 +230,7 @@ fn random_records() {
                 &payload,
             );
         }
-        // Half of them are damaged, mostly where sizes stand.
+        // Half of the records are damaged, mostly in their sizes.
         if random.below(2) == 0 {
             let word = random.below(bytes.0.len() as u64) as usize;
             let word = if random.below(2) == 0 { 0 } else { word };
@@ -241,7 +240,7 @@ fn random_records() {
             let mut req = bytes.build(&mut slabs);
             let attrs = returns(req.event()).len();
             assert!(attrs <= 256);
-            // It is a no-op: no attribute can do harm.
+            // It is a no-op, so no attribute can do harm.
             exec::execute(&mut req, None);
             assert_eq!(returns(req.event()).len(), attrs);
             accepted += 1;
@@ -288,7 +287,7 @@ fn slabs_reuse_and_list_keeps_order() {
             even,
             (0..50).map(|i| round * 100 + i * 2).collect::<Vec<_>>()
         );
-        // What was freed is used again: ten rounds take no more memory than one.
+        // Freed slots are used again: ten rounds take no more memory than one.
         let free = slabs.of(Class::Small).free.len();
         assert_eq!(*slots.get_or_insert(free), free);
     }

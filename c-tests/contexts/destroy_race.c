@@ -120,7 +120,7 @@ static void wait_for_turn(uint32_t *turn, uint32_t value)
 static void *duellist(void *arg)
 {
     (void)arg;
-    for (uint32_t i = 1; i <= DUELS / FEWER; i++) {
+    for (uint32_t i = 1; i <= fewer(DUELS); i++) {
         wait_for_turn(&duel_turn, i);
         duel_result = io_destroy2(ctx);
         __atomic_store_n(&duel_over, i, __ATOMIC_RELEASE);
@@ -132,7 +132,7 @@ static void duels(void)
 {
     pthread_t thread = thread_start(duellist, NULL);
 
-    for (uint32_t i = 1; i <= DUELS / FEWER; i++) {
+    for (uint32_t i = 1; i <= fewer(DUELS); i++) {
         int result;
 
         ctx = setup2(4096, 0, 0);
@@ -156,7 +156,7 @@ int main(void)
     fd = temp_pattern_file(4096, 1, 0);
     descriptors = count_descriptors();
     duels();
-    for (int round = 0; round < ROUNDS / FEWER; round++) {
+    for (uint64_t round = 0; round < fewer(ROUNDS); round++) {
         pthread_t threads[DESTROYERS + 5];
         uintptr_t n = 0;
 

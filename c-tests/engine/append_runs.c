@@ -70,7 +70,7 @@ int main(void)
         for (int appends = 0; appends < 2; appends++) {
             io_context2_t ctx = setup2(0, 0, 0);
 
-            for (int round = 0; round < ROUNDS; round++) {
+            for (uint64_t round = 0; round < fewer(ROUNDS); round++) {
                 int fd = temp_file(0, O_DIRECT | (appends ? O_APPEND : 0));
                 struct stat st;
                 int shorts;

@@ -8,7 +8,7 @@
 #include "test.h"
 #include "stress.h"
 
-#define ROUNDS (15000 / FEWER)
+#define ROUNDS 15000
 #define MOST 8
 
 static void run(int flags, bool user_space, bool full, uint32_t workers)
@@ -25,7 +25,7 @@ static void run(int flags, bool user_space, bool full, uint32_t workers)
     params.eventfd = efd;
     params.workers = workers;
     CHECK_EQ(CALL(io_setup2(IO_SETUP2_VERSION, &params, &ctx)), 0);
-    for (int round = 0; round < ROUNDS; round++) {
+    for (uint64_t round = 0; round < fewer(ROUNDS); round++) {
         uint64_t count = 1 + rng_below(&rng, MOST);
         struct iocb2 iocbs[MOST];
         static char sink[MOST];
@@ -64,7 +64,7 @@ static void run(int flags, bool user_space, bool full, uint32_t workers)
             size_t got;
 
             if (poll(&pollfd, 1, 15000) != 1)
-                FAIL("round %d: %" PRIu64 " events to come, and no signal; completed %" PRIu64 " of %" PRIu64, round, count,
+                FAIL("round %" PRIu64 ": %" PRIu64 " events to come, and no signal; completed %" PRIu64 " of %" PRIu64, round, count,
                      ring_completed(ctx), n);
             CHECK_EQ(read(efd, &value, sizeof(value)), sizeof(value));
             do {

@@ -38,7 +38,7 @@ static void on_signal(int sig)
 
 static void on(int fd)
 {
-    for (int i = 1; i <= CHILDREN; i++) {
+    for (int i = 1; i <= (int)fewer(CHILDREN); i++) {
         uint64_t seed = (uint64_t)i * 1000003, lost, seen;
         int status = 0;
 

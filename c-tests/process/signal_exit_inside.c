@@ -22,7 +22,7 @@ static void on_alarm(int sig)
 /* `grows`: each child finds the file empty. */
 static void on(const char *what, int fd, size_t depth, bool grows)
 {
-    for (uint64_t i = 1; i <= CHILDREN; i++) {
+    for (uint64_t i = 1; i <= fewer(CHILDREN); i++) {
         int64_t began = now_ns(), took;
         uint64_t seed = i * 1000003 + depth, lost, seen;
         int status = 0;

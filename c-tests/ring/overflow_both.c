@@ -91,7 +91,7 @@ static void round_of(uint32_t workers)
 
 int main(void)
 {
-    for (int i = 0; i < (ROUNDS + FEWER - 1) / FEWER; i++) {
+    for (uint64_t i = 0; i < fewer(ROUNDS); i++) {
         round_of(0);
         round_of(1);
     }

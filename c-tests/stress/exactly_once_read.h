@@ -2,11 +2,11 @@
 /* For exactly_once_read.c and long_exactly_once_read.c, which define MOST. */
 #define EVENTS_AT_ONCE 16
 #define WAIT_MS 20
-#define TOTAL (MOST / FEWER)
+#define BATCH 16
+#define TOTAL (fewer(MOST / BATCH) * BATCH)
 #include "exactly_once.h"
 
 #define SLOTS 64 /* reads in flight, per submitter */
-#define BATCH 16
 #define BLOCK 512
 #define BLOCKS 16384
 

@@ -65,7 +65,7 @@ static void *ping_pong(void *arg)
     uintptr_t self = (uintptr_t)arg;
     uint64_t rng = self + 1;
 
-    for (uint64_t round = 0; round < 20000 * SCALE / FEWER; round++) {
+    for (uint64_t round = 0; round < fewer(20000 * SCALE); round++) {
         /* The same for both: how many make a message. */
         uint64_t n = 1 + round % 5;
         struct io_event2 events[5];
@@ -252,9 +252,9 @@ int main(void)
         CHECK_EQ(CALL(io_destroy2(ping_ctx[i])), 0);
 
     part = "waiters";
-    run_waiters(greedy_waiter, 10000 * SCALE / FEWER, false);
+    run_waiters(greedy_waiter, fewer(10000 * SCALE), false);
     part = "waiters with timeouts and signals";
-    run_waiters(timed_waiter, 10000 * SCALE / FEWER, true);
+    run_waiters(timed_waiter, fewer(10000 * SCALE), true);
     printf("%" PRIu64 " waits timed out, %" PRIu64 " interrupted, %" PRIu64 " signals\n", timed_out, interrupted,
            signals_seen);
     CHECK_CMP(interrupted, >, 0);

@@ -1,14 +1,12 @@
 //! IOCB_ATTR_CACHE: whether a buffered read was served from the page cache.
 //!
-//! It is measured. First the read is tried in a way that does not wait (RWF_NOWAIT): if everything
-//! is there, that was the request. How many bytes were in the cache is asked before that
-//! (cachestat(2), Linux 6.5), because the try itself makes the kernel read ahead; without
-//! cachestat, it is what the try got.
+//! The answer is measured. First the read is tried without waiting (RWF_NOWAIT). If that returns all bytes, the request
+//! is done. The number of cached bytes is asked before the try (cachestat(2), Linux 6.5), because the try itself starts
+//! read-ahead. Without cachestat, it is the number of bytes that the try returned.
 //!
-//! If the try did not get all, the read is made once more, in full and in one call. What was
-//! already there is copied twice, but what the request returns and what it does to the file's
-//! position is what the one system call would have done. For the same reason a read at the file's
-//! own position is tried at a given one.
+//! If the try does not return all bytes, the whole read is made again, in one call. Cached bytes are then copied twice,
+//! but the request's result and the file's position are the same as after one system call. For the same reason, a read
+//! at the file's own position is tried at an explicit one.
 
 use super::{Answer, Attribute, Begin, Submit};
 use crate::ring::page_bytes;
@@ -46,7 +44,7 @@ impl Attribute for Cache {
         measure(call, answer, make)
     }
 
-    /// What goes there passes the page cache by.
+    /// A read by the kernel's AIO bypasses the page cache.
     fn ended_in_kernel(&self, answer: &mut Answer) {
         answer.fail(Errno::EOPNOTSUPP);
     }
@@ -63,7 +61,7 @@ fn measure(call: &Call, answer: &mut Answer, make: fn(&Call) -> i64) -> Result<i
     let read = Read::new(call)?;
     let there = read.file.bytes_from(read.at).min(read.bytes_asked_most());
     let cached = read.file.cached(read.at, there);
-    // What the try makes the device read is of interest only if something is missing.
+    // It matters only if bytes are missing whether the try makes the device read.
     let suspect = cached.is_some_and(|cached| cached < there);
     let before = suspect.then(blocks_read);
     let tried = read.try_now();
@@ -74,9 +72,9 @@ fn measure(call: &Call, answer: &mut Answer, make: fn(&Call) -> i64) -> Result<i
         answer.out[ASKED] = read.asked;
     };
     match tried {
-        // All of it; or there is no more.
+        // All bytes, or the end of the file.
         Ok(got) if got == 0 || got >= there => {
-            // A device that answers at once has been waited for all the same.
+            // If the device was read, the try has waited for it, even if it was fast.
             set(!from_device, cached.unwrap_or(got).min(got));
             Ok(if read.own_position {
                 make(call)
@@ -95,7 +93,7 @@ fn measure(call: &Call, answer: &mut Answer, make: fn(&Call) -> i64) -> Result<i
             set(false, cached.filter(|&cached| cached < there).unwrap_or(0));
             Ok(make(call))
         }
-        // This file system has no such reads: what is known of the cache has to do.
+        // This file system does not support such reads: the answer comes from the cache's state alone.
         Err(Errno::EOPNOTSUPP) => {
             let (hit, cached) = read.file.without_try(read.at, there, cached)?;
             set(hit, cached);
@@ -105,16 +103,16 @@ fn measure(call: &Call, answer: &mut Answer, make: fn(&Call) -> i64) -> Result<i
     }
 }
 
-/// A read, as preadv2(2) sees it.
+/// A read, in the form of preadv2(2).
 struct Read {
     file: File,
-    /// Where it begins.
+    /// The position where it begins.
     at: u64,
-    /// It is at the file's position, which `at` only says.
+    /// It reads at the file's own position, of which `at` is a copy.
     own_position: bool,
     vectors: u64,
     count: u64,
-    /// One vector, for a read that has a plain buffer.
+    /// One vector, for a read with a plain buffer.
     buffer: Option<[u64; 2]>,
     flags: u64,
     asked: u64,
@@ -148,7 +146,7 @@ impl Read {
         })
     }
 
-    /// What one call reads at most.
+    /// The most bytes that one call reads.
     fn bytes_asked_most(&self) -> u64 {
         const MOST: u64 = 0x7fff_f000;
         self.asked.min(MOST)
@@ -161,32 +159,31 @@ impl Read {
         };
         let flags = self.flags as libc::c_int | libc::RWF_NOWAIT;
         let (fd, nr) = (self.file.fd, libc::SYS_preadv2);
-        // SAFETY: the program's memory, as in the call that it asked for, or a vector of ours that
-        // names it.
+        // SAFETY: the program's memory, as in the call that it requested, or our vector that names it.
         let ret = unsafe { libc::syscall(nr, fd, vectors, count, self.at, 0u64, flags) };
         Errno::result(ret).map(|got| got as u64)
     }
 }
 
-/// A file that the page cache is for.
+/// A file that uses the page cache.
 struct File {
     fd: RawFd,
     bytes: u64,
-    /// It takes room on a device, as far as that can be seen.
+    /// It has blocks on a device, as far as its status shows.
     has_blocks: bool,
     is_device: bool,
 }
 
 impl File {
-    /// Not for it: an error.
+    /// An error if the file does not use the page cache.
     fn new(fd: RawFd) -> Result<File, Errno> {
         let mut stat = MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: a structure of ours.
+        // SAFETY: the kernel writes to our structure.
         let ret = unsafe { libc::fstat(fd, stat.as_mut_ptr()) };
         Errno::result(ret)?;
-        // SAFETY: filled in by the kernel; zeros are valid, too.
+        // SAFETY: the kernel filled it in; zeros are valid, too.
         let stat = unsafe { stat.assume_init() };
-        // SAFETY: integers.
+        // SAFETY: integer arguments only.
         let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd, libc::F_GETFL) };
         if flags == -1 || flags & c_long::from(libc::O_DIRECT) != 0 {
             return Err(Errno::EOPNOTSUPP);
@@ -205,18 +202,17 @@ impl File {
     }
 
     fn position(&self) -> Result<u64, Errno> {
-        // SAFETY: integers.
+        // SAFETY: integer arguments only.
         let ret = unsafe { libc::syscall(libc::SYS_lseek, self.fd, 0i64, libc::SEEK_CUR) };
         Errno::result(ret).map(|at| at as u64)
     }
 
-    /// Bytes of the file from there on.
+    /// Bytes of the file from `at` on.
     fn bytes_from(&self, at: u64) -> u64 {
         self.bytes.saturating_sub(at)
     }
 
-    /// How many of `bytes` bytes from `at` on are in the page cache; None if the kernel does not
-    /// say.
+    /// How many of `bytes` bytes from `at` on are in the page cache; None if the kernel does not tell.
     fn cached(&self, at: u64, bytes: u64) -> Option<u64> {
         if bytes == 0 {
             return Some(0);
@@ -228,7 +224,7 @@ impl File {
         if pages == 0 || pages > last - first {
             return Some(if pages == 0 { 0 } else { bytes });
         }
-        // Of the pages at the ends the read may want a part only.
+        // The read may cover only parts of the first and last page.
         let is_cached = |number: u64| Some(self.pages(number * page, page)?.cached != 0);
         let mut cached = pages * page;
         if at % page != 0 && is_cached(first)? {
@@ -241,12 +237,12 @@ impl File {
     }
 
     fn pages(&self, at: u64, bytes: u64) -> Option<Pages> {
-        /// The same on all architectures; the libc crate has no name for it.
+        /// The same on all architectures. Not in the libc crate.
         const SYS_CACHESTAT: c_long = 451;
         let range = [at, bytes];
-        // In the cache; dirty; being written; evicted, of which lately.
+        // Pages: cached, dirty, being written, evicted, recently evicted.
         let mut stat = [0u64; 5];
-        // SAFETY: two structures of ours, of the kernel's sizes.
+        // SAFETY: the kernel accesses two structures of ours, of its own sizes.
         let ret =
             unsafe { libc::syscall(SYS_CACHESTAT, self.fd, range.as_ptr(), stat.as_mut_ptr(), 0) };
         (ret == 0).then_some(Pages {
@@ -255,12 +251,11 @@ impl File {
         })
     }
 
-    /// Whether a read is a hit, and its cached bytes, where reads that do not wait are not to be
-    /// had.
+    /// Whether a read is a hit, and its cached bytes, if reads without waiting are not supported.
     fn without_try(&self, at: u64, bytes: u64, cached: Option<u64>) -> Result<(bool, u64), Errno> {
         if self.is_in_memory() {
-            // What was never written is not there, and not waited for either; but it may have been
-            // swapped out.
+            // Data that was never written is not cached, and reading it does not wait. But data may have been swapped
+            // out.
             let pages = self.pages(at, bytes.max(1));
             let out = pages.is_some_and(|pages| pages.evicted != 0);
             return match cached.filter(|_| out) {
@@ -268,23 +263,23 @@ impl File {
                 None => Ok((true, bytes)),
             };
         }
-        // /proc and its kind make up what is read.
+        // Files of /proc and the like generate their content.
         let cached = cached.filter(|_| self.has_blocks);
         let cached = cached.ok_or(Errno::EOPNOTSUPP)?;
         Ok((cached == bytes, cached))
     }
 
-    /// Whether the page cache is all there is of it.
+    /// Whether the file exists only in the page cache.
     fn is_in_memory(&self) -> bool {
         if self.is_device {
-            // Its node may be in memory.
+            // Only its node may be in memory.
             return false;
         }
         const TMPFS: i64 = 0x0102_1994;
         const RAMFS: i64 = 0x8584_58f6;
         const HUGETLBFS: i64 = 0x9584_58f6;
         let mut stat = MaybeUninit::<libc::statfs>::zeroed();
-        // SAFETY: a structure of ours, for which zeros are valid.
+        // SAFETY: the kernel writes to our structure, for which zeros are valid.
         let kind = unsafe {
             libc::fstatfs(self.fd, stat.as_mut_ptr());
             stat.assume_init().f_type
@@ -301,7 +296,7 @@ struct Pages {
 fn device_bytes(fd: RawFd) -> Result<u64, Errno> {
     const BLKGETSIZE64: u32 = 0x8008_1272;
     let mut bytes = 0u64;
-    // SAFETY: it writes to a number of ours.
+    // SAFETY: the kernel writes to our number.
     let ret = unsafe { libc::syscall(libc::SYS_ioctl, fd, BLKGETSIZE64, &raw mut bytes) };
     Errno::result(ret).map(|_| bytes)
 }
@@ -309,7 +304,7 @@ fn device_bytes(fd: RawFd) -> Result<u64, Errno> {
 /// Blocks that this thread has read from devices.
 fn blocks_read() -> i64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the structure is ours; zeros are valid, if the call should fail.
+    // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
     unsafe {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
         usage.assume_init().ru_inblock

@@ -1,4 +1,4 @@
-//! IOCB_ATTR_DEADLINE: a request that has not begun by then is not begun.
+//! IOCB_ATTR_DEADLINE: if a request has not begun before its deadline, it is not executed.
 
 use super::{Answer, Attribute, Begin};
 use crate::sys::monotonic_ns;

@@ -1,4 +1,4 @@
-//! IOCB_ATTR_IOPRIO: the I/O priority of this request alone.
+//! IOCB_ATTR_IOPRIO: the I/O priority of this request only.
 
 use super::{Answer, Attribute, Begin, Submit};
 use crate::syscall::{Call, carrier};
@@ -6,13 +6,12 @@ use nix::errno::Errno;
 
 pub struct Ioprio;
 
-/// In the input's upper half, while the request runs: what the thread has to get back.
+/// While the request runs, the upper half of the input holds the priority that the thread must restore.
 const RESTORE: u64 = 1 << 63;
 const BEFORE: u32 = 32;
 
 impl Attribute for Ioprio {
-    /// The priority has 16 bits; the rest is reserved. What it means is the kernel's to say, when
-    /// it is set.
+    /// The priority has 16 bits; the other bits are reserved. The kernel checks the value when it is set.
     fn submitted(&self, submit: &Submit, _out: &mut [u64]) -> Result<(), Errno> {
         match u16::try_from(submit.input[0]) {
             Ok(_) => Ok(()),
@@ -35,7 +34,7 @@ impl Attribute for Ioprio {
         }
     }
 
-    /// It may have begun: another attribute has stopped it then.
+    /// Another attribute may have stopped the request after `begins`.
     fn skipped(&self, answer: &mut Answer) {
         self.ended(answer);
     }

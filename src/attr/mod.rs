@@ -1,11 +1,10 @@
-//! Attributes: what a request may ask beside its system call.
+//! Attributes: what a request can ask for besides its system call.
 //!
-//! Each is a module of its own with one type that implements [`Attribute`], and one row of
-//! [`TABLE`]; CONTRIBUTING.md adds one step by step. A request remembers which it carries
-//! ([`Bound`]); one without attributes tests one word.
+//! Each attribute is a module with one type that implements [`Attribute`], and one row of [`TABLE`]; CONTRIBUTING.md
+//! adds one step by step. A request stores which attributes it has ([`Bound`]); a request without attributes tests one
+//! word.
 //!
-//! What an attribute was given is kept behind the event, in the order of the attributes' numbers,
-//! until the request has ended.
+//! The input of the attributes is kept behind the event, in the order of their numbers, until the request has ended.
 
 mod cache;
 mod deadline;
@@ -28,11 +27,11 @@ use crate::syscall::{Call, carrier};
 use nix::errno::Errno;
 use std::cell::OnceCell;
 
-/// One attribute's behaviour. Payloads are in words of 8 bytes; a return's begins as zeros.
+/// The behaviour of one attribute. Payloads are words of 8 bytes; a return's payload starts as zeros.
 ///
-/// On the way of a request `submitted` is called once; then either `skipped` alone, or `begins`,
-/// perhaps `carry_out`, and `ended`; or, if an attribute stops it on the way, `skipped` after some
-/// of them. After an error of its own an attribute is not asked again.
+/// For each request, `submitted` is called once. Then either only `skipped` is called, or `begins`, perhaps
+/// `carry_out`, and `ended`. If an attribute stops the request on the way, `skipped` is called after some of them.
+/// After its own error, an attribute is not called again.
 pub trait Attribute: Sync {
     /// The request is being accepted. An error becomes the return's `ret`, without a payload.
     fn submitted(&self, _submit: &Submit, _out: &mut [u64]) -> Result<(), Errno> {
@@ -44,9 +43,8 @@ pub trait Attribute: Sync {
         Begin::Goes
     }
 
-    /// Makes the system call in a way of its own, after [`Begin::GoesMyWay`]: `make` is the plain
-    /// way. With an error, which becomes the return's `ret`, it has not, and has not changed
-    /// anything.
+    /// Makes the system call in its own way, after [`Begin::GoesMyWay`]; `make` is the plain way. On an error, which
+    /// becomes the return's `ret`, it has neither made the call nor changed anything.
     fn carry_out(
         &self,
         call: &Call,
@@ -59,19 +57,18 @@ pub trait Attribute: Sync {
     /// The system call has returned.
     fn ended(&self, _answer: &mut Answer) {}
 
-    /// The kernel's AIO has carried the request out, after `begins` in the thread that handed it over. Only of
+    /// The kernel's AIO has executed the request. `begins` was called in the thread that handed it over. Only for
     /// attributes that observe.
     fn ended_in_kernel(&self, answer: &mut Answer) {
         self.ended(answer);
     }
 
-    /// The request completes without its system call having been made.
+    /// The request completes without its system call.
     fn skipped(&self, _answer: &mut Answer) {}
 }
 
-/// The attributes that are handled, by their number, with the types of their payloads: what the
-/// request gives, what its event returns. They begin with the last row and end with the first:
-/// TIMING measures the call and nothing else.
+/// The handled attributes, by number, with their payload types: the request's input, and the event's output. They begin
+/// with the last row and end with the first, so TIMING measures only the call.
 static TABLE: [Option<Row>; IDS] = ROWS;
 const ROWS: [Option<Row>; IDS] = {
     use Needs::{Nothing, OwnWay, Untouched};
@@ -87,22 +84,23 @@ const ROWS: [Option<Row>; IDS] = {
     table
 };
 
-/// What an attribute needs of the way in which its request is carried out. If it only observes, it must not change
-/// what happens: neither who carries the request out, nor together with which others.
+/// What an attribute requires of the execution of its request. An attribute that only observes must change neither who
+/// executes the request, nor which requests are executed with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// It only observes, whatever the way.
+    /// It only observes, and has an answer on any route.
     Nothing,
-    /// It observes what the library's own preparations would change: CACHE would find in the page cache what the
-    /// device was told of beforehand, or what was just tried in vain. All else is as without it.
+    /// It observes something that the library's preparations would change: CACHE would find data in the page cache that
+    /// was announced to the device, or just tried without waiting. Or it has no answer if the kernel's AIO executes the
+    /// request: the kernel's AIO does not get the request if the attribute is required. Nothing else differs.
     Untouched,
-    /// It changes the request. IOPRIO is the priority of one thread for one request. DEADLINE has a moment at which
-    /// the request begins, and after which it is not asked again. DRAIN and LINK act on other requests when this one
-    /// has ended. So one thread makes the system call, once, and by itself.
+    /// It changes the request. IOPRIO is a thread's priority for one request. DEADLINE is checked once, when the
+    /// request begins. DRAIN and LINK act on other requests when this one has ended. So one thread makes the system
+    /// call, once and for this request only.
     OwnWay,
 }
 
-/// The attributes that need no more than this.
+/// The attributes that require no more than this.
 const fn that_need(most: Needs) -> u16 {
     let (mut ids, mut id) = (0, 0);
     while id < IDS {
@@ -119,12 +117,12 @@ const fn that_need(most: Needs) -> u16 {
 const NEED_NOTHING: u16 = that_need(Needs::Nothing);
 const OBSERVE: u16 = that_need(Needs::Untouched);
 
-/// An attribute that is handled.
+/// A handled attribute.
 pub struct Row {
     pub handler: &'static dyn Attribute,
-    /// Words of payload that the request's attribute has.
+    /// Words of payload in the request's attribute.
     pub input: usize,
-    /// Words of payload that the return has if the attribute is handled.
+    /// Words of payload in the return, if the attribute is handled.
     pub output: usize,
     needs: Needs,
 }
@@ -142,12 +140,12 @@ const fn row<In, Out>(handler: &'static dyn Attribute, needs: Needs) -> Option<R
     })
 }
 
-/// The attribute with that number, if it is handled.
+/// The attribute with this number, if it is handled.
 pub fn find(id: u16) -> Option<&'static Row> {
     TABLE.get(usize::from(id))?.as_ref()
 }
 
-/// The bits of the features word that stand for the attributes handled.
+/// The bits of the handled attributes in the features word.
 pub fn features() -> u64 {
     (0..IDS)
         .filter(|&id| TABLE[id].is_some())
@@ -155,46 +153,46 @@ pub fn features() -> u64 {
         .sum()
 }
 
-/// What an attribute may look at when its request is accepted.
+/// The data that an attribute can use when its request is accepted.
 pub struct Submit<'a> {
     pub call: &'a Call,
     pub input: &'a [u64],
     pub clock: &'a SubmitClock,
 }
 
-/// Whether a request goes on when it begins.
+/// Whether a request continues when it begins.
 pub enum Begin {
     Goes,
-    /// It goes on, and this attribute's `carry_out` makes the system call. One at most may say so.
+    /// It continues, and this attribute's `carry_out` makes the system call. At most one attribute may return this.
     GoesMyWay,
-    /// This attribute is not handled here, which becomes its `ret`. The request goes on without it,
-    /// unless it is required.
+    /// The attribute is not handled for this request, and the errno becomes its `ret`. The request continues without
+    /// it, unless the attribute is required.
     Without(Errno),
-    /// The system call must not be made. This becomes the event's `res`.
+    /// The system call must not be made. The errno becomes the event's `res`.
     Never(Errno),
 }
 
-/// An attribute's place in its request.
+/// An attribute's data in its request.
 pub struct Answer<'a> {
-    /// What the request gave. It belongs to the attribute from then on.
+    /// The request's input, which the attribute may change.
     pub input: &'a mut [u64],
     pub out: &'a mut [u64],
     /// The time now, if it is known.
     pub now: Option<u64>,
-    /// The return's first word: bytes, id, ret.
+    /// The return's first word: size, id, ret.
     head: &'a mut u64,
     required: bool,
 }
 
 impl Answer<'_> {
-    /// It is not handled after all. The payload, for which there is room, is zeros.
+    /// The attribute was not handled. The payload, for which there is room, becomes zeros.
     pub fn fail(&mut self, errno: Errno) {
         let ret = -(errno as i32);
         *self.head = *self.head & u64::from(u32::MAX) | u64::from(ret as u32) << RET;
         self.out.fill(0);
     }
 
-    /// The same; an error: the request must not go on without it.
+    /// As `fail`. An error: the request must not continue without the attribute.
     fn do_without(&mut self, errno: Errno) -> Result<(), Errno> {
         self.fail(errno);
         if self.required { Err(errno) } else { Ok(()) }
@@ -202,40 +200,45 @@ impl Answer<'_> {
 }
 
 impl Bound {
-    /// Whether the request may be tried before it is carried out, and its device be told of it.
+    /// Whether the request may be tried without waiting, and announced to its device.
     #[inline]
     pub fn need_nothing(&self) -> bool {
         self.ids & !NEED_NOTHING == 0
     }
 
-    /// Whether the request may be carried out together with others.
+    /// Whether the request may be executed together with others.
     #[inline]
     pub fn only_observe(&self) -> bool {
         self.ids & !OBSERVE == 0
     }
 
-    /// Whether the kernel's AIO may carry the request out. That cannot answer CACHE, which is to keep the request
-    /// from being made if it is required.
+    /// Whether the kernel's AIO may execute the request. It cannot answer CACHE, so it must not if CACHE is required.
     pub fn allow_kernel(&self) -> bool {
         self.only_observe() && self.required & !NEED_NOTHING == 0
     }
 
-    /// Those that it carries, from the first to the last.
+    /// Whether the request may begin in one thread and be made in another. IOPRIO is one thread's; CACHE makes the call in its
+    /// own way.
+    #[cfg(not(loom))]
+    pub fn may_wait_apart(&self) -> bool {
+        !self.has(IOCB_ATTR_IOPRIO) && !self.has(IOCB_ATTR_CACHE)
+    }
+
+    /// Its attributes, by ascending number.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
         self.rising()
             .filter_map(|id| Some((id, TABLE[id].as_ref()?)))
     }
 
-    /// How many words of what the attributes before this one were given are kept.
+    /// How many words of input are kept for the attributes before this one.
     fn kept_before(&self, id: usize) -> usize {
         let before = self.rows().take_while(|&(here, _)| here < id);
         before.map(|(_, row)| row.input).sum()
     }
 }
 
-/// Where in an event the payload of this attribute's return is, in words, as long as it has not
-/// failed. Searched for rather than remembered: most requests have one attribute, and it is the
-/// first.
+/// The index of this attribute's payload in an event; None if the attribute failed. Searched and not stored, because
+/// most requests have one attribute, which is found first.
 fn payload_at(event: &[u64], id: u16) -> Option<usize> {
     let mut at = EVENT_WORDS;
     loop {
@@ -248,7 +251,7 @@ fn payload_at(event: &[u64], id: u16) -> Option<usize> {
 }
 
 impl Answers<'_> {
-    /// Does something with each of these, in this order.
+    /// Calls `tell` for each of these attributes, in this order.
     fn each(
         &mut self,
         ids: impl Iterator<Item = usize>,
@@ -277,8 +280,8 @@ impl Answers<'_> {
     }
 }
 
-/// Carries a request with attributes out: `make` makes the system call. An error: it must not be
-/// made, and the request is to be skipped. `now` is the time, if it is known.
+/// Executes a request with attributes; `make` makes the system call. On an error, the call must not be made and the
+/// request is skipped. `now` is the time, if it is known.
 pub fn carry_out(
     req: &mut Req,
     call: &Call,
@@ -287,23 +290,12 @@ pub fn carry_out(
 ) -> Result<i64, Errno> {
     let mut answers = req.answers();
     let bound = answers.bound;
-    // What one attribute does first takes time that another sees.
+    // With several attributes, the work of one takes time that another must see.
     answers.now = now.filter(|_| bound.ids.is_power_of_two());
     if !bound.has(IOCB_ATTR_IOPRIO) {
         carrier::settle();
     }
-    let mut own_way = None;
-    answers.each(bound.falling(), |id, handler, answer| {
-        match handler.begins(call, answer) {
-            Begin::Goes => Ok(()),
-            Begin::GoesMyWay => {
-                own_way = Some(id);
-                Ok(())
-            }
-            Begin::Without(errno) => answer.do_without(errno),
-            Begin::Never(errno) => Err(errno),
-        }
-    })?;
+    let own_way = begin_all(&mut answers, call)?;
     let mut made = None;
     answers.each(own_way.into_iter(), |_, handler, answer| {
         match handler.carry_out(call, answer, make) {
@@ -315,15 +307,61 @@ pub fn carry_out(
         }
     })?;
     let res = made.unwrap_or_else(|| make(call));
-    let _ = answers.each(bound.rising(), |_, handler, answer| {
-        handler.ended(answer);
-        Ok(())
-    });
+    end_all(&mut answers);
     Ok(res)
 }
 
-/// A request, one that [allows](Bound::allow_kernel) it, is being handed over to the kernel's AIO. It may come back, and
-/// then begins once more.
+/// Returns which one makes the system call in a way of its own.
+fn begin_all(answers: &mut Answers, call: &Call) -> Result<Option<usize>, Errno> {
+    let mut own_way = None;
+    answers.each(
+        answers.bound.falling(),
+        |id, handler, answer| match handler.begins(call, answer) {
+            Begin::Goes => Ok(()),
+            Begin::GoesMyWay => {
+                own_way = Some(id);
+                Ok(())
+            }
+            Begin::Without(errno) => answer.do_without(errno),
+            Begin::Never(errno) => Err(errno),
+        },
+    )?;
+    Ok(own_way)
+}
+
+fn end_all(answers: &mut Answers) {
+    let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
+        handler.ended(answer);
+        Ok(())
+    });
+}
+
+/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and is to be skipped.
+#[cfg(not(loom))]
+pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
+    begin_all(&mut req.answers(), call).map(drop)
+}
+
+/// It goes on in this thread, which need not be the one in which it began.
+#[cfg(not(loom))]
+pub fn go_on(req: &mut Req, call: &Call) {
+    let mut answers = req.answers();
+    let worker = answers.bound.has(IOCB_ATTR_WORKER);
+    let id = worker.then_some(usize::from(IOCB_ATTR_WORKER));
+    let _ = answers.each(id.into_iter(), |_, handler, answer| {
+        handler.begins(call, answer);
+        Ok(())
+    });
+}
+
+/// It has ended.
+#[cfg(not(loom))]
+pub fn end(req: &mut Req) {
+    end_all(&mut req.answers());
+}
+
+/// A request that [allows](Bound::allow_kernel) it is being handed over to the kernel's AIO. If the kernel returns it,
+/// it begins again.
 pub fn begin_in_kernel(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.falling(), |_, handler, answer| {
@@ -332,7 +370,7 @@ pub fn begin_in_kernel(req: &mut Req, call: &Call) {
     });
 }
 
-/// The kernel's AIO has carried a request out.
+/// The kernel's AIO has executed a request.
 pub fn end_in_kernel(req: &mut Req) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
@@ -341,7 +379,7 @@ pub fn end_in_kernel(req: &mut Req) {
     });
 }
 
-/// The request completes without its system call having been made.
+/// The request completes without its system call.
 pub fn skip(req: &mut Req) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
@@ -350,7 +388,7 @@ pub fn skip(req: &mut Req) {
     });
 }
 
-/// The time of a submit: read once, and only if a request asks.
+/// The time of a submit, read once and only if a request needs it.
 pub struct SubmitClock {
     ns: OnceCell<u64>,
     alone: bool,
@@ -364,7 +402,7 @@ impl SubmitClock {
         }
     }
 
-    /// Of io_issue2(): there is no queue, and so no request before this one or after it.
+    /// For io_issue2(): there is no queue, so no other requests are ordered before or after this one.
     pub fn alone() -> Self {
         SubmitClock {
             alone: true,
@@ -372,7 +410,7 @@ impl SubmitClock {
         }
     }
 
-    /// Whether the request is carried out at once, by its caller.
+    /// Whether the caller executes the request at once.
     pub fn is_alone(&self) -> bool {
         self.alone
     }
@@ -391,8 +429,8 @@ impl SubmitClock {
 mod tests {
     use super::*;
 
-    /// Which attributes leave their request as it is: it may be tried and announced, carried out together with
-    /// others, and by the kernel's AIO; the last also if it is required.
+    /// Which attributes leave their request unchanged. The columns: it may be tried and announced; executed together
+    /// with others; executed by the kernel's AIO; and so even if the attribute is required.
     #[test]
     fn what_observes_changes_nothing() {
         for (id, expected) in [
@@ -421,5 +459,28 @@ mod tests {
             assert_eq!(found, expected, "{id}");
         }
         assert!(Bound::NONE.need_nothing() && Bound::NONE.allow_kernel());
+    }
+
+    /// The kernel's AIO may get a request for which such an attribute is required: the attribute must have an answer then.
+    #[test]
+    fn what_needs_nothing_answers_for_the_kernel() {
+        let call = Call::new(crate::abi::IOCB2_NOP, [0; 6]);
+        let observers = ROWS.iter().flatten();
+        for row in observers.filter(|row| row.needs == Needs::Nothing) {
+            let (mut out, mut head) = ([0; PAYLOAD_WORDS_MAX], 0);
+            let mut answer = Answer {
+                input: &mut [0; PAYLOAD_WORDS_MAX][..row.input],
+                out: &mut out[..row.output],
+                now: None,
+                head: &mut head,
+                required: true,
+            };
+            assert!(matches!(
+                row.handler.begins(&call, &mut answer),
+                Begin::Goes
+            ));
+            row.handler.ended_in_kernel(&mut answer);
+            assert_eq!(head >> RET, 0);
+        }
     }
 }

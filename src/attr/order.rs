@@ -1,5 +1,5 @@
-//! IOCB_ATTR_DRAIN and IOCB_ATTR_LINK: what they mean is decided in the queue (see
-//! [`crate::queue::order`]). Here they are only taken, where there is a queue.
+//! IOCB_ATTR_DRAIN and IOCB_ATTR_LINK. The queue implements them (see [`crate::queue::order`]); here they are only
+//! accepted, if there is a queue.
 
 use super::{Attribute, Submit};
 use nix::errno::Errno;

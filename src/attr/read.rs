@@ -25,7 +25,7 @@ impl ReadAttrs for SubmitClock {
             if left < HEAD {
                 return Err(Malformed);
             }
-            // SAFETY: HEAD readable bytes, aligned to 8 (every size so far was a multiple of it).
+            // SAFETY: HEAD readable bytes, aligned to 8, because every size so far was a multiple of 8.
             let attr = unsafe { ptr::read_volatile(src.cast::<iocb_attr>()) };
             let bytes = usize::from(attr.bytes);
             if bytes < HEAD || bytes % 8 != 0 || bytes > left {
@@ -86,13 +86,13 @@ impl ReadAttrs for SubmitClock {
     }
 }
 
-/// What the attributes of one record were given, by their numbers.
+/// The input of one record's attributes, by number.
 type Kept = [[MaybeUninit<u64>; PAYLOAD_WORDS_MAX]; IDS];
 
-/// Makes them zeros, and gives the first `len`. (All of them: that is two instructions, and a call of
-/// memset() for `len` is 10 ns.)
+/// Sets all words to zero, and returns the first `len`. Clearing all takes two instructions; clearing `len` would call
+/// memset().
 fn zeros(words: &mut [MaybeUninit<u64>; PAYLOAD_WORDS_MAX], len: usize) -> &mut [u64] {
     *words = [MaybeUninit::new(0); PAYLOAD_WORDS_MAX];
-    // SAFETY: all were written just now; MaybeUninit<u64> has the layout of u64.
+    // SAFETY: all words are initialised; MaybeUninit<u64> has the layout of u64.
     unsafe { &mut *(ptr::from_mut(&mut words[..len]) as *mut [u64]) }
 }

@@ -1,7 +1,7 @@
-//! IOCB_ATTR_ROUTE: which way the request was carried out.
+//! IOCB_ATTR_ROUTE: the route on which the request was executed.
 //!
-//! Whoever carries a request out notes how (`Req::set_route`). The answer is given when the request has ended, so that it
-//! is right on every way, also on those on which this thread makes no system call.
+//! The executing code stores the route (`Req::set_route`). The attribute is answered when the request has ended, so
+//! that it is right on every route, including those without a system call in this thread.
 
 use super::{Attribute, payload_at};
 use crate::abi::{

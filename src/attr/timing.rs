@@ -1,5 +1,5 @@
-//! IOCB_ATTR_TIMING: when a request was submitted, began and ended. In the kernel's AIO it begins when it is handed over,
-//! and ends when it is taken back.
+//! IOCB_ATTR_TIMING: when a request was submitted, began and ended. In the kernel's AIO, it begins when it is handed
+//! over and ends when it is reaped.
 
 use super::{Answer, Attribute, Begin, Submit, payload_at};
 use crate::abi::{IOCB_ATTR_TIMING, IOCB2_NOP};
@@ -14,8 +14,7 @@ const SUBMIT: usize = 0;
 const START: usize = 1;
 const END: usize = 2;
 
-/// When a request ended, which has been carried out just now, if the attribute has asked: then nobody
-/// else need read the clock.
+/// When a request ended that was just executed, if it has the attribute: then nobody else must read the clock.
 pub fn ended_at(req: &Req) -> Option<u64> {
     if !req.bound().has(IOCB_ATTR_TIMING) {
         return None;
@@ -33,7 +32,7 @@ impl Attribute for Timing {
     fn begins(&self, call: &Call, answer: &mut Answer) -> Begin {
         let now = answer.now.unwrap_or_else(monotonic_ns);
         answer.out[START] = now;
-        // A no-op takes no time. Else it has not ended, though it may have been tried before.
+        // A no-op takes no time. Any other request has not ended, even if it was tried before.
         answer.out[END] = if call.nr == IOCB2_NOP { now } else { 0 };
         Begin::Goes
     }
@@ -44,7 +43,7 @@ impl Attribute for Timing {
         }
     }
 
-    /// All of its time was waiting: a difference of two of the three is never negative.
+    /// All of its time was waiting. Later times are never smaller, so no difference is negative.
     fn skipped(&self, answer: &mut Answer) {
         let now = monotonic_ns();
         answer.out[START] = now;

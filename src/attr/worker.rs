@@ -1,5 +1,5 @@
-//! IOCB_ATTR_WORKER: which thread carried the request out, and on which processor it began. If the kernel's AIO did, it is
-//! the thread that handed it over.
+//! IOCB_ATTR_WORKER: which thread executed the request, and on which processor it began. In the kernel's AIO, it is the
+//! thread that handed the request over.
 
 use super::{Answer, Attribute, Begin};
 use crate::syscall::{Call, carrier};

@@ -37,6 +37,8 @@ mod worker;
 
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
+#[cfg(not(loom))]
+use crate::engine::readiness::Readiness;
 use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
 use crate::policy::tuning::tuning;
 use crate::ring::wait::Spin;
@@ -68,6 +70,9 @@ pub struct Pool<Q: 'static> {
     spin: Option<Spin>,
     /// What its workers hand over to the kernel.
     pub kaio: Kaio<Q>,
+    /// Where what they have tried in vain waits for its file.
+    #[cfg(not(loom))]
+    pub readiness: Readiness<Q>,
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
@@ -174,6 +179,8 @@ impl<Q: Served> Pool<Q> {
             start,
             spin: None,
             kaio: Kaio::new()?,
+            #[cfg(not(loom))]
+            readiness: Readiness::new(),
         })
     }
 

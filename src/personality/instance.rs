@@ -1,13 +1,12 @@
-//! What a process has of this library, once: the registry, the pools, and what personalities have beside their contexts.
+//! What exists once in a process: the registry, the pools, and what personalities have beside their contexts.
 //!
-//! A child has no contexts and no threads. It does not repair what it inherited, of which any part
-//! may have been caught in the middle of a change; it forgets it, and makes its own when it needs
-//! one. The one pointer to all of it is in a page that the kernel empties at fork, so that this
-//! holds for a child that was made without libc, too.
+//! A forked child has no contexts and no threads. Any part of the instance that it inherits may be half changed. So it forgets this
+//! instance, and makes a new one when it needs it. The only pointer to the instance is in a page that the kernel empties at fork, so
+//! this also holds for a child that was made without libc.
 
 use super::libaio::{self, files, table};
 use crate::policy::route::Routes;
-use crate::queue::{Context, Engines, OwnQueues, Pool, allows_kernel_aio};
+use crate::queue::{Context, ContextRef, Engines, OwnQueues, Pool, allows_kernel_aio};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
@@ -21,26 +20,26 @@ use std::ptr;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-/// For so long is waited for a lock behind which counts are for the statistics.
+/// How long to wait for a lock that guards counts for the statistics.
 const ROUTES_PATIENCE_NS: u64 = 1_000_000;
 
 pub struct Global {
     pub registry: Registry<Context>,
     pub pool: Pool,
-    /// Whose workers have the library's own descriptor table: for contexts of io_setup().
+    /// Its workers have the library's own descriptor table. It serves contexts of io_setup().
     pub libaio_pool: Pool,
     pub own_queues: OwnQueues,
     pub threads: Threads,
     pub libaio: libaio::Shared,
     /// How the requests of contexts that are gone were carried out.
     routes: Lock<Routes>,
-    /// Whose it is.
+    /// The process that it belongs to.
     pub pid: libc::pid_t,
 }
 
 impl Global {
     fn new() -> Result<Box<Global>> {
-        // Now, in a thread of the program's, which knows who else changes its environment.
+        // Read now, in a thread of the program's: the program knows which of its threads change the environment.
         allows_kernel_aio();
         let (pool, libaio_pool) = (
             Pool::new(start_worker)?,
@@ -49,7 +48,7 @@ impl Global {
         let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;
         let at = new.as_mut_ptr();
-        // SAFETY: each field is written, in its place.
+        // SAFETY: each field is written, at its own address.
         unsafe {
             (&raw mut (*at).registry).write(Registry::new());
             (&raw mut (*at).pool).write(pool);
@@ -65,7 +64,7 @@ impl Global {
 }
 
 impl Global {
-    /// Who carries requests out for contexts that this pool serves.
+    /// The engines of contexts that `pool` serves.
     pub fn engines(&'static self, pool: &'static Pool) -> Engines {
         Engines {
             pool,
@@ -73,24 +72,34 @@ impl Global {
         }
     }
 
-    /// From here on the program finds the context by its handle, which is returned.
-    pub fn insert(&'static self, context: Context, engines: Engines) -> Result<usize> {
-        let handle = context.handle();
+    /// Inserts a context and returns its handle. From here on the program's calls find it.
+    pub fn insert(&'static self, context: Context) -> Result<usize> {
+        let (handle, pool) = (context.handle(), context.pool());
         let has = (handle, context.fds());
-        let reserve = |contexts| engines.pool.reserve(contexts);
-        self.registry.insert(context, has, reserve)?;
+        self.registry
+            .insert(context, has, |contexts| pool.reserve(contexts))?;
         Ok(handle)
     }
 
-    /// A context goes, all of whose requests have ended.
-    pub fn keep_routes(&self, context: &Context) {
-        if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
-            self.routes.lock().add(&routes);
-        }
+    /// Ends the context of this handle if it is live and `may` still go; waits until no thread uses it. `close` ends its requests. Its
+    /// counts are kept.
+    pub fn remove(
+        &'static self,
+        handle: usize,
+        may: impl FnOnce(&Context) -> bool,
+        close: impl FnOnce(&ContextRef),
+    ) -> Result<()> {
+        self.registry.remove(handle, may, |context| {
+            close(context);
+            if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+                self.routes.lock().add(&routes);
+            }
+            context.pool().forget(context);
+        })
     }
 
-    /// How the requests of all contexts were carried out, those included that are gone; but for what is behind a
-    /// lock that does not come free.
+    /// How the requests of all contexts were carried out, also of contexts that are gone. Counts are left out if their lock does not come
+    /// free.
     pub fn routes(&'static self) -> Routes {
         let gone = self.routes.try_lock_for(ROUTES_PATIENCE_NS);
         let mut sum = gone.map_or_else(Routes::default, |gone| *gone);
@@ -105,28 +114,27 @@ impl Global {
 
 type Cell = AtomicPtr<Global>;
 
-/// Where the pointer is; null until the first context of the first process in line.
+/// The page with the pointer; null until this process, or one that it was forked from, makes its first context.
 static CELL: AtomicPtr<Cell> = AtomicPtr::new(ptr::null_mut());
 
-/// This process's registry and pool, if it has any.
+/// This process's instance, if it has one.
 pub fn global() -> Option<&'static Global> {
-    // SAFETY: the cell is never unmapped, and what it points to is never freed. Acquire: pairs with
-    // the release in `global_or_new`.
+    // SAFETY: the cell is never unmapped, and the instance is never freed. Acquire: pairs with the release in `global_or_new`.
     unsafe { CELL.load(Acquire).as_ref()?.load(Acquire).as_ref() }
 }
 
-// What `process` does for it. The linker finds it: the first context may be made before any initializer has run.
-// SAFETY: `process` has both, with these arguments.
+// Functions of `process`. The linker finds them, because the first context may be made before any initializer has run.
+// SAFETY: `process` defines both, with these arguments.
 unsafe extern "Rust" {
-    /// Once, for this process and its children: what they do at fork and exit.
+    /// Called once, for this process and its children: registers what they do at fork and exit.
     #[link_name = "aio2_prepare_process"]
     safe fn prepare_process();
-    /// This process has got its own.
+    /// Called when this process has got its instance.
     #[link_name = "aio2_begin_process"]
     safe fn begin_process(global: &'static Global);
 }
 
-/// This process's registry and pool.
+/// This process's instance. If it has none, makes it.
 pub fn global_or_new() -> Result<&'static Global> {
     if let Some(global) = global() {
         return Ok(global);
@@ -139,13 +147,13 @@ pub fn global_or_new() -> Result<&'static Global> {
     // Release: pairs with the acquire in `global`. Another thread may have been first.
     match cell.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
         Ok(_) => {
-            // SAFETY: never freed from here on.
+            // SAFETY: from here on it is never freed.
             let new = unsafe { &*new };
             begin_process(new);
             Ok(new)
         }
         Err(first) => {
-            // SAFETY: `new` was seen by nobody; `first` is never freed.
+            // SAFETY: no other thread has seen `new`; `first` is never freed.
             unsafe {
                 drop(Box::from_raw(new));
                 Ok(&*first)
@@ -154,9 +162,9 @@ pub fn global_or_new() -> Result<&'static Global> {
     }
 }
 
-/// In a forked child: what it has inherited is not its own.
+/// Called in a forked child: drops the instance that it has inherited.
 pub fn forget() {
-    // SAFETY: never unmapped.
+    // SAFETY: the cell is never unmapped.
     if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
         cell.store(ptr::null_mut(), Release);
     }
@@ -185,7 +193,7 @@ static HOST: Host = Host {
 };
 
 fn cell_or_new() -> Result<&'static Cell> {
-    // SAFETY: never unmapped.
+    // SAFETY: the cell is never unmapped.
     if let Some(cell) = unsafe { CELL.load(Acquire).as_ref() } {
         return Ok(cell);
     }
@@ -194,23 +202,22 @@ fn cell_or_new() -> Result<&'static Cell> {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     );
-    // SAFETY: a new page, of zeros: a null pointer.
+    // SAFETY: a new page. It is zeroed, which is a null pointer.
     let page = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) };
     if page == libc::MAP_FAILED {
         return Err(Errno::ENOMEM);
     }
-    // SAFETY: our page. On a kernel that does not know this (before 4.14), the handler below must
-    // do.
+    // SAFETY: our page. If the kernel does not know this advice (before 4.14), the fork handler alone empties the page.
     unsafe { libc::madvise(page, bytes, libc::MADV_WIPEONFORK) };
     let cell: *mut Cell = page.cast();
     match CELL.compare_exchange(ptr::null_mut(), cell, AcqRel, Acquire) {
         Ok(_) => {
             prepare_process();
-            // SAFETY: never unmapped.
+            // SAFETY: the cell is never unmapped.
             Ok(unsafe { &*cell })
         }
         Err(first) => {
-            // SAFETY: our page, which nobody has seen; `first` is never unmapped.
+            // SAFETY: our page, which no other thread has seen; `first` is never unmapped.
             unsafe {
                 libc::munmap(page, bytes);
                 Ok(&*first)
@@ -224,7 +231,7 @@ fn start_worker(_: &'static Pool, slot: u16) -> Result<()> {
     unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
 }
 
-/// The same of one that has the library's own descriptor table, as the thread that starts it.
+/// Starts a worker that has the library's own descriptor table, because the keeper, which starts it, has that.
 fn start_worker_inside(_: &'static Pool, slot: u16) -> Result<()> {
     let global = global().ok_or(Errno::EAGAIN)?;
     let table = &global.libaio.table;
@@ -244,7 +251,7 @@ fn start_worker_inside(_: &'static Pool, slot: u16) -> Result<()> {
 }
 
 extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
-    // A child does not inherit threads: this is the process whose pool started this one.
+    // A child does not inherit threads, so this is the process whose pool has started this one.
     if let Some(global) = global() {
         work(&global.pool, slot);
     }
@@ -260,7 +267,7 @@ extern "C" fn worker_inside_main(slot: *mut libc::c_void) -> *mut libc::c_void {
 }
 
 fn work(pool: &'static Pool, slot: *mut libc::c_void) {
-    // SAFETY: names this thread.
+    // SAFETY: it sets this thread's name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
     processors::let_waker_go_on();
     carrier::worker_begins();

@@ -5,7 +5,8 @@
 //! - a request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. What these leave is
 //!   queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
 //! - a caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller that only looks: [`for_poller`].
-//! - a worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`].
+//! - a worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that may wait for somebody else,
+//!   [`super::waiting`] says whether in a thread.
 //! - the monitor ticks: [`at_tick`].
 //!
 //! docs/architecture.md has all of it as one table. Facts are plain data. A fact that takes a look at a profile, or an
@@ -58,7 +59,7 @@ impl Submit {
 /// A context, and what its callers have been seen to do.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Queue {
-    /// Requests that are accepted and have no event yet.
+    /// Requests that are accepted and have no event yet, without those that wait for their files to become ready.
     pub in_flight: u32,
     /// Those of them that somebody carries out.
     pub running: u32,

@@ -1,24 +1,23 @@
-//! What the contexts of a personality are like.
+//! How the contexts of a personality behave.
 
 use crate::request::Class as Size;
 
-/// What a personality says of a context when it makes it.
+/// The facts that a personality states about a context when it makes it.
 #[derive(Clone, Copy)]
 pub struct Behaviour {
-    /// A request goes to the file that its descriptor names at submit. This is held in the library's own descriptor
-    /// table, and whoever has that table carries the request out. If not: the descriptor stays the program's, and also
-    /// callers carry requests out, at any time.
+    /// A request uses the file that its descriptor names at submit. This file is held in the library's own descriptor table, and a thread
+    /// that has that table carries the request out. If false, the descriptor stays the program's, and callers also carry requests out, at
+    /// any time.
     pub holds_files: bool,
-    /// Each request claims something of its file, which says what it has to wait for ([`super::order::claims`]), and
-    /// what has to be done before a fork, or the end of the process; all have an extension. If not: their attributes say
-    /// what they wait for.
+    /// Each request claims something of its file. The claim decides what the request must wait for ([`super::order::claims`]), and what
+    /// must be done before a fork or the end of the process. All requests have an extension. If false, attributes decide what a request
+    /// must wait for.
     pub has_claims: bool,
-    /// When a context is closed, what is queued is cancelled and what runs is interrupted. If not: all of it is
-    /// carried out.
+    /// When a context is closed, queued requests are cancelled and running ones interrupted. If false, all of them are carried out.
     pub cancels_at_close: bool,
-    /// A submit may wait for the program's memory to be brought in.
+    /// A submit may wait until the program's memory has been paged in.
     pub submit_may_fault: bool,
-    /// How large most requests are.
+    /// The size of most requests.
     pub usual_size: Size,
 }
 

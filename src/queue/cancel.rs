@@ -7,7 +7,7 @@ use crate::sys::{NEVER, Result};
 use nix::errno::Errno;
 
 impl Context {
-    /// Takes a queued request with that `data` out; or interrupts one that runs, if it can be.
+    /// Cancels a queued request with that `data`, or interrupts a running one if possible.
     pub fn cancel(this: &ContextRef, data: u64) -> Result<()> {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -18,6 +18,8 @@ impl Context {
         {
             req = Some(state.order.take(held, &mut go));
         }
+        #[cfg(not(loom))]
+        let req = req.or_else(|| this.take_awaiting(&mut state, Some(data), &mut deferred));
         let Some(mut req) = req else {
             return this.interrupt(&state, data);
         };
@@ -41,27 +43,32 @@ impl Context {
         result
     }
 
-    /// Interrupts all that runs and can be interrupted.
+    /// Interrupts all running requests that can be interrupted.
     pub(super) fn interrupt_all(&self, state: &State) {
         for worker in state.running.iter().filter_map(|carried| carried.worker()) {
             self.pool.interrupt(worker);
         }
     }
 
-    /// Ends the context, and waits for what is in flight.
+    /// Ends the context, and waits for the requests in flight.
     pub fn close(this: &ContextRef) {
         Context::begin_close(this);
         Context::wait_until_idle(this);
     }
 
-    /// Accepts nothing any more, and wakes those who wait. Nobody can find the context any more; those who had found
-    /// it before may still be inside.
+    /// From here on the context accepts nothing. Wakes its waiters. No caller can find the context any more, but callers that have found it
+    /// before may still be inside.
     pub fn begin_close(this: &ContextRef) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         state.closed = Some(Closed::Destroyed);
         if this.behaviour.cancels_at_close {
             while let Some(mut req) = state.take_any() {
+                exec::cancel(&mut req);
+                Context::publish(this, &mut state, req, &mut deferred);
+            }
+            #[cfg(not(loom))]
+            while let Some(mut req) = this.take_awaiting(&mut state, None, &mut deferred) {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
@@ -72,11 +79,11 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Waits until nothing is in flight. If there are no threads to see to that, this one does.
+    /// Waits until nothing is in flight. If there are no threads to carry requests out, the calling thread does.
     pub fn wait_until_idle(this: &ContextRef) {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_kernel(this);
-        // Perhaps no signal could be sent to one of them, so far.
+        // It may not have been possible yet to send a signal to one of them, so try again.
         let patience_ns = if this.behaviour.cancels_at_close && !cfg!(loom) {
             INTERRUPT_AGAIN_NS
         } else {

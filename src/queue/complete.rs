@@ -1,4 +1,4 @@
-//! Completing requests, and waiting for that.
+//! Completing requests, and waiting until requests have completed.
 
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::attr;
@@ -25,8 +25,7 @@ impl Context {
         Context::publish(this, state, req, deferred);
     }
 
-    /// Publishes the event of a request that is on no list any more, and those of what has to be
-    /// cancelled with it.
+    /// Publishes the events of a request that is on no list any more, and of the requests that must be cancelled with it.
     pub(super) fn publish(this: &ContextRef, state: &mut State, req: Req, deferred: &mut Deferred) {
         let mut go = List::new();
         let mut next = Some(req);
@@ -34,6 +33,8 @@ impl Context {
         while let Some(mut req) = next {
             state.routes.count(req.route());
             attr::route::answer(&mut req);
+            #[cfg(not(loom))]
+            this.note_awaited(&req, deferred);
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
             next = state.order.ended(&req, &mut go);
@@ -56,23 +57,22 @@ impl Context {
         Context::release(this, state, go, deferred);
     }
 
-    /// How its requests were carried out so far. None: the lock cannot be had in that time.
+    /// How its requests were carried out so far. None: the lock did not come free in that time.
     #[cfg(not(loom))]
     pub fn routes(&self, patience_ns: u64) -> Option<Routes> {
         Some(self.state.try_lock_for(patience_ns)?.routes)
     }
 
-    /// Tells those who wait for a request to end.
+    /// Tells threads that wait until a request has ended.
     pub(super) fn note_end(&self, state: &State, deferred: &mut Deferred) {
         if state.waiting_for_end != 0 {
-            // Relaxed: the lock orders it. They read it under the lock before they sleep.
+            // Relaxed: the lock orders it. Waiting threads read it under the lock before they sleep.
             self.ended.fetch_add(1, Relaxed);
             deferred.ended = true;
         }
     }
 
-    /// Waits until `over`, which is asked under the lock whenever a request has ended. False: none has
-    /// for so long.
+    /// Waits until `over`, which is called under the lock whenever a request has ended. False: no request has ended for `patience_ns`.
     pub(super) fn wait_for_end(
         &self,
         patience_ns: u64,
@@ -100,7 +100,7 @@ impl Context {
         is_over
     }
 
-    /// Publishes the event of one request that was taken, and does what is then to be done.
+    /// Publishes the event of one request that was taken, and does the deferred work.
     pub(super) fn end(this: &ContextRef, req: Req) {
         Context::end_by(this, req, Context::complete);
     }
@@ -118,7 +118,7 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Wakes all who wait: they look again.
+    /// Wakes all waiters, so that they look again.
     pub fn wake_waiters(&self) {
         let mut deferred = Deferred::new();
         self.state
@@ -130,10 +130,10 @@ impl Context {
     }
 }
 
-/// What only submits need that reserve their places ([`super::Batch::reserve_up_to`]).
+/// For submits that reserve their places ([`super::Batch::reserve_up_to`]).
 #[cfg(not(loom))]
 impl Context {
-    /// Publishes requests that were carried out by whoever has submitted them.
+    /// Publishes requests that the submitter has carried out itself.
     pub(super) fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, BATCH_MAX>) {
         if done.is_empty() {
             return;
@@ -150,12 +150,12 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Waits until nothing that is under way has to come before a request.
+    /// Waits until no request in flight must come before `req`.
     pub(super) fn wait_to_begin(&self, req: &Req) {
         self.wait_for_end(NEVER, |state| state.order.claims.begin(req));
     }
 
-    /// Publishes a request that was in flight but not running here.
+    /// Publishes a request that was in flight but not in `running`.
     pub fn complete_elsewhere(this: &ContextRef, req: Req) {
         Context::end_by(this, req, Context::publish);
     }

@@ -1,4 +1,4 @@
-//! What has to be done after an action, and without the lock: waking, signalling.
+//! Work that an action leaves until the lock has been released: waking and signalling.
 
 use super::{BATCH_MAX, Context, ContextRef};
 use crate::engine::pool::Wakeups;
@@ -10,15 +10,18 @@ use crate::sys::rank::{self, Standing};
 use crate::syscall;
 use arrayvec::ArrayVec;
 
-/// What is left to do when the lock has been released.
+/// The work that is left when the lock has been released.
 #[must_use]
 pub(super) struct Deferred {
     pub(super) wakes: Wakes,
     pub(super) published: bool,
     pub(super) ended: bool,
     pub(super) queued: bool,
+    /// Epoll is to be told of files.
+    #[cfg(not(loom))]
+    pub(super) awaits: bool,
     pub(super) wakeups: Wakeups,
-    /// What is left of requests.
+    /// What the personality must still tell of requests that have ended.
     pub(super) tells: ArrayVec<Tell, BATCH_MAX>,
 }
 
@@ -29,6 +32,8 @@ impl Deferred {
             published: false,
             ended: false,
             queued: false,
+            #[cfg(not(loom))]
+            awaits: false,
             wakeups: Wakeups::new(),
             tells: ArrayVec::new(),
         }
@@ -38,8 +43,7 @@ impl Deferred {
         self.wakeups.is_empty()
     }
 
-    /// A request, one of [`BATCH_MAX`] at most, has been carried out: its extension is given back before its event
-    /// can be seen.
+    /// A request, one of at most [`BATCH_MAX`], has been carried out: its extension is given back before its event can be seen.
     pub(super) fn note_ended(&mut self, req: &mut Req) {
         if let Some(left) = req.ended() {
             self.tells.push(left);
@@ -48,9 +52,8 @@ impl Deferred {
 }
 
 impl Context {
-    /// Does what was left for after the lock; it is of no use any more then. By reference, as requests and
-    /// batches are: what was just written byte by byte is slow to be copied in wider pieces. (A no-op there
-    /// and back: 158 ns, 129 without such copies.)
+    /// Does the deferred work; `deferred` must not be used afterwards. It is passed by reference, as requests and batches are, because
+    /// memory that was just written byte by byte is slow to copy in wider pieces.
     pub(super) fn run_deferred(&self, deferred: &mut Deferred) {
         deferred.wakes.wake();
         if deferred.published
@@ -66,10 +69,14 @@ impl Context {
             self.pool.retry();
         }
         deferred.wakeups.perform(self.pool);
+        #[cfg(not(loom))]
+        if deferred.awaits {
+            self.pool.readiness.tell();
+        }
     }
 
-    /// The same for who submits. If a worker that is woken for it may never get this thread's processor,
-    /// it carries out what it has submitted.
+    /// Does the same for a submitter. If a worker that is woken for its requests may never get this thread's processor, the submitter
+    /// carries them out.
     pub(super) fn run_deferred_of_submit(this: &ContextRef, deferred: &mut Deferred) {
         #[cfg(not(loom))]
         let is_before = {

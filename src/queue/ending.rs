@@ -1,4 +1,4 @@
-//! The end of the process, as far as it concerns a context.
+//! The end of the process, for one context.
 
 use super::{Closed, Context, Deferred, State};
 use crate::engine::exec;
@@ -13,8 +13,8 @@ use crate::sys::{NEVER, call_under_way, futex_wait, monotonic_ns, shielded};
 use crate::syscall::{self, Call, Class, carrier::Interrupted};
 use arrayvec::ArrayVec;
 
-/// How long the end of the process waits for a context's lock; and, if the thread that ends it may have been
-/// about to wake others, for a request to end.
+/// How long the end of the process waits for a context's lock. If the thread that ends the process may have been about to wake others, also
+/// how long it waits for a request to end.
 const EXIT_PATIENCE_NS: u64 = 1_000_000_000;
 
 impl State {
@@ -26,12 +26,10 @@ impl State {
 }
 
 impl Context {
-    /// Sees to it, at the end of the process, that what was accepted and is for files is carried
-    /// out. What waits for something else would perhaps wait for ever: it ends with the process.
-    /// `by`: the thread that ends it.
+    /// At the end of the process, makes sure that accepted requests on files are carried out. Other requests might wait for ever, so they
+    /// end with the process. `by`: the thread that ends it.
     pub fn drain(this: &ContextRef, by: &Interrupted) {
-        // exit() may have been called by a signal handler, in a thread that has the lock: then it
-        // never comes free.
+        // A signal handler in the thread that holds the lock may have called exit(): then the lock never comes free.
         let Some(mut state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
             return this.carry_out_left_behind();
         };
@@ -43,7 +41,7 @@ impl Context {
         }
         state = this.state.lock();
         loop {
-            // In one pass: a queue may be long.
+            // In one pass, because a queue may be long.
             for index in 0..state.queues.len() {
                 let mut queue = std::mem::replace(&mut state.queues[index], List::new());
                 while let Some(req) = queue.pop() {
@@ -57,12 +55,12 @@ impl Context {
             drop(state);
             while Context::carry_out_here(this, |_| true) {}
             Context::wait_for_files(this, by);
-            // What was held for these may have been released.
+            // Requests that were held for these may have been released.
             state = this.state.lock();
             if !state.queues.iter().all(List::is_empty) {
                 continue;
             }
-            // What was held for those in its own queue of an interrupted thread never is.
+            // Requests that were held for those in an interrupted thread's own queue are never released.
             if !state.is_reaper(by) {
                 return;
             }
@@ -73,8 +71,7 @@ impl Context {
         }
     }
 
-    /// Sees to it that what has been accepted and is for files is carried out, while the context
-    /// stays open.
+    /// Makes sure that accepted requests on files are carried out, while the context stays open.
     pub fn flush(this: &ContextRef, by: &Interrupted) {
         if this.state.try_lock_for(EXIT_PATIENCE_NS).is_none() {
             return this.carry_out_left_behind();
@@ -93,8 +90,8 @@ impl Context {
         if !reaps {
             Context::drain_kernel(this);
         }
-        // Also with the context's lock free: it may have been interrupted between giving a lock back and
-        // waking the worker that waits for it, which has requests that it has not begun.
+        // Also if the context's lock is free: the thread may have been interrupted after it released a lock and before it woke the worker
+        // that waits for this lock. That worker may have requests that it has not begun.
         let patience_ns = if by.busy { EXIT_PATIENCE_NS } else { NEVER };
         let over = this.wait_for_end(patience_ns, |state| {
             !state.running.iter().any(|carried| {
@@ -108,11 +105,11 @@ impl Context {
         }
     }
 
-    /// Carries out what has been accepted, if a signal handler ends the process that has interrupted the
-    /// thread that has the lock: in whatever order, and what others were carrying out, too.
+    /// Called if a signal handler ends the process and has interrupted the thread that holds the lock: carries out what has been accepted,
+    /// in any order, also requests that other threads were carrying out.
     fn carry_out_left_behind(&self) {
-        // SAFETY: the lock is held for a few instructions; who still has it after a second does not go
-        // on. What it may have been changing, the lists, is not looked at.
+        // SAFETY: the lock is held for a few instructions, so a thread that still holds it after EXIT_PATIENCE_NS does not go on. We do not
+        // look at the lists, which it may have been changing.
         let slabs = unsafe { &self.state.abandoned().slabs };
         slabs.each_left(|stage, call| {
             let wanted = match stage {
@@ -126,18 +123,17 @@ impl Context {
         });
     }
 
-    /// Sees to what the thread that ends the process was about to do when it was interrupted by a signal
-    /// handler. Nobody knows whether it was done, so it is done once more. `goes_on`: the thread may,
-    /// after all.
+    /// Does what the thread that ends the process was about to do when a signal handler interrupted it. Nobody knows whether it was done,
+    /// so it is done once more. `goes_on`: the thread may continue after all.
     fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
         let mut state = this.state.lock();
         let reaps = state.is_reaper(by);
-        // What is done may have given its file back already.
+        // A request that is done may have given its file back already.
         let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
         let current = |one: &Carried| one.reference.address() == by.current;
         let mine = state.running.iter().find(current).filter(|_| !goes_on);
         let mine = mine.map(|one| (one.reference, can_repeat(&one)));
-        // SAFETY: it is that thread that has it, which never gets back to where it was interrupted.
+        // SAFETY: the interrupted thread has it, and never gets back to where it was interrupted.
         let mine =
             mine.map(|(reference, again)| (unsafe { state.running.recover(reference) }, again));
         let others = state.running.iter().filter(|one| {
@@ -160,19 +156,19 @@ impl Context {
     }
 }
 
-/// How often it is looked for threads, if there were none.
+/// How often to look for threads, if there were none.
 const NO_THREADS_TICK_NS: u64 = 10_000_000;
-/// How long a fork waits for a write to a pipe or the like to end, if it cannot be known whether it waits for a
-/// reader; and how often it is looked whether it does.
+/// How long a fork waits for a write to a pipe or the like, if it cannot find out whether the write waits for a reader; and how often it
+/// looks whether it does.
 const STREAM_PATIENCE_NS: u64 = 1_000_000_000;
 const STREAM_TICK_NS: u64 = 2_000_000;
 
-/// How long a fork waits for others if it may have locks that they wait for; and how often it looks.
+/// How long a fork waits for other threads if it may hold locks that they wait for; and how often it looks.
 const INSIDE_PATIENCE_NS: u64 = 100_000_000;
 const INSIDE_TICK_NS: u64 = 200_000;
 
 impl State {
-    /// Whether something is in flight that the process owes somebody.
+    /// Whether a request is in flight that must not be lost when the process ends.
     fn owes(&self) -> bool {
         let is_owed = |reference: RequestRef| reference.claim().access.is_owed();
         self.order.claims.has_owed(u64::MAX)
@@ -181,16 +177,15 @@ impl State {
     }
 }
 
-/// Contexts whose requests have claims. These say what is owed; workers, who have the files, carry it out, and the
-/// thread that ends the process, or forks, waits for them.
+/// Contexts whose requests have claims. A claim says whether its request is owed; workers, which have the files, carry it out, and the
+/// thread that forks or ends the process waits for them.
 impl Context {
-    /// Sees to it, at the end of the process, that what was accepted is carried out, writes to pipes and the
-    /// like included: with the kernel, io_submit() would have waited for them. What waits for data of somebody
-    /// else's ends with the process.
+    /// At the end of the process, makes sure that accepted requests are carried out, including writes to pipes and the like, because the
+    /// kernel's io_submit() would have waited for them. Requests that wait for somebody else's data end with the process.
     fn drain_by_workers(this: &ContextRef, by: &Interrupted) {
         let mut state = this.state.lock();
         for class in [Class::Short, Class::Long] {
-            // In one pass: a queue may be long.
+            // In one pass, because a queue may be long.
             let mut queue = std::mem::replace(&mut state.queues[class as usize], List::new());
             while let Some(req) = queue.pop() {
                 if req.reference().claim().access.is_owed() {
@@ -204,10 +199,10 @@ impl Context {
         Context::see_to_owed(this, by, State::owes);
     }
 
-    /// Waits until nothing is `owed` any more.
+    /// Waits until no request is `owed` any more.
     fn see_to_owed(this: &ContextRef, by: &Interrupted, owed: impl Fn(&State) -> bool) {
         let state = this.state.lock();
-        // Some requests may be in the hands of the thread that was interrupted.
+        // The interrupted thread may have been carrying some requests out.
         let reaps = state.is_reaper(by);
         let is_here =
             |one: &Carried| one.reference.address() == by.current || reaps && one.is_in_kernel();
@@ -223,7 +218,7 @@ impl Context {
         }
     }
 
-    /// Carries out what a submit has accepted and not yet queued that was interrupted by who ends the process.
+    /// The thread that ends the process has interrupted a submit: carries out requests that it has accepted and not yet queued.
     fn carry_out_unbegun(&self) {
         const MOST: usize = 256;
         let mut calls = ArrayVec::<Call, MOST>::new();
@@ -241,8 +236,7 @@ impl Context {
         }
     }
 
-    /// Has workers carry out what is queued, until nothing is `owed`. False: it is `bounded`, and nothing has
-    /// ended for a while.
+    /// Has workers carry out queued requests until none is `owed`. False: it is `bounded`, and no request has ended for a while.
     fn wait_for_workers(this: &ContextRef, bounded: bool, owed: impl Fn(&State) -> bool) -> bool {
         loop {
             Context::call_workers(this);
@@ -263,7 +257,7 @@ impl Context {
         }
     }
 
-    /// Nothing that is queued is left to a caller.
+    /// Makes sure that no queued request is left to a caller.
     fn call_workers(this: &ContextRef) {
         let mut deferred = Deferred::new();
         deferred.queued = true;
@@ -278,9 +272,9 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Before a fork: sees to it that what was accepted and what the kernel would have carried out within
-    /// io_submit() has been, because the process may end as soon as there is a child, as a daemon's does, and
-    /// without exit(). But a write to a pipe or the like does not keep the child from being made that reads it.
+    /// Before a fork, waits until accepted requests have been carried out that the kernel would have carried out within io_submit(): as
+    /// soon as there is a child, the process may end without exit(), as a daemon's parent does. But a write to a pipe or the like must not
+    /// delay the fork for ever, because the child may be its reader.
     pub fn settle(this: &ContextRef, by: &Interrupted) {
         if !this.behaviour.has_claims {
             return;
@@ -305,8 +299,8 @@ impl Context {
         }
     }
 
-    /// The same, by a thread that a signal handler has interrupted in the library: it may have any of its locks, or
-    /// a request `current`. So it only looks whether others get on.
+    /// The same in a thread that a signal handler has interrupted in the library. The thread may hold any of its locks, or a request
+    /// `current`, so this only waits while other threads make progress.
     fn settle_inside(&self, current: usize) {
         let mut count = None;
         let mut last = (u32::MAX, monotonic_ns());
@@ -343,7 +337,7 @@ impl Context {
         }
     }
 
-    /// Whether each write to a pipe or the like that may begin has, and waits for a reader.
+    /// Whether every write to a pipe or the like that may begin has begun, and waits for a reader.
     fn waits_for_readers(&self) -> bool {
         let writes = |reference: RequestRef| reference.claim().access == Access::StreamWrite;
         const MOST: usize = 16;

@@ -8,12 +8,14 @@ use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
 use crate::syscall::{self, Call, Class};
+#[cfg(not(loom))]
+use crate::{engine::allows_readiness, policy::waiting::Patient};
 
 impl Context {
     #[inline]
     pub(super) fn queue_facts(&self, state: &State) -> Queue {
         Queue {
-            in_flight: state.in_flight,
+            in_flight: state.in_flight - state.running.waiting(),
             running: state.running.len(),
             running_short: state.running.short(),
             transfers: state.running.transfers(),
@@ -36,6 +38,16 @@ impl Context {
     #[inline]
     pub(super) fn outlook(&self, req: &Req) -> Outlook {
         self.profiles.outlook(req.call())
+    }
+
+    /// What is known of a request that may wait for somebody else.
+    #[cfg(not(loom))]
+    pub(super) fn patient(&self, req: &Req) -> Patient {
+        Patient {
+            may_wait_apart: req.bound().may_wait_apart() && !self.behaviour.holds_files,
+            has_readiness: allows_readiness(),
+            has_waited: req.awaited().is_some(),
+        }
     }
 
     /// What is known of the first of some requests.

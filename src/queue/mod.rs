@@ -27,6 +27,8 @@ mod facts;
 mod kernel;
 pub mod order;
 mod own_queue;
+#[cfg(not(loom))]
+mod readiness;
 mod reap;
 mod serve;
 mod stand_in;
@@ -263,7 +265,8 @@ impl State {
 
     /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
     fn waiting(&self) -> u32 {
-        self.in_flight.saturating_sub(self.running.len())
+        let begun = self.running.len() + self.running.waiting();
+        self.in_flight.saturating_sub(begun)
     }
 
     /// Whether it is soon after the last submit.
@@ -390,6 +393,10 @@ impl Context {
 
     pub fn ring(&self) -> &Events {
         &self.ring
+    }
+
+    pub fn pool(&self) -> &'static Pool {
+        self.pool
     }
 
     /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there

@@ -1,14 +1,12 @@
-//! What may begin when: IOCB_ATTR_DRAIN and IOCB_ATTR_LINK.
+//! Which requests may begin: IOCB_ATTR_DRAIN and IOCB_ATTR_LINK.
 //!
-//! A drain divides a context's requests into epochs: those before it, itself, those after it. The
-//! requests of one epoch may run, and all later ones are held, until the last of it has completed. So
-//! a request needs no more than the number of its epoch, and one that nobody drains costs a
-//! comparison.
+//! A drain divides a context's requests into epochs: the requests before it, the drain itself, and the requests after it. The requests of
+//! one epoch may run; all later ones are held until the last request of that epoch has completed. So a request needs only the number of its
+//! epoch, and without drains this costs one comparison.
 //!
-//! Of a chain, all but the first are held as well, each until the one before it has succeeded.
+//! Of a chain, all requests except the first are also held, each until the one before it has succeeded.
 //!
-//! Requests with claims know neither: they have an order of their own ([`claims`]). Everything here is
-//! done under the context's lock.
+//! Requests with claims have neither attribute but an order of their own ([`claims`]). The context's lock is held for everything here.
 
 #[cfg(not(loom))]
 pub mod claims;
@@ -17,15 +15,15 @@ use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
 use crate::request::{List, Place, Req, RequestRef};
 
 pub struct Order {
-    /// Accepted, and may not begin yet; in the order in which they were submitted.
+    /// Requests that were accepted and may not begin yet, in the order of submission.
     pub held: List,
     /// The epoch whose requests may run.
     current: u64,
-    /// The epoch of what is submitted now. Free-running.
+    /// The epoch of requests that are submitted now. Free-running.
     last: u64,
     /// Requests of the current epoch that have not completed.
     remaining: u32,
-    /// The order of requests is that of their claims. What waits there is not in `held`.
+    /// Requests are ordered by their claims. Requests that wait there are not in `held`.
     #[cfg(not(loom))]
     has_claims: bool,
     #[cfg(not(loom))]
@@ -46,7 +44,7 @@ impl Order {
         }
     }
 
-    /// Adds the requests of a submit; those that may begin are added to `go`.
+    /// Adds a submit's requests. Those that may begin are added to `go`.
     pub fn admit(&mut self, requests: &mut List, go: &mut List) {
         #[cfg(not(loom))]
         if self.has_claims {
@@ -86,9 +84,8 @@ impl Order {
         }
     }
 
-    /// A request has completed, and its event is about to be published. What may begin now is added
-    /// to `go`. What comes back has to be cancelled: the rest of its chain, of which this takes the
-    /// next.
+    /// A request has completed, and its event is about to be published. Requests that may begin now are added to `go`. If the request was
+    /// linked and has failed, returns the next one of its chain, which the caller must cancel.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
         #[cfg(not(loom))]
         if self.has_claims {
@@ -101,7 +98,7 @@ impl Order {
             follower,
         } = req.reference().get();
         if let Some(leader) = leader {
-            // It was taken out while it was held.
+            // This request was taken out while it was held.
             leader.set(Place {
                 follower: None,
                 ..leader.get()
@@ -129,7 +126,7 @@ impl Order {
         to_cancel
     }
 
-    /// Takes out a request that is held; what may begin without it is added to `go`.
+    /// Takes out a held request. Requests that may begin without it are added to `go`.
     pub fn take(&mut self, reference: RequestRef, go: &mut List) -> Req {
         let req = self.held.remove(reference);
         let epoch = reference.get().epoch;
@@ -139,14 +136,13 @@ impl Order {
         req
     }
 
-    /// A drain that has not begun is gone: what was submitted after it belongs to the epoch before
-    /// it, and so on.
+    /// A drain was taken out before it began: requests that were submitted after it now belong to the epoch before it, and so on.
     fn join(&mut self, drain: u64, go: &mut List) {
         self.last = self.last.wrapping_sub(2);
         let mut held = std::mem::replace(&mut self.held, List::new());
         while let Some(req) = held.pop() {
             let place = req.reference().get();
-            // Free-running: what is later is ahead by less than half of the numbers.
+            // Free-running: a later epoch is ahead by less than half of the numbers.
             if (place.epoch.wrapping_sub(drain) as i64) < 0 {
                 self.held.push(req);
                 continue;
@@ -163,7 +159,7 @@ impl Order {
         }
     }
 
-    /// The current epoch is over: the next one begins.
+    /// The current epoch is over, so the next one begins.
     fn advance(&mut self, go: &mut List) {
         let Some(first) = self.held.first() else {
             return;

@@ -4,6 +4,8 @@ use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::exec;
 use crate::policy::route::Route;
+#[cfg(not(loom))]
+use crate::policy::waiting;
 use crate::request::Req;
 use crate::sync::{Guard, Relaxed};
 use crate::syscall::{Call, Class};
@@ -92,6 +94,20 @@ impl Context {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
+            #[cfg(loom)]
+            let moved = 0;
+            #[cfg(not(loom))]
+            let (req, moved) = if class == Class::Long && waiting::is_tried(&this.patient(&req)) {
+                let left;
+                (state, deferred, left) = Context::try_long(this, state, deferred, worker, req);
+                let Some(left) = left else {
+                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    continue;
+                };
+                left
+            } else {
+                (req, 0)
+            };
             let mut more = 0;
             if class == Class::Short {
                 let taken = this.taken_by_worker(&state, &req, worker);
@@ -125,7 +141,7 @@ impl Context {
                 let req = &mut batch[done];
                 match class {
                     Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
-                    Class::Long => worker.carry_out_long(req),
+                    Class::Long => worker.carry_out_long(req, moved),
                 }
                 deferred.note_ended(req);
                 done += 1;

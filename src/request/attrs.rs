@@ -1,15 +1,15 @@
-//! Which attributes a request carries, and how their returns are laid out in its event.
+//! The attributes of a request, and the layout of their returns in its event.
 
 use crate::abi::iocb_attr_ret;
 
-/// Numbers of attributes that there is room for; 0 is none.
+/// The limit of attribute numbers; 0 is not an attribute.
 pub const IDS: usize = 12;
-/// The most words of payload that one attribute has, either way.
+/// The most words of payload of one attribute, in either direction.
 pub const PAYLOAD_WORDS_MAX: usize = 3;
-/// The most words of payload that all returns of one event have.
+/// The most words of payload in all returns of one event.
 pub const PAYLOAD_WORDS_ALL: usize = PAYLOAD_WORDS_MAX * IDS;
 
-/// Where in the return's first word they are; the bytes are lowest.
+/// Shifts of the fields in a return's first word; its size in bytes is in the lowest bits.
 pub const ID: u32 = 16;
 pub const RET: u32 = 32;
 /// A return without a payload.
@@ -20,7 +20,7 @@ pub fn return_head(words: usize, id: u16, ret: i32) -> u64 {
     (words as u64 * 8) | (u64::from(id) << ID) | (u64::from(ret as u32) << RET)
 }
 
-/// The attributes that a request carries, and that are handled: a bit for each, by number.
+/// The handled attributes of a request: bit n stands for attribute number n.
 #[derive(Clone, Copy)]
 pub struct Bound {
     pub ids: u16,
@@ -47,7 +47,7 @@ impl Bound {
         self.required |= u16::from(required) << id;
     }
 
-    /// The numbers of those that it carries, from the first to the last.
+    /// The numbers of its attributes, ascending.
     pub fn rising(&self) -> impl Iterator<Item = usize> + use<> {
         let mut left = self.ids;
         std::iter::from_fn(move || {
@@ -57,7 +57,7 @@ impl Bound {
         })
     }
 
-    /// The same from the last to the first.
+    /// The numbers of its attributes, descending.
     pub fn falling(&self) -> impl Iterator<Item = usize> + use<> {
         let mut left = self.ids;
         std::iter::from_fn(move || {
@@ -68,7 +68,7 @@ impl Bound {
     }
 }
 
-/// The attributes of one request, with its event, and the words that they were given.
+/// The attributes of one request, its event, and their input.
 pub struct Answers<'a> {
     pub bound: &'a Bound,
     pub event: &'a mut [u64],

@@ -1,24 +1,24 @@
-//! What a request with an extension claims of its file, for [`crate::queue::order::claims`].
+//! The part of its file that a request with an extension claims, for [`crate::queue::order::claims`].
 
 /// What a request does with its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Access {
-    /// Nothing that another could notice.
+    /// Nothing that other requests can notice.
     Nothing,
     /// Through the page cache.
     Read,
     Write,
-    /// A write past what was the file's end when it was first used: the bytes before it appear, too.
+    /// A write past the file's end at its first use: the bytes before it appear, too.
     Grow,
-    /// At the file's end, wherever that is then.
+    /// At the end that the file has at that time.
     Append,
-    /// Past the page cache.
+    /// Bypasses the page cache.
     DirectRead,
     DirectWrite,
     DirectAppend,
     Sync,
-    /// What has no positions. Reads and writes have an order of their own each.
+    /// A file without positions. Reads and writes are ordered separately.
     StreamRead,
     StreamWrite,
 }
@@ -26,8 +26,8 @@ pub enum Access {
 /// What a request claims.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// The file: see [`Claim::of_file`]. Requests of two files that it does not tell apart would wait for
-    /// each other needlessly.
+    /// The file: see [`Claim::of_file`]. If two files get the same value, their requests wait for each other
+    /// needlessly.
     pub what: u64,
     pub start: u64,
     pub bytes: u32,
@@ -42,9 +42,9 @@ impl Claim {
         access: Access::Nothing,
     };
 
-    /// Of a regular file or a block device. `inode`: its device and its number there.
+    /// For a regular file or a block device. `inode`: its device and its number there.
     pub fn of_file(inode: (u64, u64), start: u64, bytes: u32, access: Access) -> Claim {
-        // Odd, and without a pattern: devices have small numbers that are alike.
+        // Odd and irregular, because device numbers are small and similar.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let (device, number) = inode;
         Claim {
@@ -55,7 +55,7 @@ impl Claim {
         }
     }
 
-    /// Of anything else.
+    /// For any other file.
     pub fn of_stream(inode: (u64, u64), writes: bool) -> Claim {
         let access = if writes {
             Access::StreamWrite
@@ -83,7 +83,7 @@ impl Access {
         matches!(self, Access::Append | Access::DirectAppend)
     }
 
-    /// Whether the page cache is passed by.
+    /// Whether it bypasses the page cache.
     pub fn is_direct(self) -> bool {
         matches!(
             self,
@@ -91,7 +91,7 @@ impl Access {
         )
     }
 
-    /// Whether somebody may count on it once io_submit() has returned, also if the process ends then.
+    /// Whether a program may rely on it once io_submit() has returned, even if the process then ends.
     pub fn is_owed(self) -> bool {
         !matches!(self, Access::Nothing | Access::StreamRead)
     }

@@ -1,5 +1,5 @@
-//! What a personality has of a request beside its system call, in the room behind its event. The core knows of it what
-//! the hints say, and what the personality answers.
+//! A personality's data of a request besides its system call, stored behind the event. The core knows only the hints
+//! and what the personality's functions return.
 
 use super::Req;
 #[cfg(not(loom))]
@@ -15,19 +15,19 @@ use std::ptr;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// Words of the event of a request with an extension.
+/// Words in the event of a request with an extension.
 #[cfg(not(loom))]
 pub const EXTENDED_EVENT_WORDS: usize = 4;
 /// Bytes of an extension.
 #[cfg(not(loom))]
 pub const EXTENSION_BYTES: usize = 72;
-/// What it claims follows the extension.
+/// The claim follows the extension.
 #[cfg(not(loom))]
 pub(super) const CLAIMED_AT: usize = EXTENDED_EVENT_WORDS * 8 + EXTENSION_BYTES;
 #[cfg(not(loom))]
 const _: () = assert!(CLAIMED_AT % align_of::<Claimed>() == 0);
 
-/// What the core needs to know of a request that has an extension.
+/// Facts about a request with an extension that the core needs.
 #[derive(Clone, Copy)]
 pub struct Hints(u8);
 
@@ -48,7 +48,7 @@ impl Hints {
         self.with(Hints::AT_ONCE, is)
     }
 
-    /// Who submits it may carry it out, if it is short.
+    /// Its submitter may execute it if it is short.
     pub fn for_submitter(self, is: bool) -> Hints {
         self.with(Hints::FOR_SUBMITTER, is)
     }
@@ -58,42 +58,42 @@ impl Hints {
         self.with(Hints::ASKS_IOPRIO, is)
     }
 
-    /// The statistics want to know when it is carried out.
+    /// The statistics need the time when it is executed.
     pub fn is_counted(self, is: bool) -> Hints {
         self.with(Hints::IS_COUNTED, is)
     }
 
-    /// An eventfd tells of its end.
+    /// An eventfd is signalled when it ends.
     pub fn has_eventfd(self, is: bool) -> Hints {
         self.with(Hints::HAS_EVENTFD, is)
     }
 }
 
-/// What the core asks of the personality whose requests have an extension.
+/// Functions of the personality whose requests have an extension.
 pub struct Personality {
     /// The descriptor of the request's file in the calling thread's table.
     pub fd: fn(&Req) -> RawFd,
-    /// Carries the request out; the function makes its call.
+    /// Executes the request; the given function makes its call.
     pub execute: fn(&mut Req, fn(&Call) -> i64),
-    /// The request was begun then, and has its result: for the statistics.
+    /// The request, which was begun at that time, has its result. For the statistics.
     pub count: fn(&Req, u64),
-    /// The call of a request whose file is held, with the descriptor that this has in the library's own table.
+    /// The call of a request with a held file, with that file's descriptor in the library's own table.
     pub call_inside: fn(&Call) -> Call,
-    /// Makes the call of a request that has been left behind.
+    /// Makes the call of an abandoned request.
     pub make_inside: fn(&Call, fn(&Call) -> i64),
     /// See [`Req::ended`].
     pub ended: fn(&mut Req) -> Option<Tell>,
     /// See [`tell`].
     pub tell: fn(&[Tell]),
-    /// Gives back what there was to tell, told or not: once.
+    /// Releases what a [`Tell`] holds, whether or not it was told. Called once.
     pub give_back: fn(&mut Tell),
 }
 
 /// Words of a [`Tell`].
 const TELL_WORDS: usize = 3;
 
-/// What is left of a request that has ended: something to tell when its event can be seen. What it is only the
-/// personality knows.
+/// A notification that an ended request leaves. It is sent when the event is visible. Only the personality knows its
+/// content.
 #[repr(transparent)]
 pub struct Tell(MaybeUninit<[u64; TELL_WORDS]>);
 
@@ -101,16 +101,16 @@ impl Tell {
     pub fn new<T>(what: T) -> Tell {
         const { assert!(size_of::<T>() == size_of::<Tell>() && align_of::<T>() <= 8) }
         let what = ManuallyDrop::new(what);
-        // SAFETY: of the same size, and whatever is in it; `what` is not used any more.
+        // SAFETY: both types have the same size and any bits are valid; `what` is not used again.
         unsafe { std::mem::transmute_copy(&what) }
     }
 
-    /// What it was made of.
+    /// The value from which it was made.
     ///
     /// # Safety
-    /// A `T`.
+    /// It was made from a `T`.
     pub unsafe fn as_mut<T>(&mut self) -> &mut ManuallyDrop<T> {
-        // SAFETY: the caller's promise; size and alignment are checked in `new`.
+        // SAFETY: the caller guarantees the type; `new` checks size and alignment.
         unsafe { &mut *self.0.as_mut_ptr().cast() }
     }
 
@@ -130,7 +130,7 @@ impl Drop for Tell {
     }
 }
 
-/// Tells what is left of requests whose events can be seen.
+/// Sends the notifications of requests whose events are visible.
 pub fn tell(all: &[Tell]) {
     if !all.is_empty()
         && let Some(personality) = personality()
@@ -142,7 +142,7 @@ pub fn tell(all: &[Tell]) {
 /// Null before the first request with an extension.
 static PERSONALITY: AtomicPtr<Personality> = AtomicPtr::new(ptr::null_mut());
 
-/// From here on there may be requests with extensions of this one.
+/// From here on requests may have extensions of this personality.
 #[cfg(not(loom))]
 pub fn set_personality(personality: &'static Personality) {
     // Release: pairs with the acquire in `personality`.
@@ -155,8 +155,8 @@ pub fn personality() -> Option<&'static Personality> {
 }
 
 impl Req {
-    /// A request with an extension, in an extended slot: its event is complete but for what is to be set, and
-    /// `data` is what it is found by.
+    /// Builds a request with an extension, in an extended slot. Its event is complete except for the result. The
+    /// request can be found by `data`.
     #[cfg(not(loom))]
     pub fn build_extended<T: Copy>(
         slot: FreeSlot,
@@ -189,8 +189,8 @@ impl Req {
             before: Cell::new(None),
             after: Cell::new(None),
         };
-        // SAFETY: the slot is free, so nobody else looks at it, and one of this class has room for the
-        // head, the event, the extension and what it claims.
+        // SAFETY: the slot is free, so nobody else accesses it. A slot of this class has room for the head, the event,
+        // the extension and the claim.
         unsafe {
             slot.at.as_ptr().write(head);
             req.event_ptr()
@@ -206,7 +206,7 @@ impl Req {
         req
     }
 
-    /// It has an extension, and claims something.
+    /// Whether it has an extension, and so a claim.
     fn has_extension(&self) -> bool {
         self.head().extended
     }
@@ -214,10 +214,10 @@ impl Req {
     /// The extension.
     ///
     /// # Safety
-    /// It is a `T`.
+    /// The extension is a `T`.
     #[cfg(not(loom))]
     pub unsafe fn extension<T>(&self) -> Option<&T> {
-        // SAFETY: written when the request was built; the caller's promise.
+        // SAFETY: written when the request was built; the caller guarantees the type.
         self.has_extension()
             .then(|| unsafe { &*self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
@@ -226,7 +226,7 @@ impl Req {
     /// As above.
     #[cfg(not(loom))]
     pub unsafe fn extension_mut<T>(&mut self) -> Option<&mut T> {
-        // SAFETY: as above; &mut self of the one owner.
+        // SAFETY: as above; the only owner calls with &mut self.
         self.has_extension()
             .then(|| unsafe { &mut *self.event_ptr().add(EXTENDED_EVENT_WORDS).cast() })
     }
@@ -235,7 +235,7 @@ impl Req {
         self.has_extension().then(personality)?
     }
 
-    /// The descriptor to use in this thread.
+    /// The descriptor of its file in this thread.
     pub fn fd(&self) -> RawFd {
         match self.personality() {
             Some(personality) => (personality.fd)(self),
@@ -243,27 +243,28 @@ impl Req {
         }
     }
 
-    /// Whether others than whoever submits it can carry it out.
+    /// Whether threads other than its submitter can execute it.
     pub fn may_be_queued(&self) -> bool {
         self.head().may_be_queued
     }
 
-    /// It has its result, and nothing more is done for it: what its extension holds is given back before its event
-    /// can be seen. What comes back is told after that.
+    /// Called when the request has its result and nothing else remains to do. Releases what its extension holds, before
+    /// the event is visible. The notification is sent after that.
     pub fn ended(&mut self) -> Option<Tell> {
         (self.personality()?.ended)(self)
     }
 
-    /// Its file is held, and from here on this stands for it in the call. Before it is on any list.
+    /// The request's file is held; from here on `file` replaces the descriptor in the call. Called before the request
+    /// is on any list.
     #[cfg(not(loom))]
     pub fn set_file(&mut self, file: u64) {
-        // SAFETY: &mut self of the one owner, and nobody else has seen it.
+        // SAFETY: the only owner calls with &mut self, and nobody else has seen the request.
         let head = unsafe { self.0.as_mut() };
         head.call.args[0] = file;
         head.may_be_queued = true;
     }
 
-    /// The request was begun then, and has its result: for the statistics, if there are any.
+    /// The request, which was begun at that time, has its result. Does nothing without statistics.
     pub fn count(&self, began: u64) {
         if let Some(personality) = self.personality() {
             (personality.count)(self, began);

@@ -1,8 +1,8 @@
-//! Requests in an order: waiting, handed over together, and being carried out.
+//! Ordered requests: waiting, being handed over together, or running.
 
 #[cfg(not(loom))]
 use super::Stage;
-use super::{Head, Link, OWNER_KERNEL, Req, RequestRef};
+use super::{Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 #[cfg(not(loom))]
@@ -14,7 +14,7 @@ pub struct List {
     pub(super) tail: *mut Head,
 }
 
-// SAFETY: it owns the requests that are on it.
+// SAFETY: it owns the requests on it.
 unsafe impl Send for List {}
 
 impl List {
@@ -33,7 +33,7 @@ impl List {
         self.link(req.0.as_ptr());
     }
 
-    /// Puts a request at the front, from where it was taken.
+    /// Puts a request back at the front.
     pub fn push_front(&mut self, req: Req) {
         let at = req.0.as_ptr();
         // SAFETY: as in `link`.
@@ -44,7 +44,7 @@ impl List {
             }
         };
         match NonNull::new(self.head) {
-            // SAFETY: on this list.
+            // SAFETY: the request is on this list.
             Some(head) => unsafe { (*(*head.as_ptr()).link.get()).prev = at },
             None => self.tail = at,
         }
@@ -59,7 +59,7 @@ impl List {
         if self.is_empty() {
             self.head = other.head;
         } else {
-            // SAFETY: both are on lists that we have exclusively.
+            // SAFETY: we have both lists exclusively.
             unsafe {
                 (*(*self.tail).link.get()).next = other.head;
                 (*(*other.head).link.get()).prev = self.tail;
@@ -79,18 +79,18 @@ impl List {
         NonNull::new(self.head).map(RequestRef)
     }
 
-    /// Takes out one that is on this list.
+    /// Removes a request that is on this list.
     pub fn remove(&mut self, reference: RequestRef) -> Req {
         self.unlink(reference.0.as_ptr());
         Req(reference.0)
     }
 
-    /// The first request that `wanted` says yes to.
+    /// The first request for which `wanted` is true.
     pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<RequestRef> {
         self.find(wanted).map(RequestRef)
     }
 
-    /// Whether it has one that is `wanted`.
+    /// Whether `wanted` is true for any request.
     #[cfg(not(loom))]
     pub fn any(&self, wanted: impl Fn(RequestRef) -> bool) -> bool {
         let mut at = NonNull::new(self.head);
@@ -104,13 +104,13 @@ impl List {
         false
     }
 
-    /// The first one's call.
+    /// The call of the first request.
     pub fn peek(&self) -> Option<&Call> {
         // SAFETY: as in `find`; the request stays while the list is borrowed.
         unsafe { self.head.as_ref() }.map(|head| &head.call)
     }
 
-    /// Takes the first request if it is `wanted`.
+    /// Takes the first request if `wanted` is true for it.
     pub fn pop_if(&mut self, wanted: impl FnOnce(&Req) -> bool) -> Option<Req> {
         let first = Req(NonNull::new(self.head)?);
         if !wanted(&first) {
@@ -128,8 +128,8 @@ impl List {
 
     pub fn front(&self) -> Option<&[u64]> {
         let at = NonNull::new(self.head)?;
-        // SAFETY: requests on this list are owned by it, and the words live as long as the request,
-        // which stays while the list is borrowed.
+        // SAFETY: the list owns its requests, and the words live as long as the request, which stays while the list is
+        // borrowed.
         unsafe {
             Some(std::slice::from_raw_parts(
                 at.as_ptr().add(1).cast(),
@@ -138,7 +138,7 @@ impl List {
         }
     }
 
-    /// Takes the first request that `wanted` says yes to.
+    /// Takes the first request for which `wanted` is true.
     pub fn remove_first(&mut self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
         let at = self.find(wanted)?;
         self.unlink(at.as_ptr());
@@ -148,7 +148,7 @@ impl List {
     fn find(&self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<NonNull<Head>> {
         let mut at = NonNull::new(self.head);
         while let Some(here) = at {
-            // SAFETY: a request stays while it is on a list, and what is read here does not change.
+            // SAFETY: a request stays while it is on a list, and the fields read here do not change.
             let head = unsafe { here.as_ref() };
             if wanted(head.data, &head.call) {
                 break;
@@ -160,8 +160,8 @@ impl List {
     }
 
     fn link(&mut self, at: *mut Head) {
-        // SAFETY: whoever calls has the request, or (`Running`) the right to link it; links are
-        // only touched under the lock that guards the list, which &mut self stands for.
+        // SAFETY: the caller owns the request, or (`Running`) has the right to link it. Links are accessed only under
+        // the list's lock, which &mut self represents.
         unsafe {
             *(*at).link.get() = Link {
                 next: ptr::null_mut(),
@@ -169,7 +169,7 @@ impl List {
             }
         };
         match NonNull::new(self.tail) {
-            // SAFETY: on this list.
+            // SAFETY: the request is on this list.
             Some(tail) => unsafe { (*(*tail.as_ptr()).link.get()).next = at },
             None => self.head = at,
         }
@@ -177,7 +177,7 @@ impl List {
     }
 
     fn unlink(&mut self, at: *mut Head) {
-        // SAFETY: `at` is on this list, and so are its neighbours.
+        // SAFETY: `at` and its neighbours are on this list.
         unsafe {
             let Link { next, prev } = *(*at).link.get();
             match NonNull::new(prev) {
@@ -192,14 +192,14 @@ impl List {
     }
 }
 
-/// Requests that are being carried out, and that whoever does that has in an order. (They are not for a
-/// [`List`]: they are on [`Running`]'s.)
+/// Running requests, kept in order by the thread that executes them. (A [`List`] cannot hold them, because they are
+/// already linked in [`Running`].)
 pub struct Chain {
     head: Option<NonNull<Head>>,
     tail: Option<NonNull<Head>>,
 }
 
-// SAFETY: it owns the requests that are in it.
+// SAFETY: it owns its requests.
 unsafe impl Send for Chain {}
 
 impl Chain {
@@ -211,10 +211,10 @@ impl Chain {
     }
 
     pub fn push(&mut self, req: Req) {
-        // SAFETY: ours now, and so is the cell.
+        // SAFETY: the chain owns the request now, including its cell.
         unsafe { *req.head().next.get() = None };
         match self.tail {
-            // SAFETY: in this chain, which owns it.
+            // SAFETY: the chain owns the request.
             Some(tail) => unsafe { *tail.as_ref().next.get() = Some(req.0) },
             None => self.head = Some(req.0),
         }
@@ -222,7 +222,7 @@ impl Chain {
     }
 
     pub fn push_front(&mut self, req: Req) {
-        // SAFETY: ours now, and so is the cell.
+        // SAFETY: the chain owns the request now, including its cell.
         unsafe { *req.head().next.get() = self.head };
         self.head = Some(req.0);
         self.tail = self.tail.or(self.head);
@@ -231,7 +231,7 @@ impl Chain {
     /// Takes the first.
     pub fn pop(&mut self) -> Option<Req> {
         let at = self.head?;
-        // SAFETY: in this chain, which owns it.
+        // SAFETY: the chain owns the request.
         self.head = unsafe { *at.as_ref().next.get() };
         if self.head.is_none() {
             self.tail = None;
@@ -240,11 +240,13 @@ impl Chain {
     }
 }
 
-/// The requests that are being carried out. It does not own them: whoever carries one out does.
+/// The requests that run. The executing threads own them; this list does not.
 pub struct Running {
     list: List,
-    /// By their manner.
+    /// Indexed by [`Manner`], without those that wait for their files.
     counts: [u32; 3],
+    /// How many these are.
+    waiting: u32,
 }
 
 impl Running {
@@ -252,6 +254,7 @@ impl Running {
         Running {
             list: List::new(),
             counts: [0; 3],
+            waiting: 0,
         }
     }
 
@@ -259,12 +262,12 @@ impl Running {
         self.counts.iter().sum()
     }
 
-    /// Those that end by themselves.
+    /// The number of requests that end by themselves.
     pub fn short(&self) -> u32 {
         self.transfers() + self.counts[Manner::Sync as usize]
     }
 
-    /// Those that may have a file's lock for a while.
+    /// The number of requests that may hold a file's lock for a while.
     pub fn transfers(&self) -> u32 {
         self.counts[Manner::Transfer as usize]
     }
@@ -279,12 +282,33 @@ impl Running {
         self.counts[req.manner() as usize] -= 1;
     }
 
+    /// How many wait for their files to become ready: nobody carries them out meanwhile.
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// One that was being carried out waits for its file from here on.
+    pub fn begin_waiting(&mut self, reference: RequestRef) {
+        // SAFETY: the request is on the list, whose lock guards the cell.
+        let head = unsafe { reference.0.as_ref() };
+        self.counts[head.manner as usize] -= 1;
+        self.waiting += 1;
+        // SAFETY: as above.
+        unsafe { *head.worker.get() = OWNER_READINESS };
+    }
+
+    /// It does not any more, and leaves the list.
+    pub fn end_waiting(&mut self, req: &Req) {
+        self.list.unlink(req.0.as_ptr());
+        self.waiting -= 1;
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Carried<'_>> {
         let mut at = NonNull::new(self.list.head);
         std::iter::from_fn(move || {
             let here = at?;
-            // SAFETY: a request stays while it is on the list, whose lock guards the cells; what else
-            // is read here does not change.
+            // SAFETY: a request stays while it is on the list, whose lock guards the cells; the other fields do not
+            // change.
             unsafe {
                 let head = here.as_ref();
                 at = NonNull::new((*head.link.get()).next);
@@ -298,17 +322,17 @@ impl Running {
         })
     }
 
-    /// Takes a request from whoever carries it out.
+    /// Takes a request from the thread that executes it.
     ///
     /// # Safety
-    /// It is on the list, and who has it never goes on.
+    /// The request is on the list, and that thread never continues.
     #[cfg(not(loom))]
     pub unsafe fn recover(&mut self, reference: RequestRef) -> Req {
         Req(reference.0)
     }
 }
 
-/// A request that is being carried out.
+/// A request that runs.
 pub struct Carried<'a> {
     pub reference: RequestRef,
     pub data: u64,
@@ -317,9 +341,17 @@ pub struct Carried<'a> {
 }
 
 impl Carried<'_> {
-    /// Which worker does so, if that one can be interrupted.
+    /// The worker that executes it, if that worker can be interrupted.
     pub fn worker(&self) -> Option<u16> {
-        (self.worker < OWNER_KERNEL).then_some(self.worker)
+        (self.worker < OWNER_READINESS).then_some(self.worker)
+    }
+
+    /// For which file it waits to become ready (see [`Req::set_awaited`]).
+    #[cfg(not(loom))]
+    pub fn awaited(&self) -> Option<u32> {
+        // SAFETY: the request is on the list, whose lock guards the cell.
+        let number = || unsafe { *self.reference.0.as_ref().awaited.get() };
+        (self.worker == OWNER_READINESS).then(number)
     }
 
     #[cfg(not(loom))]
@@ -337,6 +369,6 @@ impl Carried<'_> {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        debug_assert!(self.len() == 0);
+        debug_assert!(self.len() == 0 && self.waiting == 0);
     }
 }

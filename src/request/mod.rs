@@ -1,8 +1,8 @@
-//! Requests: the memory that one holds from submit until its event has left the library, and how
-//! a record of the caller's becomes one.
+//! Requests: the memory of a request, from submit until its event leaves the library, and how the caller's record
+//! becomes a request.
 //!
-//! The event is laid out at submit, attribute returns included: completing a request fills in
-//! numbers, and neither allocates nor fails.
+//! The event is laid out at submit, including attribute returns. Completing a request only fills in numbers: it neither
+//! allocates nor fails.
 
 mod attrs;
 #[cfg(not(loom))]
@@ -36,48 +36,49 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 pub const EVENT_WORDS: usize = size_of::<io_event2>() / 8;
 const RES_WORD: usize = 2;
 
-/// Words of the largest event and what is kept behind it: every attribute is an unknown one of 16
-/// bytes, or each known one once with its payload, and what it was given takes its own room.
+/// Words of the largest event and the input kept behind it. Either every attribute is an unknown one of 16 bytes, or
+/// each known one occurs once with its payload; the input needs its own room.
 const EVENT_WORDS_MAX: usize = EVENT_WORDS + IOCB2_ATTR_BYTES_MAX as usize / 8 + PAYLOAD_WORDS_ALL;
 
-/// The head of a request. The words of its event follow it in memory, and behind them what its
-/// attributes were given.
+/// The head of a request. The words of its event follow in memory, and then the input of its attributes.
 ///
-/// All but the cells is written while the request is built and read-only afterwards, so that a scan of
-/// a list, under the context's lock, may look at it while a worker carries it out; the event's
-/// words belong to whoever has the [`Req`].
+/// All fields except the cells are written while the request is built, and do not change afterwards. So a scan of a
+/// list, under the context's lock, may read them while a worker executes the request. The event's words belong to the
+/// owner of the [`Req`].
 #[repr(C, align(8))]
 struct Head {
     /// Written and read under the lock of the list that the request is on.
     link: UnsafeCell<Link>,
     /// Written and read under the context's lock.
     place: UnsafeCell<Place>,
-    /// Which worker carries it out, if that one can be interrupted; else NO_WORKER or OWNER_KERNEL. Under
-    /// the context's lock.
+    /// The executing worker, if it can be interrupted; otherwise NO_WORKER or OWNER_KERNEL. Guarded by the context's
+    /// lock.
     worker: UnsafeCell<u16>,
-    /// How far it has got: a `Stage`. Its owner's to write, and read by who finds the context in the
-    /// middle of a change.
+    /// Its progress: a `Stage`. Written by the owner; read by a thread that finds the context in the middle of a
+    /// change.
     stage: AtomicU8,
-    /// It did not succeed in full, though `res` alone does not say so. The owner's.
+    /// The call has moved fewer bytes than requested, which `res` alone does not show. Accessed by the owner only.
     short: UnsafeCell<bool>,
     /// See [`Req::set_apart`].
     apart: AtomicBool,
-    /// How it was carried out: a number of whoever does that; 0: it was not. The owner's.
+    /// Its route, as a number of the layer that executes it; 0: not made. Accessed by the owner only.
     route: UnsafeCell<u8>,
     class: Class,
     manner: Manner,
     /// It has an extension behind its event.
     extended: bool,
-    /// The next one of its [`Chain`], whose owner's it is.
+    /// See [`Req::set_awaited`]. Under the context's lock.
+    awaited: UnsafeCell<u32>,
+    /// The next request of its [`Chain`]. Accessed by the chain's owner only.
     next: UnsafeCell<Option<NonNull<Head>>>,
     data: u64,
     call: Call,
-    /// 0, or the negative errno with which the request completes without its call being made.
+    /// 0, or the negative errno with which it completes without its call.
     refused: i32,
     event_words: u32,
-    /// Words behind the event: what its attributes were given.
+    /// Words behind the event: the input of its attributes.
     kept_words: u32,
-    /// Bytes of the record that it was made of.
+    /// Bytes of its record.
     record_bytes: u32,
     hints: Hints,
     /// See [`Req::may_be_queued`] and [`Req::set_file`].
@@ -102,6 +103,7 @@ impl Head {
             class,
             manner: Manner::of(&call),
             extended: false,
+            awaited: UnsafeCell::new(NOT_AWAITED),
             next: UnsafeCell::new(None),
             data,
             call,
@@ -122,38 +124,43 @@ struct Link {
     prev: *mut Head,
 }
 
-/// How far the request in a place has got.
+/// The progress of the request in a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// There is none, or it is not accepted yet; or it has its result.
+    /// The slot is free, its request is not accepted yet, or the request has its result.
     Idle,
     Accepted,
-    /// It is being carried out.
+    /// The request is being executed.
     Begun,
 }
 
-/// No worker that can be interrupted.
+/// No worker that can be interrupted executes it.
 pub const NO_WORKER: u16 = u16::MAX;
-/// In place of a worker: the kernel carries it out in its context's own queue, or is about to.
+/// Not a worker: the kernel executes it in its context's own queue, or is about to.
 pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
+/// The same: it waits for its file to become ready.
+pub const OWNER_READINESS: u16 = NO_WORKER - 2;
 
-/// A request: the right to carry it out and to write its event. Exactly one exists for each
-/// accepted request; it goes back to the [`Slabs`] that it came from.
+/// No file.
+const NOT_AWAITED: u32 = u32::MAX;
+
+/// A request: the right to execute it and to write its event. Each accepted request has exactly one; it returns to its
+/// [`Slabs`].
 pub struct Req(NonNull<Head>);
 
-// SAFETY: a Req is the only owner of its event's words, and the rest of the request does not
-// change, but for the links, which are touched under a lock only (see `List`).
+// SAFETY: a Req is the only owner of its event's words. The rest of the request does not change, except for the links,
+// which are accessed only under a lock (see `List`).
 unsafe impl Send for Req {}
 
 impl Req {
     fn head(&self) -> &Head {
-        // SAFETY: a Req points to a built request in a slab that outlives it (the context's, which
-        // is dropped only when no request is in flight).
+        // SAFETY: a Req points to a built request. Its slab belongs to the context, which is dropped only when no
+        // request is in flight.
         unsafe { self.0.as_ref() }
     }
 
     fn event_ptr(&self) -> *mut u64 {
-        // SAFETY: the event's words begin one Head after the head, within the slot.
+        // SAFETY: the event's words begin one Head after the head, inside the slot.
         unsafe { self.0.as_ptr().add(1).cast() }
     }
 
@@ -165,21 +172,40 @@ impl Req {
         RequestRef(self.0)
     }
 
-    /// Which worker carries it out. Called under the context's lock.
+    /// Sets the worker that executes it. Called under the context's lock.
     pub fn set_worker(&self, worker: u16) {
         // SAFETY: the lock guards the cell.
         unsafe { *self.head().worker.get() = worker };
     }
 
-    /// It has done less than it was asked for.
+    /// It waits for a file to become ready: a number of whoever waits. None: no more. Called under the context's lock.
+    pub fn set_awaited(&self, number: Option<u32>) {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().awaited.get() = number.unwrap_or(NOT_AWAITED) };
+    }
+
+    /// That number, as long as it is not said that the request waits no more.
+    #[inline]
+    pub fn awaited(&self) -> Option<u32> {
+        // SAFETY: as above.
+        Some(unsafe { *self.head().awaited.get() }).filter(|&number| number != NOT_AWAITED)
+    }
+
+    /// Whether it has begun, and has no result.
+    pub fn has_begun(&self) -> bool {
+        // Relaxed: its owner's.
+        self.head().stage.load(Relaxed) == Stage::Begun as u8
+    }
+
+    /// The call has moved fewer bytes than requested.
     pub fn set_short(&mut self) {
-        // SAFETY: &mut self of the one owner; nobody else looks at it.
+        // SAFETY: the only owner calls with &mut self; nobody else accesses the cell.
         unsafe { *self.head().short.get() = true };
     }
 
-    /// It was to be carried out together with others, and is to be by itself from now on.
+    /// The request must not be executed together with others any more.
     pub fn set_apart(&self) {
-        // Relaxed: the owner's. It changes hands under a lock.
+        // Relaxed: only the owner accesses it, and ownership changes under a lock.
         self.head().apart.store(true, Relaxed);
     }
 
@@ -187,20 +213,20 @@ impl Req {
         self.head().apart.load(Relaxed)
     }
 
-    /// It is about to be carried out in this way.
+    /// The route on which the request is about to be executed.
     pub fn set_route(&mut self, route: impl Into<u8>) {
-        // SAFETY: &mut self of the one owner; nobody else looks at it.
+        // SAFETY: the only owner calls with &mut self; nobody else accesses the cell.
         unsafe { *self.head().route.get() = route.into() };
     }
 
     pub fn route<T: From<u8>>(&self) -> T {
-        // SAFETY: the owner's.
+        // SAFETY: only the owner accesses the cell.
         unsafe { *self.head().route.get() }.into()
     }
 
-    /// Whether it has succeeded in full.
+    /// Whether it succeeded completely.
     pub fn succeeded(&self) -> bool {
-        // SAFETY: the owner's.
+        // SAFETY: only the owner accesses the cell.
         self.res() >= 0 && !unsafe { *self.head().short.get() }
     }
 
@@ -217,13 +243,12 @@ impl Req {
     }
 
     pub fn event(&self) -> &[u64] {
-        // SAFETY: `event_words` words were written when the request was built; &self of the one
-        // owner keeps writers away.
+        // SAFETY: `event_words` words were written when the request was built; the only owner's &self excludes writers.
         unsafe { std::slice::from_raw_parts(self.event_ptr(), self.head().event_words as usize) }
     }
 
     pub fn event_mut(&mut self) -> &mut [u64] {
-        // SAFETY: as above, and &mut self of the one owner.
+        // SAFETY: as above; the only owner calls with &mut self.
         unsafe {
             std::slice::from_raw_parts_mut(self.event_ptr(), self.head().event_words as usize)
         }
@@ -232,8 +257,8 @@ impl Req {
     pub fn answers(&mut self) -> Answers<'_> {
         let head = self.head();
         let (event, kept) = (head.event_words as usize, head.kept_words as usize);
-        // SAFETY: `build` wrote both, one behind the other, into a slot that has room for them;
-        // &mut self of the one owner.
+        // SAFETY: `build` wrote both, one after the other, into a slot with room for them; the only owner calls with
+        // &mut self.
         unsafe {
             let at = self.event_ptr();
             Answers {
@@ -263,13 +288,13 @@ impl Req {
     }
 
     pub fn set_stage(&self, stage: Stage) {
-        // Release: who reads it is a signal handler in this thread, or has waited for this thread's lock
-        // and not got it, and then reads the call.
+        // Release: pairs with the acquires in `Slab::each_left` and `Carried::is_done`. Their thread is a signal
+        // handler in this thread, or has waited in vain for this thread's lock; it then reads the call.
         self.head().stage.store(stage as u8, Release);
     }
 }
 
-/// A way to carry a request out; the time is given if it is known. It is called statically: a call through a pointer costs a no-op
-/// a tenth of its time.
+/// A way to execute a request. The time is given if it is known. A generic parameter and not a function pointer,
+/// because an indirect call would slow down a no-op noticeably.
 pub trait Execute: Copy + Fn(&mut Req, Option<u64>) {}
 impl<F: Copy + Fn(&mut Req, Option<u64>)> Execute for F {}

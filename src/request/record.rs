@@ -1,4 +1,4 @@
-//! How a record of the caller's becomes a request.
+//! Turning a caller's record into a request.
 
 use super::{Bound, Class, EVENT_WORDS, EVENT_WORDS_MAX, FreeSlot, Head, RES_WORD, Req};
 use crate::abi::{IOCB2_ATTR_BYTES_MAX, iocb2};
@@ -6,11 +6,11 @@ use crate::syscall::Call;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr;
 
-/// Why a record was not taken: it, and what follows it, is malformed.
+/// The record is malformed, so the records after it cannot be read either.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Where an event is laid out before its slot is known.
+/// Room to lay out an event before its slot is known.
 pub struct Scratch(pub [MaybeUninit<u64>; EVENT_WORDS_MAX]);
 
 impl Scratch {
@@ -19,7 +19,7 @@ impl Scratch {
     }
 }
 
-/// A record of the caller's, checked and copied; its attribute returns are in the scratch space.
+/// A checked copy of the caller's record. Its attribute returns are in the scratch space.
 pub struct Record {
     pub bytes: usize,
     data: u64,
@@ -27,18 +27,18 @@ pub struct Record {
     attrs: Attrs,
 }
 
-/// What has become of a record's attributes.
+/// The result of reading a record's attributes.
 pub struct Attrs {
     pub refused: i32,
     pub event_words: usize,
-    /// Words behind the event: what the attributes were given.
+    /// Words behind the event: the input of the attributes.
     pub kept_words: usize,
     pub bound: Bound,
 }
 
-/// What reads the attributes of a record, and knows what each means.
+/// Reads the attributes of a record, and knows their meaning.
 pub trait ReadAttrs {
-    /// Their returns go to the scratch space, behind the event, and what they were given behind these.
+    /// Writes their returns to the scratch space, behind the event, and their input behind the returns.
     ///
     /// # Safety
     /// As for [`Record::read`], for the `left` bytes of attributes at `src`.
@@ -52,13 +52,13 @@ pub trait ReadAttrs {
 }
 
 impl Record {
-    /// Reads the record at `src`, of which `avail` bytes may be read.
+    /// Reads the record at `src`, of which `avail` bytes are readable.
     ///
-    /// Every field is read once: the caller's memory may change meanwhile, and what was checked
-    /// must be what is used.
+    /// Each field is read once, because the caller's memory may change meanwhile: the library must use the value that
+    /// it checked.
     ///
     /// # Safety
-    /// `src` is aligned to 8 and `avail` bytes behind it are readable.
+    /// `src` is aligned to 8, and `avail` bytes from it on are readable.
     #[inline(always)]
     pub unsafe fn read(
         src: *const u8,
@@ -69,7 +69,7 @@ impl Record {
         if avail < size_of::<iocb2>() {
             return Err(Malformed);
         }
-        // SAFETY: 64 readable, aligned bytes. Volatile: read once, as they are now.
+        // SAFETY: 64 readable, aligned bytes. Volatile, so that each field is read once.
         let iocb = unsafe { ptr::read_volatile(src.cast::<iocb2>()) };
         let bytes = iocb.bytes as usize;
         let attr_bytes = bytes.wrapping_sub(size_of::<iocb2>());
@@ -100,7 +100,7 @@ impl Record {
         self.attrs.event_words * 8
     }
 
-    /// Makes the request in a slot of its class.
+    /// Builds the request in a slot of its class.
     #[inline(always)]
     pub fn build(&self, slot: FreeSlot, scratch: &Scratch) -> Req {
         assert!(slot.class == self.class());
@@ -110,13 +110,13 @@ impl Record {
         };
         let req = Req(slot.at);
         let words = self.attrs.event_words + self.attrs.kept_words;
-        // SAFETY: the slot is free, so nobody else looks at it, and has room for the head, and an
-        // event and what is kept of its class, which is the record's (asserted). `Attrs::read` wrote
-        // the scratch space from the event's end to `words`.
+        // SAFETY: the slot is free, so nobody else accesses it. Its class is the record's (asserted), so it has room
+        // for the head, the event and the kept input. `Attrs::read` wrote the scratch space from the event's end to
+        // `words`.
         unsafe {
             slot.at.as_ptr().write(head);
             let event = req.event_ptr();
-            event.write(self.event_bytes() as u64); // and flags: 0
+            event.write(self.event_bytes() as u64); // flags: 0
             event.add(1).write(self.data);
             event.add(RES_WORD).write(0);
             let returns = scratch.0[EVENT_WORDS..].as_ptr().cast::<u64>();

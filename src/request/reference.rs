@@ -1,4 +1,4 @@
-//! Requests as others know them: by where they are, without owning them.
+//! References to requests that others own.
 
 use super::Head;
 #[cfg(not(loom))]
@@ -9,33 +9,32 @@ use std::cell::Cell;
 use std::ptr;
 use std::ptr::NonNull;
 
-/// Where a request stands among the others of its context (see [`crate::queue::order`]).
+/// A request's position among the requests of its context (see [`crate::queue::order`]).
 #[derive(Clone, Copy, Default)]
 pub struct Place {
-    /// Of a request with a claim: how many were accepted before it.
+    /// For a request with a claim: how many were accepted before it.
     pub epoch: u64,
-    /// The one that it waits for, and the one that waits for it: links of a chain.
+    /// The request that it waits for, and the request that waits for it: links of a chain.
     pub leader: Option<RequestRef>,
     pub follower: Option<RequestRef>,
 }
 
-/// What a request is known by, while it is in flight, without owning it. Used under the context's
-/// lock alone.
+/// Refers to a request in flight without owning it. Used only under the context's lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestRef(pub(super) NonNull<Head>);
 
-// SAFETY: it is used under the context's lock alone.
+// SAFETY: used only under the context's lock.
 unsafe impl Send for RequestRef {}
 
 impl RequestRef {
-    /// Where it is: tells it from others in flight.
+    /// Its address, unique among the requests in flight.
     pub fn address(self) -> usize {
         self.0.as_ptr().addr()
     }
 
     pub fn get(self) -> Place {
-        // SAFETY: the request is in flight (references are taken back when one of the two ends), and the
-        // lock that guards the cell is held.
+        // SAFETY: the request is in flight (references are removed when either request ends), and the caller holds the
+        // lock that guards the cell.
         unsafe { *self.0.as_ref().place.get() }
     }
 
@@ -45,7 +44,7 @@ impl RequestRef {
     }
 }
 
-/// What a request claims, and its neighbours among those that others may wait for (see
+/// A request's claim, and its neighbours in the list of claims for which others may wait (see
 /// [`crate::queue::order::claims`]). It lies behind the request's extension.
 #[cfg(not(loom))]
 #[repr(C)]
@@ -53,7 +52,7 @@ pub(super) struct Claimed {
     pub(super) what: u64,
     pub(super) bytes: u32,
     pub(super) access: Access,
-    /// Under the context's lock.
+    /// Accessed under the context's lock.
     pub(super) before: Cell<Option<RequestRef>>,
     pub(super) after: Cell<Option<RequestRef>>,
 }
@@ -62,8 +61,8 @@ pub(super) struct Claimed {
 #[cfg(not(loom))]
 impl RequestRef {
     fn claimed(&self) -> &Claimed {
-        // SAFETY: written when the request was built, and from then on only the cells change, under the
-        // context's lock, which whoever has a reference has.
+        // SAFETY: written when the request was built. Afterwards only the cells change, under the context's lock, which
+        // every user of a reference holds.
         unsafe { self.0.add(1).byte_add(CLAIMED_AT).cast().as_ref() }
     }
 
@@ -71,7 +70,7 @@ impl RequestRef {
         let claimed = self.claimed();
         Claim {
             what: claimed.what,
-            // Of what has a position.
+            // Meaningful only for claims with a position.
             // SAFETY: the call does not change.
             start: unsafe { self.0.as_ref() }.call.args[3],
             bytes: claimed.bytes,
@@ -91,7 +90,7 @@ impl RequestRef {
         });
     }
 
-    /// Who stands before it and after it.
+    /// The claims before it and after it in their list.
     pub fn neighbours(self) -> (Option<RequestRef>, Option<RequestRef>) {
         let claimed = self.claimed();
         (claimed.before.get(), claimed.after.get())
@@ -105,8 +104,8 @@ impl RequestRef {
         self.claimed().after.set(after);
     }
 
-    /// `req` waits for this one. Requests that do are a list, of which the first is in `follower`, and the
-    /// last is where the one before the first would be.
+    /// `req` waits for this one. The waiting requests are a list: `follower` is the first, and the first one's `prev`
+    /// is the last.
     pub fn add_follower(self, req: Req) {
         let mut followers = self.take_followers();
         followers.push(req);
@@ -114,11 +113,11 @@ impl RequestRef {
             follower: followers.first(),
             ..self.get()
         });
-        // SAFETY: on that list, which nobody else has.
+        // SAFETY: the request is on that list, which only this thread has.
         unsafe { (*(*followers.head).link.get()).prev = followers.tail };
     }
 
-    /// Takes those that wait for this one.
+    /// Takes the requests that wait for this one.
     pub fn take_followers(self) -> List {
         let place = self.get();
         let Some(first) = place.follower else {
@@ -129,8 +128,7 @@ impl RequestRef {
             ..place
         });
         let head = first.0.as_ptr();
-        // SAFETY: they wait for this one, and so are nobody else's; the link is touched under the context's
-        // lock.
+        // SAFETY: they wait for this one, so nobody else has them; links are accessed under the context's lock.
         let prev = unsafe { &mut (*(*head).link.get()).prev };
         List {
             head,

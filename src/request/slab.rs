@@ -14,21 +14,21 @@ use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::compiler_fence;
 
-/// How much event a slot has room for.
+/// The size class of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     Small,
-    /// A small one with the room that an extension and a claim need beside the event.
+    /// For an extension and a claim besides a small event.
     #[cfg(not(loom))]
     Extended,
     Medium,
     Large,
 }
 
-/// A small slot: requests without attributes, or with one.
+/// A small slot: for requests with at most one attribute.
 const SMALL_BYTES: usize = 256;
 const SMALL_WORDS: usize = (SMALL_BYTES - size_of::<Head>()) / 8;
-/// A medium slot: requests with each known attribute once.
+/// A medium slot: for requests with each known attribute once.
 const MEDIUM_BYTES: usize = 384;
 const MEDIUM_WORDS: usize = (MEDIUM_BYTES - size_of::<Head>()) / 8;
 const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multiple_of(64);
@@ -61,20 +61,20 @@ impl Class {
     }
 }
 
-/// A request's place that is not in use.
+/// A free slot.
 pub struct FreeSlot {
     pub(super) at: NonNull<Head>,
     pub(super) class: Class,
 }
 
-/// Places that are not in use, of one class, linked through their first word.
+/// Free slots of one class, linked through their first word.
 pub struct FreeList {
     class: Class,
     first: *mut Head,
     len: usize,
 }
 
-// SAFETY: it owns the places.
+// SAFETY: it owns the slots.
 unsafe impl Send for FreeList {}
 
 impl FreeList {
@@ -92,7 +92,7 @@ impl FreeList {
 
     pub fn take(&mut self) -> Option<FreeSlot> {
         let at = NonNull::new(self.first)?;
-        // SAFETY: a free place begins with the pointer to the next one (`push`).
+        // SAFETY: a free slot begins with the pointer to the next one (`push`).
         self.first = unsafe { at.cast::<*mut Head>().read() };
         self.len -= 1;
         Some(FreeSlot {
@@ -102,13 +102,13 @@ impl FreeList {
     }
 
     fn push(&mut self, at: NonNull<Head>) {
-        // SAFETY: the place is unused and large enough for a pointer.
+        // SAFETY: the slot is unused and large enough for a pointer.
         unsafe { at.cast::<*mut Head>().write(self.first) };
         self.first = at.as_ptr();
         self.len += 1;
     }
 
-    /// Moves up to `wanted` places from `other` to this list.
+    /// Moves up to `wanted` slots from `other` to this list.
     pub fn take_from(&mut self, other: &mut FreeList, wanted: usize) {
         assert!(self.class == other.class);
         if self.len == 0 && other.len <= wanted {
@@ -122,7 +122,7 @@ impl FreeList {
     }
 }
 
-/// A piece of memory for several requests of one class, before it joins a [`Slab`].
+/// Memory for several requests of one class, before it joins a [`Slab`].
 pub struct Chunk {
     at: NonNull<ChunkHead>,
 }
@@ -142,12 +142,12 @@ impl Chunk {
         Layout::from_size_align(bytes, 64).ok()
     }
 
-    /// None if there is no memory. Called without a lock: the allocator may make system calls.
+    /// None if there is no memory. Called without a lock, because the allocator may make system calls.
     pub fn new(class: Class, slots: usize) -> Option<Chunk> {
         let layout = Self::layout(class, slots)?;
         // SAFETY: the layout is not empty.
         let at = NonNull::new(unsafe { alloc(layout) })?.cast::<ChunkHead>();
-        // SAFETY: fresh memory, large and aligned enough for a ChunkHead.
+        // SAFETY: new memory, large and aligned enough for a ChunkHead.
         unsafe {
             at.write(ChunkHead {
                 next: ptr::null_mut(),
@@ -159,8 +159,7 @@ impl Chunk {
     }
 }
 
-/// Free slots of one class, and the chunks that they come from. Grows, and gives its memory back
-/// when it is dropped.
+/// Free slots of one class, and their chunks. Grows, and frees its memory when it is dropped.
 pub struct Slab {
     pub free: FreeList,
     chunks: *mut ChunkHead,
@@ -168,7 +167,7 @@ pub struct Slab {
     slots: usize,
 }
 
-// SAFETY: it owns the chunks; the pointers go nowhere else.
+// SAFETY: it owns the chunks; nobody else gets the pointers.
 unsafe impl Send for Slab {}
 
 impl Slab {
@@ -180,9 +179,8 @@ impl Slab {
         }
     }
 
-    /// How many slots the next chunk should have, to serve `wanted` more requests: four times as
-    /// many in all, so that a program soon has what it ever needs, in pieces that the allocator has
-    /// an easy time with.
+    /// The number of slots in the next chunk, if `wanted` more requests need one. The total grows fourfold, so that a
+    /// program soon has enough slots, in few chunks.
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
@@ -195,8 +193,7 @@ impl Slab {
     }
 
     pub fn add(&mut self, chunk: Chunk) {
-        // SAFETY: the chunk is ours now, and was made with `slots` slots of its class behind the
-        // head.
+        // SAFETY: the slab owns the chunk now, which `Chunk::new` made with `slots` slots of its class behind the head.
         unsafe {
             let head = chunk.at.as_ptr();
             let ChunkHead { class, slots, .. } = *head;
@@ -209,20 +206,20 @@ impl Slab {
                 self.free.push(slot);
             }
             (*head).next = self.chunks;
-            // For `each_left`: first what it reads.
+            // For `each_left`: the fields that it reads are written first.
             compiler_fence(SeqCst);
             self.chunks = head;
             self.slots += slots;
         }
     }
 
-    /// Tells of each request that is not done.
+    /// Calls `tell` for each request that has no result yet.
     #[cfg(not(loom))]
     fn each_left(&self, tell: &mut impl FnMut(Stage, &Call)) {
         let mut chunk = self.chunks;
         while let Some(here) = NonNull::new(chunk) {
-            // SAFETY: chunks stay as long as the slab does. Of each place the stage has been written,
-            // and the call before it says that there is a request.
+            // SAFETY: chunks live as long as the slab. The stage of each slot is written, and the call is written
+            // before the stage says that there is a request.
             unsafe {
                 let ChunkHead { next, slots, class } = *here.as_ptr();
                 let first = here.as_ptr().add(1).cast::<u8>();
@@ -246,8 +243,8 @@ impl Slab {
 impl Drop for Slab {
     fn drop(&mut self) {
         while let Some(chunk) = NonNull::new(self.chunks) {
-            // SAFETY: made by `Chunk::new` with this layout; no request is in use any more: the
-            // context is dropped when none is in flight.
+            // SAFETY: `Chunk::new` made it with this layout. The context is dropped only when no request is in flight,
+            // so no slot is in use.
             unsafe {
                 self.chunks = (*chunk.as_ptr()).next;
                 let layout = Chunk::layout((*chunk.as_ptr()).class, (*chunk.as_ptr()).slots);
@@ -287,7 +284,7 @@ impl Slabs {
         }
     }
 
-    /// Tells of each request that is not done, also in the middle of a change.
+    /// Calls `tell` for each request that has no result yet, even in the middle of a change.
     #[cfg(not(loom))]
     pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
         for slab in [&self.small, &self.extended, &self.medium, &self.large] {
@@ -295,7 +292,7 @@ impl Slabs {
         }
     }
 
-    /// Takes back a request whose event has left the library, or that was not accepted after all.
+    /// Frees a request whose event has left the library, or that was not accepted.
     pub fn free(&mut self, req: Req) {
         req.set_stage(Stage::Idle);
         let class = req.head().class;

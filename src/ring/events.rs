@@ -1,5 +1,5 @@
-//! Where a context's events go: the ring of io_setup2() with its overflow list, or the ring of the
-//! kernel's AIO, which has room for all. The rest of a context need not know which.
+//! Where a context's events go: the ring of io_setup2() with its overflow list, or the ring of the kernel's AIO, which has room for
+//! every event. The rest of a context need not know which of the two it has.
 
 #[cfg(not(loom))]
 use super::kernel::{KernelRing, events_for};
@@ -17,7 +17,7 @@ pub enum Events {
 }
 
 impl Events {
-    /// A ring of the kernel's AIO for `max_events` requests and more, and nothing in it.
+    /// A ring of the kernel's AIO for at least `max_events` requests, empty.
     #[cfg(not(loom))]
     pub fn of_kernel(max_events: u32, id: u64) -> Result<(Events, Backlog)> {
         let ring = KernelRing::new(events_for(max_events)?, id as u32)?;
@@ -33,7 +33,7 @@ impl Events {
         }
     }
 
-    /// That of the kernel's AIO, if it is one.
+    /// The ring of the kernel's AIO, if it is one.
     #[cfg(not(loom))]
     pub fn kernel(&self) -> Option<&KernelRing> {
         match self {
@@ -42,12 +42,12 @@ impl Events {
         }
     }
 
-    /// The descriptor that it holds; -1: none.
+    /// The ring's descriptor; -1: it has none.
     pub fn fd(&self) -> RawFd {
         self.ring2().map_or(-1, |ring| ring.mem().fd())
     }
 
-    /// The address of the program's view: the handle.
+    /// The address of the program's view, which is the context's handle.
     pub fn view(&self) -> usize {
         match self {
             Events::Ring2(ring) => ring.mem().view(),
@@ -56,7 +56,7 @@ impl Events {
         }
     }
 
-    /// How many more requests may be accepted, as far as room for their events goes.
+    /// How many more requests may be accepted so that there is room for all events.
     pub fn room(&self, _backlog: &Backlog, _in_flight: u32) -> u32 {
         match self {
             Events::Ring2(_) => u32::MAX,
@@ -96,7 +96,7 @@ impl Events {
         }
     }
 
-    /// Reaps without the lock, as far as it goes: with that of the kernel's AIO not at all.
+    /// Reaps without the lock, as far as possible. From the ring of the kernel's AIO that is not possible.
     pub fn reap(&self, out: &mut Out) -> Reaped {
         match self {
             Events::Ring2(ring) => loop {

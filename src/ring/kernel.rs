@@ -1,9 +1,8 @@
-//! The ring of the kernel's AIO: a header, then events of 32 bytes. Shared with the program, which
-//! may reap from it by itself and may write anything there; what must be right is in the
-//! [`Backlog`].
+//! The ring of the kernel's AIO: a header, then events of 32 bytes. The program shares it, may reap from it and may write anything
+//! there. Therefore the [`Backlog`] keeps what must be right.
 //!
-//! It has room for every request that was accepted: a submit takes no more than that (see `room`).
-//! So there is no overflow.
+//! The ring has room for the event of every accepted request, because a submit accepts no more (see `room`). So there is no
+//! overflow.
 
 use super::wait::Wakes;
 use super::{Backlog, Mapping, Out, Reaped, page_bytes};
@@ -37,35 +36,34 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == EVENT_BYTES);
 
-/// How many places a ring for that many requests has: the kernel's answer, which is about twice as
-/// many. There is no limit for the system, so the one for a context is the only one.
+/// How many places a ring for `max_events` requests has: as many as the kernel would make, about twice `max_events`. Unlike the
+/// kernel, the library has no limit for the whole system.
 pub fn events_for(max_events: u32) -> Result<u32> {
     const MOST: u32 = 0x1000_0000 / EVENT_BYTES as u32;
     let events = max_events.max(processors() * 4).wrapping_mul(2);
     match events {
         0 => Err(Errno::EAGAIN),
-        // So many were asked for that the double is few again.
+        // The double has wrapped around to a small number.
         _ if max_events > i32::MAX as u32 && events <= MOST => Err(Errno::EAGAIN),
         _ if events > MOST => Err(Errno::EINVAL),
         _ => Ok(events),
     }
 }
 
-/// The kernel deals out the places in batches, some for each processor, and what is left over from
-/// that to nobody.
+/// How many of the places can be used. The kernel gives each processor places in batches, and leaves the remainder unused.
 fn most(nr: u32) -> u32 {
     let batch = ((nr - 1) / (processors() * 4)).max(1);
     (nr - 1) / batch * batch
 }
 
-/// Processors that there could be.
+/// Processors that the machine could have.
 fn processors() -> u32 {
     // SAFETY: a constant.
     let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) };
     processors.clamp(1, 1 << 16) as u32
 }
 
-/// Whether there is a ring of this kind at an address: worth looking whose it is.
+/// Whether a ring of this kind is at an address. If so, the caller finds out whose it is.
 pub fn could_be_at(at: usize) -> bool {
     // SAFETY: plain numbers.
     at % page_bytes() == 0
@@ -76,11 +74,11 @@ pub fn could_be_at(at: usize) -> bool {
 pub struct KernelRing {
     /// The library's own mapping.
     ours: Mapping,
-    /// Where the program's is: the handle.
+    /// Address of the program's mapping: the handle.
     view: AtomicUsize,
-    /// Places in the ring, of which one stays free.
+    /// Places in the ring. One stays free.
     nr: u32,
-    /// Most requests in flight and events not reaped.
+    /// Limit of requests in flight plus events not reaped.
     most: u32,
     id: u32,
 }
@@ -90,13 +88,13 @@ unsafe impl Send for KernelRing {}
 // SAFETY: as above.
 unsafe impl Sync for KernelRing {}
 
-/// New memory, in two places.
+/// New shared memory, mapped at two addresses.
 fn mapped_twice(bytes: usize) -> Result<[Mapping; 2]> {
     let first = Mapping::shared(bytes)?;
     if let Ok(second) = first.again() {
         return Ok([first, second]);
     }
-    // Under valgrind, and in some sandboxes, it does not.
+    // Valgrind and some sandboxes do not allow a second mapping of it.
     drop(first);
     let file = memfd_create(c"aio2-ring", MFdFlags::MFD_CLOEXEC)?;
     set_file_size(&file, bytes)?;
@@ -109,7 +107,7 @@ impl KernelRing {
         let bytes = (size_of::<Header>() + (events as usize + 2) * EVENT_BYTES)
             .next_multiple_of(page_bytes());
         let [ours, view] = mapped_twice(bytes).map_err(|_| Errno::ENOMEM)?;
-        // Where that is refused, a child sees them.
+        // If this is refused, a forked child sees the memory.
         let _ = ours.keep_from_children();
         let _ = view.keep_from_children();
         let nr = (bytes - size_of::<Header>()) / EVENT_BYTES;
@@ -151,21 +149,21 @@ impl KernelRing {
         self.view.load(Relaxed)
     }
 
-    /// The program has left the ring's id alone, by which the kernel finds a context.
+    /// Whether the ring still has its id. The kernel finds a context by it.
     pub fn has_its_id(&self) -> bool {
         self.header().id.load(Relaxed) == self.id
     }
 
-    /// Nothing to be reaped, as far as a program can see.
+    /// Whether there is nothing to reap, as far as a program can see.
     pub fn is_empty(&self) -> bool {
         self.header().head.load(Acquire) == self.header().tail.load(Acquire)
     }
 
-    /// The program has moved its view: true if what is at `at` is this ring, seen from there. Under
-    /// the lock of the registry's table: of two who ask, each would see the other's mark.
+    /// The program has moved its view: whether `at` is another view of this ring. Called under the lock of the registry's table: of
+    /// two concurrent callers, each would see the other's mark.
     pub fn is_at(&self, at: usize) -> bool {
-        // Something that nobody else has goes through our mapping, and must show up there. The
-        // field is one that no program looks at twice, and gets its value back.
+        // A unique value, written through our mapping, must show up at `at`. Programs read this field once at most, and it gets its
+        // value back.
         let features = &self.header().incompat_features;
         let nonce = (crate::sys::monotonic_ns() as u32) | 1;
         let before = features.swap(nonce, Release);
@@ -175,13 +173,13 @@ impl KernelRing {
         seen.is_ok_and(|seen| seen[6] == nonce)
     }
 
-    /// From here on the program's view is there.
+    /// Notes the new address of the program's view.
     pub fn moved(&self, at: usize) {
         self.view.store(at, Relaxed);
     }
 
     fn head(&self) -> u32 {
-        // Acquire: pairs with the reapers' stores: they are done with what is before the head.
+        // Acquire: pairs with the reapers' release stores of head: they no longer read what is before it.
         self.header().head.load(Acquire) % self.nr
     }
 
@@ -195,7 +193,7 @@ impl KernelRing {
         }
     }
 
-    /// How many more requests may be accepted, when so many are in flight.
+    /// How many more requests may be accepted while `in_flight` are in flight.
     pub fn room(&self, backlog: &Backlog, in_flight: u32) -> u32 {
         self.most.saturating_sub(self.used(backlog) + in_flight)
     }
@@ -205,7 +203,7 @@ impl KernelRing {
         u64::from(self.used(backlog)) * EVENT_BYTES as u64
     }
 
-    /// Puts a completed request's event into the ring; its memory goes back to the slabs.
+    /// Puts a completed request's event into the ring, and frees the request to the slabs.
     pub fn publish(&self, backlog: &mut Backlog, req: Req, slabs: &mut Slabs, wakes: &mut Wakes) {
         let tail = backlog.tail();
         for (i, &word) in req.event().iter().enumerate().take(EVENT_WORDS) {
@@ -213,7 +211,7 @@ impl KernelRing {
         }
         let next = if tail + 1 >= self.nr { 0 } else { tail + 1 };
         backlog.set_tail(next);
-        // Release: who sees the tail sees the event.
+        // Release: a reaper that sees the tail sees the event.
         self.header().tail.store(next, Release);
         slabs.free(req);
         self.wake(backlog, wakes);
@@ -223,7 +221,7 @@ impl KernelRing {
         backlog.wake(|backlog| self.available(backlog), wakes);
     }
 
-    /// Copies as many events as there are and fit, under the lock.
+    /// Copies as many events as there are and as fit. Called under the lock.
     pub fn collect(&self, backlog: &Backlog, out: &mut Out) -> Reaped {
         let before = out.begin();
         let first = self.head();
@@ -235,7 +233,7 @@ impl KernelRing {
                 break;
             }
             if !out.is_writable(EVENT_BYTES) {
-                // None of them is taken, as with the kernel. Those of an earlier turn are the caller's.
+                // As with the kernel, none of this call's events is reaped then. Events copied before the last wait stay the caller's.
                 out.take_back(before);
                 return Reaped::Fault;
             }
@@ -245,7 +243,7 @@ impl KernelRing {
             head = if head + 1 >= self.nr { 0 } else { head + 1 };
         }
         if head != first {
-            // Release: we are done with the events before it.
+            // Release: pairs with the acquire in `head`: we no longer read the events before it.
             self.header().head.store(head, Release);
         }
         end
@@ -257,7 +255,7 @@ impl Drop for KernelRing {
         let view = self.view();
         let is_ours = self.is_at(view);
         if is_ours {
-            // SAFETY: it is what is there, and the program has given it up with io_destroy().
+            // SAFETY: `is_at` has shown that our ring is mapped there, and with io_destroy() the program has given it up.
             unsafe { libc::munmap(view as *mut c_void, self.ours.bytes) };
         }
     }

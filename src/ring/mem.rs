@@ -1,6 +1,5 @@
-//! The ring's memory: a sealed memfd, mapped for the program (header, then the data area twice in a
-//! row) and once more for the library itself. If RLIMIT_FSIZE does not allow a file of that size, it is
-//! memory without a file, which nobody can be given a descriptor of.
+//! The ring's memory: a sealed memfd, mapped once for the program (header, then the data area twice in a row) and once for the
+//! library. If RLIMIT_FSIZE does not allow a file of that size, it is memory without a file, and there is no descriptor to give out.
 
 use super::Header;
 use crate::sys::{Result, duplicate, holds, set_file_size};
@@ -19,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// Linux 5.1; libc and nix do not have the name everywhere.
+/// Since Linux 5.1; libc and nix do not name it everywhere.
 const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 
 /// A mapping that is unmapped when it is dropped.
@@ -29,14 +28,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// A file's first bytes, wherever the kernel likes. The file is to keep that size.
+    /// Maps a file's first `bytes` at any address. The file must keep that size.
     pub fn of(file: &OwnedFd, bytes: usize) -> Result<Mapping> {
         // SAFETY: a new mapping.
         let at = unsafe { map(None, bytes, file, 0, MapFlags::empty())? };
         Ok(Mapping { at, bytes })
     }
 
-    /// Memory that is shared and zero.
+    /// New shared memory, zeroed.
     pub fn shared(bytes: usize) -> Result<Mapping> {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping.
@@ -44,17 +43,17 @@ impl Mapping {
         Ok(Mapping { at, bytes })
     }
 
-    /// Shared memory a second time, without a descriptor: a length of 0 asks for that.
+    /// Maps shared memory a second time, which needs no descriptor: mremap(2) with an old length of 0.
     pub fn again(&self) -> Result<Mapping> {
-        // SAFETY: a new mapping, too.
+        // SAFETY: a new mapping.
         let at = unsafe { mremap(self.at, 0, self.bytes, MRemapFlags::MREMAP_MAYMOVE, None)? };
         Ok(Mapping { at, ..*self })
     }
 
-    /// The same of a part, at a certain place.
+    /// Does the same for a part of it, at the address `to`.
     ///
     /// # Safety
-    /// `to` is a place of the caller's to map over.
+    /// The caller owns the address range at `to` and may map over it.
     unsafe fn again_at(&self, from: usize, bytes: usize, to: NonNull<c_void>) -> Result<()> {
         let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
         // SAFETY: the caller's promise; `from` is within the mapping.
@@ -62,12 +61,12 @@ impl Mapping {
         Ok(())
     }
 
-    /// It stays mapped; its address.
+    /// Keeps it mapped for ever and returns its address.
     pub fn leak(self) -> usize {
         std::mem::ManuallyDrop::new(self).at.as_ptr() as usize
     }
 
-    /// A child has no contexts: it must not reap its parent's events.
+    /// Hides it from forked children. A child has no contexts and must not reap its parent's events.
     pub fn keep_from_children(&self) -> Result<()> {
         // SAFETY: mapped, by us.
         unsafe { madvise(self.at, self.bytes, MmapAdvise::MADV_DONTFORK) }
@@ -76,7 +75,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped by us, and nobody has a reference into it any more.
+        // SAFETY: we have mapped it, and nobody has a reference into it any more.
         let _ = unsafe { munmap(self.at, self.bytes) };
     }
 }
@@ -85,7 +84,7 @@ pub struct RingMem {
     ours: Mapping,
     /// The program's view. Not a Mapping: see `unmap_view`.
     view: usize,
-    /// None: there is no file.
+    /// None: the memory has no file.
     fd: Option<OwnedFd>,
     header_bytes: usize,
     ring_bytes: usize,
@@ -97,14 +96,13 @@ unsafe impl Send for RingMem {}
 // SAFETY: as above.
 unsafe impl Sync for RingMem {}
 
-/// A file in memory of that size, which can be sealed and keeps it.
+/// A file in memory of `bytes` bytes, which can be sealed and keeps its size.
 fn sealable_file(bytes: usize) -> Result<OwnedFd> {
     let fd = memfd_create(
         c"aio2-ring",
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?;
-    // The program may have closed its standard descriptors, and what it prints must not go
-    // here.
+    // If the program has closed its standard descriptors, what it prints must not go here.
     let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
         fd
     } else {
@@ -118,7 +116,7 @@ fn sealable_file(bytes: usize) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// After this no seal can be added, and, if it returns true, the memory cannot be mapped for writing again.
+/// After this no seal can be added. If it returns true, the memory can no longer be mapped for writing.
 fn seal(fd: &OwnedFd) -> Result<bool> {
     // SAFETY: an fcntl with an integer argument.
     let sealed = unsafe {
@@ -149,7 +147,7 @@ impl RingMem {
             Some(fd) => Mapping::of(fd, file_bytes)?,
             None => Mapping::shared(file_bytes)?,
         };
-        // A place for header, data and data again; then the memory is mapped into it piece by piece.
+        // Reserve addresses for header, data and data again; then map the memory there piece by piece.
         let view_bytes = header_bytes + 2 * ring_bytes;
         // SAFETY: a new mapping without access.
         let at = unsafe {
@@ -165,7 +163,7 @@ impl RingMem {
             bytes: view_bytes,
         };
         for (to, from, bytes) in [(0, 0, file_bytes), (file_bytes, header_bytes, ring_bytes)] {
-            // SAFETY: within the place that was just reserved, and nothing else.
+            // SAFETY: only within the range that was just reserved.
             unsafe {
                 let to = at.byte_add(to);
                 match &fd {
@@ -211,7 +209,7 @@ impl RingMem {
         self.header_bytes
     }
 
-    /// The program's view: the context's handle.
+    /// The address of the program's view, which is the context's handle.
     pub fn view(&self) -> usize {
         self.view
     }
@@ -236,12 +234,11 @@ impl RingMem {
         }
     }
 
-    /// Unmaps the program's view, as far as it is still ours: the program may have unmapped or
-    /// moved it, in whole or in part, and whatever it has at that address now is not for us to
-    /// touch.
+    /// Unmaps the program's view where it is still ours. The program may have unmapped or moved all or part of it, and may have
+    /// mapped something else at that address, which we must not touch.
     fn unmap_view(&self) {
-        // Something is written through our mapping that nobody else has, to each piece, and looked
-        // for in the view. A piece is a page, unless there would be too many.
+        // We write a unique value to each piece through our mapping, and look for it in the view. A piece is a page, or more if there
+        // would be too many pieces.
         let nonce = crate::sys::monotonic_ns() ^ (self.header().id.load(Acquire) << 32) | 1;
         let piece = page_bytes().max(self.ring_bytes / PIECES_MAX);
         self.header().nonce.store(nonce, Release);
@@ -257,10 +254,10 @@ impl RingMem {
     }
 }
 
-/// In how many pieces the data area is looked at.
+/// At most this many pieces of the data area are checked.
 const PIECES_MAX: usize = 256;
 
-/// Unmaps those pieces that are `ours`, neighbours together.
+/// Unmaps the pieces for which `ours` is true, adjacent ones in one call.
 fn unmap_run(start: usize, bytes: usize, piece: usize, ours: impl Fn(usize) -> bool) {
     let mut run = start;
     for at in (start..start + bytes).step_by(piece) {
@@ -275,12 +272,12 @@ fn unmap_run(start: usize, bytes: usize, piece: usize, ours: impl Fn(usize) -> b
 
 fn unmap(from: usize, to: usize) {
     if from < to {
-        // SAFETY: mapped by us; the program gives up the context with io_destroy2().
+        // SAFETY: we have mapped it, and with io_destroy2() the program has given up the context.
         unsafe { libc::munmap(from as *mut c_void, to - from) };
     }
 }
 
-/// Whether that word is at that address, where nothing may be mapped.
+/// Whether `word` is at an address, at which nothing need be mapped.
 fn reads_as(at: usize, word: u64) -> bool {
     let halves = [word as u32, (word >> 32) as u32];
     halves
@@ -295,8 +292,8 @@ impl Drop for RingMem {
     }
 }
 
-/// Puts an empty header where an inherited handle of the parent's points: reaping from it finds
-/// nothing, where it would else find no memory. The child's alone, and only if the place is free.
+/// Maps an empty header where an inherited handle of the parent's points, so that the child finds no event there instead of no
+/// memory. Only the child sees it. It is mapped only if the address is free.
 pub fn blank_view(at: usize) {
     // SAFETY: MAP_FIXED_NOREPLACE maps at a free place or not at all.
     unsafe {
@@ -317,7 +314,7 @@ fn nonzero(bytes: usize) -> Result<NonZeroUsize> {
 }
 
 /// # Safety
-/// With MAP_FIXED, the range must be the caller's to map over.
+/// With MAP_FIXED, the caller owns the range and may map over it.
 unsafe fn map(
     at: Option<usize>,
     bytes: usize,
@@ -327,7 +324,7 @@ unsafe fn map(
 ) -> Result<NonNull<c_void>> {
     let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     let at = at.and_then(NonZeroUsize::new);
-    // SAFETY: the caller's promise.
+    // SAFETY: as the caller promises.
     unsafe {
         mmap(
             at,

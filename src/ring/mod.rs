@@ -1,12 +1,11 @@
 //! The completion ring and the overflow list behind it.
 //!
-//! Events are published under the context's lock and reaped without it. The overflow list takes
-//! what the ring has no room for; as long as it holds anything, nothing goes into the ring before
-//! it, so that events come out in the order in which they were produced.
+//! Events are published under the context's lock and reaped without it. If the ring has no room, an event goes to the overflow
+//! list. As long as the list is not empty, later events go there too, so that events come out in the order in which they were
+//! published.
 //!
-//! The header and the data are shared with the program, which may write anything there at any
-//! time. So all access is atomic, every position is masked, every size that is read is
-//! checked, and what must be right is kept in [`Backlog`], where the program cannot reach it.
+//! The program shares header and data, and may write anything there at any time. So all access is atomic, every position is masked,
+//! every size that is read is checked, and the [`Backlog`], which the program cannot reach, keeps what must be right.
 
 pub mod events;
 #[cfg(not(loom))]
@@ -29,7 +28,7 @@ use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, fence
 use std::mem::size_of;
 use wait::{WaitList, Wakes};
 
-/// [`crate::abi::io_ring2`], as the library sees it: memory that others write too.
+/// [`crate::abi::io_ring2`] as the library sees it: memory that the program writes, too.
 #[repr(C)]
 pub struct Header {
     magic: AtomicU32,
@@ -99,21 +98,32 @@ pub struct Out {
     capacity: usize,
     /// Bytes from the front that are known to be writable.
     checked: usize,
+    /// Has room for one event, however small.
+    is_for_one: bool,
 }
 
 impl Out {
     /// # Safety
-    /// `capacity` bytes at `at` are the caller's to write to, until the Out is gone.
+    /// Until the Out is dropped, the caller may write to `capacity` bytes at `at`.
     pub unsafe fn new(at: *mut u8, capacity: usize) -> Out {
         Out {
             at,
             len: 0,
             capacity,
             checked: usize::MAX,
+            is_for_one: false,
         }
     }
 
-    /// A buffer that may be no memory at all: see `is_writable`.
+    /// Takes one event, also if there is room for more.
+    pub fn for_one(self) -> Out {
+        Out {
+            is_for_one: true,
+            ..self
+        }
+    }
+
+    /// A buffer that need not be memory: see `is_writable`.
     #[cfg(not(loom))]
     pub fn unchecked(at: *mut u8, capacity: usize) -> Out {
         Out {
@@ -121,10 +131,11 @@ impl Out {
             len: 0,
             capacity,
             checked: 0,
+            is_for_one: false,
         }
     }
 
-    /// Whether so many more bytes can be written. Asks the kernel once for each page.
+    /// Whether `bytes` more can be written. Asks the kernel once for each page.
     #[cfg(not(loom))]
     pub fn is_writable(&mut self, bytes: usize) -> bool {
         while self.checked < self.len + bytes {
@@ -138,8 +149,8 @@ impl Out {
         true
     }
 
-    /// Before more is copied, perhaps after a wait: what was found of the rest of the buffer may no longer be
-    /// true. Returns what there is so far.
+    /// Must be called before more is copied, because after a wait the rest of the buffer may no longer be writable. Returns the
+    /// length so far.
     #[cfg(not(loom))]
     pub fn begin(&mut self) -> usize {
         if self.checked != usize::MAX {
@@ -148,7 +159,7 @@ impl Out {
         self.len
     }
 
-    /// Forgets what was copied since then.
+    /// Shortens it to `len`, which `begin` has returned.
     #[cfg(not(loom))]
     pub fn take_back(&mut self, len: usize) {
         self.len = len;
@@ -162,11 +173,10 @@ impl Out {
         bytes <= self.capacity - self.len
     }
 
-    /// Writes a word of an event that fits; it counts only after `advance`.
+    /// Writes a word of an event that fits. It becomes part of the Out with `advance`.
     fn write(&mut self, word: usize, value: u64) {
         debug_assert!(self.fits(word * 8 + 8));
-        // SAFETY: within the capacity: callers have asked `fits` for the whole event. The caller's
-        // buffer need not be aligned.
+        // SAFETY: within the capacity: the caller has asked `fits` for the whole event. The caller's buffer need not be aligned.
         unsafe {
             self.at
                 .add(self.len + word * 8)
@@ -177,6 +187,9 @@ impl Out {
 
     fn advance(&mut self, bytes: usize) {
         self.len += bytes;
+        if self.is_for_one {
+            self.capacity = self.len;
+        }
     }
 
     /// Copies an event; false if it does not fit.
@@ -193,34 +206,33 @@ impl Out {
     }
 }
 
-/// What is to be had from the ring, or from ring and overflow list.
+/// Result of an attempt to reap from the ring, or from ring and overflow list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reaped {
     /// One event was copied.
     Event,
     /// There is none.
     Empty,
-    /// The next event does not fit into what is left of the buffer. It stays.
+    /// The next event does not fit into the rest of the buffer. It stays.
     NoRoom,
-    /// The program has written nonsense to the ring.
+    /// The program has written invalid values to the ring.
     Corrupt,
-    /// The buffer is no memory that can be written to.
+    /// The buffer is not writable memory.
     #[cfg(not(loom))]
     Fault,
 }
 
-/// The ring: reaped by anyone at any time, published to under the lock that guards the [`Backlog`].
+/// The ring. Any thread reaps from it at any time. Publishing needs the lock that guards the [`Backlog`].
 pub struct Ring {
     mem: RingMem,
     bytes: u32,
-    /// The overflow list holds something. Pairs with the header's flag, which the program may
-    /// overwrite.
+    /// 1 if the overflow list holds something. The header has a copy as a flag, which the program may overwrite.
     overflowing: AtomicU32,
 }
 
-/// What is behind the ring, under the context's lock.
+/// The part of a ring that the context's lock guards.
 pub struct Backlog {
-    /// Bytes ever published: the truth, of which the header's tail is a copy.
+    /// Bytes ever published. It is authoritative; the header's tail is a copy.
     tail: u32,
     overflow: List,
     overflow_bytes: u64,
@@ -244,7 +256,7 @@ impl Backlog {
         }
     }
 
-    /// Adds the waiters to whom what is `available` is enough to `wakes`.
+    /// Moves the waiters for which `available` bytes are enough to `wakes`.
     pub fn wake(&mut self, available: impl FnOnce(&Backlog) -> u64, wakes: &mut Wakes) {
         if !self.waiters.is_empty() {
             let bytes = available(self);
@@ -264,7 +276,7 @@ impl Backlog {
 }
 
 impl Ring {
-    /// `first` is the first value of the ring's counters: 0, unless a test wants to see them wrap.
+    /// `first` is the first value of the ring's counters: 0, or another value in a test of wrapping.
     pub fn new(mem: RingMem, bytes: u32, first: u32) -> (Ring, Backlog) {
         mem.header().head.store(first, Relaxed);
         mem.header().tail.store(first, Relaxed);
@@ -295,14 +307,14 @@ impl Ring {
         &self.mem
     }
 
-    /// Copies the oldest event of the ring to `out`. Any number of threads may do so at once, and
-    /// beside programs that do the same with `io_ring2_reap`, which is this in C.
+    /// Copies the ring's oldest event to `out`. Any number of threads may call it at once, also beside programs that reap with
+    /// `io_ring2_reap`, which is the same in C.
     pub fn reap(&self, out: &mut Out) -> Reaped {
         let header = self.mem.header();
         loop {
-            // Acquire, and before tail: so this head is never newer than the tail.
+            // Acquire, and before tail is loaded: so this head is never newer than the tail.
             let head = header.head.load(Acquire);
-            // Acquire: pairs with the release in `put`, behind which the record is written.
+            // Acquire: pairs with the release of tail in `put`, which comes after the writes of the record.
             let tail = header.tail.load(Acquire);
             let used = tail.wrapping_sub(head);
             if used == 0 {
@@ -311,7 +323,7 @@ impl Ring {
             let mut bytes = 0;
             let mut valid = used <= self.bytes && head % 8 == 0;
             if valid {
-                bytes = self.word(head, 0).load(Relaxed) as u32; // io_event2.bytes, the lower half
+                bytes = self.word(head, 0).load(Relaxed) as u32; // the lower half: io_event2.bytes
                 valid = bytes >= EVENT_BYTES && bytes <= used && bytes % 8 == 0;
             }
             if valid && out.fits(bytes as usize) {
@@ -319,11 +331,11 @@ impl Ring {
                     out.write(i, self.word(head, i).load(Relaxed));
                 }
             } else {
-                // Acquire: pairs with the release fence in `put`. If we saw words of a later
-                // record, we see the head that made room for it.
+                // Acquire: pairs with the release fence in `put`: if we have seen words of a later record, we see the head that made
+                // room for it.
                 fence(Acquire);
                 if header.head.load(Acquire) != head {
-                    continue; // somebody took it while we looked
+                    continue; // another thread has reaped it meanwhile
                 }
                 return if valid {
                     Reaped::NoRoom
@@ -331,8 +343,7 @@ impl Ring {
                     Reaped::Corrupt
                 };
             }
-            // Release: our copy is done before the publisher, which acquires head in `put`, may
-            // write over the record.
+            // Release: pairs with the acquire of head in `put`: our copy is complete before the publisher may write over the record.
             if header
                 .head
                 .compare_exchange(head, head.wrapping_add(bytes), AcqRel, Relaxed)
@@ -365,8 +376,8 @@ impl Ring {
             .store(backlog.submitted, Relaxed);
     }
 
-    /// Publishes a completed request's event, which never fails; its memory goes back to the slabs
-    /// as soon as the event is in the ring. Waiters whose wait is over are added to `wakes`.
+    /// Publishes a completed request's event, which never fails. The request is freed to the slabs as soon as its event is in the
+    /// ring. Waiters whose wait is over are moved to `wakes`.
     pub fn publish(&self, backlog: &mut Backlog, req: Req, slabs: &mut Slabs, wakes: &mut Wakes) {
         backlog.completed += 1;
         let header = self.mem.header();
@@ -380,18 +391,17 @@ impl Ring {
             self.set_overflowing(true);
             self.refill(backlog, slabs);
         }
-        // Release: who sees the count sees the event in the ring, or the flag.
+        // Release: a program that sees the count sees the event in the ring, or the flag.
         header.completed.store(backlog.completed, Release);
         self.wake(backlog, wakes);
     }
 
-    /// Adds the waiters whose wait is over to `wakes`.
+    /// Moves the waiters whose wait is over to `wakes`.
     pub fn wake(&self, backlog: &mut Backlog, wakes: &mut Wakes) {
         backlog.wake(|backlog| self.available(backlog), wakes);
     }
 
-    /// Bytes of events that wait to be reaped. All there could ever be if the ring is corrupt: the
-    /// waiters must come and see.
+    /// Bytes of events that wait to be reaped. If the ring is corrupt, the largest number, so that all waiters wake and find out.
     pub fn available(&self, backlog: &Backlog) -> u64 {
         let used = backlog
             .tail
@@ -406,11 +416,11 @@ impl Ring {
     /// Writes an event at the tail; false if there is no room.
     fn put(&self, backlog: &mut Backlog, event: &[u64]) -> bool {
         let header = self.mem.header();
-        // Acquire: pairs with the reapers' release: they are done with what we write over.
+        // Acquire: pairs with the reapers' release of head: they no longer read what we write over.
         let head = header.head.load(Acquire);
         let used = backlog.tail.wrapping_sub(head);
         let bytes = event.len() as u32 * 8;
-        // A head that makes no sense leaves no room either.
+        // If head is invalid, there is no room either.
         if used > self.bytes || self.bytes - used < bytes {
             return false;
         }
@@ -420,7 +430,7 @@ impl Ring {
             self.word(backlog.tail, i).store(word, Relaxed);
         }
         backlog.tail = backlog.tail.wrapping_add(bytes);
-        // Release: pairs with the reapers' acquire: they see the record.
+        // Release: pairs with the reapers' acquire of tail: they see the record.
         header.tail.store(backlog.tail, Release);
         true
     }
@@ -438,7 +448,7 @@ impl Ring {
     }
 
     fn set_overflowing(&self, overflowing: bool) {
-        // Release: who sees the flag gone sees the tail behind which the events are now.
+        // Release: pairs with the acquire in `overflowing`: a thread that sees 0 sees the tail that includes the events.
         self.overflowing.store(overflowing.into(), Release);
         self.mem
             .header()
@@ -446,8 +456,8 @@ impl Ring {
             .store(if overflowing { IO_RING2_OVERFLOW } else { 0 }, Release);
     }
 
-    /// Copies as many events as there are and fit, first the ring's, then the overflow list's.
-    /// Under the lock the ring does not fill meanwhile, so the order holds.
+    /// Copies as many events as there are and as fit, first the ring's, then the overflow list's. The lock keeps others from filling
+    /// the ring meanwhile, so the order holds.
     pub fn collect(&self, backlog: &mut Backlog, slabs: &mut Slabs, out: &mut Out) -> Reaped {
         loop {
             match self.reap(out) {
@@ -474,7 +484,7 @@ impl Ring {
         Reaped::Empty
     }
 
-    /// Empties a corrupt ring: what was in it is lost, what comes after is not.
+    /// Empties a corrupt ring: its events are lost, later ones are not.
     pub fn reset(&self, backlog: &Backlog) {
         let header = self.mem.header();
         header.head.store(backlog.tail, Release);

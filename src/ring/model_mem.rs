@@ -11,7 +11,7 @@ pub struct RingMem {
     pub sealed: bool,
 }
 
-/// Small, so that a few events fill a ring.
+/// Small, so that a few events fill the ring.
 pub fn page_bytes() -> usize {
     64
 }

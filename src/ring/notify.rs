@@ -1,4 +1,4 @@
-//! The context's eventfd: at least 1 is added after events have been published.
+//! The context's eventfd: after events have been published, at least 1 is added to it.
 
 use crate::sync::{AcqRel, Acquire, AtomicU32};
 use crate::sys::{Result, duplicate};
@@ -7,10 +7,9 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 pub struct Notifier {
-    /// A duplicate: the program may close its number and reuse it, and nothing must be written
-    /// to what is there then.
+    /// A duplicate. The program may close its descriptor and reuse the number, and we must not write to the file that is there then.
     fd: OwnedFd,
-    /// How many have asked for a write since nobody was writing; the first of them writes.
+    /// Threads that have asked for a write since nobody was writing. The first of them writes.
     asked: AtomicU32,
 }
 
@@ -23,11 +22,11 @@ impl Notifier {
         if fd < 0 {
             return Err(Errno::EBADF);
         }
-        // SAFETY: borrowed for the calls below, which report a descriptor that is not open.
+        // SAFETY: borrowed for the calls below, which report it if the descriptor is not open.
         let theirs = unsafe { BorrowedFd::borrow_raw(fd) };
         let flags = fcntl(theirs, FcntlArg::F_GETFL);
         if flags.is_err() || is_eventfd(fd) == Some(false) {
-            // A structure of zeros asks for descriptor 0, and means none.
+            // A zeroed structure has descriptor 0 and means none.
             return if fd == 0 {
                 Ok(None)
             } else {
@@ -44,19 +43,17 @@ impl Notifier {
         self.fd.as_raw_fd()
     }
 
-    /// Adds 1, now or through a thread that is just about to: called after publishing, without a
-    /// lock.
+    /// Adds 1, or leaves that to a thread that is about to write. Called after publishing, without a lock.
     pub fn signal(&self) {
-        // AcqRel: what was published before is visible to whoever writes for us, before it writes.
-        // A write that is under way may have happened already as far as a reader is concerned: it
-        // is done once more.
+        // AcqRel: pairs with the read-modify-writes of the thread that writes for us: what we have published is visible to it before it
+        // writes. A reader may already have read its last write, so it writes once more.
         if self.asked.fetch_add(1, AcqRel) != 0 {
             return;
         }
         let mut seen = 1;
         loop {
             self.add_one();
-            // AcqRel: as above, for those who asked meanwhile.
+            // AcqRel: pairs with the fetch_add of threads that have asked meanwhile, as above.
             match self.asked.compare_exchange(seen, 0, AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(now) => seen = now,
@@ -65,15 +62,15 @@ impl Notifier {
     }
 
     fn add_one(&self) {
-        // At the maximum a write may block (whether it does is up to the program, at any time): the
-        // program has been told often enough, and we must not wait for it to read.
+        // If the counter is at its maximum, a write may block (the program can change that flag at any time). The program has been
+        // told then, and we must not wait until it reads.
         if crate::sys::poll_now(self.fd(), libc::POLLOUT) {
             crate::sys::write_eventfd(self.fd());
         }
     }
 }
 
-/// None if it cannot be found out: no /proc.
+/// Whether it is an eventfd. None without /proc.
 fn is_eventfd(fd: RawFd) -> Option<bool> {
     use std::io::Write;
     let mut path = [0; 32];

@@ -1,8 +1,8 @@
-//! Waiting for events: who waits, for how much, and how they are woken.
+//! Waiting for events: which callers wait, for how many bytes, and how they are woken.
 //!
-//! A waiter is on its caller's stack and on the context's list while it waits. Whoever publishes
-//! takes those off the list, under the lock, whose wait is over, and wakes them after the lock is
-//! released. A waiter that was taken off waits until its waker is done with it before it goes away.
+//! A waiter is on its caller's stack, and on the context's list while it waits. A publisher takes the waiters whose wait is over
+//! off the list, under the lock, and wakes them after it has released the lock. If a waiter was taken off, it must not go away before
+//! its waker is done with it.
 
 use crate::policy::tuning::tuning;
 use crate::sync::{Acquire, AtomicU32, Relaxed, Release};
@@ -10,25 +10,25 @@ use crate::sys::{NEVER, Waited, monotonic_ns};
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-/// What wakes a waiter, beside the word that tells it that it was woken.
+/// How a waiter is woken, besides the word that says that it was woken.
 #[derive(Clone, Copy)]
 pub enum Alarm {
     /// It sleeps on that word.
     Futex,
-    /// It sleeps where this wakes it, which is there as long as the waiter.
+    /// It sleeps elsewhere, and this wakes it. It lives as long as the waiter.
     Elsewhere(NonNull<dyn Wake>),
 }
 
-/// What wakes a caller that does not sleep on a word.
+/// Wakes a caller that does not sleep on a word.
 pub trait Wake {
     fn wake(&self);
 }
 
-/// Whether what is waited for has lately come soon, so that to stay awake costs less than to sleep and to be woken.
-/// Hints: of the standard library also in a model.
+/// Whether events have lately come soon, so that staying awake costs less than sleeping and being woken.
+/// These are hints, so they are the standard library's atomics in a model, too.
 pub struct Spin {
     soon: std::sync::atomic::AtomicU32,
-    /// One at a time is enough.
+    /// A caller spins. One at a time is enough.
     is_on: std::sync::atomic::AtomicBool,
     rests_until: std::sync::atomic::AtomicU64,
 }
@@ -42,7 +42,7 @@ impl Spin {
         }
     }
 
-    /// Stays awake until it is `over`, if that is likely to be soon. `began`: when the wait did.
+    /// If the wait is likely to be short, stays awake until it is `over`. `began`: when the wait began.
     pub fn spin(&self, began: u64, mut over: impl FnMut() -> bool) {
         const BETWEEN_LOOKS: u32 = 32;
         if self.soon.load(Relaxed) < tuning().soon_in_a_row
@@ -67,7 +67,7 @@ impl Spin {
         self.is_on.store(false, Relaxed);
     }
 
-    /// What was waited for has come.
+    /// Learns from a wait that began at `began` and is over.
     pub fn learn(&self, began: u64) {
         let seen = self.soon.load(Relaxed);
         let soon = monotonic_ns() < began + tuning().soon_ns;
@@ -86,12 +86,11 @@ impl Spin {
 pub struct Waiter {
     /// Bytes of events that end the wait. Written before it is listed.
     need: Cell<u64>,
-    /// It does not wait any longer than requests are in flight that the kernel would have completed within
-    /// io_submit(). Written before it is listed.
+    /// The wait ends when no request is in flight that the kernel would have completed within io_submit(). Written before it is listed.
     only_for_prompt: Cell<bool>,
-    /// On a WaitList or on a Wakes: under the lock while listed, then the waker's.
+    /// Next on a WaitList or in a Wakes. Guarded by the lock while listed; then it belongs to the waker.
     next: Cell<Option<NonNull<Waiter>>>,
-    /// Under the lock.
+    /// Whether it is on the list. Guarded by the lock.
     listed: Cell<bool>,
     parker: Parker,
 }
@@ -107,7 +106,7 @@ impl Waiter {
         }
     }
 
-    /// For the next time that it is listed.
+    /// Takes effect when it is listed next.
     pub fn set_only_for_prompt(&self, only: bool) {
         self.only_for_prompt.set(only);
     }
@@ -124,18 +123,18 @@ impl Waiter {
         }
     }
 
-    /// Whether a waker has been here.
+    /// Whether a waker has woken it.
     pub fn woken(&self) -> bool {
         self.parker.woken()
     }
 }
 
-/// The waiters of a context, first come first.
+/// A context's waiters, in the order in which they came.
 pub struct WaitList {
     first: Option<NonNull<Waiter>>,
 }
 
-// SAFETY: the waiters on the list are touched under its lock only; the rest of a Waiter is atomic.
+// SAFETY: listed waiters are touched only under the list's lock; the rest of a Waiter is atomic.
 unsafe impl Send for WaitList {}
 
 impl WaitList {
@@ -147,8 +146,7 @@ impl WaitList {
         self.first.is_none()
     }
 
-    /// Lists a waiter for `need` bytes. It must stay where it is until `leave` has said that it may
-    /// go.
+    /// Lists a waiter for `need` bytes. The waiter must not move or go away until `leave` has returned true or it is `woken`.
     pub fn enter(&mut self, waiter: &Waiter, need: u64) {
         waiter.parker.reset();
         waiter.need.set(need);
@@ -157,7 +155,7 @@ impl WaitList {
         let at = Some(NonNull::from(waiter));
         let mut last = self.first;
         while let Some(here) = last {
-            // SAFETY: listed waiters stay until they are taken off, under the lock that we have.
+            // SAFETY: a listed waiter stays until it is taken off, which needs the lock that we hold.
             let next = unsafe { here.as_ref() }.next.get();
             if next.is_none() {
                 break;
@@ -171,8 +169,7 @@ impl WaitList {
         }
     }
 
-    /// Takes a waiter off the list, if a waker has not done so. False: a waker has it; the waiter
-    /// must not go before it is `woken`.
+    /// Takes a waiter off the list, unless a waker has done so. False: a waker has it, and it must not go away before it is `woken`.
     pub fn leave(&mut self, waiter: &Waiter) -> bool {
         if !waiter.listed.get() {
             return waiter.woken();
@@ -181,7 +178,7 @@ impl WaitList {
         true
     }
 
-    /// Takes the waiters off to whom `bytes` are enough, one after another, each with its share.
+    /// Takes off, in order, each waiter for which the bytes that are left are enough, and subtracts what it needs.
     pub fn take_satisfied(&mut self, mut bytes: u64, wakes: &mut Wakes) {
         self.retain(
             |here| {
@@ -195,12 +192,12 @@ impl WaitList {
         );
     }
 
-    /// Takes those off that wait only as long as what the kernel would have completed at once is in flight.
+    /// Takes off the waiters that wait only for requests that the kernel would have completed within io_submit().
     pub fn take_only_for_prompt(&mut self, wakes: &mut Wakes) {
         self.retain(|here| !here.only_for_prompt.get(), |here| wakes.add(here));
     }
 
-    /// Takes all off.
+    /// Takes off all waiters.
     pub fn take_all(&mut self, wakes: &mut Wakes) {
         self.retain(|_| false, |here| wakes.add(here));
     }
@@ -213,7 +210,7 @@ impl WaitList {
         let mut last: Option<NonNull<Waiter>> = None;
         let mut at = self.first;
         while let Some(here) = at {
-            // SAFETY: listed waiters stay until they are taken off, under the lock that we have.
+            // SAFETY: a listed waiter stays until it is taken off, which needs the lock that we hold.
             let waiter = unsafe { here.as_ref() };
             at = waiter.next.get();
             if keep(waiter) {
@@ -231,7 +228,7 @@ impl WaitList {
     }
 }
 
-/// Waiters that are to be woken when the lock has been released.
+/// Waiters to wake after the lock has been released.
 #[must_use]
 pub struct Wakes {
     first: Option<NonNull<Waiter>>,
@@ -243,7 +240,7 @@ impl Wakes {
     }
 
     fn add(&mut self, at: NonNull<Waiter>) {
-        // SAFETY: just taken off the list; it waits until it is woken.
+        // SAFETY: it was just taken off the list, and it stays until it is woken.
         unsafe { at.as_ref() }.next.set(self.first);
         self.first = Some(at);
     }
@@ -251,8 +248,7 @@ impl Wakes {
     /// Wakes them. Called without the lock.
     pub fn wake(&mut self) {
         while let Some(at) = self.first {
-            // SAFETY: a waiter that was taken off stays until `unpark` has told it; what is needed
-            // of it is read before that.
+            // SAFETY: a waiter that was taken off stays until `unpark` sets its word; we read `next` before that.
             self.first = unsafe { at.as_ref() }.next.get();
             Parker::unpark(at);
         }
@@ -261,7 +257,7 @@ impl Wakes {
 
 /// Where a waiter sleeps.
 struct Parker {
-    /// 1 once woken. The waker's last touch.
+    /// 1 once woken. It is the last thing that the waker writes.
     word: AtomicU32,
     alarm: Alarm,
 }
@@ -275,7 +271,7 @@ impl Parker {
     }
 
     fn reset(&self) {
-        // Before it is listed: the lock orders it before any waker.
+        // Relaxed: it is not listed yet; the lock orders this before any waker's store.
         self.word.store(0, Relaxed);
     }
 
@@ -295,10 +291,10 @@ impl Parker {
     fn unpark(at: NonNull<Waiter>) {
         // SAFETY: the waiter stays until the word is 1.
         let parker = unsafe { &at.as_ref().parker };
-        // Before the word: once it has seen that, the waiter closes the descriptor, or leaves the own queue.
+        // Before the word: when the waiter sees the word, it closes the descriptor or leaves the own queue.
         match parker.alarm {
             Alarm::Futex => {}
-            // SAFETY: it is there as long as the waiter.
+            // SAFETY: it lives as long as the waiter.
             Alarm::Elsewhere(place) => unsafe { place.as_ref() }.wake(),
         }
         let word: *const AtomicU32 = &parker.word;
@@ -328,7 +324,7 @@ mod tests {
         assert!(!is_tried(now));
         for _ in 0..tuning().soon_in_a_row {
             assert!(!is_tried(now));
-            // In time, however slow this thread is.
+            // Soon, however slow this thread is.
             spin.learn(now + 1_000_000_000_000);
         }
         let began = monotonic_ns();
@@ -337,7 +333,7 @@ mod tests {
         while !is_tried(monotonic_ns()) {
             std::thread::yield_now();
         }
-        // Late, and then nothing is tried, rested or not.
+        // Not soon; after that no spin is tried, whether it rests or not.
         spin.learn(now - tuning().soon_ns);
         spin.rests_until.store(0, Relaxed);
         assert!(!is_tried(monotonic_ns()));

@@ -1,4 +1,4 @@
-//! Descriptors, and what can be known of their files.
+//! Descriptors and facts about their files.
 
 use super::{Result, Shield, limit};
 use nix::errno::Errno;
@@ -7,13 +7,13 @@ use nix::unistd::ftruncate;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// The path of /proc at which a descriptor's file can be found, as a C string: by the calling thread, as
-/// the process's first one, of which /proc/self tells, may have ended.
+/// The path in /proc of a descriptor's file, as a C string. It names the calling thread because /proc/self means the
+/// process's first thread, which may have ended.
 #[cfg(not(loom))]
 pub fn fd_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
-    // At least by one shorter than its room: a 0 stays behind it.
+    // The text is at least one byte shorter than the buffer, so a 0 follows it.
     let _ = write!(&mut path[..], "/proc/thread-self/fd/{fd}");
     path
 }
@@ -23,18 +23,18 @@ pub fn write_eventfd(fd: RawFd) {
     add_to_eventfd(fd, 1);
 }
 
-/// Adds to an eventfd. False if it is full.
+/// Adds to an eventfd. False if the eventfd is full.
 pub fn add_to_eventfd(fd: RawFd, count: u64) -> bool {
-    // SAFETY: eight bytes of ours.
+    // SAFETY: the kernel reads the eight bytes of `count`.
     unsafe { libc::syscall(libc::SYS_write, fd, &raw const count, 8) == 8 }
 }
 
-/// Gives a new file its size. One that RLIMIT_FSIZE does not allow is an error, and no signal.
+/// Sets the size of a new file. If RLIMIT_FSIZE does not allow it, the result is an error and no signal is raised.
 pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     if limit(libc::RLIMIT_FSIZE) < bytes as u64 {
         return Err(Errno::EFBIG);
     }
-    // Another thread may lower the limit now.
+    // Another thread may lower the limit from here on.
     let shield = Shield::new();
     let result = ftruncate(file, bytes as libc::off_t);
     if result == Err(Errno::EFBIG) {
@@ -43,17 +43,17 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     result
 }
 
-/// The type (S_IFMT of the mode) of a descriptor's file; 0 if there is none.
+/// The type of a descriptor's file (S_IFMT of the mode); 0 if the descriptor is not open.
 pub fn file_type(fd: RawFd) -> u32 {
     what_is(fd).format
 }
 
-/// What a descriptor names.
+/// The file that a descriptor names.
 #[derive(Default)]
 pub struct Named {
-    /// The file type (S_IFMT); 0: it names nothing.
+    /// The file type (S_IFMT); 0: the descriptor is not open.
     pub format: u32,
-    /// The block device that it is or is on.
+    /// The block device itself, or the device that the file is on.
     pub device: u64,
     pub bytes: u64,
 }
@@ -74,9 +74,37 @@ pub fn what_is(fd: RawFd) -> Named {
     }
 }
 
-/// Whether a descriptor is open with this flag.
-pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
+/// An option (SOL_SOCKET) of a socket, of which this is some value.
+#[cfg(not(loom))]
+pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Result<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: a value of ours, of this size, of a type for which all that the kernel writes is valid: integers.
+    let ret = unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, value, &mut bytes)
+    };
+    Errno::result(ret).map(|_| value)
+}
+
+/// The modes of a terminal; None: it is none.
+#[cfg(not(loom))]
+pub fn terminal_modes(fd: RawFd) -> Option<libc::termios> {
+    let mut modes = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: a structure of ours, which is written if the call succeeds.
+    unsafe { (libc::tcgetattr(fd, modes.as_mut_ptr()) == 0).then(|| modes.assume_init()) }
+}
+
+/// Whether the process may not read from this terminal, because it is its own and others have it now.
+#[cfg(not(loom))]
+pub fn is_in_background(fd: RawFd) -> bool {
     // SAFETY: integers.
+    let (foreground, own) = unsafe { (libc::tcgetpgrp(fd), libc::getpgrp()) };
+    foreground >= 0 && foreground != own
+}
+
+/// Whether a descriptor was opened with this flag.
+pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
+    // SAFETY: integer arguments only.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     flags != -1 && flags & flag != 0
 }
@@ -88,7 +116,7 @@ pub fn file_mode(at: RawFd, path: u64, flags: libc::c_int) -> Result<u32> {
 
 struct Looks {
     mode: u32,
-    /// Devices.
+    /// Device numbers.
     is: u64,
     is_on: u64,
     bytes: u64,
@@ -100,8 +128,8 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
         flags | libc::AT_STATX_DONT_SYNC,
         libc::STATX_TYPE | libc::STATX_SIZE,
     );
-    // SAFETY: buffers of ours, which are valid as zeros if the calls should fail; the path is the
-    // program's, and the kernel's to check.
+    // SAFETY: the kernel writes to our buffers only, which are valid as zeros if a call fails. The kernel checks the
+    // program's path.
     unsafe {
         match libc::syscall(libc::SYS_statx, at, path, with, what, stat.as_mut_ptr()) {
             0 => {
@@ -116,7 +144,7 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
             _ if Errno::last() != Errno::ENOSYS && Errno::last() != Errno::EPERM => {
                 Err(Errno::last())
             }
-            // A sandbox that does not know the call.
+            // A sandbox does not allow statx(2).
             _ => {
                 let mut stat = MaybeUninit::<libc::stat>::zeroed();
                 let ret = libc::syscall(libc::SYS_newfstatat, at, path, stat.as_mut_ptr(), flags);
@@ -133,18 +161,18 @@ fn look_at(at: RawFd, path: u64, flags: libc::c_int) -> Result<Looks> {
     }
 }
 
-/// A duplicate that is no standard descriptor.
+/// Duplicates a descriptor, above the standard ones.
 pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
     let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(libc::STDERR_FILENO + 1))?;
-    // SAFETY: a new descriptor, ours alone.
+    // SAFETY: the descriptor is new, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether the descriptors of two threads, which may have a table each, name the same open file. If the kernel
-/// cannot say, they do not.
+/// Whether descriptors of two threads name the same open file. Each thread may have its own table. False if the kernel
+/// cannot tell.
 #[cfg(not(loom))]
 pub fn is_same_file(one: (u32, RawFd), other: (u32, RawFd)) -> bool {
     const KCMP_FILE: i32 = 0;
-    // SAFETY: integers.
+    // SAFETY: integer arguments only.
     unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, KCMP_FILE, one.1, other.1) == 0 }
 }

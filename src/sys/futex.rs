@@ -1,4 +1,4 @@
-//! Sleeping on a word, and waking who does.
+//! Sleeping on a word, and waking its sleepers.
 
 #[cfg(not(loom))]
 use super::timespec;
@@ -9,21 +9,21 @@ use nix::errno::Errno;
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waited {
-    /// Woken, or for no reason at all: look again.
+    /// Woken, possibly without a reason: the caller must check again.
     Woken,
     TimedOut,
     /// A signal handler ran.
     Interrupted,
 }
 
-/// The end of time: a futex wait with a limit, however far, ends when a signal handler has run,
-/// while one without is restarted by the kernel if the handler was set with SA_RESTART.
+/// A deadline that never comes. With SA_RESTART, the kernel restarts a futex wait without a deadline after a signal
+/// handler; it ends a wait with a deadline.
 pub const NEVER: u64 = i64::MAX as u64;
 
 #[cfg(loom)]
 pub use model::{futex_wait, futex_wake};
 
-/// What a loom model cannot do for real.
+/// The implementation in a loom model.
 #[cfg(loom)]
 mod model {
     use super::{NEVER, Waited};
@@ -31,8 +31,7 @@ mod model {
     use loom::sync::{Condvar, Mutex};
 
     loom::lazy_static! {
-        /// One queue for all words: a sleeper may be woken for another's sake, as with the real
-        /// one.
+        /// One queue for all words. A sleeper may be woken for another word, as with a real futex.
         static ref SLEEPERS: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
     }
 
@@ -56,11 +55,11 @@ mod model {
     }
 }
 
-/// Sleeps while `*word` is `expected`, until CLOCK_MONOTONIC is `deadline` at the latest.
+/// Sleeps while `*word` is `expected`, at most until CLOCK_MONOTONIC reaches `deadline`.
 #[cfg(not(loom))]
 pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
     let limit = timespec(deadline);
-    // SAFETY: the word lives as long as the borrow, the limit until the call returns.
+    // SAFETY: the word lives as long as the borrow, and the limit until the call returns.
     let ret = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -82,11 +81,11 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
     }
 }
 
-/// Wakes up to `count` sleepers on the word at this address. The word may be gone by now: the
-/// kernel then finds nobody there, or a stranger, who has to bear with being woken for no reason.
+/// Wakes up to `count` sleepers on the word at this address. If the word has been freed, the kernel finds no sleeper or
+/// an unrelated one, which then wakes without a reason.
 #[cfg(not(loom))]
 pub fn futex_wake(word: *const AtomicU32, count: i32) {
-    // SAFETY: the kernel does not follow the pointer for a private futex's wake.
+    // SAFETY: the kernel does not dereference the address when it wakes a private futex.
     unsafe {
         libc::syscall(
             libc::SYS_futex,

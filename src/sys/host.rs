@@ -1,5 +1,5 @@
-//! What is down here and has to be asked of the process, or of the library's own descriptor table: functions that
-//! whoever makes the process's instance gives before the first thread is started.
+//! Functions that this layer needs from above: the process's threads and the library's own descriptor table. The module
+//! that creates the process's instance sets them before the first thread starts.
 
 use super::Result;
 use super::private_fd::is_inside;
@@ -11,31 +11,33 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 pub struct Host {
-    /// The threads of this process: a forked child inherits none, and has others.
+    /// The library's threads in this process. A forked child inherits none and has its own.
     pub threads: fn() -> Option<&'static Threads>,
     pub own_table: OwnTable,
 }
 
 /// The library's own descriptor table.
 pub struct OwnTable {
-    /// One more thread needs it.
+    /// Counts one more thread that uses the table.
     pub enter: fn(),
     pub leave: fn(),
-    /// A file in it to read no bytes from (see [`super::aio::ring_doorbell`]).
+    /// A file in the table for reads of zero bytes (see [`super::aio::ring_doorbell`]).
     pub doorbell: fn() -> Option<RawFd>,
-    /// Has a job done by a thread that has it, and waits for that. An error: there is none, or the job's.
+    /// Runs a job in a thread that uses the table, and waits for it. An error comes from the job, or means that there
+    /// is no such thread.
     pub run: fn(Job, usize) -> Result<i64>,
-    /// Holds in it the file that this number of the calling thread's names now; the word stands for the file.
+    /// Holds in the table the file that the calling thread's descriptor names now. The returned word stands for the
+    /// file.
     pub hold: fn(RawFd) -> Result<usize>,
-    /// The descriptor of a file that is held, in a thread that has the table.
+    /// The descriptor of a held file, valid in threads that use the table.
     pub fd: fn(usize) -> RawFd,
-    /// The file is not held any more: once.
+    /// Releases a held file. Called once.
     pub give_back: fn(usize),
-    /// Has a thread that has the program's descriptors end the process. False: there is none.
+    /// Lets a thread that uses the program's descriptors end the process. False: there is no such thread.
     pub has_process_end: fn() -> bool,
 }
 
-/// What is to be done in the library's own table.
+/// A job for a thread that uses the library's own table.
 pub type Job = fn(usize) -> Result<i64>;
 
 /// Null before the first thread is started.
@@ -60,18 +62,18 @@ pub fn own_table() -> Option<&'static OwnTable> {
     Some(&host()?.own_table)
 }
 
-/// See [`OwnTable::doorbell`]; for a thread that has the table.
+/// See [`OwnTable::doorbell`]. None if the calling thread does not use the table.
 pub fn own_doorbell() -> Option<RawFd> {
     is_inside()
         .then(own_table)?
         .and_then(|table| (table.doorbell)())
 }
 
-/// A thread that was started in the library's own table, until it ends.
+/// A thread that started with the library's own table; it leaves the table when it ends.
 pub struct Inside(&'static OwnTable);
 
 impl Inside {
-    /// The calling thread, which was started by one in there that has counted it ([`OwnTable::enter`]).
+    /// For the calling thread. Its starter used the table and has counted it ([`OwnTable::enter`]).
     pub fn begin() -> Option<Inside> {
         own_table().map(Inside)
     }

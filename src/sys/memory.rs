@@ -1,16 +1,16 @@
-//! Memory that may not be there, and room on the heap.
+//! Memory that may be unmapped, and heap allocation without abort.
 
 use super::{Result, has_call_filter};
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Whether that number is at that address, where nothing may be mapped. A futex operation compares it, which
-/// then has nobody to wake and nobody to move: a call that every sandbox knows.
+/// Whether the address, which may be unmapped, holds this number. A futex operation compares it; the operation has no
+/// sleeper to wake or requeue. Every sandbox allows futex(2).
 pub fn holds(at: usize, number: u32) -> bool {
     static NOBODY: u32 = 0;
     let command = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the kernel reads the number, or says EFAULT.
+    // SAFETY: the kernel reads the number, or returns EFAULT.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -24,9 +24,9 @@ pub fn holds(at: usize, number: u32) -> bool {
     }
 }
 
-/// Copies memory of this process that may not be there: then it is an error.
+/// Copies memory of this process. An error if it is unmapped.
 pub fn read_memory(at: usize, to: &mut [u8]) -> Result<()> {
-    // A sandbox may not know the call.
+    // A sandbox may not allow the call.
     if !has_call_filter() {
         match copy_by_kernel(at, to) {
             Err(Errno::ENOSYS | Errno::EPERM) => {}
@@ -45,7 +45,7 @@ fn copy_by_kernel(at: usize, to: &mut [u8]) -> Result<()> {
         iov_base: at as *mut libc::c_void,
         iov_len: to.len(),
     };
-    // SAFETY: the kernel writes to `to` alone, and reads the rest only if it is there.
+    // SAFETY: the kernel writes to `to` only, and checks the source.
     match unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) } {
         -1 => Err(Errno::last()),
         copied if copied as usize == to.len() => Ok(()),
@@ -53,36 +53,37 @@ fn copy_by_kernel(at: usize, to: &mut [u8]) -> Result<()> {
     }
 }
 
-/// The same by asking first whether it is there. A program that unmaps it in between has a race with itself.
+/// Copies after a check that the memory is readable. If the program unmaps it in between, that is a race in the
+/// program.
 fn copy_readable(at: usize, to: &mut [u8]) -> Result<()> {
     let end = at.checked_add(to.len()).ok_or(Errno::EFAULT)?;
     for page in (at & !(PAGE - 1)..end).step_by(PAGE) {
-        // Not the address 0.
+        // Avoids the address 0.
         if !readable(page + 8) {
             return Err(Errno::EFAULT);
         }
     }
-    // SAFETY: readable, as far as it can be known; what is there may change meanwhile, and any bytes do.
+    // SAFETY: checked to be readable. The bytes may change meanwhile; any bytes are valid.
     unsafe { ptr::copy_nonoverlapping(at as *const u8, to.as_mut_ptr(), to.len()) };
     Ok(())
 }
 
-/// The smallest page there is: what is true of one byte is true of the rest of its page.
+/// The smallest page size. Mappings change in whole pages, so one byte answers for its page.
 pub const PAGE: usize = 4096;
 
-/// Whether the page of this address can be read. rt_sigprocmask(2) reads a set before it finds that there is
-/// nothing called -1 to do with it. The set is at the address, as far as the page goes: tools that look for
-/// the use of undefined memory see that of the caller's record.
+/// Whether the page of this address can be read. rt_sigprocmask(2) reads the set before it rejects the operation -1.
+/// The set lies at the address itself, or at the end of its page, so that memory checkers see an access to the caller's
+/// record.
 pub fn readable(at: usize) -> bool {
-    // NULL stands for no set.
+    // NULL would mean no set.
     let set = at.min((at & !(PAGE - 1)) + PAGE - 8).max(8);
-    // SAFETY: the kernel reads 8 bytes, or says EFAULT; no mask is changed.
+    // SAFETY: the kernel reads 8 bytes, or returns EFAULT; it changes no mask.
     let ret = unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, set, ptr::null_mut::<u8>(), 8) };
     ret != -1 || Errno::last() != Errno::EFAULT
 }
 
-/// The bytes of all buffers that an array of iovecs names. An error if it cannot be read, or has more
-/// of them than a system call takes.
+/// The bytes of all buffers in an array of iovecs. An error if the array cannot be read, or is longer than a system
+/// call allows.
 pub fn vectors_bytes(at: u64, count: u64) -> Result<u64> {
     const SIZE: usize = size_of::<libc::iovec>();
     const PARTS: usize = 16;
@@ -107,7 +108,7 @@ pub fn vectors_bytes(at: u64, count: u64) -> Result<u64> {
     Ok(sum)
 }
 
-/// Moves `value` to the heap; an error where `Box::new` would abort.
+/// Moves `value` to the heap. Returns an error where `Box::new` would abort.
 pub fn try_box<T>(value: T) -> Result<Box<T>> {
     let mut new = try_box_uninit()?;
     new.write(value);
@@ -115,11 +116,10 @@ pub fn try_box<T>(value: T) -> Result<Box<T>> {
     Ok(unsafe { new.assume_init() })
 }
 
-/// Room on the heap for something too large to be made on a stack, which may be a small one.
+/// Allocates room on the heap for a value that may be too large for a small stack.
 pub fn try_box_uninit<T>() -> Result<Box<MaybeUninit<T>>> {
     const { assert!(size_of::<T>() != 0) };
-    // SAFETY: the layout is not empty, and the one with which Box will free it; what is there may be
-    // anything.
+    // SAFETY: the layout is not empty, and Box frees with the same layout. MaybeUninit allows any bytes.
     unsafe {
         let at = std::alloc::alloc(std::alloc::Layout::new::<T>()).cast::<MaybeUninit<T>>();
         if at.is_null() {

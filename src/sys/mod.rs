@@ -1,4 +1,4 @@
-//! Small system interfaces that have no good safe wrapper elsewhere, and what else knows nothing of requests.
+//! System interfaces without a good safe wrapper elsewhere, and other code that knows nothing of requests.
 
 pub mod aio;
 mod clock;
@@ -35,7 +35,7 @@ use nix::errno::Errno;
 
 pub type Result<T> = core::result::Result<T, Errno>;
 
-/// A number without the patterns of the one that it is made of.
+/// A hash of a number: similar numbers get unrelated results.
 #[inline]
 pub fn spread(number: u64) -> u32 {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32

@@ -1,5 +1,5 @@
-//! Whether a descriptor is ready. libc's own versions of these calls are cancellation points: a thread that is
-//! cancelled must not vanish in the middle of ours.
+//! Whether a descriptor is ready. libc's versions of these calls are cancellation points, and a thread must not be
+//! cancelled inside the library.
 
 use super::timespec;
 use nix::errno::Errno;
@@ -7,18 +7,18 @@ use nix::sys::signal::SigSet;
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// Whether one of `events` can be had from the descriptor without waiting.
+/// Whether one of `events` is available without waiting.
 pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
     loop {
         match poll(fd, events, Some(0), None) {
-            // A signal makes it say so though it does not wait.
+            // A signal causes EINTR even with a timeout of 0.
             -1 if Errno::last() == Errno::EINTR => {}
             count => return count != 0,
         }
     }
 }
 
-/// Which of `events` can be had from the descriptor without waiting, and what is wrong with it.
+/// Which of `events` are available without waiting, plus error flags.
 #[cfg(not(loom))]
 pub fn ready_now(fd: RawFd, events: libc::c_short) -> u16 {
     let mut poller = libc::pollfd {
@@ -35,7 +35,7 @@ pub fn ready_now(fd: RawFd, events: libc::c_short) -> u16 {
     }
 }
 
-/// ppoll(2) of one descriptor (-1: none) for so many nanoseconds, with the signal mask given.
+/// ppoll(2) of one descriptor (-1: none) for `ns` nanoseconds (None: no limit), with the given signal mask.
 pub fn poll(
     fd: RawFd,
     events: libc::c_short,
@@ -58,6 +58,6 @@ fn ppoll(poller: &mut libc::pollfd, ns: Option<u64>, mask: Option<&SigSet>) -> l
         ptr::null_mut()
     };
     let mask = mask.map_or(ptr::null(), |mask| ptr::from_ref(mask.as_ref()));
-    // SAFETY: one pollfd, a time and a mask of the kernel's 8 bytes, all of ours.
+    // SAFETY: the kernel accesses one pollfd, one time and the 8 bytes of a mask; all are valid.
     unsafe { libc::syscall(libc::SYS_ppoll, ptr::from_mut(poller), 1, limit, mask, 8) }
 }

@@ -1,11 +1,11 @@
-//! Real-time policies. A thread of the program's that has one and looks for events without sleeping
-//! keeps its processor from every thread of ours that does not go before it, and with it the requests
-//! for which it looks. So, when such a thread submits, the library's threads get a priority above its
-//! own. If they may not have one, it carries its requests out itself.
+//! Real-time policies. If a program's thread with a real-time policy polls for events without sleeping, no library
+//! thread of lower priority runs on its processor, so its requests may never complete. Therefore, when such a thread
+//! submits, the library's threads get a higher priority. If they are not allowed to, the thread executes its requests
+//! itself.
 //!
-//! Nothing tells of a change of policy, and to ask the kernel costs a system call. It is asked where a
-//! system call is made anyway: when a submit wakes a worker, when a thread is started, and when a caller
-//! has looked in vain for a while; and at each submit of a thread that had such a policy the last time.
+//! Nothing reports a change of policy, and asking the kernel costs a system call. The library asks where it makes a
+//! system call anyway: when a submit wakes a worker, when a thread is started, and when a caller has polled without
+//! success for a while. It also asks at each submit of a thread that had a real-time policy the last time.
 
 use super::host::threads;
 use super::thread;
@@ -16,39 +16,39 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 
-/// The priority that the library's threads have been given; 0: none. Changed under the lock of
-/// [`crate::sys::thread::Threads`].
+/// The priority of the library's threads; 0: not raised. Changed under the lock of [`crate::sys::thread::Threads`].
 static RAISED: AtomicI32 = AtomicI32::new(0);
-/// When a thread with a real-time policy asked for it the last time.
+/// When a thread with a real-time policy last needed it.
 static ASKED_NS: AtomicU64 = AtomicU64::new(0);
-/// After so long they give it back.
+/// If nobody needs the priority for this time, the library's threads give it up.
 const KEPT_NS: u64 = 3_000_000_000;
-/// The kernel has refused it.
+/// The kernel has refused the priority. Relaxed: a hint.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The calling thread had a real-time policy when it was asked the last time.
+    /// The calling thread had a real-time policy at the last check.
     static URGENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How a thread of the program's stands to those of the library.
+/// The priority of a program's thread relative to the library's threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// The kernel gives all of them their turn.
+    /// No real-time policy: the kernel schedules all of them fairly.
     Equal,
-    /// It has a real-time policy, and the library's threads go before it.
+    /// It has a real-time policy, and the library's threads have a higher priority.
     Behind,
-    /// It has one, and they do not: while it runs they may never.
+    /// It has a real-time policy, and the library's threads do not: they may not run while it runs.
     Before,
 }
 
-/// The kernel's timers are exact for a thread with a real-time policy, and for no other.
+/// The kernel reports a timer slack of 0 exactly for threads with a real-time policy. Relaxed: a hint, set before the
+/// first thread starts.
 static TIMERS_TELL: AtomicBool = AtomicBool::new(false);
 
-/// Finds out whether they tell: since Linux 6.12.
+/// Checks the kernel's version: the timer slack tells the policy since Linux 6.12.
 pub fn prepare() {
     let mut name = MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: a structure of ours, whose strings are empty if the call should fail.
+    // SAFETY: the kernel writes to our structure, whose strings are empty if the call fails.
     let name = unsafe {
         libc::uname(name.as_mut_ptr());
         name.assume_init()
@@ -66,19 +66,19 @@ pub fn prepare() {
     TIMERS_TELL.store(version >= (Some(6), Some(12)), Relaxed);
 }
 
-/// Whether the calling thread has no real-time policy for sure: by one system call, which has the number
-/// of the one that asks for a filter.
+/// Whether the calling thread surely has no real-time policy. One prctl(2): a filter that allows the call of
+/// [`has_call_filter`] knows the number.
 fn is_ordinary() -> bool {
-    // SAFETY: integers.
+    // SAFETY: integer arguments only.
     TIMERS_TELL.load(Relaxed) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) > 0 }
 }
 
-/// The calling thread's. Makes system calls.
+/// Checks the calling thread's policy. Makes system calls.
 pub fn look() -> Standing {
     if thread::is_ours() {
         return Standing::Equal;
     }
-    // Behind a filter no call is made that it may not know.
+    // A filter may not know the calls below.
     if is_ordinary() || has_call_filter() {
         URGENT.set(false);
         return Standing::Equal;
@@ -92,15 +92,14 @@ pub fn look() -> Standing {
     }
 }
 
-/// Whether the calling thread has to be looked at with each submit.
+/// Whether the calling thread's policy must be checked at each submit.
 pub fn is_urgent() -> bool {
     URGENT.get()
 }
 
-/// The calling thread's real-time priority; None: its policy is another. One of its own has no
-/// number: no thread goes before it.
+/// The calling thread's real-time priority; None: another policy. SCHED_DEADLINE has no number and precedes all.
 fn priority_now() -> Option<c_int> {
-    // SAFETY: integers, and a structure of ours, which is valid as zeros if the call should fail.
+    // SAFETY: integers and our structure, which is valid as zeros if the call fails.
     unsafe {
         let policy = libc::sched_getscheduler(0) & !libc::SCHED_RESET_ON_FORK;
         match policy {
@@ -115,16 +114,16 @@ fn priority_now() -> Option<c_int> {
     }
 }
 
-/// Gives the library's threads a priority above this one; false: they may not have it.
+/// Raises the library's threads above this priority. False: they are not allowed to have it.
 fn raise_above(priority: c_int) -> bool {
     let now = monotonic_ns();
-    // AcqRel: either `lower_if_unused` sees it, or what that has changed is seen here.
+    // AcqRel: either `lower_if_unused` sees this store, or this thread sees what `lower_if_unused` changed.
     let before = ASKED_NS.swap(now, AcqRel);
     let is_fresh = now.saturating_sub(before) < KEPT_NS;
     if is_fresh && RAISED.load(Acquire) > priority {
         return true;
     }
-    // SAFETY: an integer.
+    // SAFETY: integer argument only.
     let most = unsafe { libc::sched_get_priority_max(libc::SCHED_FIFO) };
     if priority >= most || REFUSED.load(Relaxed) || !may_have(priority + 1) {
         return false;
@@ -143,28 +142,28 @@ fn raise_above(priority: c_int) -> bool {
     !is_refused()
 }
 
-/// False: it may not have it. A thread that has ended needs none.
+/// False: the kernel does not permit it. For a thread that has ended the result is true.
 fn set(tid: u32, policy: c_int, priority: c_int) -> bool {
     let param = libc::sched_param {
         sched_priority: priority,
     };
-    // SAFETY: a structure of ours.
+    // SAFETY: the kernel reads our structure.
     let ret = unsafe { libc::sched_setscheduler(tid as libc::pid_t, policy, &raw const param) };
     ret == 0 || nix::errno::Errno::last() != nix::errno::Errno::EPERM
 }
 
-/// Whether the process may give its threads that priority, as far as it can be told beforehand.
+/// Whether the process probably has the right to set this priority.
 fn may_have(priority: c_int) -> bool {
     const CAP_SYS_NICE: u32 = 23;
     const VERSION: u32 = 0x2008_0522;
     let mut header = [VERSION, 0];
     let mut sets = [0u32; 6];
-    // SAFETY: structures of ours, which say that there is none if the call should fail.
+    // SAFETY: the kernel accesses our structures; if the call fails, they say that there are no capabilities.
     unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
     limit(libc::RLIMIT_RTPRIO) >= priority as u64 || sets[0] & 1 << CAP_SYS_NICE != 0
 }
 
-/// The priority with which a new thread of the library's begins; None: that of its starter.
+/// The priority for a new library thread; None: it inherits its starter's.
 pub fn for_new_thread() -> Option<c_int> {
     match RAISED.load(Acquire) {
         0 => None,
@@ -172,13 +171,13 @@ pub fn for_new_thread() -> Option<c_int> {
     }
 }
 
-/// The kernel has refused to give a thread that priority.
+/// The kernel has refused the priority.
 pub fn refuse() {
     REFUSED.store(true, Relaxed);
     RAISED.store(0, Release);
 }
 
-/// Whether it has.
+/// Whether the kernel has refused the priority.
 pub fn is_refused() -> bool {
     REFUSED.load(Relaxed)
 }
@@ -187,14 +186,14 @@ fn is_in_use() -> bool {
     monotonic_ns().saturating_sub(ASKED_NS.load(Acquire)) < KEPT_NS
 }
 
-/// Takes the priority from the library's threads if nobody has needed it for a while.
+/// Lowers the library's threads if nobody has needed the priority for a while.
 pub fn lower_if_unused() {
     if RAISED.load(Relaxed) == 0 || is_in_use() || has_call_filter() {
         return;
     }
     let Some(threads) = threads() else { return };
     threads.with_all(|tids| {
-        // Once more: who has asked meanwhile waits for the lock, and then raises them again.
+        // Checked again under the lock: a thread that asked meanwhile waits for the lock, and then raises them again.
         if !is_in_use() && RAISED.swap(0, AcqRel) != 0 {
             tids.iter().for_each(|&tid| {
                 set(tid, libc::SCHED_BATCH, 0);
@@ -203,8 +202,8 @@ pub fn lower_if_unused() {
     });
 }
 
-/// The calling thread, one of the library's, begins: it may have been started before the others got
-/// their priority, and not have been there yet.
+/// The calling library thread begins. If the priority was raised after it was started and before it was known, it
+/// raises itself now.
 pub fn catch_up(tid: u32) {
     if let Some(priority) = for_new_thread() {
         set(tid, libc::SCHED_FIFO, priority);

@@ -1,11 +1,11 @@
-//! System calls by instructions of our own: past whatever stands before libc's, and with a moment, before the
-//! kernel is entered, in which they can be kept from being made.
+//! System calls by our own instructions. They bypass libc, and can be cancelled between the check of a flag and the
+//! entry to the kernel.
 
 use std::arch::global_asm;
 use std::sync::atomic::AtomicU32;
 
-// long aio2_interruptible_call(const uint32_t *flag, long nr, const uint64_t args[6]): NOT_MADE
-// if the flag is set, or the handler has seen to it.
+// long aio2_interruptible_call(const uint32_t *flag, long nr, const uint64_t args[6]): NOT_MADE if the flag is set, or
+// the signal handler has cancelled the call.
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".pushsection .text.aio2_interruptible_call, \"ax\", @progbits",
@@ -79,7 +79,7 @@ global_asm!(
     ".popsection",
 );
 
-/// What no system call returns: it was not made.
+/// The call was not made. No system call returns this value.
 pub const NOT_MADE: i64 = -4096;
 
 unsafe extern "C" {
@@ -89,21 +89,21 @@ unsafe extern "C" {
     pub static aio2_interruptible_cancel: u8;
 }
 
-/// Makes the system call in whatever thread; what interrupts it is for the caller to see.
+/// Makes the system call in any thread. The caller handles interruptions.
 ///
 /// # Safety
-/// As of the call itself.
+/// As for the call itself.
 pub unsafe fn raw_call(nr: u32, args: &[u64; 6]) -> i64 {
     static GO_ON: AtomicU32 = AtomicU32::new(0);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it.
     unsafe { call_unless(&GO_ON, nr, args) }
 }
 
-/// The same unless the flag is set: then it is [`NOT_MADE`].
+/// Makes the system call unless the flag is set: then the result is [`NOT_MADE`].
 ///
 /// # Safety
-/// As of the call itself.
+/// As for the call itself.
 pub unsafe fn call_unless(flag: &AtomicU32, nr: u32, args: &[u64; 6]) -> i64 {
-    // SAFETY: the caller's promise. The flag and the arguments live until the call returns.
+    // SAFETY: the caller guarantees the call. The flag and the arguments live until it returns.
     unsafe { aio2_interruptible_call(flag.as_ptr(), i64::from(nr), args) }
 }

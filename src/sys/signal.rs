@@ -1,4 +1,4 @@
-//! Signals of the calling thread: kept away, and taken back.
+//! Signals of the calling thread: blocking them, and consuming pending ones.
 
 use super::timespec;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -11,14 +11,13 @@ use std::sync::atomic::AtomicU64;
 #[cfg(not(loom))]
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Runs `body` with all signals blocked, and takes back those that it has brought upon this thread
-/// by writing (to a pipe that nobody reads, beyond a limit): what a thread does for others must not
-/// harm it.
+/// Runs `body` with all signals blocked, and consumes the signals that its writes raised in this thread (SIGPIPE,
+/// SIGXFSZ). A thread must not receive signals for requests that it executes for others.
 pub fn shielded<T>(body: impl FnOnce() -> T) -> T {
     shielded_by(&SigSet::all(), body)
 }
 
-/// What a write can bring upon its thread.
+/// The signals that a write can raise in its thread.
 const OWN: [Signal; 2] = [Signal::SIGPIPE, Signal::SIGXFSZ];
 
 fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
@@ -37,8 +36,8 @@ fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Runs `body` such that the signals which it brings upon this thread by writing do not come: those are taken
-/// back. All others do, and interrupt it: it may wait.
+/// Runs `body`, and consumes the signals that its writes raised. All other signals are delivered and interrupt it, so
+/// it may wait.
 #[cfg(not(loom))]
 pub fn unharmed<T>(body: impl FnOnce() -> T) -> T {
     shielded_by(&SigSet::from_iter(OWN), body)
@@ -56,13 +55,13 @@ fn pending_signals() -> SigSet {
     set
 }
 
-/// Keeps SIGXFSZ from the calling thread while it writes in place of others.
+/// Blocks SIGXFSZ in the calling thread while it writes for others.
 pub struct Shield {
     before: SigSet,
 }
 
 impl Shield {
-    /// Also where no file can be too large: another thread may lower the limit, and submit, while this one writes.
+    /// Needed even if no write exceeds the limit now: another thread may lower the limit and submit meanwhile.
     pub fn new() -> Shield {
         let mut ours = SigSet::empty();
         ours.add(Signal::SIGXFSZ);
@@ -71,7 +70,7 @@ impl Shield {
         Shield { before }
     }
 
-    /// Takes back the signal that a write which was too large has brought upon this thread.
+    /// Consumes the signal that a write beyond the limit raised in this thread.
     pub fn take_back(&self) {
         if !self.before.contains(Signal::SIGXFSZ) {
             let mut ours = SigSet::empty();
@@ -89,15 +88,15 @@ impl Drop for Shield {
 
 fn take_pending(signals: &SigSet) {
     let none = timespec(0);
-    // SAFETY: a set and a time of ours; it takes what is pending and does not wait.
+    // SAFETY: the kernel reads our set and time; it consumes a pending signal and does not wait.
     while unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, signals.as_ref(), 0, &none, 8) } > 0 {}
 }
 
-/// Whether this is a signal handler on a stack of its own.
+/// Whether the calling thread is in a signal handler on an alternate stack.
 #[cfg(not(loom))]
 pub fn is_on_alternate_stack() -> bool {
     let mut now = MaybeUninit::<libc::stack_t>::zeroed();
-    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
     let now = unsafe {
         libc::sigaltstack(ptr::null(), now.as_mut_ptr());
         now.assume_init()
@@ -108,7 +107,7 @@ pub fn is_on_alternate_stack() -> bool {
 /// Blocks all signals but this one (0: none) in the calling thread.
 #[cfg(not(loom))]
 pub fn block_all_but(signal: libc::c_int) {
-    // SAFETY: a set of ours; a number that is no signal's is refused.
+    // SAFETY: our set; libc rejects a number that is not a signal.
     unsafe {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(set.as_mut_ptr());
@@ -117,8 +116,7 @@ pub fn block_all_but(signal: libc::c_int) {
     }
 }
 
-/// A bit for each signal that a thread of the program's has been seen to block: probably it waits for it.
-/// Relaxed: a hint.
+/// A bit for each signal that a program's thread was seen to block; it probably waits for it. Relaxed: a hint.
 #[cfg(not(loom))]
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
@@ -127,20 +125,20 @@ pub fn signal_bit(signal: libc::c_int) -> u64 {
     1 << (signal - 1)
 }
 
-/// A thread of the program's has these blocked.
+/// Notes that a program's thread blocks these signals.
 #[cfg(not(loom))]
 pub fn note_blocked(set: &libc::sigset_t) {
     let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
-    // SAFETY: a set; signals.
+    // SAFETY: an initialised set and valid signal numbers.
     let is_blocked = |&signal: &libc::c_int| unsafe { libc::sigismember(set, signal) == 1 };
-    // One that blocks all waits for none of them.
+    // A thread that blocks all signals waits for none of them.
     if !real_time().all(|signal| is_blocked(&signal)) {
         let blocked = real_time().filter(is_blocked).map(signal_bit).sum();
         BLOCKED.fetch_or(blocked, Relaxed);
     }
 }
 
-/// The bits of those that threads of the program's have been seen to block.
+/// The bits of all signals that program's threads were seen to block.
 #[cfg(not(loom))]
 pub fn seen_blocked() -> u64 {
     BLOCKED.load(Relaxed)

@@ -1,20 +1,20 @@
-//! What the kernel and libc know of the calling thread and its process.
+//! Facts that the kernel and libc report about the calling thread and its process.
 
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 
-/// What `read` finds in a variable of the environment, if it is there and not empty. None in a program that has more
-/// rights than its user (set-user-ID, file capabilities): there the environment is somebody else's.
+/// Reads an environment variable that is set and not empty. None in a program with more rights than its user
+/// (set-user-ID, file capabilities), because that user controls the environment.
 pub fn variable<T>(name: &CStr, read: impl FnOnce(&CStr) -> T) -> Option<T> {
-    // SAFETY: a C string; what comes back is one, too, or null, and is not kept.
+    // SAFETY: the name is a C string. The result is null or a C string, and is not kept.
     unsafe {
         let value = secure_getenv(name.as_ptr());
         (!value.is_null() && *value != 0).then(|| read(CStr::from_ptr(value)))
     }
 }
 
-/// In which system call a thread of this process sleeps; None: in none, or nobody tells.
+/// The system call in which a thread of this process sleeps; None: in none, or unknown.
 #[cfg(not(loom))]
 pub fn call_under_way(tid: u32) -> Option<u32> {
     use std::io::{Read, Write};
@@ -25,12 +25,12 @@ pub fn call_under_way(tid: u32) -> Option<u32> {
     let mut text = [0; 24];
     let read = std::fs::File::open(path).ok()?.read(&mut text).ok()?;
     let text = std::str::from_utf8(&text[..read]).ok()?;
-    // "running", or the number and what it was called with.
+    // The file says "running", or the number of the call and its arguments.
     text.split(' ').next()?.parse().ok()
 }
 
 unsafe extern "C" {
-    // libc has these, the crate does not.
+    // In libc, but not declared by the crate.
     fn secure_getenv(name: *const libc::c_char) -> *mut libc::c_char;
     safe fn pthread_setcancelstate(
         state: libc::c_int,
@@ -38,8 +38,7 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// Keeps the calling thread from being cancelled in calls of ours that are not worth a version of
-/// their own.
+/// Disables cancellation of the calling thread, for libc calls that are cancellation points.
 pub struct NoCancel(libc::c_int);
 
 impl NoCancel {
@@ -58,17 +57,17 @@ impl Drop for NoCancel {
     }
 }
 
-/// What the process has to keep to: one of RLIMIT_*.
+/// A resource limit of the process (RLIMIT_*).
 pub fn limit(resource: libc::__rlimit_resource_t) -> u64 {
     let mut limit = MaybeUninit::<libc::rlimit>::zeroed();
-    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
     unsafe {
         libc::getrlimit(resource, limit.as_mut_ptr());
         limit.assume_init().rlim_cur
     }
 }
 
-/// Keeps errno as it was: the library's calls leave it alone.
+/// Restores errno: the library's functions do not change it.
 pub struct ErrnoGuard(i32);
 
 impl ErrnoGuard {
@@ -83,10 +82,10 @@ impl Drop for ErrnoGuard {
     }
 }
 
-/// Voluntary context switches of this thread so far: how often it gave up the processor to wait.
+/// Voluntary context switches of this thread so far: how often it gave up the processor in order to wait.
 pub fn voluntary_switches() -> i64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the structure is ours; zeroed is a valid value, if the call should fail.
+    // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
     unsafe {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
         usage.assume_init().ru_nvcsw
@@ -99,10 +98,10 @@ pub fn gettid() -> u32 {
     unsafe { libc::syscall(libc::SYS_gettid) as u32 }
 }
 
-/// Whether system calls of this thread go through a filter (seccomp(2)), as far as can be found out.
-/// Asked by a call that a thread has made anyway to get its name; not of /proc, because a descriptor
-/// that comes and goes would be in the way of a program that counts on the lowest one.
+/// Whether a filter (seccomp(2)) checks this thread's system calls, as far as can be known. Uses prctl(2), which a
+/// thread has already called to set its name. Does not read /proc: a temporary descriptor would disturb a program that
+/// expects the lowest free one.
 pub fn has_call_filter() -> bool {
-    // SAFETY: integers.
+    // SAFETY: integer arguments only.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
 }

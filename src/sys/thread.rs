@@ -1,21 +1,19 @@
-//! The library's threads: how one is started, and that the end of the program's threads is the end of
-//! the process, however many of ours there are.
+//! The library's threads: how they start, and how the process ends when the program's last thread ends, even if library
+//! threads still run.
 //!
-//! libc ends the process when the last thread has ended, and takes ours for some of the program's. So
-//! that they are not, each of ours takes itself out of libc's count while it runs: then libc ends the
-//! process in the program's last thread, as it would without us, with exit(0) and at once. This needs
-//! that count, which glibc shows to debuggers under a private name since 2.34; without it the
-//! process ends when ours do.
+//! libc ends the process when the last thread ends, and counts library threads as the program's. So each library thread
+//! removes itself from libc's count while it runs. Then libc ends the process in the program's last thread, at once and
+//! with exit(0), as it would without the library. glibc exports the count to debuggers under a private name since 2.34.
+//! Without it, the process ends only when the library's threads end.
 //!
-//! The steps, of which each is one atomic addition, so that exactly one thread finds the count at 0:
+//! Each step is one atomic addition, so exactly one thread finds the count at 0:
 //!
-//! - Before a thread is started, the starter adds one, which keeps the process from ending between
-//!   here and the new thread's first step. libc adds one for the new thread, which takes both back. If
-//!   nothing is left then, the program's last thread has ended meanwhile, and the new one ends the
-//!   process in its place.
-//! - At its end a thread adds one, which libc takes back.
-//! - Whoever finds the count at 0 finds the process ending. It adds one that stays, so that the count
-//!   never gets there a second time.
+//! - Before a thread starts, its starter adds one. The process then cannot end between here and the new thread's first
+//!   step. libc adds one for the new thread, which subtracts both. If the count is then 0, the program's last thread
+//!   has ended meanwhile, and the new thread ends the process in its place.
+//! - When a thread ends, it adds one, which libc subtracts.
+//! - If a thread finds the count at 0, the process is ending. The thread adds one that stays, so that the count does
+//!   not reach 0 a second time.
 
 use super::host::{own_table, threads};
 use super::private_fd::{is_inside, set_inside};
@@ -31,21 +29,20 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
-/// What a thread of ours needs of its stack: system calls and a few frames.
+/// The stack that a library thread needs: system calls and a few frames.
 const STACK_BYTES: usize = 128 << 10;
-/// The largest stack that is tried.
+/// The largest stack size that is tried.
 const STACK_BYTES_MAX: usize = 256 << 20;
 
-/// libc's count of the threads that keep the process from ending; null: it has none that we know.
+/// libc's count of the threads that keep the process from ending; null: unknown.
 static COUNT: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 
 type MinStack = unsafe extern "C" fn(*const libc::pthread_attr_t) -> usize;
-/// glibc's function that says how much of its stack a thread has to give to libc, thread-local
-/// variables included; null: there is none.
+/// glibc's function for the part of a stack that libc uses, thread-local variables included; null: unknown.
 static MIN_STACK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 unsafe extern "C" {
-    // libc has it, the crate does not.
+    // In libc, but not declared by the crate.
     fn pthread_attr_setinheritsched(attr: *mut libc::pthread_attr_t, inherit: c_int) -> c_int;
     fn pthread_attr_setschedpolicy(attr: *mut libc::pthread_attr_t, policy: c_int) -> c_int;
     fn pthread_attr_setschedparam(
@@ -54,18 +51,18 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Looks for what libc has, before the first thread is started: not in a signal handler.
+/// Looks up libc's private symbols. Called before the first thread starts, and not in a signal handler.
 pub fn prepare() {
     let find = |name: &CStr, version: &CStr| {
         let [name, version]: [*const c_char; 2] = [name.as_ptr(), version.as_ptr()];
-        // SAFETY: C strings.
+        // SAFETY: both are C strings.
         unsafe { libc::dlvsym(libc::RTLD_DEFAULT, name, version) }
     };
-    // Release: pairs with the acquire of whoever uses them.
+    // Release: pairs with the acquires in `libc_stack_bytes` and `count`.
     MIN_STACK.store(find(c"__pthread_get_minstack", c"GLIBC_PRIVATE"), Release);
     let count: *mut AtomicU32 = find(c"__nptl_nthreads", c"GLIBC_PRIVATE").cast();
     let is_plausible = |count: &AtomicU32| (1..1 << 24).contains(&count.load(Relaxed));
-    // SAFETY: null, or libc's variable, an unsigned int that it changes by atomic operations.
+    // SAFETY: null, or libc's variable, an unsigned int that libc changes by atomic operations.
     if unsafe { count.as_ref() }.is_some_and(is_plausible) {
         COUNT.store(count, Release);
     }
@@ -73,27 +70,27 @@ pub fn prepare() {
 }
 
 fn count() -> Option<&'static AtomicU32> {
-    // SAFETY: null, or libc's variable, which stays as long as libc does.
+    // SAFETY: null, or libc's variable, which lives as long as libc. Acquire: pairs with the release in `prepare`.
     unsafe { COUNT.load(Acquire).as_ref() }
 }
 
-/// While this is there, the process does not end because the program has no threads left.
+/// While it exists, the process does not end for want of program's threads.
 #[derive(Clone, Copy)]
 struct Pin {
     count: Option<&'static AtomicU32>,
-    /// It was ending already: this stays.
+    /// The process was ending already, so this count stays.
     stays: bool,
 }
 
 impl Pin {
     fn new() -> Pin {
         let count = count();
-        // AcqRel, here and below: with libc's own additions. Only the number counts.
+        // AcqRel, here and below: pairs with libc's own additions. Only the number matters.
         let stays = count.is_some_and(|count| count.fetch_add(1, AcqRel) == 0);
         Pin { count, stays }
     }
 
-    /// Takes it away, and with it what libc has added for `threads`.
+    /// Removes the pin, and libc's count for `threads`.
     fn take_back(self, threads: u32) {
         let pinned = threads + u32::from(!self.stays);
         if let Some(count) = self.count
@@ -104,13 +101,13 @@ impl Pin {
     }
 }
 
-/// The program's last thread has ended. What is left to be done (the program's handlers, its streams) is done by a
-/// thread that has the program's descriptors.
+/// The program's last thread has ended. A thread that uses the program's descriptors does the rest (exit handlers,
+/// flushing streams).
 pub fn end_process() {
     if is_inside() && own_table().is_some_and(|table| (table.has_process_end)()) {
         return;
     }
-    // SAFETY: the program's handlers may run here now; they may use any function.
+    // SAFETY: the program's exit handlers run here and may call any function.
     unsafe {
         let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
         libc::exit(0);
@@ -121,12 +118,12 @@ thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether the calling thread is one of the library's.
+/// Whether the calling thread is a library thread.
 pub fn is_ours() -> bool {
     IS_OURS.get()
 }
 
-/// A thread of the library's, as long as it lives.
+/// A library thread while it runs.
 struct Living {
     threads: &'static Threads,
     count: Option<&'static AtomicU32>,
@@ -134,16 +131,16 @@ struct Living {
 }
 
 impl Living {
-    /// The calling thread begins. It takes what it was given.
+    /// The calling thread begins, and takes its start arguments.
     ///
     /// # Safety
     /// As for [`Threads::arrive`].
     unsafe fn begin(given: *mut c_void) -> Option<(Living, Start)> {
         IS_OURS.set(true);
         let tid = gettid();
-        // A child does not inherit threads: this is the process that has started this one.
+        // A forked child does not inherit threads, so this process started the thread.
         let threads = threads()?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it.
         let start = unsafe { threads.arrive(given, Some(tid))? };
         if start.is_inside {
             set_inside();
@@ -166,26 +163,26 @@ impl Drop for Living {
         if let Some(count) = self.count
             && count.fetch_add(1, AcqRel) == 0
         {
-            // That one stays.
+            // This count stays.
             count.fetch_add(1, AcqRel);
         }
     }
 }
 
-/// The library's threads in this process. The lock is taken with all signals blocked: a signal handler may
-/// end the process, which may need another thread.
+/// The library's threads in this process. The lock is taken with all signals blocked: a signal handler may end the
+/// process, which may need to start a thread.
 pub struct Threads(Lock<Known>);
 
 struct Known {
     tids: Vec<u32>,
-    /// What those are given that are being started: by the number of the place, which is less than any
-    /// address. If there are more, the others are given an address.
+    /// The arguments of threads that are starting. A new thread gets the number of its place, which is less than any
+    /// address. If all places are used, it gets the address of a box.
     places: [Option<Start>; PLACES],
     starting: usize,
 }
 
 const PLACES: usize = 16;
-/// So many threads there may be before there has to be memory for more.
+/// Room for this number of threads is reserved in advance.
 const TIDS: usize = 64;
 
 impl Threads {
@@ -199,9 +196,8 @@ impl Threads {
         })))
     }
 
-    /// A thread is about to be started: sees to it that it normally has to allocate and to free nothing.
-    /// (Its first call of malloc() or free() would give it an arena of its own; and what stays of
-    /// each start would lie between what the program frees.)
+    /// Prepares the start of a thread, so that the thread normally allocates and frees nothing. (Its first malloc() or
+    /// free() would create an arena for it, and the remains of each start would fragment the program's heap.)
     fn prepare(&self, start: Start) -> Result<*mut c_void> {
         let mut known = self.0.lock();
         let starting = known.starting + 1;
@@ -221,17 +217,17 @@ impl Threads {
         Ok(given)
     }
 
-    /// The thread of that number has come and takes what it was given (None: it could not be started).
+    /// The new thread takes its arguments (`tid` None: it could not be started).
     ///
     /// # Safety
-    /// `given` is what `prepare` has returned, and this is the first time.
+    /// `given` was returned by `prepare` and has not been used yet.
     unsafe fn arrive(&self, given: *mut c_void, tid: Option<u32>) -> Option<Start> {
         let mut known = self.0.lock();
         known.starting -= 1;
         known.tids.extend(tid);
         match known.places.get_mut(given.addr()) {
             Some(place) => place.take(),
-            // SAFETY: then it is the address of one; the caller's promise.
+            // SAFETY: not a place, so it is the address of a box; the caller guarantees the rest.
             None => Some(*unsafe { Box::from_raw(given.cast()) }),
         }
     }
@@ -240,7 +236,7 @@ impl Threads {
         self.0.lock().tids.retain(|&other| other != tid);
     }
 
-    /// Does that with the numbers of all, of which none ends meanwhile.
+    /// Runs `body` with the numbers of all library threads. None of them ends meanwhile.
     pub fn with_all<T>(&self, body: impl FnOnce(&[u32]) -> T) -> T {
         masked(|| body(&self.0.lock().tids))
     }
@@ -248,20 +244,20 @@ impl Threads {
 
 type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
 
-/// What a new thread is given.
+/// The arguments of a new thread.
 struct Start {
     entry: Entry,
     arg: *mut c_void,
     pin: Pin,
-    /// It has the descriptor table of the thread that starts it, which is the library's own.
+    /// Its starter uses the library's own descriptor table, and so does the new thread.
     is_inside: bool,
 }
 
-// SAFETY: the argument is the new thread's.
+// SAFETY: only the new thread uses the argument.
 unsafe impl Send for Start {}
 
 extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
-    // SAFETY: what `spawn_detached` has prepared, for this thread alone.
+    // SAFETY: `spawn_detached` prepared it for this thread only.
     match unsafe { Living::begin(given) } {
         Some((_living, start)) => (start.entry)(start.arg),
         None => ptr::null_mut(),
@@ -271,7 +267,7 @@ extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
 /// Starts a detached thread with all signals blocked.
 ///
 /// # Safety
-/// `arg` must be what `entry` expects, and stay valid for as long as the thread uses it.
+/// `arg` is what `entry` expects, and stays valid while the thread uses it.
 pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
     let threads = threads().ok_or(Errno::EAGAIN)?;
     let pin = Pin::new();
@@ -281,13 +277,13 @@ pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
         pin,
         is_inside: is_inside(),
     };
-    // The new thread inherits the mask: at no time can a signal handler of the program's run there.
+    // The new thread inherits the mask, so a signal handler of the program never runs in it.
     let started = masked(|| {
         let given = threads.prepare(start)?;
         match create(given) {
             0 => Ok(()),
             error => {
-                // SAFETY: no thread has got it.
+                // SAFETY: no thread has received it.
                 unsafe { threads.arrive(given, None) };
                 Err(Errno::from_raw(error))
             }
@@ -299,8 +295,7 @@ pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
     started
 }
 
-/// Runs `body` with all signals blocked. libc leaves its internal ones (setuid, cancellation) out of a
-/// full set.
+/// Runs `body` with all signals blocked. libc excludes its internal signals (setuid, cancellation) from a full set.
 fn masked<T>(body: impl FnOnce() -> T) -> T {
     let (all, mut before) = (SigSet::all(), SigSet::empty());
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
@@ -312,12 +307,12 @@ fn masked<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Creates the thread; returns what pthread_create() does.
+/// Creates the thread. Returns the result of pthread_create().
 fn create(start: *mut c_void) -> c_int {
     rank::look();
     let priority = rank::for_new_thread();
     match try_create(start, priority) {
-        // It may not have that one.
+        // The process has no right to this priority.
         libc::EPERM if priority.is_some() => {
             rank::refuse();
             try_create(start, None)
@@ -329,8 +324,7 @@ fn create(start: *mut c_void) -> c_int {
 fn try_create(start: *mut c_void, priority: Option<c_int>) -> c_int {
     let mut attr = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: the attributes are initialised before they are used and destroyed after; `thread_main`
-    // takes what it is given.
+    // SAFETY: the attributes are initialised before use and destroyed afterwards; `thread_main` takes `start`.
     unsafe {
         let attr = attr.as_mut_ptr();
         let error = libc::pthread_attr_init(attr);
@@ -346,7 +340,7 @@ fn try_create(start: *mut c_void, priority: Option<c_int>) -> c_int {
         let error = loop {
             libc::pthread_attr_setstacksize(attr, bytes);
             let error = libc::pthread_create(thread.as_mut_ptr(), attr, thread_main, start);
-            // Too small, though it should not be.
+            // The stack was too small, though it should not be.
             if error != libc::EINVAL || bytes >= STACK_BYTES_MAX {
                 break error;
             }
@@ -364,7 +358,7 @@ unsafe fn set_priority(attr: *mut libc::pthread_attr_t, priority: c_int) {
     let param = libc::sched_param {
         sched_priority: priority,
     };
-    // SAFETY: the caller's promise, and a structure of ours.
+    // SAFETY: the caller guarantees the attributes; the structure is ours.
     unsafe {
         pthread_attr_setinheritsched(attr, EXPLICIT);
         pthread_attr_setschedpolicy(attr, libc::SCHED_FIFO);
@@ -372,14 +366,13 @@ unsafe fn set_priority(attr: *mut libc::pthread_attr_t, priority: c_int) {
     }
 }
 
-/// How much of its stack a thread has to give to libc: the program's thread-local variables are
-/// there.
+/// How much of a stack libc uses, the program's thread-local variables included.
 ///
 /// # Safety
 /// The attributes are initialised.
 unsafe fn libc_stack_bytes(attr: *const libc::pthread_attr_t) -> usize {
     let min_stack = MIN_STACK.load(Acquire);
-    // SAFETY: that function; the caller's promise; and a number.
+    // SAFETY: the pointer is glibc's function of this type; the caller guarantees the attributes.
     unsafe {
         if min_stack.is_null() {
             libc::sysconf(libc::_SC_THREAD_STACK_MIN).max(0) as usize

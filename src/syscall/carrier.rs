@@ -1,9 +1,8 @@
-//! What a thread that carries requests out remembers from one request to the next: its number, and
-//! whose I/O priority it has.
+//! State of a thread that executes requests, kept from one request to the next: its number, and a lent I/O priority.
 //!
-//! A worker that a request has given a priority keeps it for the next request that asks for the
-//! same, and gives it back when one comes that asks for none. A thread of the program's (it
-//! carries requests out in io_issue2(), or while it waits for events) gets its own back at once.
+//! If a request gives a worker an I/O priority, the worker keeps it for the next request with the same priority, and
+//! restores its own at a request without one. A program's thread (which executes requests in io_issue2() or while it
+//! waits for events) restores its own at once.
 
 #[cfg(not(loom))]
 use super::interrupt::Interruptible;
@@ -20,16 +19,15 @@ const NO_WORKER: u32 = 0;
 
 #[derive(Clone, Copy)]
 struct Carrier {
-    /// The worker's thread number. Of a thread of the program's none is remembered: in a forked
-    /// child it is another.
+    /// A worker's thread number. Not kept for a program's thread, because it changes in a forked child.
     tid: u32,
     lent: Option<Lent>,
-    /// What interrupts the worker's calls, if they can be.
+    /// Interrupts the worker's calls, if they can be interrupted.
     #[cfg(not(loom))]
     interrupt: Option<&'static Interruptible>,
 }
 
-/// A request's priority that a worker has.
+/// A worker has the priority of a request.
 #[derive(Clone, Copy)]
 struct Lent {
     before: u16,
@@ -37,7 +35,7 @@ struct Lent {
 }
 
 thread_local! {
-    // Without a destructor: nothing has to be registered, and so nothing is allocated.
+    // Without a destructor, so that nothing is registered or allocated.
     static HERE: Cell<Carrier> = const {
         Cell::new(Carrier {
             tid: NO_WORKER,
@@ -48,12 +46,12 @@ thread_local! {
     };
 }
 
-/// What a thread of the program's is doing here: a signal handler that interrupts it there may end the
-/// process, and then it never comes out again.
+/// What a program's thread does in the library. If a signal handler interrupts it here and ends the process, the thread
+/// never continues.
 struct Inside {
-    /// It is in a function of the library's, and may have any of its locks.
+    /// It is in a library function and may hold any of the library's locks.
     busy: Cell<bool>,
-    /// The address of the request that it is carrying out for a context; 0: none.
+    /// The address of the request that it executes for a context; 0: none.
     current: Cell<usize>,
 }
 
@@ -66,12 +64,12 @@ thread_local! {
     };
 }
 
-/// The body is the library's.
+/// Runs library code.
 pub fn inside<T>(body: impl FnOnce() -> T) -> T {
     as_busy(true, body)
 }
 
-/// The one place where a result becomes what C sees, and errno what it was before.
+/// The only place where a result becomes a C return value. It restores errno.
 #[cfg(not(loom))]
 pub fn answer(body: impl FnOnce() -> Result<usize, Errno>) -> libc::ssize_t {
     let _errno = ErrnoGuard::new();
@@ -81,7 +79,7 @@ pub fn answer(body: impl FnOnce() -> Result<usize, Errno>) -> libc::ssize_t {
     }
 }
 
-/// The body may take its time, and has none of the library's locks meanwhile.
+/// Runs code that may take long and holds none of the library's locks.
 pub fn outside<T>(body: impl FnOnce() -> T) -> T {
     as_busy(false, body)
 }
@@ -100,8 +98,7 @@ thread_local! {
     static STANDS_IN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The body carries out what others should have, unless that is what this thread does already: then
-/// it goes on with it.
+/// Executes requests in place of others, unless this thread already does so: then the outer call continues.
 #[cfg(not(loom))]
 pub fn stand_in(body: impl FnOnce()) {
     if !STANDS_IN.replace(true) {
@@ -110,30 +107,31 @@ pub fn stand_in(body: impl FnOnce()) {
     }
 }
 
-/// A model has few requests, and many threads in one of the system's.
+/// A model has few requests, and runs many threads in one system thread.
 #[cfg(loom)]
 pub fn stand_in(body: impl FnOnce()) {
     body();
 }
 
-/// Lets the caller say what it has in hand: under the context's lock, so that who has the lock knows.
+/// Gives access to the thread's current request. Set under the context's lock, so that a thread with the lock knows the
+/// value.
 pub fn with_current<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
     INSIDE.with(|inside| body(&inside.current))
 }
 
-/// A thread that ends the process, and where it was interrupted for that.
+/// A thread that ends the process, and its state when it was interrupted.
 #[cfg(not(loom))]
 #[derive(Clone, Copy)]
 pub struct Interrupted {
     pub thread: u32,
     pub current: usize,
-    /// It may have locks.
+    /// It may hold locks.
     pub busy: bool,
 }
 
 #[cfg(not(loom))]
 impl Interrupted {
-    /// The calling thread.
+    /// The state of the calling thread.
     pub fn here() -> Interrupted {
         INSIDE.with(|inside| Interrupted {
             thread: thread(),
@@ -143,11 +141,11 @@ impl Interrupted {
     }
 }
 
-/// How many workers have a request's priority. As long as there are none, a request without
-/// attributes looks at this alone. Of the standard library also in a model, where it stays 0.
+/// How many workers have a request's priority. If 0, a request without attributes checks nothing else. The standard
+/// library's atomic even in a model, where it stays 0. Relaxed: a count, see `settle`.
 static LENDING: AtomicU32 = AtomicU32::new(0);
 
-/// The calling thread is a worker from here on.
+/// From here on the calling thread is a worker.
 #[cfg(not(loom))]
 pub fn worker_begins() {
     HERE.set(Carrier {
@@ -157,7 +155,7 @@ pub fn worker_begins() {
     });
 }
 
-/// The calling thread, a worker, ends.
+/// The calling worker ends.
 #[cfg(not(loom))]
 pub fn worker_ends() {
     if HERE.get().lent.is_some() {
@@ -165,7 +163,7 @@ pub fn worker_ends() {
     }
 }
 
-/// The calling thread's system calls are interrupted by this.
+/// Sets what interrupts the calling thread's system calls.
 #[cfg(not(loom))]
 pub fn set_interruptible(target: &'static Interruptible) {
     let mut here = HERE.get();
@@ -192,15 +190,15 @@ pub fn tid() -> u32 {
     }
 }
 
-/// Tells the calling thread from others, nearly always: for hints.
+/// Distinguishes the calling thread from others, nearly always. Only for hints.
 pub fn thread() -> u32 {
     HERE.with(|here| (std::ptr::from_ref(here).addr() >> 3) as u32)
 }
 
-/// A request without a priority of its own is about to be carried out in this thread.
+/// Called before this thread executes a request without a priority.
 #[inline]
 pub fn settle() {
-    // Relaxed: what this thread itself has added it sees, and that is all it needs.
+    // Relaxed: this thread must see only its own additions, and it does.
     if LENDING.load(Relaxed) != 0 {
         give_back();
     }
@@ -211,15 +209,15 @@ fn give_back() {
     let mut here = HERE.get();
     let Some(lent) = here.lent.take() else { return };
     if lent.now != lent.before {
-        // Should it fail (the process has lost a right), it would fail for every request to come.
+        // If it fails (the process lost a right), it fails for every later request, too.
         let _ = set_ioprio(THIS_THREAD, lent.before);
     }
     HERE.set(here);
     LENDING.fetch_sub(1, Relaxed);
 }
 
-/// Gives the calling thread an I/O priority for one request. What comes back is what to
-/// [`restore`] afterwards: nothing in a worker.
+/// Gives the calling thread an I/O priority for one request. Returns the priority to [`restore`] afterwards; None in a
+/// worker.
 pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
     let mut here = HERE.get();
     if here.tid == NO_WORKER {
@@ -230,7 +228,7 @@ pub fn lend_ioprio(ioprio: u16) -> Result<Option<u16>, Errno> {
     let lent = match here.lent {
         Some(lent) if lent.now == ioprio => return Ok(None),
         Some(lent) => lent,
-        // Looked up each time it is borrowed anew: somebody may have changed it (ionice).
+        // Read again for each new loan, because another process may have changed it (ionice).
         None => {
             let now = ioprio_now();
             Lent { before: now, now }
@@ -262,17 +260,16 @@ const CLASS_SHIFT: u32 = 13;
 /// ioprio_set(2) for the thread of that number.
 pub fn set_ioprio(thread: i32, ioprio: u16) -> Result<(), Errno> {
     let (who, ioprio) = (IOPRIO_WHO_PROCESS, u32::from(ioprio));
-    // SAFETY: integers.
+    // SAFETY: integer arguments only.
     let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, who, thread, ioprio) };
     Errno::result(ret).map(drop)
 }
 
-/// The calling thread's priority, so that it can be set again.
+/// The calling thread's priority, in a form that can be set again.
 fn ioprio_now() -> u16 {
-    // SAFETY: integers.
+    // SAFETY: integer arguments only.
     let now = unsafe { libc::syscall(libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, THIS_THREAD) };
     let now = u16::try_from(now).unwrap_or(0);
-    // Older kernels say of a thread that has none that it has "none, level 4", and do not take
-    // that back.
+    // For a thread without a priority, older kernels return "none, level 4", which ioprio_set(2) rejects.
     if now >> CLASS_SHIFT == 0 { 0 } else { now }
 }

@@ -1,30 +1,29 @@
-//! Interrupting a system call that another thread is in.
+//! Interrupting another thread's system call.
 //!
-//! A signal does it: its handler does nothing, and the system call returns -EINTR because there was
-//! one. What remains is the moment before: a signal that comes when the thread has decided to make
-//! the call and has not made it yet would be lost. So the call is made by a few instructions of our
-//! own, that look at a flag first; and the handler, should it find the thread between these and the
-//! instruction that enters the kernel, has it go on behind. Whoever interrupts sets
-//! the flag and sends the signal: either the flag is seen, or the handler comes before the call, or
-//! the kernel finds the signal in the call. (musl cancels threads like this.)
+//! A signal interrupts the call: its handler does nothing, and the system call returns -EINTR. If the signal arrives
+//! after the thread has decided to make the call and before it makes it, the signal would be lost. Therefore the call
+//! is made by a few instructions of our own, which check a flag first. If the handler finds the thread between these
+//! instructions and the one that enters the kernel, it moves the thread past the call. An interrupter sets the flag and
+//! sends the signal. Then either the thread sees the flag, or the handler runs before the call, or the kernel sees the
+//! signal during the call. (musl cancels threads in this way.)
 //!
-//! A signal that is not ours interrupts a call, too: the C library's setuid() sends one to each thread. Then
-//! the call is made once more, with what is left of its time ([`Again`]), as the kernel itself would. If
-//! both come, ours may find the thread in the other's handler, which will have the kernel make the call
-//! once more, behind the look at the flag. So our handler then sends the signal once more and has it
-//! blocked until that one has returned: it is then found where the call would be made.
+//! A foreign signal interrupts a call, too: the C library's setuid() sends one to each thread. The call is then made
+//! again for the rest of its time ([`Again`]), as the kernel itself would do. If both signals arrive, ours may find the
+//! thread in the other handler, after which the kernel repeats the call without checking the flag. So our handler sends
+//! our signal again, and blocks it until the other handler has returned. The second one arrives where the call would be
+//! made.
 //!
-//! The signal is a real-time one that the program does not use, chosen when it is first needed: the
-//! highest whose action is the default and that the program's threads have not been seen to block. The
-//! workers that need it have it unblocked, and all other threads of the library have it blocked, as every
-//! signal. Should the program set an action of its own for it later, another is chosen for the calls that
-//! begin from then on; those that have begun before cannot be interrupted any more. A program may also take
-//! it without an action, by signalfd(2) or sigwait(3), and then it may come to a worker: our handler sends it
-//! to the process once more, this worker has it blocked from then on, and all use another.
+//! The signal is a real-time one that the program does not use. It is chosen at the first need: the highest whose
+//! action is the default, and which the program's threads were not seen to block. The workers that need it unblock it;
+//! all other library threads block it, as they block every signal. If the program later sets its own action for the
+//! signal, another one is chosen for new calls; calls that began before can no longer be interrupted. A program may
+//! also receive the signal without an action, by signalfd(2) or sigwait(3); the kernel may then deliver it to a worker.
+//! In that case our handler sends it to the process again, this worker blocks it from then on, and all workers use
+//! another signal.
 //!
-//! A signal needs room in the user's queue (RLIMIT_SIGPENDING). Each worker has made room for one
-//! beforehand: that of a timer, whose signal is sent if there is no other room. If there was none then, or
-//! little, a signal is used that needs no room, because it is no real-time one.
+//! A signal needs room in the user's queue (RLIMIT_SIGPENDING). Each worker reserves room for one by a timer, which
+//! sends the signal if the queue is full. If there was no room for the timer, or little, a signal is used that needs no
+//! room, because it is not a real-time signal.
 
 use super::{Call, carrier};
 use crate::sys::raw::{
@@ -42,17 +41,17 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, fence};
 
-/// Makes the system call in a worker, which `target` interrupts; returns what the kernel does: a result, or a
-/// negative errno. If nobody has asked for an interruption, there is none.
+/// Makes the system call in a worker that `target` interrupts. Returns the kernel's result, or a negative errno. A call
+/// is only interrupted if somebody asked for it.
 pub fn system_call(call: &Call, target: &Interruptible) -> i64 {
     let mut again = Again::of(call);
     again.asks_for_rest();
     loop {
         let Call { nr, ref args, .. } = again.call;
-        // SAFETY: as of `make::system_call`: what is carried is the program's own business.
+        // SAFETY: as in `make::system_call`: the program may make the call itself.
         let res = unsafe { call_unless(&target.flag, nr, args) };
-        // Relaxed: whoever sets it before the signal that has ended the call is seen, as the handler has
-        // run in this thread; whoever does so now sends one for the next try.
+        // Relaxed: a flag set before the signal that ended the call is seen, because the handler ran in this thread. If
+        // the flag is set now, its signal interrupts the next attempt.
         let is_meant = target.flag.load(Relaxed) != 0;
         match res {
             NOT_MADE if is_meant => return -i64::from(libc::ECANCELED),
@@ -65,17 +64,17 @@ pub fn system_call(call: &Call, target: &Interruptible) -> i64 {
     }
 }
 
-/// Whether a call that has no time to wait for may be made once more after it was interrupted.
+/// Whether a call without a timeout may be made again after an interruption.
 pub fn may_be_made_again(call: &Call) -> bool {
-    // The descriptor is closed in any case.
+    // An interrupted close has closed the descriptor already.
     c_long::from(call.nr) != libc::SYS_close
 }
 
-/// A call that may have to be made once more, and for how long it then waits.
+/// A call that may be made again, and its remaining time.
 struct Again {
     call: Call,
     began_ns: u64,
-    /// What the call is given for a time that the program does not have in memory.
+    /// The remaining time, if the call must not use the program's memory for it.
     left: UnsafeCell<libc::timespec>,
 }
 
@@ -88,7 +87,7 @@ impl Again {
         }
     }
 
-    /// The call is to be made with the time that is left.
+    /// Changes the call to wait for the remaining time only.
     fn interrupted(&mut self) {
         let args = self.call.args;
         match c_long::from(self.call.nr) {
@@ -106,12 +105,12 @@ impl Again {
             libc::SYS_clock_nanosleep if args[1] as c_int & libc::TIMER_ABSTIME == 0 => {
                 self.sleep_on(2, 3);
             }
-            // The kernel has written there what is left.
+            // The kernel has written the remaining time there.
             libc::SYS_ppoll => self.less_if_unknown(2, NS),
             libc::SYS_pselect6 => self.less_if_unknown(4, NS),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_select => self.less_if_unknown(4, US),
-            // Others have no time to wait for, or a certain time.
+            // Other calls have no timeout, or an absolute one.
             _ => {}
         }
     }
@@ -120,8 +119,8 @@ impl Again {
         monotonic_ns() - self.began_ns
     }
 
-    /// The argument is in milliseconds; negative: for ever. It is that of the call before, and so is the
-    /// beginning then.
+    /// The argument is a timeout in milliseconds; negative: no limit. It and `began_ns` are those of the previous
+    /// attempt.
     fn less_ms(&mut self, arg: usize) {
         const MS: u64 = 1_000_000;
         if let Ok(ms) = u64::try_from(self.call.args[arg] as c_int) {
@@ -131,8 +130,8 @@ impl Again {
         }
     }
 
-    /// The argument is the address of a time, in seconds and this unit, that the kernel does not change; NULL:
-    /// for ever.
+    /// The argument is the address of a timeout, in seconds and this unit, that the kernel does not change; NULL: no
+    /// limit.
     fn less(&mut self, arg: usize, unit_ns: u64) {
         let at = self.call.args[arg];
         if at == 0 {
@@ -155,7 +154,7 @@ impl Again {
         self.call.args[arg] = self.left.get() as u64;
     }
 
-    /// So it is with a time that the kernel changes, if it cannot.
+    /// For a timeout that the kernel changes, unless it is read-only.
     fn less_if_unknown(&mut self, arg: usize, unit_ns: u64) {
         let at = self.call.args[arg] as usize;
         if !crate::sys::user::writable(at) {
@@ -163,13 +162,12 @@ impl Again {
         }
     }
 
-    /// The kernel has written what is left to the second argument's place.
+    /// The kernel has written the remaining time to the address in the second argument.
     fn sleep_on(&mut self, whole: usize, left: usize) {
         self.call.args[whole] = self.call.args[left];
     }
 
-    /// One that sleeps is told of a place to write to what is left, if the program has none. From here on
-    /// this must not be moved.
+    /// If a sleep gives no address for the remaining time, it gets ours. From here on `self` must not be moved.
     fn asks_for_rest(&mut self) {
         let args = &mut self.call.args;
         let left = match c_long::from(self.call.nr) {
@@ -183,12 +181,12 @@ impl Again {
     }
 }
 
-/// The units of struct timespec, and of struct timeval.
+/// The units of struct timespec and of struct timeval.
 const NS: u64 = 1;
 #[cfg(target_arch = "x86_64")]
 const US: u64 = 1_000;
 
-/// The crate does not have it.
+/// Not in the crate.
 const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
     333
 } else {
@@ -197,29 +195,29 @@ const SYS_IO_PGETEVENTS: c_long = if cfg!(target_arch = "x86_64") {
 
 const FUTEX_COMMAND: c_int = !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
 
-/// What interrupts the calls of one worker.
+/// Interrupts the calls of one worker.
 pub struct Interruptible {
-    /// The call that it is at, or is about to make, is to end.
+    /// 1: the worker's current or next call must end.
     flag: AtomicU32,
     tid: AtomicU32,
-    /// The signal that does it; NOT_YET, or NONE.
+    /// The signal that interrupts it; NOT_YET, or NONE.
     signal: AtomicI32,
-    /// One more than the kernel's number of a timer that sends it; NO_TIMER, or NEVER_TIMER. Zeros are valid for all of
-    /// these: there is a place for many workers that never come.
+    /// The kernel's number of the timer that sends it, plus one; NO_TIMER, or NEVER_TIMER. Zeros are valid for all
+    /// fields, because most workers that have a place never start.
     timer: AtomicI32,
 }
 
 const NOT_YET: c_int = 0;
-/// There is no signal to be had.
+/// No signal is available.
 const NONE: c_int = -1;
 const NO_TIMER: c_int = 0;
-/// It is not tried.
+/// No timer is tried.
 const NEVER_TIMER: c_int = -1;
 
-/// With less room in the queue than this, all of it is left to the program.
+/// If the queue has less room than this, all of it is left to the program.
 const QUEUE_LEAST: libc::rlim_t = 1024;
 
-/// A timer of ours sends the address of this.
+/// Our timers send the address of this.
 static MARK: u8 = 0;
 
 impl Interruptible {
@@ -228,9 +226,9 @@ impl Interruptible {
         self.tid.load(Relaxed)
     }
 
-    /// It is the calling thread, a new worker.
+    /// The calling thread is a new worker.
     pub fn begins(&'static self) {
-        // Relaxed: nobody interrupts it before it has taken a request, under a lock.
+        // Relaxed: nobody interrupts it before it has taken a request, which happens under a lock.
         self.flag.store(0, Relaxed);
         self.signal.store(NOT_YET, Relaxed);
         self.timer.store(NO_TIMER, Relaxed);
@@ -238,7 +236,7 @@ impl Interruptible {
         carrier::set_interruptible(self);
     }
 
-    /// The calling thread, the worker, ends.
+    /// The calling worker ends.
     pub fn ends(&self) {
         self.drop_timer();
     }
@@ -246,12 +244,12 @@ impl Interruptible {
     fn drop_timer(&self) {
         let timer = self.timer.swap(NO_TIMER, Relaxed);
         if timer > 0 && !has_call_filter() {
-            // SAFETY: a timer of ours.
+            // SAFETY: our own timer.
             unsafe { libc::syscall(libc::SYS_timer_delete, timer - 1) };
         }
     }
 
-    /// Makes sure that the calling thread, the worker, can be interrupted in a call that it is about to make.
+    /// Makes sure that the next call of the calling worker can be interrupted.
     pub fn prepare(&self) {
         let before = self.signal.load(Relaxed);
         let mut signal = choose().unwrap_or(NONE);
@@ -266,12 +264,11 @@ impl Interruptible {
             block_all_but(signal);
             self.signal.store(signal, Relaxed);
         }
-        // Pairs with the one in `interrupt`: either the signal is seen there, or the flag when the call is
-        // about to be made.
+        // Pairs with the fence in `interrupt`: either `interrupt` sees the signal, or the next call sees the flag.
         fence(SeqCst);
     }
 
-    /// Makes the timer, unless the program may need the little room that there is for itself.
+    /// Makes the timer, unless the queue has so little room that the program may need it.
     fn make_timer(&self, signal: c_int) {
         if limit(libc::RLIMIT_SIGPENDING) < QUEUE_LEAST {
             return;
@@ -280,7 +277,7 @@ impl Interruptible {
             return self.timer.store(NEVER_TIMER, Relaxed);
         }
         let mut timer: c_int = 0;
-        // SAFETY: structures of ours; zeros are valid.
+        // SAFETY: the kernel accesses our structures, for which zeros are valid.
         let ret = unsafe {
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
@@ -303,17 +300,17 @@ impl Interruptible {
         self.timer.store(timer, Relaxed);
     }
 
-    /// Interrupts the worker at the call at which it is, if it can be. Called under a lock that keeps the
-    /// worker from going on to another request.
+    /// Interrupts the worker's current call, if possible. Called under a lock that keeps the worker from starting
+    /// another request.
     pub fn interrupt(&self) -> bool {
         if self.flag.swap(1, Relaxed) != 0 {
-            // The signal is on its way. Another would only take room in the queue.
+            // A signal is already on its way; another one would only take room in the queue.
             return true;
         }
-        // Pairs with the one in `prepare`.
+        // Pairs with the fence in `prepare`.
         fence(SeqCst);
         let sent = match self.signal.load(Relaxed) {
-            // It has only just begun, with its first request, and will see the flag.
+            // The worker has just begun its first request, and will see the flag.
             NOT_YET => true,
             signal => has_our_action(signal) && self.send(signal),
         };
@@ -324,7 +321,7 @@ impl Interruptible {
     }
 
     fn send(&self, signal: c_int) -> bool {
-        // SAFETY: integers.
+        // SAFETY: integer arguments only.
         let ret = unsafe {
             let (process, thread) = (libc::getpid(), self.tid.load(Relaxed));
             libc::syscall(libc::SYS_tgkill, process, thread, signal)
@@ -332,19 +329,19 @@ impl Interruptible {
         ret == 0 || self.start_timer()
     }
 
-    /// Has the timer send the signal at once.
+    /// Makes the timer send the signal at once.
     fn start_timer(&self) -> bool {
         let timer = self.timer.load(Relaxed);
         let now = libc::itimerspec {
             it_interval: timespec(0),
             it_value: timespec(1),
         };
-        // SAFETY: a structure of ours.
+        // SAFETY: the kernel reads our structure.
         timer > 0 && unsafe { libc::syscall(libc::SYS_timer_settime, timer - 1, 0, &now, 0) } == 0
     }
 
-    /// The request that it had is no longer found. True if it was to be interrupted; then `take` is to be
-    /// called before the next one begins. Called under the same lock.
+    /// The worker's request can no longer be found. True if an interruption was requested: the worker must then call
+    /// `take` before the next request. Called under the same lock as `interrupt`.
     pub fn was_interrupted(&self) -> bool {
         // Relaxed: set under that lock.
         self.flag.load(Relaxed) != 0 && {
@@ -353,9 +350,8 @@ impl Interruptible {
         }
     }
 
-    /// Takes a signal that was sent before now, so that the next request is not interrupted by it. One that
-    /// is pending is delivered, at the latest, when the thread comes back from the kernel; the handler may
-    /// have had it blocked.
+    /// Consumes a signal sent earlier, so that it does not interrupt the next request. Unblocking delivers a pending
+    /// signal before the thread returns from the kernel; the handler may have blocked it.
     pub fn take(&self) {
         block_all_but(self.signal.load(Relaxed));
     }
@@ -365,9 +361,8 @@ extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
     let errno = Errno::last_raw();
     let target = carrier::interruptible();
     let is_meant = target.is_some_and(|target| target.flag.load(Relaxed) != 0);
-    // SAFETY: the kernel gives the handler what it knows of the signal, and the context that it
-    // interrupted. In that, only the mask is changed, and the place where it goes on: only from one of our
-    // instructions to another.
+    // SAFETY: the kernel passes the signal's information and the interrupted context. Only the mask and the instruction
+    // pointer change; the latter only from one of our instructions to another.
     unsafe {
         let context = context.cast::<ucontext_t>();
         let mcontext = &raw mut (*context).uc_mcontext;
@@ -398,27 +393,28 @@ extern "C" fn handler(signal: c_int, info: *mut siginfo_t, context: *mut c_void)
     Errno::set_raw(errno);
 }
 
-/// Whether a worker's signal was sent by [`Interruptible::send`].
+/// Whether [`Interruptible::send`] sent this signal to a worker.
 fn is_from_us(signal: c_int, info: &siginfo_t) -> bool {
-    // SAFETY: what the code says is there.
+    // SAFETY: `si_code` says which fields are valid.
     unsafe {
         match info.si_code {
             libc::SI_TKILL => info.si_pid() == libc::getpid(),
             libc::SI_TIMER => info.si_value().sival_ptr == (&raw const MARK).cast_mut().cast(),
-            // Nothing is known of one that there was no room for; a real-time one then does not come.
+            // If the queue was full, the kernel delivers a standard signal without information, and no real-time
+            // signal.
             libc::SI_USER => signal < libc::SIGRTMIN() && info.si_pid() == 0,
             _ => false,
         }
     }
 }
 
-/// Sends a signal, which is the program's, to the process once more: it has threads that want it. Who has
-/// sent it stays true. How does as far as the kernel lets a thread say so.
+/// Sends a signal of the program's to the process again, where a thread of the program waits for it. The sender's
+/// identity is kept; `si_code` is kept as far as the kernel allows.
 ///
 /// # Safety
-/// `info` is what a handler was given.
+/// `info` was passed to a handler.
 unsafe fn send_on(signal: c_int, info: *const siginfo_t) {
-    // SAFETY: the caller's promise. What else there is in it lies where it did.
+    // SAFETY: the caller guarantees `info`. The other fields stay where they were.
     unsafe {
         let mut info = *info;
         info.si_code = match info.si_code {
@@ -434,13 +430,13 @@ unsafe fn send_on(signal: c_int, info: *const siginfo_t) {
     }
 }
 
-/// Does what the signal would have done to the process without us: a thread of the program's has it
-/// unblocked, and the program has no action for it.
+/// Does what the signal would have done to the process without the library. A program's thread received it unblocked,
+/// and the program has no action for it.
 ///
 /// # Safety
-/// `info` is what a handler was given.
+/// `info` was passed to a handler.
 unsafe fn end_by(signal: c_int, info: *const siginfo_t) {
-    // SAFETY: zeros are a valid action, the default one; the caller's promise.
+    // SAFETY: zeros are a valid action (the default); the caller guarantees `info`.
     unsafe {
         let action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, &action, std::ptr::null_mut());
@@ -451,17 +447,18 @@ unsafe fn end_by(signal: c_int, info: *const siginfo_t) {
     }
 }
 
-/// The signal that is used; 0 if there is none yet. A forked child inherits it, and the action.
+/// The signal in use; 0: none yet. A forked child inherits it, and its action. Release in `choose` pairs with the
+/// acquire there.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
-/// A bit for each signal that has come to a worker and was the program's: these are not used any more.
-/// Relaxed: a hint; where it is not seen yet, the same happens once more.
+/// A bit for each signal of the program's that a worker received; these are no longer used. Relaxed: a hint. A thread
+/// that misses a bit sets it again.
 static PROGRAMS: AtomicU64 = AtomicU64::new(0);
 
-/// The action of a signal, as far as it matters: the address of its handler.
+/// The action of a signal: the address of its handler.
 fn action(signal: c_int) -> Option<usize> {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: looks at the action, into a structure of ours.
+    // SAFETY: reads the action into our structure.
     unsafe {
         match libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) {
             0 => Some(now.assume_init().sa_sigaction),
@@ -474,13 +471,13 @@ fn has_our_action(signal: c_int) -> bool {
     signal > 0 && action(signal) == Some(handler as *const () as usize)
 }
 
-/// Whether a signal is there for the calls that begin from now on.
+/// Whether calls that begin now can use the signal.
 fn is_ours(signal: c_int) -> bool {
     has_our_action(signal) && PROGRAMS.load(Relaxed) & signal_bit(signal) == 0
 }
 
-/// Chooses a signal, unless there is one that is still ours. Two threads that do so at once may
-/// choose the same one, which does no harm.
+/// Chooses a signal, unless the current one is still usable. Two threads may choose the same one concurrently, without
+/// harm.
 fn choose() -> Option<c_int> {
     let now = SIGNAL.load(Acquire);
     if is_ours(now) {
@@ -497,19 +494,19 @@ fn choose() -> Option<c_int> {
     Some(chosen)
 }
 
-/// A signal that needs no room in a queue, and that nothing sends by itself.
+/// A signal that needs no room in a queue and has no sender of its own.
 fn standard() -> Option<c_int> {
     [libc::SIGSTKFLT, libc::SIGPWR]
         .into_iter()
         .find(|&signal| is_ours(signal) || take(signal))
 }
 
-/// Makes a signal ours, if the program does not use it.
+/// Takes over a signal, if the program does not use it.
 fn take(signal: c_int) -> bool {
     if PROGRAMS.load(Relaxed) & signal_bit(signal) != 0 || action(signal) != Some(libc::SIG_DFL) {
         return false;
     }
-    // SAFETY: zeros are a valid action; without SA_RESTART: the call shall return.
+    // SAFETY: zeros are a valid action. No SA_RESTART, because the call must return.
     unsafe {
         let mut new: libc::sigaction = std::mem::zeroed();
         new.sa_sigaction = handler as *const () as usize;

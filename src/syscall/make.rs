@@ -1,4 +1,4 @@
-//! Making a system call, in the ways in which threads make them.
+//! Making a system call: plainly, from the page cache, or interruptibly.
 
 use super::Call;
 #[cfg(not(loom))]
@@ -24,11 +24,10 @@ pub fn make(call: &Call) -> i64 {
     -i64::from(libc::EINTR)
 }
 
-/// So often in a row, and it is not a signal that interrupts: a file system may say so of its own accord.
+/// After this number of interruptions in a row, no signal is the cause: a file system may return EINTR on its own.
 const INTERRUPTIONS_MAX: u32 = 1000;
 
-/// Whether a call was interrupted that is nobody's to interrupt: in a worker, by a signal of the C
-/// library's own (setuid).
+/// Whether an interrupted call may be repeated: in a worker, only a signal of the C library (setuid) interrupts it.
 #[cfg(not(any(loom, aio2_fuzz)))]
 fn may_be_made_again(call: &Call) -> bool {
     carrier::is_worker() && interrupt::may_be_made_again(call)
@@ -39,7 +38,8 @@ fn may_be_made_again(_call: &Call) -> bool {
     false
 }
 
-/// Reads what is in the page cache, if that is all; else it is as if it had been interrupted.
+/// Makes a read without waiting. If the page cache does not hold all its bytes, the result is -EINTR, as after an
+/// interruption.
 #[cfg(not(loom))]
 pub fn make_at_once(call: &Call) -> i64 {
     let [fd, at, count, offset, high, flags] = call.args;
@@ -48,7 +48,7 @@ pub fn make_at_once(call: &Call) -> i64 {
     let args = match c_long::from(call.nr) {
         libc::SYS_pread64 => [fd, buffer.as_ptr() as u64, 1, offset, 0, nowait],
         libc::SYS_preadv => [fd, at, count, offset, 0, nowait],
-        // That one asks for it itself, and for the answer.
+        // This call sets RWF_NOWAIT itself, and the program expects its result.
         libc::SYS_preadv2 if flags & nowait != 0 => return make(call),
         libc::SYS_preadv2 => [fd, at, count, offset, high, flags | nowait],
         _ => return make(call),
@@ -72,7 +72,7 @@ pub fn make_interruptibly(call: &Call) -> i64 {
     }
 }
 
-/// Whether a read or write that returned `res` has moved every byte that it was asked for.
+/// Whether a read or write that returned `res` moved all requested bytes.
 pub fn is_full(call: &Call, res: i64) -> bool {
     let asked = match c_long::from(call.nr) {
         libc::SYS_read | libc::SYS_write | libc::SYS_pread64 | libc::SYS_pwrite64 => call.args[2],
@@ -90,22 +90,22 @@ pub fn is_full(call: &Call, res: i64) -> bool {
     res >= 0 && res as u64 == asked
 }
 
-/// Under the fuzzer no call is made: what it makes up would be for real.
+/// Under the fuzzer no call is made, because invented calls would harm the process.
 #[cfg(aio2_fuzz)]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let mixed = call
         .args
         .iter()
         .fold(u64::from(call.nr), |sum, arg| sum.rotate_left(7) ^ arg);
-    // Lengths, and errors.
+    // Results are lengths and errors.
     (mixed % 8192) as i64 - 100
 }
 
 #[cfg(not(aio2_fuzz))]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let [a, b, c, d, e, f] = call.args;
-    // SAFETY: what is carried does to the program what the program may do to itself by the same
-    // call ([`super::table`] has the rules), and memory that it names is the caller's to keep valid.
+    // SAFETY: the call does to the program only what the program may do to itself by the same call ([`super::table`]
+    // has the rules). The caller keeps the memory valid that it names.
     let res = unsafe { libc::syscall(c_long::from(call.nr), a, b, c, d, e, f) };
     if res == -1 {
         -(Errno::last_raw() as i64)

@@ -1,18 +1,17 @@
-//! What a system call does while it runs, by its number and its arguments.
+//! How a system call behaves, from its number and its arguments.
 
 use super::Call;
 use super::table::{self, Class};
 use crate::abi::IOCB2_NOP;
 use libc::c_long;
 
-/// Whether this system call is carried. The others complete with -ENOSYS and are never made.
+/// Whether this system call is carried. A call that is not carried completes with -ENOSYS and is never made.
 #[inline]
 pub fn is_carried(call: &Call) -> bool {
     is_well_trodden(call.nr) || call.nr == IOCB2_NOP || table::class(call.nr, &call.args).is_some()
 }
 
-/// Those that are carried whatever their arguments, and that most requests are: the table need not
-/// be asked.
+/// The most frequent calls, which are carried with any arguments. They need no lookup in the table.
 #[inline]
 fn is_well_trodden(nr: u32) -> bool {
     matches!(
@@ -28,19 +27,19 @@ fn is_well_trodden(nr: u32) -> bool {
     )
 }
 
-/// What a request does while it runs.
+/// How a request behaves while it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// It ends by itself, and may have a file's lock for a while.
+    /// It ends by itself, and may hold a file's lock for a while.
     Transfer,
-    /// It waits for what others have written.
+    /// It waits until earlier writes are on the device.
     Sync,
     /// It may wait for somebody else.
     Long,
 }
 
 impl Manner {
-    /// One that is not carried takes no time.
+    /// A call that is not carried takes no time and counts as a transfer.
     #[inline]
     pub fn of(call: &Call) -> Manner {
         match c_long::from(call.nr) {
@@ -54,7 +53,7 @@ impl Manner {
         }
     }
 
-    /// Who is to carry it out.
+    /// The class of workers that execute it.
     #[inline]
     pub fn class(self) -> Class {
         match self {

@@ -1,5 +1,7 @@
-//! System calls: what one is, what is known of each, and making it.
+//! System calls: their description, their properties, and making them.
 
+#[cfg(not(loom))]
+mod at_once;
 pub mod carrier;
 #[cfg(not(loom))]
 pub mod interrupt;
@@ -8,6 +10,8 @@ mod manner;
 mod ready;
 mod table;
 
+#[cfg(not(loom))]
+pub use at_once::{Tried, Way, rest_of, try_at_once};
 pub use make::{is_full, make};
 #[cfg(not(loom))]
 pub use make::{make_at_once, make_interruptibly};
@@ -17,17 +21,17 @@ pub use ready::may_be_repeated;
 pub use ready::{can_be_told_of, is_on_file, is_ready};
 pub use table::Class;
 
-/// A system call: what is to be done.
+/// A system call to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub nr: u32,
-    /// What its file is known by to those who learn from it.
+    /// Identifies its file for learning.
     pub key: Key,
     pub args: [u64; 6],
 }
 
 impl Call {
-    /// A call of the program's: its first argument is the program's descriptor, if it has one.
+    /// A call of the program's. Its first argument is the program's descriptor, if the call has one.
     pub fn new(nr: u32, args: [u64; 6]) -> Call {
         Call {
             nr,
@@ -37,8 +41,8 @@ impl Call {
     }
 }
 
-/// What a file is known by to those who learn from its requests: the program's descriptor; or, where the file
-/// was looked at when the request was submitted, a number that its inode gives, together with what was found.
+/// Identifies a file for learning. It is the program's descriptor. If the file was inspected at submit, it is a hash of
+/// the inode together with the facts found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key(u32);
 
@@ -49,7 +53,7 @@ impl Key {
     const DIRECT: u32 = 1 << 28;
     const APPENDS: u32 = 1 << 27;
     const NUMBER: u32 = Key::APPENDS - 1;
-    /// The part of the number that files of one device have in common.
+    /// The bits of the hash that depend on the device only.
     #[cfg(not(loom))]
     const DEVICE: u32 = Key::NUMBER & !(Key::NUMBER >> 6);
 
@@ -57,7 +61,7 @@ impl Key {
         Key(fd as u32 & !Key::LOOKED_AT)
     }
 
-    /// Of a file with that type (S_IFMT) and inode.
+    /// For a file of this type (S_IFMT) and inode.
     #[cfg(not(loom))]
     pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
@@ -75,7 +79,7 @@ impl Key {
         Key(key)
     }
 
-    /// What the file is known by, with what was found. Never 0.
+    /// Identifies the file, with the facts found. Never 0.
     pub fn file(self) -> u32 {
         let aside = match self.0 & Key::LOOKED_AT {
             0 => 0,
@@ -91,7 +95,7 @@ impl Key {
         }
     }
 
-    /// What stands for the device, if the file was looked at when the request was submitted.
+    /// A hash of the device, if the file was inspected at submit.
     pub fn device(self) -> Option<u64> {
         #[cfg(loom)]
         return None;
@@ -99,7 +103,7 @@ impl Key {
         self.facts().map(|_| u64::from(self.0 & Key::DEVICE))
     }
 
-    /// What was found when the request was submitted.
+    /// The facts found at submit, if the file was inspected.
     pub fn facts(self) -> Option<Facts> {
         let is = |bit| self.0 & bit != 0;
         is(Key::LOOKED_AT).then(|| Facts {
@@ -111,7 +115,7 @@ impl Key {
     }
 }
 
-/// What is known of a file since its request was submitted.
+/// Facts about a file, found when its request was submitted.
 #[derive(Clone, Copy)]
 pub struct Facts {
     /// It is a regular file or a block device.
@@ -119,6 +123,6 @@ pub struct Facts {
     pub regular: bool,
     /// It is open with O_DIRECT.
     pub direct: bool,
-    /// A write goes to its end.
+    /// Writes go to its end.
     pub appends: bool,
 }

@@ -1,4 +1,4 @@
-//! Whether a system call has to wait for somebody else, and what becomes of it where the process ends.
+//! Whether a system call must wait for somebody else, and how the end of the process treats it.
 
 use super::Call;
 use super::manner::is_carried;
@@ -10,24 +10,23 @@ use libc::c_long;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
-/// Whether it is a read that a device can be told of beforehand: where it is and how long, the call
-/// itself says; and a long one keeps a device busy by itself.
+/// Whether it is a read that can be announced to the device: the call itself gives position and length. Long reads are
+/// not announced, because one alone keeps a device busy.
 pub fn can_be_told_of(call: &Call) -> bool {
     const MOST: u64 = 64 << 10;
     c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST
 }
 
-/// Whether a request would be done without waiting for somebody else. May say no where the answer
-/// is yes.
+/// Whether a request completes without waiting for somebody else. May return false although it would not wait.
 pub fn is_ready(call: &Call) -> bool {
     match table::class(call.nr, &call.args) {
-        // A no-op, or one that is refused.
+        // A no-op, or a refused call.
         None | Some(Class::Short) => true,
         Some(Class::Long) => ends_by_itself(call) || is_ready_now(call),
     }
 }
 
-/// Whether one that may wait for somebody else has nobody to wait for, because it is about files.
+/// Whether a long call has nobody to wait for, because it works on files.
 fn ends_by_itself(call: &Call) -> bool {
     let fd = |arg: usize| call.args[arg] as RawFd;
     if let Some(facts) = call.key.facts() {
@@ -42,12 +41,12 @@ fn ends_by_itself(call: &Call) -> bool {
     }
 }
 
-/// Whether a read or a write can be done now, with a pipe, say.
+/// Whether a read or write of a pipe, a socket or the like can be done now.
 fn is_ready_now(call: &Call) -> bool {
     let fd = call.args[0] as RawFd;
     match c_long::from(call.nr) {
         libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
-        // What a pipe takes in one piece if it takes anything.
+        // Up to this size, a pipe takes either all bytes or none.
         libc::SYS_write => poll_now(fd, libc::POLLOUT) && call.args[2] <= libc::PIPE_BUF as u64,
         libc::SYS_writev | libc::SYS_pwritev2 => {
             poll_now(fd, libc::POLLOUT) && is_short_write(call)
@@ -56,17 +55,17 @@ fn is_ready_now(call: &Call) -> bool {
     }
 }
 
-/// Whether the buffers of a vector write, few of them, have no more than PIPE_BUF bytes together.
-fn is_short_write(call: &Call) -> bool {
+/// Whether a vector write has few buffers and at most PIPE_BUF bytes.
+pub(super) fn is_short_write(call: &Call) -> bool {
     const PARTS: u64 = 8;
     let [_, vectors, count, ..] = call.args;
-    // The write itself will say so if they are not there.
+    // If the buffers cannot be read, the write fails at once.
     count <= PARTS
         && vectors_bytes(vectors, count).map_or(true, |bytes| bytes <= libc::PIPE_BUF as u64)
 }
 
-/// Whether it reads or writes files, or changes a file system, and so ends, sooner or later, by
-/// itself: the end of the process waits for it.
+/// Whether the call reads or writes files, or changes a file system. It then ends by itself, and the end of the process
+/// waits for it.
 pub fn is_on_file(call: &Call) -> bool {
     let counts = match table::files(call.nr) {
         Files::Opens => open_flags(call) & (libc::O_CREAT | libc::O_TRUNC) != 0,
@@ -75,8 +74,8 @@ pub fn is_on_file(call: &Call) -> bool {
     counts && ends_by_itself(call) && is_carried(call)
 }
 
-/// Whether it does no harm to make a call once more that may have been made already, of the kind that
-/// callers carry out: what is appended would then be there twice.
+/// Whether a call of the kind that callers execute can be repeated without harm, even if it has already been made. An
+/// append would put its bytes there twice.
 #[cfg(not(loom))]
 pub fn may_be_repeated(call: &Call) -> bool {
     match call.key.facts() {
@@ -85,13 +84,12 @@ pub fn may_be_repeated(call: &Call) -> bool {
     }
 }
 
-/// A regular file or a block device.
+/// Whether it is a regular file or a block device.
 fn is_file(fd: RawFd) -> bool {
     matches!(file_type(fd), libc::S_IFREG | libc::S_IFBLK)
 }
 
-/// Whether what is opened is no pipe, terminal or other thing that makes its opener wait. What is
-/// not there does not.
+/// Whether the opened file does not make its opener wait, as a pipe or a terminal may. A missing file does not.
 fn leads_to_file(call: &Call) -> bool {
     let (at, path) = match c_long::from(call.nr) {
         libc::SYS_openat | libc::SYS_openat2 => (call.args[0] as RawFd, call.args[1]),
@@ -104,7 +102,7 @@ fn leads_to_file(call: &Call) -> bool {
     }
 }
 
-/// O_* of a call that opens.
+/// The O_* flags of a call that opens a file.
 fn open_flags(call: &Call) -> libc::c_int {
     match c_long::from(call.nr) {
         libc::SYS_openat => call.args[2] as libc::c_int,
@@ -117,7 +115,7 @@ fn open_flags(call: &Call) -> libc::c_int {
         }
         #[cfg(target_arch = "x86_64")]
         libc::SYS_open => call.args[1] as libc::c_int,
-        // creat
+        // SYS_creat.
         _ => libc::O_CREAT | libc::O_TRUNC,
     }
 }

@@ -1,27 +1,23 @@
-//! Which system calls are carried, and how: one table, with a row for every system call of Linux
-//! 6.18 on x86_64 and aarch64.
+//! Which system calls are carried, and how: one table, with a row for every system call of Linux 6.18 on x86_64 and
+//! aarch64.
 //!
-//! A worker makes the call in place of the program's thread. For most calls that makes no
-//! difference, since what they work on (files, descriptors, memory, signal actions, the working
-//! directory, timers, children) belongs to the process. The rules:
+//! A worker makes the call in place of the program's thread. For most calls this makes no difference, because their
+//! objects (files, descriptors, memory, signal actions, the working directory, timers, children) belong to the process.
+//! The rules:
 //!
-//! - Refused is what acts on the calling thread or answers about it, as that would be a worker:
-//!   the answer would be wrong, or the worker spoilt for the requests after this one. That includes
-//!   credentials, which the kernel keeps for each thread. A call that can name others, but where 0
-//!   names the calling thread, is refused altogether.
-//! - Refused is what ends or replaces the process, takes the machine down, or takes away what the
-//!   C library stands on. Other means by which a program can harm itself (munmap, kill, close)
-//!   are its own business.
-//! - Where only certain values of an argument name the calling thread, only those are refused
-//!   ([`Rule`]). Values in memory are not looked at, nor what a path leads to
-//!   (/proc/thread-self): the program could change them at any time.
-//! - Carried as [`Class::Short`] is what ends by itself: it works on the file system or on what the
-//!   process or the system has, and waits for a device at the worst. That the other side of a file
-//!   system (a server, a FUSE daemon) or of a descriptor on its last close may take its time is not
-//!   counted.
-//! - Carried as [`Class::Long`] is what may wait for somebody else to act: pipes, sockets,
-//!   terminals, locks, sleep, children. So are calls of which nobody can say (ioctl).
-//! - A number that is not here is refused until somebody has decided: it gets a row of its own.
+//! - A call that acts on the calling thread or answers about it is refused. That thread would be a worker: the answer
+//!   would be wrong, or the worker would be unusable for later requests. This includes credentials, which the kernel
+//!   keeps for each thread. If a call can name other threads, and 0 names the calling one, it is refused altogether.
+//! - A call is refused if it ends or replaces the process, takes the machine down, or removes what the C library
+//!   depends on. If a program harms itself by other means (munmap, kill, close), that is its own business.
+//! - If only certain values of an argument name the calling thread, only those are refused ([`Rule`]). Values in memory
+//!   and the targets of paths (/proc/thread-self) are not checked, because the program could change them at any time.
+//! - A call that ends by itself is carried as [`Class::Short`]: it works on the file system, the process or the system,
+//!   and waits for a device at most. Delays by a file system's other side (a server, a FUSE daemon), or by the last
+//!   close of a descriptor, do not count.
+//! - A call that may wait for somebody else is carried as [`Class::Long`]: pipes, sockets, terminals, locks, sleeping,
+//!   children. So are calls with unknown behaviour (ioctl).
+//! - A number without a row is refused. A new system call gets a row of its own.
 
 use self::Reason::*;
 use self::Rule::*;
@@ -30,12 +26,12 @@ use self::Verdict::*;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("which system calls are carried is decided for x86_64 and aarch64 only");
 
-/// How long a system call may take, and so how it is carried.
+/// How long a system call may take, which decides how it is carried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// It ends by itself. Not interrupted.
+    /// It ends by itself. It is not interrupted.
     Short,
-    /// It may wait for somebody else for as long as it takes. A signal interrupts it.
+    /// It may wait for somebody else, without limit. A signal interrupts it.
     Long,
 }
 
@@ -48,9 +44,9 @@ impl Class {
     }
 }
 
-/// How the system call is to be carried; None if it is not, with these arguments or with any.
+/// How the system call is carried; None if it is refused with these arguments or with all.
 ///
-/// IOCB2_NOP is no system call: the answer is None.
+/// IOCB2_NOP is not a system call: the result is None.
 #[inline]
 pub fn class(nr: u32, args: &[u64; 6]) -> Option<Class> {
     match verdict(nr) {
@@ -61,8 +57,8 @@ pub fn class(nr: u32, args: &[u64; 6]) -> Option<Class> {
     }
 }
 
-/// Why the system call is never carried; None if it is, be it with some arguments only.
-#[allow(dead_code)] // The library asks whether, people ask why.
+/// Why the system call is refused with all arguments; None if it is carried with some.
+#[allow(dead_code)] // Called by tests only: the library needs no reason.
 pub fn refusal(nr: u32) -> Option<&'static str> {
     match verdict(nr) {
         Refused(reason) => Some(reason.text()),
@@ -79,40 +75,38 @@ enum Verdict {
     Refused(Reason),
 }
 
-/// What the arguments decide. They are narrowed as the kernel narrows them, so that no bit that it
-/// ignores changes the answer.
+/// The arguments decide. They are truncated as the kernel truncates them, so that ignored bits do not change the
+/// result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// preadv2 and pwritev2: short, as files alone have offsets; but offset -1 stands for the
-    /// descriptor's own position, and with it they are readv and writev, for pipes too.
+    /// preadv2 and pwritev2: short, because only files have offsets. Offset -1 means the descriptor's own position; the
+    /// calls then equal readv and writev, also for pipes.
     Offset,
-    /// Waits with a signal mask, in this argument. The mask would be the worker's: it would let the
-    /// program's handlers run there, or keep out the signal that interrupts the wait.
+    /// Waits with a signal mask in this argument. The worker would get the mask: the program's handlers could run in
+    /// it, or the signal that interrupts the wait could be blocked.
     Mask(u8),
-    /// wait4 and waitid, with options in this argument: __WNOTHREAD asks for the calling thread's
-    /// own children.
+    /// wait4 and waitid, with options in this argument: __WNOTHREAD means only the calling thread's children.
     Children(u8),
-    /// fcntl: F_SETLEASE and F_NOTIFY make the calling thread the one that is sent the signals, and
-    /// they stop when it ends. May be F_SETLKW.
+    /// fcntl: F_SETLEASE and F_NOTIFY send their signals to the calling thread, and stop when it ends. Long, because
+    /// F_SETLKW waits.
     Owner,
-    /// futex: a lock with priority inheritance belongs to the thread that takes it. What wakes or
-    /// moves waiters does not wait itself, and must not queue up behind them.
+    /// futex: a lock with priority inheritance belongs to the thread that takes it. Waking and requeueing do not wait,
+    /// and must not be queued behind waiters.
     Futex,
-    /// Calls on a clock: one of them counts the calling thread's processor time.
+    /// Calls on a clock: one clock counts the calling thread's processor time.
     Clock,
-    /// getrusage: may ask for the thread's.
+    /// getrusage: may ask for the calling thread.
     Usage,
-    /// pidfd_send_signal: a certain negative descriptor is the calling thread.
+    /// pidfd_send_signal: one negative descriptor means the calling thread.
     Pidfd,
-    /// close_range: may give the calling thread a table of descriptors of its own, in which it
-    /// would carry out all the requests that follow.
+    /// close_range: may give the calling thread its own descriptor table, in which it would execute all later requests.
     Range,
-    /// io_uring_enter: what a thread submits is cancelled when it ends (see [`Reason::Rings`]), so
-    /// it may only wait, and without a signal mask.
+    /// io_uring_enter: the kernel cancels a thread's submissions when the thread ends (see [`Reason::Rings`]). So the
+    /// call may only wait, without a signal mask.
     Enter,
 }
 
-/// PIDFD_SELF_THREAD of Linux 6.14, which the libc crate does not know.
+/// PIDFD_SELF_THREAD of Linux 6.14. Not in the libc crate.
 const PIDFD_SELF_THREAD: i32 = -10000;
 
 impl Rule {
@@ -134,7 +128,7 @@ impl Rule {
         (!self.names_caller(args)).then_some(class)
     }
 
-    /// Whether with these arguments the call acts on the calling thread, or answers about it.
+    /// Whether the call with these arguments acts on the calling thread, or answers about it.
     fn names_caller(self, args: &[u64; 6]) -> bool {
         match self {
             Offset => false,
@@ -149,13 +143,13 @@ impl Rule {
                     | libc::FUTEX_UNLOCK_PI
                     | libc::FUTEX_WAIT_REQUEUE_PI
             ),
-            // -4 to -2: the clocks of the thread 0, the calling one, as clock_getcpuclockid() and
-            // its kind make up numbers of clocks (~0 << 3, 4 for a thread, which of three).
+            // -4 to -2: the clocks of thread 0, the calling thread. clock_getcpuclockid() and similar functions build
+            // clock numbers from ~0 << 3, plus 4 for a thread, plus the kind (0 to 2).
             Clock => matches!(args[0] as i32, libc::CLOCK_THREAD_CPUTIME_ID | -4..=-2),
             Usage => args[0] as i32 == libc::RUSAGE_THREAD,
             Pidfd => args[0] as i32 == PIDFD_SELF_THREAD,
             Range => args[2] as u32 & libc::CLOSE_RANGE_UNSHARE != 0,
-            // How many to submit; a mask, or a structure that may contain one.
+            // The number to submit; a mask, or a structure that may contain one.
             Enter => args[1] as u32 != 0 || args[4] != 0,
         }
     }
@@ -215,14 +209,14 @@ impl Reason {
     }
 }
 
-/// What has no number on an architecture.
+/// The architecture has no number for the call.
 const NONE: u16 = u16::MAX;
 
 /// Name, number on x86_64, number on aarch64, verdict.
 type Row = (&'static str, u16, u16, Verdict);
 
-/// In the order of x86_64, as in the kernel's own table (arch/x86/entry/syscalls/syscall_64.tbl);
-/// aarch64 has the numbers of scripts/syscall.tbl, and no call that x86_64 has not.
+/// In the order of x86_64's table in the kernel (arch/x86/entry/syscalls/syscall_64.tbl). aarch64 uses the numbers of
+/// scripts/syscall.tbl, and has no call that x86_64 lacks.
 const TABLE: &[Row] = &[
     ("read", 0, 63, Long),
     ("write", 1, 64, Long),
@@ -619,10 +613,10 @@ const TABLE: &[Row] = &[
     ("file_setattr", 469, 469, Short),
 ];
 
-/// All numbers are below.
+/// All numbers are below this.
 const LIMIT: usize = 512;
 
-/// By number, for this architecture.
+/// Indexed by the numbers of this architecture.
 static VERDICTS: [Verdict; LIMIT] = by_number(cfg!(target_arch = "x86_64"));
 
 const fn by_number(x86_64: bool) -> [Verdict; LIMIT] {
@@ -644,23 +638,22 @@ const fn by_number(x86_64: bool) -> [Verdict; LIMIT] {
     verdicts
 }
 
-/// What a system call does to files, as far as the end of the process is concerned, which waits for
-/// what was accepted and reads or writes files.
+/// What a system call does to files. The end of the process waits for accepted calls that read or write files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Files {
-    /// Nothing; or nothing that outlives the process.
+    /// Nothing, or nothing that outlives the process.
     Nothing,
     /// It changes a file system, and ends by itself.
     Changes,
-    /// It does so if the first argument is a descriptor of a file. With others it may wait.
+    /// As `Changes` if the first argument is a file's descriptor; otherwise it may wait.
     FirstArg,
-    /// It does so if the first two arguments are.
+    /// As `Changes` if the first two arguments are files' descriptors.
     TwoArgs,
-    /// It does so if it creates or truncates a file. It may wait if its path leads to no file.
+    /// As `Changes` if it creates or truncates a file. If its path does not lead to a file, it may wait.
     Opens,
 }
 
-/// What it does to files.
+/// What a system call does to files.
 pub fn files(nr: u32) -> Files {
     let files = FILES.get(nr as usize);
     files.copied().unwrap_or(Files::Nothing)
@@ -728,7 +721,7 @@ const ABOUT_FILES: &[(Files, &[&str])] = &[
     (Files::Opens, &["open", "creat", "openat", "openat2"]),
 ];
 
-/// By number, for this architecture.
+/// Indexed by the numbers of this architecture.
 static FILES: [Files; LIMIT] = {
     let mut files = [Files::Nothing; LIMIT];
     let mut kind = 0;
@@ -746,7 +739,7 @@ static FILES: [Files; LIMIT] = {
     files
 };
 
-/// The number of a call of the table on this architecture, if it has one.
+/// The number of a call in the table on this architecture, if it has one.
 const fn number_of(name: &str) -> Option<usize> {
     let mut row = 0;
     while !same(TABLE[row].0, name) {
@@ -797,7 +790,7 @@ mod tests {
             .unwrap_or_else(|| panic!("{name} is not in the table"))
     }
 
-    /// The number of a call that both architectures have, on this one.
+    /// This architecture's number of a call that both architectures have.
     fn nr(name: &str) -> u32 {
         let &(_, on_x86_64, on_aarch64, _) = row(name);
         assert!(on_x86_64 != NONE && on_aarch64 != NONE, "{name}");
@@ -808,7 +801,7 @@ mod tests {
         })
     }
 
-    /// Six arguments, all 0 but these.
+    /// Six arguments: the given ones, and 0 for the others.
     fn args(those: &[(usize, i64)]) -> [u64; 6] {
         let mut args = [0; 6];
         for &(place, value) in those {
@@ -852,7 +845,7 @@ mod tests {
         }
     }
 
-    /// What the end of the process waits for ends by itself.
+    /// Calls for which the end of the process waits end by themselves.
     #[test]
     fn files_are_carried() {
         for &(what, names) in ABOUT_FILES {
@@ -885,7 +878,7 @@ mod tests {
             .filter(|(number, _)| *number != NONE)
             .map(|(number, verdict)| (number.into(), verdict))
             .collect();
-        // 1 << 30 is the x32 form of read: the same calls by another way in.
+        // 1 << 30 is x32's bit for the same calls.
         let far = [1 << 30, 1 << 31, u32::MAX - 1, u32::MAX];
         for nr in (0..=1023).chain(far) {
             let zeros = class(nr, &[0; 6]);
@@ -918,7 +911,7 @@ mod tests {
                     assert_eq!(refusal(nr), None, "{nr}");
                 }
                 Some(When(_)) => {
-                    // No rule takes offence at zeros.
+                    // No rule rejects zeros.
                     assert!(zeros.is_some(), "{nr}");
                     assert_eq!(refusal(nr), None, "{nr}");
                 }
@@ -980,7 +973,7 @@ mod tests {
         const REFUSED: Option<Class> = None;
         const SHORT: Option<Class> = Some(Class::Short);
         const LONG: Option<Class> = Some(Class::Long);
-        // Bits above those of an int, which the kernel does not see.
+        // Bits above those of an int, which the kernel ignores.
         const HIGH: i64 = 1 << 32;
         type Case = (&'static str, &'static [(usize, i64)], Option<Class>);
         let cases: &[Case] = &[
@@ -1044,8 +1037,8 @@ mod tests {
         assert!(ruled.is_empty(), "rules without a case here: {ruled:?}");
     }
 
-    /// The kernel's clocks of the calling thread are those that are refused, and no others: those
-    /// that stand still while another thread works.
+    /// The refused clocks are exactly the kernel's clocks of the calling thread: they stand still while another thread
+    /// works.
     #[test]
     fn clocks_of_the_thread() {
         fn now(clock: i32) -> Option<i128> {
@@ -1053,15 +1046,15 @@ mod tests {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            // SAFETY: a structure of ours.
+            // SAFETY: the kernel writes to our structure.
             let made = unsafe { libc::syscall(libc::SYS_clock_gettime, clock, &raw mut time) };
             (made == 0).then(|| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
         }
         let clocks: Vec<_> = (-8..16)
             .filter_map(|clock| Some((clock, now(clock)?)))
             .collect();
-        // Negative: the clocks of the process, of a device on descriptor 0, of the thread.
-        // 200 ms of a processor, mostly in user mode: some clocks move in steps of 10 ms.
+        // Negative numbers: the clocks of the process, of a device on descriptor 0, of the thread. The thread uses 200
+        // ms of processor time, mostly in user mode, because some clocks move in steps of 10 ms.
         std::thread::spawn(|| {
             while now(libc::CLOCK_THREAD_CPUTIME_ID).unwrap() < 200_000_000 {
                 (0..1_000_000).for_each(|i| _ = std::hint::black_box(i));
@@ -1081,10 +1074,10 @@ mod tests {
         assert!(found.contains(&libc::CLOCK_THREAD_CPUTIME_ID), "{found:?}");
     }
 
-    /// What a header defines for aarch64, or for x86_64: name and number of each system call. Does
-    /// of the preprocessor's work what these headers need.
+    /// The name and number of each system call that a header defines for aarch64 or x86_64. Does as much of the
+    /// preprocessor's work as these headers need.
     fn header_calls(text: &str) -> BTreeMap<String, u16> {
-        // As arch/arm64 defines them. What is not here is not defined.
+        // Definitions of arch/arm64. All other names are undefined.
         const DEFINED: &[&str] = &[
             "__ARCH_WANT_RENAMEAT",
             "__ARCH_WANT_NEW_STAT",
@@ -1134,7 +1127,7 @@ mod tests {
                         continue;
                     };
                     let value = value.trim();
-                    // __NR3264_: the number of a call whose name is given to it further down.
+                    // __NR3264_: the number of a call that gets its name further down.
                     let number = value.parse().ok().or(calls.get(value).copied());
                     if let Some(number) = number.filter(|_| name.starts_with("__NR")) {
                         calls.insert(name.into(), number);
@@ -1152,12 +1145,12 @@ mod tests {
             .collect()
     }
 
-    /// Past the test harness, which keeps to itself what a test that passes prints.
+    /// Prints past the test harness, which hides the output of a passing test.
     fn say(text: &str) {
         let _ = writeln!(std::io::stderr(), "\nsyscalls: {text}");
     }
 
-    /// Each call of the header is in the table, with the header's number, and the other way round.
+    /// Each call of the header is in the table with the header's number, and vice versa.
     fn compare(paths: &[&str], number: fn(&Row) -> u16) {
         let Some(text) = paths
             .iter()
@@ -1177,7 +1170,7 @@ mod tests {
         let last = *known.iter().map(|(_, n)| *n).max().unwrap();
         for row in TABLE {
             let number = number(row);
-            // Probes, whose numbers are between those that older headers have.
+            // Probes have numbers between those of older headers.
             let later = number > last || matches!(row.0, "uretprobe" | "uprobe");
             assert!(
                 number == NONE || later || calls.contains_key(row.0),
@@ -1202,7 +1195,7 @@ mod tests {
         compare(&["/usr/include/asm-generic/unistd.h"], |row| row.2);
     }
 
-    /// The libc crate's constants, as far as it has them, for the architecture it is built for.
+    /// The libc crate's constants, where it has them, for the target architecture.
     #[test]
     fn constants_of_libc() {
         macro_rules! constants {

@@ -1,5 +1,4 @@
-//! What programs written for libaio or for the kernel's AIO system calls know: linux/aio_abi.h, in
-//! our words.
+//! What programs for libaio or for the kernel's AIO system calls know: linux/aio_abi.h in our words.
 
 pub use crate::ring::kernel::{EVENT_BYTES, EVENT_WORDS};
 use core::mem::{offset_of, size_of};
@@ -18,8 +17,7 @@ pub const FLAG_RESFD: u32 = 1;
 /// `iocb.reqprio` is the request's I/O priority.
 pub const FLAG_IOPRIO: u32 = 2;
 
-/// struct iocb: a request. The data sync flavours of poll and of vectors are views of the same
-/// fields.
+/// struct iocb: a request. The variants of the C union for poll and vectors are views of the same fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Iocb {
@@ -31,7 +29,7 @@ pub struct Iocb {
     pub fildes: i32,
     /// The buffer, the array of iovecs, or the events to poll for.
     pub buf: u64,
-    /// Bytes, or iovecs.
+    /// The number of bytes, or of iovecs.
     pub nbytes: u64,
     pub offset: i64,
     pub reserved2: u64,

@@ -1,8 +1,8 @@
-//! The ten functions, in the three versions of libaio 0.3.113: the boundary, as [`crate::personality::aio2`] is
-//! for the others.
+//! libaio's ten functions, in the three versions of libaio 0.3.113: the C boundary, as [`crate::personality::aio2`] is for `aio2.h`.
 //!
-//! # Safety All functions: pointers may be anything. A context handle is looked up and never
-//! followed; what else is read or written is asked about first ([`crate::sys::user`]).
+//! # Safety
+//! All functions: pointers may have any value. A context handle is looked up and never dereferenced; other memory is checked before it
+//! is read or written ([`crate::sys::user`]).
 #![allow(clippy::missing_safety_doc)]
 
 use super::abi::EVENT_BYTES;
@@ -20,8 +20,8 @@ use nix::sys::signal::SigSet;
 #[cfg(not(test))]
 use std::arch::global_asm;
 
-// Each function is exported under the name and version that libaio gives it; `@@` is the one that
-// programs are linked to today. `remove`: the name that it has here is nobody's business.
+// Each function is exported under libaio's name and version; `@@` marks the default version, to which programs link today. `remove`:
+// its name here is not exported.
 #[cfg(not(test))]
 global_asm!(
     ".symver aio2_libaio_io_queue_init, io_queue_init@@LIBAIO_0.1, remove",
@@ -69,7 +69,7 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
     let engines = global.engines(&global.libaio_pool);
     let (ring, backlog) = Events::of_kernel(max_events as u32, global.registry.new_id())?;
     let context = Context::with_ring(ring, backlog, BEHAVIOUR, engines);
-    let handle = global.insert(context, engines)?;
+    let handle = global.insert(context)?;
     memory.write(ctxp, handle).inspect_err(|_| {
         let _ = destroy(handle);
     })?;
@@ -80,30 +80,27 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let _cancel = NoCancel::new();
     let global = global().ok_or(Errno::EINVAL)?;
     let handle = find(ctx)?.handle();
-    // The kernel looks at the ring: one that has been moved or unmapped is not a context's.
+    // The kernel looks at the ring: if it was moved or unmapped, there is no context.
     let is_there = |context: &Context| ring_of(context).is_ok_and(|ring| ring.is_at(handle));
-    global.registry.remove(handle, is_there, |context| {
+    global.remove(handle, is_there, |context| {
         Context::begin_close(context);
         global
             .libaio
             .poller
             .cancel_all(&global.libaio.table, context);
         Context::wait_until_idle(context);
-        global.keep_routes(context);
-        global.libaio_pool.forget(context);
     })?;
     Ok(0)
 }
 
-/// The timeout, if it can be read.
+/// Reads the timeout.
 fn read_timeout(timeout: *const timespec) -> Result<Deadline> {
     if timeout.is_null() {
         return Ok(Deadline::Never);
     }
     // SAFETY: plain numbers.
     let timeout: timespec = unsafe { Reader::new().read(timeout as usize)? };
-    // As the kernel takes it: nanoseconds may be as many as they like, and a time of less than 0
-    // never comes.
+    // As in the kernel: any number of nanoseconds is allowed, and a negative time never comes.
     if timeout.tv_sec >= i64::MAX / 1_000_000_000 {
         return Ok(Deadline::Never);
     }
@@ -142,7 +139,7 @@ fn get_events(
     if nr == 0 {
         return Ok(0);
     }
-    // No ring has more.
+    // No ring has more events than this.
     let nr = nr.min(1 << 26) as usize;
     let min = (min_nr as usize).min(nr) * EVENT_BYTES;
     let mut out = Out::unchecked(events as *mut u8, nr * EVENT_BYTES);
@@ -158,7 +155,7 @@ fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
     }
     let context = find(ctx)?;
     let global = global().ok_or(Errno::EINVAL)?;
-    // As with the kernel, what reads or writes cannot be called back.
+    // As with the kernel, a read or a write cannot be cancelled.
     let libaio = &global.libaio;
     if libaio.poller.cancel(&libaio.table, &context, iocb as u64) {
         Err(Errno::EINPROGRESS)
@@ -205,7 +202,7 @@ pub unsafe extern "C" fn aio2_libaio_io_getevents(
     answer(|| get_events(ctx, min_nr, nr, events, timeout, None)) as c_int
 }
 
-/// io_pgetevents(2), with the mask as ppoll(2) has it.
+/// io_pgetevents(2), with the mask as in ppoll(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_pgetevents(
     ctx: Handle,
@@ -229,7 +226,7 @@ pub unsafe extern "C" fn aio2_libaio_io_pgetevents(
 }
 
 fn signals(bits: u64) -> SigSet {
-    // SAFETY: zeros are an empty set, whose first 8 bytes are what the kernel looks at.
+    // SAFETY: zeros are an empty set. The kernel uses its first 8 bytes.
     unsafe {
         let mut set: sigset_t = std::mem::zeroed();
         (&raw mut set).cast::<u64>().write(bits);
@@ -243,7 +240,7 @@ pub unsafe extern "C" fn aio2_libaio_io_cancel(ctx: Handle, iocb: usize, _event:
     answer(|| cancel(ctx, iocb)) as c_int
 }
 
-/// A context for that many requests; `*ctxp` need not be 0.
+/// Makes a context for `max_events` requests. `*ctxp` need not be 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_init(max_events: c_int, ctxp: usize) -> c_int {
     answer(|| {
@@ -255,7 +252,7 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_init(max_events: c_int, ctxp: usiz
     }) as c_int
 }
 
-/// The end of it.
+/// Destroys a context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_release(ctx: Handle) -> c_int {
     answer(|| destroy(ctx)) as c_int
@@ -276,7 +273,7 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
         if got != 1 {
             return got;
         }
-        // SAFETY: io_set_callback() has put it there; the program's own function.
+        // SAFETY: io_set_callback() has stored it there; it is the program's own function.
         unsafe {
             let callback = std::mem::transmute::<usize, Callback>(event[0] as usize);
             callback(ctx, event[1], event[2] as c_long, event[3] as c_long);
@@ -284,14 +281,13 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
     }
 }
 
-/// What it was called for, to wait, it has not done since the kernel has had AIO: it takes no event
-/// and needs none.
+/// Despite its name it does not wait, and never has since the kernel has AIO. It takes no event and needs none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
 }
 
-/// libaio 0.1's.
+/// The version of libaio 0.1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_wait_1(
     ctx: Handle,
@@ -300,13 +296,13 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_wait_1(
     answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
 }
 
-/// libaio 0.1's: without a place for the event.
+/// The version of libaio 0.1, without an argument for the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_cancel_1(ctx: Handle, iocb: usize) -> c_int {
     answer(|| cancel(ctx, iocb)) as c_int
 }
 
-/// libaio 0.1's: it waits for one.
+/// The version of libaio 0.1, which waits for one event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_getevents_1(
     ctx: Handle,

@@ -1,9 +1,8 @@
-//! A one-way channel through which open files get from the program's descriptor table to the library's own one
-//! (SCM_RIGHTS over a socket pair).
+//! A one-way channel that brings open files from the program's descriptor table to the library's own one (SCM_RIGHTS over a socket
+//! pair).
 //!
-//! From the moment that a file has been sent, the kernel holds it, whatever the program does with its
-//! descriptor. The sending end is in the program's table, where the program may close it, or put
-//! something else in its place: before each message it is asked whether it still is this socket.
+//! Once a file has been sent, the kernel holds it, even if the program closes its descriptor. The sending end is in the program's
+//! table, where the program may close it or replace it. So before each message the library checks that it is still this socket.
 
 use crate::sync::{Lock, Relaxed};
 use crate::sys::Result;
@@ -15,38 +14,38 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
 
 const NONE: RawFd = -1;
-/// How long the program's dup2() waits for who uses a number that it is about to take.
+/// How long the program's dup2() waits for a thread that uses the number that it is about to replace.
 const PATIENCE_NS: u64 = 1_000_000;
 
-/// Sending ends. A thread of the program's that has left the others' descriptor table has one of its own.
+/// Sending ends. If a thread of the program's has left the common descriptor table, its table has an end of its own.
 pub struct Sender {
     ends: [End; ENDS],
-    /// What one of them has become that the program has put something else in the place of.
+    /// An end whose first number the program has replaced.
     moved: End,
-    /// Which of them is made next.
+    /// The end to make next, if none is free.
     next: AtomicUsize,
-    /// Held while a number is used, or changes.
+    /// Held while a number is used or changes.
     using: Lock<()>,
 }
 
-/// As many as there are tables of which each keeps its own. With more, they are made anew in turn.
+/// This many tables can have an end each. If there are more tables, ends are replaced in turn.
 pub const ENDS: usize = 16;
 
 struct End {
     number: AtomicI32,
-    /// The kernel's name for the socket.
+    /// The kernel's cookie of the socket.
     cookie: AtomicU64,
-    /// It is one more number of an end that has made way.
+    /// The number is a second one, of an end that has made way.
     moved: AtomicBool,
 }
 
-/// What a message brings: a number, and a file unless it was lost on the way.
+/// Content of a message: a number, and a file unless it was lost on the way.
 pub struct Message {
     pub number: u64,
     pub file: Option<RawFd>,
 }
 
-/// What there is at a receiving end.
+/// Result of an attempt to receive.
 pub enum Received {
     Message(Message),
     Nothing,
@@ -57,7 +56,7 @@ pub enum Received {
 /// Room for one descriptor.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
-// SAFETY: arithmetic.
+// SAFETY: arithmetic only.
 const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as usize;
 
 impl End {
@@ -69,7 +68,7 @@ impl End {
         }
     }
 
-    /// The number, if it is this socket in the calling thread's table.
+    /// The number, if it names this socket in the calling thread's table.
     fn there(&self) -> Option<RawFd> {
         // Relaxed, here and below: the lock orders it.
         let number = self.number.load(Relaxed);
@@ -104,8 +103,8 @@ impl Sender {
         }
     }
 
-    /// Makes a channel: two private descriptors in the program's table. The sending end, which is not used yet (see
-    /// [`Sender::add`]), and the receiving one, for the caller to move to the library's own table.
+    /// Makes a channel: two private descriptors in the program's table. Returns the sending end, which is not used before
+    /// [`Sender::add`], and the receiving end, which the caller must move to the library's own table.
     pub fn open(&self) -> Result<(RawFd, RawFd)> {
         let mut ends = [NONE; 2];
         // SAFETY: room for two descriptors.
@@ -126,7 +125,7 @@ impl Sender {
         Ok((mine, other))
     }
 
-    /// Makes room for one more sending end. From here on nothing is sent by the one that has to go.
+    /// Makes room for one more sending end. From here on nothing is sent through the end that it replaces.
     pub fn make_room(&self) -> usize {
         let _using = self.using.lock();
         let is_free = |end: &End| end.number.load(Relaxed) == NONE;
@@ -139,17 +138,17 @@ impl Sender {
         at
     }
 
-    /// A sending end is used from here on: whoever gets a file by it may be asked for that at once.
+    /// From here on a sending end is used: once it has sent a file, a receiver may ask for that at once.
     pub fn add(&self, at: usize, mine: RawFd) {
         let _using = self.using.lock();
         self.ends[at].close();
         self.ends[at].set(mine, false);
     }
 
-    /// Connects to who listens under that name (see [`listen`]): a sending end, which is not used yet.
+    /// Connects to the socket that listens under that name (see [`listen`]). Returns a sending end, which is not used yet.
     pub fn connect(&self, digits: i64) -> Result<RawFd> {
         let address = name(digits);
-        // SAFETY: constants; an address of ours. By syscall(): libc's own is a cancellation point.
+        // SAFETY: constants, and an address of ours. Called by syscall(), because libc's function is a cancellation point.
         let mine = unsafe {
             let low = Errno::result(libc::socket(libc::AF_UNIX, KIND, 0))?;
             let connected =
@@ -165,13 +164,13 @@ impl Sender {
         Ok(mine)
     }
 
-    /// Gives the sending ends back that are in the calling thread's table, and forgets the others.
+    /// Closes the sending ends that are in the calling thread's table, and forgets the others.
     pub fn close(&self) {
         let _using = self.using.lock();
         self.all().for_each(End::close);
     }
 
-    /// The same in a forked child, where the lock may have been inherited held.
+    /// Does the same in a forked child, which may have inherited a held lock.
     pub fn abandon(&self) {
         self.all().for_each(End::close);
     }
@@ -186,9 +185,9 @@ impl Sender {
         self.all().find_map(End::there)
     }
 
-    /// The program is about to put something else in the place of a private descriptor: if it is one of these it moves.
+    /// The program is about to replace a private descriptor: if it is one of these, it moves.
     pub fn release_number(&self, number: RawFd) {
-        // A signal handler may have interrupted who has the lock.
+        // A signal handler may have interrupted the thread that holds the lock.
         let Some(_using) = self.using.try_lock_for(PATIENCE_NS) else {
             return;
         };
@@ -196,7 +195,7 @@ impl Sender {
             return;
         };
         let moved = private_fd::duplicate(number).unwrap_or(NONE);
-        // Another table may still have it by the first number.
+        // Another table may still have the socket by the first number.
         let place = if end.moved.load(Relaxed) {
             end
         } else {
@@ -211,14 +210,14 @@ impl Sender {
         self.ends.iter().chain([&self.moved])
     }
 
-    /// Whether a message could not be sent because the channel is gone: one of its ends was closed, or was something
-    /// else already when it was made. Then it is forgotten. `error`: what `send` has said.
+    /// Whether a message could not be sent because the channel is gone: one of its ends was closed, or was already replaced when the
+    /// channel was made. Then it is forgotten. `error`: what `send` has returned.
     pub fn is_gone(&self, error: Errno) -> bool {
         match error {
             Errno::EBADF => !self.is_there(),
             Errno::EPIPE | Errno::ECONNRESET | Errno::ENOTCONN | Errno::ENOTSOCK => {
                 let _using = self.using.lock();
-                // Which of them it was, and not for another table: there is none that could be used.
+                // `send` has used the first end that is in this table. If there is none, another thread has closed it.
                 if let Some(end) = self.all().find(|end| end.there().is_some()) {
                     end.close();
                 }
@@ -228,8 +227,7 @@ impl Sender {
         }
     }
 
-    /// Sends that file, and a number with it. EBADF: there is no such file, or the channel is gone; EAGAIN: the
-    /// channel is full.
+    /// Sends a file and a number. EBADF: there is no such file, or the channel is gone. EAGAIN: the channel is full.
     pub fn send(&self, mut number: u64, file: RawFd) -> Result<()> {
         let _using = self.using.lock();
         let there = self.there().ok_or(Errno::EBADF)?;
@@ -248,22 +246,22 @@ impl Sender {
             libc::CMSG_DATA(head).cast::<RawFd>().write_unaligned(file);
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // By syscall(): libc's own is a cancellation point.
+        // Called by syscall(), because libc's function is a cancellation point.
         // SAFETY: a message of ours.
         let ret = unsafe { libc::syscall(libc::SYS_sendmsg, there, &raw const message, flags) };
         Errno::result(ret).map(drop)
     }
 }
 
-/// In the library's own table: a socket that can be connected to, under a name that the kernel chooses and that comes back as
-/// a number. For a channel whose sending end the program has closed.
+/// Makes a listening socket in the library's own table, for a new channel when the program has closed the sending end. The kernel
+/// chooses its name, which is returned as a number.
 pub fn listen() -> Result<(RawFd, i64)> {
     // SAFETY: constants.
     let listener = Errno::result(unsafe { libc::socket(libc::AF_UNIX, KIND, 0) })?;
     let mut address = name(0);
     let mut bytes = NAME_BYTES;
     let at = (&raw mut address).cast::<libc::sockaddr>();
-    // SAFETY: an address of ours: with the family alone, the kernel chooses a name.
+    // SAFETY: an address of ours. If it has only the family, the kernel chooses a name.
     let ret = unsafe {
         let family = size_of::<libc::sa_family_t>() as libc::socklen_t;
         match libc::bind(listener, at, family) {
@@ -282,13 +280,13 @@ pub fn listen() -> Result<(RawFd, i64)> {
     ))
 }
 
-/// Takes the connection that comes from this process: the receiving end.
+/// Accepts the connection that comes from this process. Returns the receiving end.
 pub fn accept(listener: RawFd) -> Result<RawFd> {
     loop {
         let flags = libc::SOCK_CLOEXEC;
         let none = ptr::null_mut::<libc::c_void>();
-        // By syscall(): libc's own is a cancellation point.
-        // SAFETY: no address is wanted.
+        // Called by syscall(), because libc's function is a cancellation point.
+        // SAFETY: the address is null: none is wanted.
         let end = unsafe { libc::syscall(libc::SYS_accept4, listener, none, none, flags) };
         let end = Errno::result(end)? as RawFd;
         let mut peer = libc::ucred {
@@ -297,7 +295,7 @@ pub fn accept(listener: RawFd) -> Result<RawFd> {
             gid: 0,
         };
         let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
-        // SAFETY: room for the answer, of the size given.
+        // SAFETY: the buffer has room for the answer, and the size is given.
         let is_ours = unsafe {
             let at = (&raw mut peer).cast();
             let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
@@ -312,13 +310,13 @@ pub fn accept(listener: RawFd) -> Result<RawFd> {
 }
 
 const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-/// A name that the kernel chooses is a 0 and so many digits.
+/// A name that the kernel chooses is a 0 and this many digits.
 const DIGITS: usize = 5;
 const NAME_BYTES: libc::socklen_t =
     (size_of::<libc::sa_family_t>() + 1 + DIGITS) as libc::socklen_t;
 
 fn name(digits: i64) -> libc::sockaddr_un {
-    // SAFETY: zeros are an address.
+    // SAFETY: zeros are a valid address.
     let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     for (i, digit) in address.sun_path[1..=DIGITS].iter_mut().rev().enumerate() {
@@ -327,7 +325,7 @@ fn name(digits: i64) -> libc::sockaddr_un {
     address
 }
 
-/// Takes the next message from a receiving end, in the library's own table.
+/// Receives the next message from a receiving end. Called in the library's own table.
 pub fn receive(from: RawFd) -> Received {
     let mut number = 0u64;
     let mut part = libc::iovec {
@@ -344,7 +342,7 @@ pub fn receive(from: RawFd) -> Received {
         -1 => return Received::Nothing,
         _ => {}
     }
-    // SAFETY: the kernel has filled in as many bytes of the control buffer as it says.
+    // SAFETY: the kernel has filled as many bytes of the control buffer as it says.
     let file = unsafe {
         let head = libc::CMSG_FIRSTHDR(&message);
         (!head.is_null() && (*head).cmsg_type == libc::SCM_RIGHTS)
@@ -363,11 +361,11 @@ fn header(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     message
 }
 
-/// The kernel's name for a socket, which no other one ever has; 0 if it is none.
+/// The kernel's cookie of a socket, which no other socket ever has; 0 if it is not a socket.
 fn cookie(number: RawFd) -> u64 {
     let mut cookie = 0u64;
     let mut bytes = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: room for the answer, of the size given.
+    // SAFETY: the buffer has room for the answer, and the size is given.
     let ret = unsafe {
         libc::getsockopt(
             number,

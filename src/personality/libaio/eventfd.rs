@@ -1,8 +1,7 @@
-//! The eventfd of a request (IOCB_FLAG_RESFD): told when the request has completed.
+//! The eventfd of a request (IOCB_FLAG_RESFD), to which 1 is added when the request has completed.
 //!
-//! The kernel's AIO keeps what an eventfd is about and not the open file, so that one that the program has
-//! closed is gone: no epoll tells of it any more. The library can only hold the file. So before it tells,
-//! it looks whether the program still has it.
+//! The kernel's AIO holds the eventfd's context and not the open file. So if the program has closed its eventfd, no epoll reports it any
+//! more. The library can only hold the file. So before it adds 1, it checks that the program still has the file.
 
 use super::files::FileRef;
 use super::table::is_inside;
@@ -15,21 +14,21 @@ use std::io::Write;
 use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 
-/// What a request has of it.
+/// A request's eventfd, until the request has ended.
 #[derive(Clone, Copy)]
 pub struct Eventfd {
     /// The program's number, or -1 for none.
     number: RawFd,
     nonblocking: bool,
-    /// The thread that has submitted the request, in whose table the number is.
+    /// The thread that has submitted the request: `number` is in its table.
     thread: u32,
-    /// The file, a [`FileRef`], if others than that thread are to tell it; else 0.
+    /// The file, a [`FileRef`], if other threads may have to add to it; else 0.
     held: usize,
-    /// Where there is no other table: a duplicate in the program's, or -1.
+    /// If there is no other table, a duplicate in the program's table; else -1.
     lent: RawFd,
 }
 
-/// What is left of it when the request has ended.
+/// A request's eventfd, when the request has ended.
 pub struct Told {
     number: RawFd,
     nonblocking: bool,
@@ -79,7 +78,7 @@ impl Eventfd {
         self.held = file.into_raw();
     }
 
-    /// As long as others can tell it, the program's table has one more number for it.
+    /// Makes one more number for it in the program's table, which stays while other threads may add to it.
     pub fn lend(&mut self) -> Result<()> {
         let _making = Making::begin();
         self.lent = private_fd::lend(self.number)?;
@@ -98,7 +97,7 @@ impl Eventfd {
             number,
             nonblocking,
             thread,
-            // SAFETY: made by `into_raw`, and taken out here, once.
+            // SAFETY: made by `into_raw`, and taken out only here, once.
             held: (held != 0).then(|| unsafe { FileRef::from_raw(held) }),
             lent,
         })
@@ -136,17 +135,16 @@ impl Told {
             return;
         }
         for _ in 0..events {
-            // At its maximum a write would wait for somebody to read.
+            // If the counter is at its maximum, a write would wait for a reader.
             if self.nonblocking || poll_now(fd, libc::POLLOUT) {
                 write_eventfd(fd);
             }
         }
     }
 
-    /// Whether the program still has the eventfd that is `own` in this thread's table. If that cannot be found
-    /// out, it has.
+    /// Whether the program still has the eventfd that `own` names in this thread's table. True if that cannot be found out.
     fn program_has(&self, own: RawFd) -> bool {
-        // A sandbox may not know the call.
+        // A sandbox may not allow the call.
         if !has_call_filter() && is_same_file((self.thread, self.number), (carrier::tid(), own)) {
             return true;
         }
@@ -161,7 +159,7 @@ impl Told {
         if there(&self.number) {
             return true;
         }
-        // Another number may name it.
+        // The program may have it under another number.
         let Ok(all) = std::fs::read_dir(format!("/proc/self/task/{thread}/fdinfo")) else {
             return true;
         };
@@ -176,17 +174,17 @@ impl Told {
                 return true;
             }
         }
-        // A thread that has ended has none.
+        // A thread that has ended has no descriptors.
         !any
     }
 }
 
-/// The kernel's number of an eventfd, from a file of /proc.
+/// The kernel's id of an eventfd, from a file of /proc.
 fn eventfd_id(path: std::fmt::Arguments) -> Option<u64> {
     let mut name = [0u8; 64];
     write!(&mut name[..63], "/proc/{path}").ok()?;
     let mut text = [0u8; 512];
-    // By syscall(): libc's own are cancellation points.
+    // Called by syscall(), because libc's functions are cancellation points.
     // SAFETY: a C string, and a buffer of the size given.
     let got = unsafe {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
@@ -205,15 +203,15 @@ fn eventfd_id(path: std::fmt::Arguments) -> Option<u64> {
 
 /// Adds 1 to each eventfd, for one event.
 pub fn tell(all: &[Tell]) {
-    // SAFETY: what `ended` of this personality has made, which makes them of nothing else.
+    // SAFETY: `ended` of this personality has made them, of this type only.
     let all = unsafe { Tell::all::<Told>(all) };
     for same in all.chunk_by(|one, other| one.is_same(other)) {
         same[0].tell(same.len());
     }
 }
 
-/// Gives back what one of them holds: once.
+/// Gives back what one of them holds. Called once.
 pub fn give_back(tell: &mut Tell) {
-    // SAFETY: as above; the caller's promise.
+    // SAFETY: as above; the caller promises to call it once.
     unsafe { ManuallyDrop::drop(tell.as_mut::<Told>()) };
 }

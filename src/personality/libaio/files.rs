@@ -1,11 +1,9 @@
-//! The files of requests. A request goes to the file that its descriptor named at submit, whatever
-//! becomes of the number.
+//! The files of requests. A request uses the file that its descriptor named at submit, even if the number names another one later.
 //!
-//! What is carried out within io_submit() uses the program's number, as the kernel does. For what is left
-//! to others, the file is sent to the library's own descriptor [`Table`]: once for a file, as long as it has
-//! requests in flight and the kernel can say that the number still names it; else once for a submit. The last
-//! request gives it back, before its event can be seen: from then on the program's own close() is the last
-//! one again, with all that this means.
+//! Within io_submit() a request is carried out with the program's number, as in the kernel. If it is left to other threads, the file is
+//! sent to the library's own descriptor [`Table`]. As long as the file has requests in flight and the kernel can say that the number
+//! still names it, it is sent only once; else once for each submit. The last request gives the file back before its event can be
+//! seen: from then on the program's own close() is the last one again, with all its effects.
 
 use super::channel::Message;
 use super::table::{Table, is_inside};
@@ -22,61 +20,60 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
 
 const SHARDS: usize = 16;
 
-/// What a request may ask of its file's kind, found out at submit.
+/// What a request must know of its file, found out at submit.
 #[derive(Clone, Copy, Default)]
 pub struct Kind {
     pub reads: bool,
     pub writes: bool,
-    /// S_IFMT of its mode; 0 for the kernel's anonymous ones.
+    /// S_IFMT of its mode; 0 for the kernel's anonymous files.
     pub format: u32,
-    /// Which file it is, however often it is open: of a block device the device, else the file system and the
-    /// inode.
+    /// The identity of the file, common to all its descriptors: of a block device the device, else the file system and the inode.
     pub inode: (u64, u64),
-    /// A write or read does not wait in io_submit() of the kernel.
+    /// A read or write does not wait within the kernel's io_submit().
     pub direct: bool,
-    /// It has no positions: a pipe, a socket, a terminal.
+    /// It has no position: a pipe, a socket, a terminal.
     pub stream: bool,
     pub eventfd: bool,
-    /// The kernel's AIO can read from it, and write to it, if it is open for that.
+    /// The kernel's AIO can read from it, or write to it, if it is open for that.
     pub can_read: bool,
     pub can_write: bool,
     pub nonblocking: bool,
-    /// A write goes to its end.
+    /// A write goes to the end of the file.
     pub appends: bool,
-    /// How long it was when it was looked at.
+    /// Its length when it was looked at.
     pub size: u64,
 }
 
 /// An open file of the program's that is held for requests.
 pub struct File {
-    /// Requests that use it. Goes from 0 to 1 and from 1 to 0 under the shard's lock only.
+    /// Requests that use it. It goes from 0 to 1 and from 1 to 0 only under the shard's lock.
     refs: AtomicU32,
     /// Its descriptor in the library's own table; or SENT, or LOST.
     own: AtomicI32,
-    /// The program's number, by which it is found; -1: it is not.
+    /// The program's number, by which it is found; -1: it is not found.
     number: AtomicI32,
-    /// The next in the shard, or on the free list. Under the lock of either.
+    /// The next file in the shard, or on the free list. Guarded by the lock of either.
     next: AtomicPtr<File>,
-    /// By which a message names it.
+    /// The number by which a message names it.
     index: u32,
 }
 
-/// It is on its way.
+/// The file is on its way.
 const SENT: RawFd = -1;
-/// It has not arrived: there was no descriptor for it.
+/// The file has not arrived, because there was no descriptor for it.
 const LOST: RawFd = -2;
 
 pub struct Files {
     shards: [Lock<Shard>; SHARDS],
     free: Lock<Free>,
-    /// All there are: each chunk has twice as many as the one before it.
+    /// All files. Each chunk has twice as many as the one before it.
     chunks: [AtomicPtr<File>; CHUNKS],
 }
 
 /// The files that are found by number.
 struct Shard(*mut File);
 
-// SAFETY: files are never freed; the list is changed under the lock.
+// SAFETY: files are never freed, and the list is changed only under the lock.
 unsafe impl Send for Shard {}
 
 struct Free {
@@ -84,7 +81,7 @@ struct Free {
     chunks: usize,
 }
 
-// SAFETY: as of Shard.
+// SAFETY: as for Shard.
 unsafe impl Send for Free {}
 
 const FIRST_CHUNK: usize = 32;
@@ -94,7 +91,7 @@ const CHUNKS: usize = 20;
 pub struct FileRef(&'static File);
 
 impl FileRef {
-    /// Its descriptor, in a thread that has the library's own table.
+    /// Its descriptor in the library's own table. The calling thread must have that table.
     pub fn fd(&self) -> RawFd {
         debug_assert!(is_inside());
         // Acquire: pairs with the release in `arrived`.
@@ -112,12 +109,12 @@ impl FileRef {
 
     /// One more right to the same file.
     pub fn again(&self) -> FileRef {
-        // Relaxed: there is a reference already.
+        // Relaxed: `self` keeps the count above 0.
         self.0.refs.fetch_add(1, Relaxed);
         FileRef(self.0)
     }
 
-    /// As a number that fits into a request.
+    /// The right as a number that fits into a request.
     pub fn into_raw(self) -> usize {
         let at = ptr::from_ref(self.0) as usize;
         std::mem::forget(self);
@@ -125,17 +122,16 @@ impl FileRef {
     }
 
     /// # Safety
-    /// `raw` came from `into_raw`, and is used once.
+    /// `raw` is a result of `into_raw`, and is used only once.
     pub unsafe fn from_raw(raw: usize) -> FileRef {
-        // SAFETY: the caller's promise; files are never freed.
+        // SAFETY: as the caller promises; files are never freed.
         FileRef(unsafe { &*(raw as *const File) })
     }
 }
 
 impl Drop for FileRef {
     fn drop(&mut self) {
-        // Release: our use of the file is over before it is closed; pairs with the acquire in
-        // `last_gone`.
+        // Release: our use of the file is over before it is closed; pairs with the acquire in `last_gone`.
         let mut refs = self.0.refs.load(Relaxed);
         while refs > 1 {
             match self
@@ -147,7 +143,7 @@ impl Drop for FileRef {
                 Err(now) => refs = now,
             }
         }
-        // A child that forked in the middle of this has no files.
+        // A child that was forked meanwhile has no files.
         if let Some(global) = global() {
             global.libaio.files.last_gone(&global.libaio.table, self.0);
         }
@@ -163,13 +159,13 @@ pub fn hold_here(number: RawFd) -> Result<usize> {
 
 /// See [`crate::sys::host::OwnTable::fd`].
 pub fn fd_of(held: usize) -> RawFd {
-    // SAFETY: made by `into_raw`, and only looked at.
+    // SAFETY: made by `into_raw`, and only borrowed here.
     unsafe { ManuallyDrop::new(FileRef::from_raw(held)) }.fd()
 }
 
 /// See [`crate::sys::host::OwnTable::give_back`].
 pub fn give_back(held: usize) {
-    // SAFETY: made by `hold_here`; once is the caller's promise.
+    // SAFETY: made by `hold_here`; the caller promises to give it back once.
     drop(unsafe { FileRef::from_raw(held) });
 }
 
@@ -189,8 +185,7 @@ impl Files {
         &self.shards[number as usize % SHARDS]
     }
 
-    /// Holds the file that this number names now. An error if that is not possible: then the request can only
-    /// be carried out here and now.
+    /// Holds the file that `number` names now. If that fails, only this thread can carry the request out, now.
     pub fn hold(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
         let shard = self.shard(number);
         let found = shard.lock().find(number).map(|file| {
@@ -202,7 +197,7 @@ impl Files {
             if table.is_same(number, found.0.own.load(Acquire)) {
                 return Ok(found);
             }
-            // It is not found any more, and lives until its last request.
+            // From here on it is not found, and it lives until its last request ends.
             shard.lock().unlink(found.0);
         }
         table.enter();
@@ -235,7 +230,7 @@ impl Files {
         Ok(FileRef(file))
     }
 
-    /// What was sent has arrived. Called in the library's own table.
+    /// A message has arrived. Called in the library's own table.
     pub fn arrived(&'static self, message: Message) {
         let file = usize::try_from(message.number)
             .ok()
@@ -253,7 +248,7 @@ impl Files {
         let first = FIRST_CHUNK * ((1 << chunk) - 1);
         // Acquire: pairs with the release in `grow`.
         let files = self.chunks.get(chunk)?.load(Acquire);
-        // SAFETY: a chunk has as many files as the index can say, and is never freed.
+        // SAFETY: `index` is within the chunk, which is never freed.
         (!files.is_null()).then(|| unsafe { &*files.add(index - first) })
     }
 
@@ -262,7 +257,7 @@ impl Files {
         if free.first.is_null() {
             self.grow(&mut free)?;
         }
-        // SAFETY: on the free list, so nobody has it; never freed.
+        // SAFETY: a file on the free list has no user, and is never freed.
         let file: &'static File = unsafe { &*free.first };
         free.first = file.next.load(Relaxed);
         Ok(file)
@@ -299,11 +294,11 @@ impl Files {
         Ok(())
     }
 
-    /// The last reference goes, unless another has come meanwhile.
+    /// Drops the last reference, unless another thread has got one meanwhile.
     fn last_gone(&'static self, table: &'static Table, file: &'static File) {
         let number = file.number.load(Relaxed);
         let mut shard = self.shard(number).lock();
-        // Acquire: the use of the others is over.
+        // Acquire: pairs with the release in `drop`: the other users are done with the file.
         if file.refs.fetch_sub(1, AcqRel) != 1 {
             return;
         }
@@ -311,7 +306,7 @@ impl Files {
         drop(shard);
         let at = ptr::from_ref(file) as usize;
         if table.run(close_file, at).is_err() {
-            // The table is gone, and what was in it.
+            // The table is gone, and everything in it was closed.
             table.release();
             self.put_free(file);
         }
@@ -319,9 +314,9 @@ impl Files {
     }
 }
 
-/// Nobody uses the file any more: it is closed, in the library's own table.
+/// Closes a file that has no user any more. Called in the library's own table.
 fn close_file(at: usize) -> Result<i64> {
-    // SAFETY: what `last_gone` has given; files are never freed.
+    // SAFETY: `last_gone` has given it; files are never freed.
     let file = unsafe { FileRef::from_raw(at) };
     close(file.fd());
     let file = ManuallyDrop::new(file).0;
@@ -347,7 +342,7 @@ impl Shard {
         self.iter().find(|file| file.number.load(Relaxed) == number)
     }
 
-    /// Takes it out, if it is here.
+    /// Removes a file from the list, if it is there.
     fn unlink(&mut self, gone: &'static File) {
         let next = gone.next.load(Relaxed);
         if ptr::eq(self.0, gone) {
@@ -363,8 +358,7 @@ impl Shard {
     }
 }
 
-/// What there is to know of a file that the program has by that number. -EBADF for one that is open as a
-/// path only.
+/// Finds out about the file that the program has under a number. -EBADF if it is open only as a path.
 pub fn look(fd: RawFd) -> Result<Kind> {
     // SAFETY: an fcntl without an argument.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
@@ -372,7 +366,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
         return Err(Errno::EBADF);
     }
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: a structure of ours, valid as zeros if the call should fail.
+    // SAFETY: a structure of ours. If the call fails, it is valid as zeros.
     let stat = unsafe {
         libc::fstat(fd, stat.as_mut_ptr());
         stat.assume_init()
@@ -382,8 +376,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
     let access = flags & libc::O_ACCMODE;
     let anonymous = (format == 0).then(|| Anonymous::of(fd));
     let eventfd = anonymous == Some(Anonymous::Eventfd);
-    // Files that are made up when they are read have, most of them, the old kind of operations
-    // alone, and no blocks.
+    // Files whose content is generated when they are read have no blocks, and most of them have only the old file operations.
     let made_up = format == libc::S_IFREG && stat.st_blocks == 0;
     let old = made_up && !has_iter(fd, access);
     Ok(Kind {
@@ -398,7 +391,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
         direct: flags & libc::O_DIRECT != 0,
         stream: match format {
             0 | libc::S_IFIFO | libc::S_IFSOCK => true,
-            // SAFETY: integers; moves nothing.
+            // SAFETY: integers; it does not move the position.
             _ => !seekable && unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) } == -1,
         },
         eventfd,
@@ -406,7 +399,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
             Some(what) => what != Anonymous::Other,
             None => format != libc::S_IFDIR && !old,
         },
-        // /dev/full can be written to by write(2) alone.
+        // /dev/full can be written only with write(2).
         can_write: !matches!(format, 0 | libc::S_IFDIR)
             && !old
             && (format != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 7)),
@@ -419,22 +412,22 @@ pub fn look(fd: RawFd) -> Result<Kind> {
     })
 }
 
-/// Numbers that were eventfds', and about when (see `Tuning::trust_shift`).
+/// Numbers that have named eventfds, each with the time, rounded (see `Tuning::trust_shift`).
 static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
 
-/// Anonymous files of the kernel's.
+/// The kernel's anonymous files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Anonymous {
     Eventfd,
-    /// A timerfd or signalfd: its AIO reads from these, too.
+    /// A timerfd or signalfd. The kernel's AIO reads from these, too.
     Readable,
     Other,
 }
 
 impl Anonymous {
-    /// The kernel's name for it takes as long as all else that is asked of a file, several times over:
-    /// 3 us. So a number that was an eventfd's a moment ago, and is an anonymous file's that can be
-    /// written to, is taken to be one still. What else there is of that kind does not take the 8 bytes.
+    /// Asking for the kernel's name of a file takes several times as long as all other questions about it. So if a number named an
+    /// eventfd a moment ago, and now names an anonymous file that can be written, it is taken for an eventfd. A write of 8 bytes fails on
+    /// other files of that kind.
     fn of(fd: RawFd) -> Anonymous {
         let seen = &EVENTFDS[fd as usize % EVENTFDS.len()];
         let now = fd as u32 as u64 | monotonic_ns() >> tuning().tick_shift << 32;
@@ -452,7 +445,7 @@ impl Anonymous {
         const PREFIX: &[u8] = b"anon_inode:";
         let mut target = [0u8; 64];
         let path = crate::sys::fd_path(fd);
-        // SAFETY: a C string, and a buffer of the size given.
+        // SAFETY: a C string, and a buffer of the given size.
         let len = unsafe {
             libc::readlink(
                 path.as_ptr().cast(),
@@ -465,7 +458,7 @@ impl Anonymous {
             Some(name) if name.starts_with(b"[eventfd]") => Anonymous::Eventfd,
             Some(name) if name.starts_with(b"[timerfd]") => Anonymous::Readable,
             Some(name) if name.starts_with(b"[signalfd]") => Anonymous::Readable,
-            // Without /proc: of these, an eventfd is what can be written to.
+            // Without /proc: of these files, only an eventfd can be written.
             None if len < 0 && poll_now(fd, libc::POLLOUT) => Anonymous::Eventfd,
             None if len < 0 => Anonymous::Readable,
             _ => Anonymous::Other,
@@ -473,15 +466,13 @@ impl Anonymous {
     }
 }
 
-/// Whether a regular file has the kernel's newer operations, which AIO needs: the older ones refuse
-/// any flag.
+/// Whether a regular file has the kernel's newer operations, which AIO needs. The older ones refuse every flag.
 fn has_iter(fd: RawFd, access: i32) -> bool {
     const RWF_DSYNC: u32 = 2;
     access == libc::O_WRONLY || knows_flags(fd, RWF_DSYNC)
 }
 
-/// Whether reads from a file can be made with these flags (RWF_*): asked with one at the end of all
-/// files, which finds nothing.
+/// Whether reads of a file can have these flags (RWF_*). Tries one beyond the end of every file, which reads nothing.
 pub fn knows_flags(fd: RawFd, flags: u32) -> bool {
     let mut byte = 0u8;
     let one = libc::iovec {

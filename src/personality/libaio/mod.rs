@@ -1,9 +1,8 @@
-//! libaio's interface: programs written for it, or for the kernel's AIO, on this library's core.
+//! libaio's interface: runs programs for libaio or for the kernel's AIO on this library's core.
 //!
-//! A context of this kind differs from one of io_setup2() in what its events look like and where
-//! they go ([`crate::ring::kernel`]), in how its requests come to be ([`submit`]), and in whom they belong to:
-//! their files are the ones that their descriptors named at submit ([`files`]), and workers that have a
-//! descriptor table of their own ([`table`]) carry them out. Queue, waiting, fork and exit are the same.
+//! A context of this kind differs from one of io_setup2() in the layout and place of its events ([`crate::ring::kernel`]), in how
+//! requests are made ([`submit`]), and in the files that they use: those that their descriptors named at submit ([`files`]). Workers
+//! with a descriptor table of their own ([`table`]) carry them out. Queue, waiting, fork and exit are the same.
 
 pub mod abi;
 mod capi;
@@ -27,7 +26,7 @@ use poller::Poller;
 use stats::Stats;
 use table::Table;
 
-/// What its contexts are like: as the kernel's.
+/// Its contexts behave as the kernel's do.
 const BEHAVIOUR: Behaviour = Behaviour {
     holds_files: true,
     has_claims: true,
@@ -36,12 +35,12 @@ const BEHAVIOUR: Behaviour = Behaviour {
     usual_size: Class::Extended,
 };
 
-/// The ring of a context, if it is one of these.
+/// A context's ring, if the context is of this kind.
 fn ring_of(context: &Context) -> Result<&KernelRing> {
     context.ring().kernel().ok_or(Errno::EINVAL)
 }
 
-/// What the process has of this beside its contexts.
+/// What the process has for this personality beside its contexts.
 pub struct Shared {
     pub table: Table,
     pub files: Files,
@@ -59,20 +58,20 @@ impl Shared {
         }
     }
 
-    /// The program is about to put something else in the place of a private descriptor.
+    /// The program is about to replace a private descriptor.
     pub fn release_number(&self, number: std::os::fd::RawFd) {
         self.table.release_number(number);
         self.poller.release_number(number);
     }
 
-    /// In a forked child: closes what it has inherited. No lock is taken.
+    /// Called in a forked child: closes what it has inherited. Takes no lock.
     pub fn abandon(&self) {
         self.table.abandon();
         self.poller.abandon();
     }
 }
 
-/// In the library's own table: takes the files that have been sent there.
+/// Receives the files that have been sent. Called in the library's own table.
 fn receive_all() -> i64 {
     if let Some(global) = global() {
         let libaio = &global.libaio;

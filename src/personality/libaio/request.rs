@@ -1,4 +1,4 @@
-//! What a request of this kind has beside its system call, from submit until its event.
+//! The extension of libaio's requests: what such a request has beside its system call, from submit until its event.
 
 use super::Shared;
 use super::eventfd::{self, Eventfd, Told};
@@ -16,28 +16,28 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// It lies behind the request's event. All of it is given back by `end`.
+/// It lies behind the request's event. `end` gives back all that it holds.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Extension {
-    /// The program's number, which is its file's only as long as its io_submit() goes on.
+    /// The program's number. It certainly names the request's file only within its io_submit().
     number: RawFd,
     iovec_count: u32,
-    /// The file, a [`FileRef`], if others are to carry it out; else 0.
+    /// The file, a [`FileRef`], if another thread must carry the request out; else 0.
     file: usize,
     /// The library's copy of the program's vectors, or null.
     iovecs: *mut iovec,
-    /// The eventfd to tell when it has completed.
+    /// The eventfd to which 1 is added when the request has completed.
     eventfd: Eventfd,
-    /// I/O priority of this request alone.
+    /// I/O priority of this request only.
     ioprio: Option<u16>,
     /// The kernel would have completed it within io_submit().
     pub at_once: bool,
-    /// Who submits it may carry it out, if it is short.
+    /// The submitter may carry it out, if it is short.
     pub for_submitter: bool,
-    /// CLOCK_MONOTONIC at submit, for the statistics; 0 without.
+    /// CLOCK_MONOTONIC at submit, for the statistics; 0 if there are none.
     submitted: u64,
-    /// What the statistics know it by.
+    /// Its file in the statistics.
     path: Option<&'static Path>,
 }
 
@@ -57,8 +57,7 @@ impl Extension {
         }
     }
 
-    /// The descriptor to use in this thread: of the library's own table, or, within the request's io_submit(), of the
-    /// program's.
+    /// The descriptor to use in this thread: in the library's own table, or, within the request's io_submit(), in the program's.
     pub fn fd(&self) -> RawFd {
         if self.file == 0 || !is_inside() {
             return self.number;
@@ -74,7 +73,7 @@ impl Extension {
         self.eventfd = eventfd;
     }
 
-    /// What the core needs to know.
+    /// The facts that the core needs.
     pub fn hints(&self) -> Hints {
         Hints::NONE
             .at_once(self.at_once)
@@ -84,7 +83,7 @@ impl Extension {
             .has_eventfd(self.eventfd.is_some())
     }
 
-    /// Makes its eventfd one that others can tell.
+    /// Holds its eventfd, so that other threads can add to it.
     pub fn hold_eventfd(&mut self, shared: &'static Shared) -> Result<()> {
         if self.eventfd.is_some() {
             match shared.files.hold(&shared.table, self.eventfd.number()) {
@@ -96,7 +95,7 @@ impl Extension {
         Ok(())
     }
 
-    /// The statistics want to know when it is carried out.
+    /// Whether the statistics need the time at which it is carried out.
     fn is_counted(&self) -> bool {
         self.submitted != 0
     }
@@ -105,10 +104,10 @@ impl Extension {
         self.ioprio = Some(ioprio);
     }
 
-    /// Makes room for a copy of vectors.
+    /// Allocates memory for a copy of vectors.
     pub fn iovecs(&mut self, count: usize) -> Result<*mut iovec> {
         let layout = Layout::array::<iovec>(count).map_err(|_| Errno::EINVAL)?;
-        // SAFETY: the layout is not empty: callers have at least one.
+        // SAFETY: the layout is not empty, because callers have at least one vector.
         let at = unsafe { alloc(layout) }.cast::<iovec>();
         if at.is_null() {
             return Err(Errno::ENOMEM);
@@ -118,9 +117,9 @@ impl Extension {
         Ok(at)
     }
 
-    /// Gives back what it holds; what is left is the eventfd to tell.
+    /// Gives back what it holds, except the eventfd to tell, which is returned.
     pub fn end(&mut self) -> Option<Told> {
-        // SAFETY: each was made by `into_raw` or `alloc`, and is taken out here, once.
+        // SAFETY: each was made by `into_raw` or `alloc`, and is taken out only here, once.
         unsafe {
             if self.file != 0 {
                 drop(FileRef::from_raw(std::mem::take(&mut self.file)));
@@ -136,14 +135,14 @@ impl Extension {
     }
 }
 
-/// Holds the files and the eventfds of the requests of one submit, most of which name the same.
+/// Holds the files and eventfds of one submit's requests. Most of them name the same file.
 pub struct Holder {
     shared: &'static Shared,
     file: Held,
     eventfd: Held,
 }
 
-/// What was held last.
+/// The file that was held last, and its number.
 #[derive(Default)]
 struct Held(Option<(RawFd, FileRef)>);
 
@@ -188,7 +187,7 @@ impl HoldFiles for Holder {
         if extension.file == 0 {
             extension.file = self.file.hold(shared, extension.number)?.into_raw();
         }
-        // From here on it stands for the file.
+        // From here on this value stands for the file.
         let place = extension.file as u64;
         req.set_file(place);
         Ok(())
@@ -197,7 +196,7 @@ impl HoldFiles for Holder {
 
 impl Req {
     fn of_libaio(&self) -> Option<&Extension> {
-        // SAFETY: what has an extension is a request of this kind.
+        // SAFETY: only requests of this personality have an extension.
         unsafe { self.extension() }
     }
 
@@ -207,7 +206,7 @@ impl Req {
     }
 }
 
-/// What the core asks of requests of this kind.
+/// The functions that the core calls for requests of this kind.
 pub static PERSONALITY: Personality = Personality {
     fd: |req| req.of_libaio().map_or(-1, Extension::fd),
     execute,
@@ -219,24 +218,24 @@ pub static PERSONALITY: Personality = Personality {
     give_back: eventfd::give_back,
 };
 
-/// The system call of a request of this kind, with the descriptor that its file has in this thread's table. None: it
-/// is none.
+/// The system call of a request of this kind, with the descriptor that its file has in this thread's table. None: the request is of
+/// another kind.
 fn call_here(req: &Req) -> Option<Call> {
     let mut call = *req.call();
     call.args[0] = req.of_libaio()?.fd() as u64;
     Some(call)
 }
 
-/// The same of one whose file is held, in a thread that has the library's own table.
+/// The same for a request whose file is held, in a thread that has the library's own table.
 fn call_inside(call: &Call) -> Call {
     let mut call = *call;
-    // A held file stands for itself (`hold_for`); the request is not over.
+    // The argument is the held file (`hold_for`), which stays held because the request has not ended.
     call.args[0] = fd_of(call.args[0] as usize) as u64;
     call
 }
 
-/// Makes the call of a request that has been left behind: in the library's own table if its file is held there, else with
-/// the program's descriptor, whose io_submit() does not go on.
+/// Makes the call of an abandoned request: in the library's own table if its file is held there, else with the program's descriptor,
+/// because the thread in its io_submit() never goes on.
 fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     let is_held = call.args[0] > u64::from(u32::MAX);
     if !is_held {
@@ -245,7 +244,7 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     }
     struct Left<'a>(&'a Call, fn(&Call) -> i64);
     fn job(left: usize) -> Result<i64> {
-        // SAFETY: what is given below, by one who waits for this.
+        // SAFETY: the address of `left` below, whose owner waits for this job.
         let Left(call, make) = unsafe { &*(left as *const Left) };
         make(&call_inside(call));
         Ok(0)
@@ -256,7 +255,7 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     }
 }
 
-/// Carries out a request of this kind: the system call with the request's I/O priority.
+/// Carries out a request of this kind: makes the system call with the request's I/O priority.
 fn execute(req: &mut Req, make: fn(&Call) -> i64) {
     let (Some(call), Some(extension)) = (call_here(req), req.of_libaio().copied()) else {
         return;
@@ -267,8 +266,7 @@ fn execute(req: &mut Req, make: fn(&Call) -> i64) {
         0
     };
     let before = match extension.ioprio {
-        // It is one that io_submit has asked the kernel about. Should the process have lost the right
-        // to it since, the request goes without.
+        // At io_submit() the kernel allowed this priority. If the process has lost the right since, the request goes without it.
         Some(ioprio) => carrier::lend_ioprio(ioprio).unwrap_or(None),
         None => {
             carrier::settle();
@@ -282,20 +280,19 @@ fn execute(req: &mut Req, make: fn(&Call) -> i64) {
     count(req, began);
 }
 
-/// A request that was `began` then has its result: for the statistics, if there are any.
+/// Counts a request that has its result, if there are statistics. `began`: when its call began.
 fn count(req: &Req, began: u64) {
     let Some(extension) = req.of_libaio() else {
         return;
     };
-    // One that was interrupted will be carried out once more.
+    // If it was interrupted, it will be carried out once more.
     let over = req.res() != -i64::from(libc::EINTR);
     if over && let Some(path) = extension.path.filter(|_| extension.is_counted()) {
         path.count(req.call(), req.res(), extension.submitted, began);
     }
 }
 
-/// What the kernel says of a priority: asked for a process that does not exist, which is looked for
-/// last.
+/// Asks the kernel whether it allows a priority. The process in question does not exist, but the kernel looks for that last.
 pub fn check_ioprio(ioprio: u16) -> Result<()> {
     const NOBODY: i32 = i32::MAX;
     match carrier::set_ioprio(NOBODY, ioprio) {

@@ -1,14 +1,13 @@
-//! Statistics of a process, if AIO2_STATS in its environment asks for them (aio2-run --stats does):
-//! for each path, what was done and how long it took; what io_submit() cost; and how many requests
-//! took which route. Printed when the process ends.
+//! Statistics of a process, if AIO2_STATS in its environment asks for them (as aio2-run --stats does): for each path, the operations and
+//! their times; the cost of io_submit(); and how many requests took which route. They are printed when the process ends.
 //!
-//! AIO2_STATS=FILE: added to FILE. If AIO2_STATS_PID is the process's id, to standard error
-//! instead: that is the program itself, and not a child or a daemon that it has become.
+//! AIO2_STATS=FILE: they are added to FILE. If AIO2_STATS_PID is the process's id, they go to standard error instead: this is the
+//! program itself, and not a child or a daemon that it has become.
 //!
-//! Nobody is harmed by it who has not asked for it. A program that has more rights than its user does not
-//! look at the environment ([`crate::sys::variable`]). FILE is a regular file of the user's own, which has no
-//! other name, or a new one ([`open`]). Standard error is what it was when the program began. A name that
-//! somebody else has chosen cannot do anything to the terminal, nor look like a line of ours ([`Escaped`]).
+//! This is safe for users who have not asked for it. A program that has more rights than its user does not look at the environment
+//! ([`crate::sys::variable`]). FILE must be a new file, or a regular file of the user's own that has no other name ([`open`]). Standard
+//! error must still be the file that it was when the program began. A name that somebody else has chosen cannot control the terminal,
+//! nor look like a line of ours ([`Escaped`]).
 
 use crate::policy::route::{Route, Routes};
 use crate::sync::Lock;
@@ -27,18 +26,18 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 unsafe extern "C" {
-    /// libc's: in the program's first argument.
+    /// libc's: the short name in the program's first argument.
     static program_invocation_short_name: *const libc::c_char;
 }
 
-/// Times in nanoseconds, to within an eighth.
+/// Times in nanoseconds, with a precision of one eighth.
 struct Times {
     counts: [AtomicU64; 64 * 8],
     longest: AtomicU64,
     total: AtomicU64,
 }
 
-// All counters here are Relaxed: each is a number of its own, read when the process ends.
+// All counters here are Relaxed: each is independent of the others, and they are read when the process ends.
 impl Times {
     fn new() -> Times {
         Times {
@@ -61,7 +60,7 @@ impl Times {
         self.counts.iter().map(|count| count.load(Relaxed)).sum()
     }
 
-    /// The time that so many in a thousand were faster than.
+    /// The time below which `per_mille` of a thousand were.
     fn quantile(&self, per_mille: u64) -> Time {
         let wanted = (self.count() * per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -77,7 +76,7 @@ impl Times {
     }
 }
 
-/// Nanoseconds, for people.
+/// Nanoseconds in readable form.
 struct Time(u64);
 
 impl fmt::Display for Time {
@@ -92,7 +91,7 @@ impl fmt::Display for Time {
     }
 }
 
-/// How many requests took each route, for people: those that some took.
+/// How many requests took each route, in readable form, without routes that none took.
 impl fmt::Display for Routes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let routes = Route::ALL.into_iter().zip(self.taken);
@@ -106,7 +105,7 @@ impl fmt::Display for Routes {
     }
 }
 
-/// What is known of one path.
+/// The counters of one path.
 pub struct Path {
     next: *mut Path,
     name: [u8; NAME_BYTES],
@@ -125,7 +124,7 @@ const NAME_BYTES: usize = 256;
 
 pub struct Stats {
     wanted: AtomicBool,
-    /// Newest first; never freed, and never changed once they are on the list.
+    /// The list of paths, newest first. A path on it is never freed, and only its counters change.
     first: AtomicPtr<Path>,
     adding: Lock<()>,
     began: u64,
@@ -156,7 +155,7 @@ impl Stats {
         }
     }
 
-    /// An io_submit() that began then has accepted so many.
+    /// Counts an io_submit() that began at `began` and has accepted `accepted` requests.
     pub fn submitted(&self, began: u64, accepted: usize) {
         if began != 0 {
             self.submits.add(monotonic_ns() - began);
@@ -164,7 +163,7 @@ impl Stats {
         }
     }
 
-    /// What a file is known by, if statistics are wanted: of that descriptor of the calling thread's.
+    /// The counters of a file, if statistics are wanted. `number`: its descriptor in the calling thread's table.
     pub fn path(&self, number: RawFd) -> Option<&'static Path> {
         if self.wanted.load(Relaxed) {
             self.find_path(number)
@@ -173,7 +172,7 @@ impl Stats {
         }
     }
 
-    /// Apart, so that those who have no statistics need no stack for it.
+    /// A function of its own, so that processes without statistics need no stack for it.
     #[cold]
     #[inline(never)]
     fn find_path(&self, number: RawFd) -> Option<&'static Path> {
@@ -205,7 +204,7 @@ impl Stats {
                     })
                     .ok()?,
                 );
-                // Release (in AcqRel): who finds it finds it whole.
+                // Release (in AcqRel): a thread that finds it sees it whole.
                 self.first.swap(path, AcqRel);
                 path
             }
@@ -213,7 +212,7 @@ impl Stats {
         Some(path)
     }
 
-    /// The process ends: prints what there is, once.
+    /// Prints the statistics once, when the process ends.
     pub fn report(&self, routes: impl FnOnce() -> Routes) {
         if !self.wanted.load(Relaxed)
             || self.submits.count() == 0
@@ -224,7 +223,7 @@ impl Stats {
         let Some(wanted) = wanted() else {
             return;
         };
-        // It may be a pipe that nobody reads any more, or larger than files may be.
+        // The output may be a pipe that has no reader any more, or exceed the size limit of files.
         shielded(|| {
             let mut out = Printer::open(wanted)?;
             let _ = self.print(&mut out, Escaped(wanted.program.to_bytes()), &routes());
@@ -283,7 +282,7 @@ impl Stats {
 }
 
 impl Path {
-    /// A request of that file has ended: submitted and begun at those times.
+    /// Counts a request of this file that has ended, was submitted at `submitted` and begun at `began`.
     pub fn count(&self, call: &Call, res: i64, submitted: u64, began: u64) {
         self.waiting.add(began.saturating_sub(submitted));
         self.device.add(monotonic_ns() - began);
@@ -322,34 +321,33 @@ impl Path {
 fn list(first: *mut Path) -> impl Iterator<Item = &'static Path> {
     let mut at = first;
     std::iter::from_fn(move || {
-        // SAFETY: paths are never freed, and do not change once they are on the list.
+        // SAFETY: paths are never freed, and only their atomic counters change once they are on the list.
         let path: &'static Path = unsafe { at.as_ref()? };
         at = path.next;
         Some(path)
     })
 }
 
-/// What the environment asks for, and for whom.
+/// The request for statistics in the environment, and the facts that decide where they go.
 struct Wanted {
-    /// What the program was started as. (A thread's name would be that of the one that ends it.)
+    /// The name with which the program was started. (The thread's name would be that of the thread that ends the process.)
     program: CString,
-    /// The file.
+    /// The file to which they are added.
     path: CString,
     /// The process that prints to standard error instead.
     main: Option<libc::pid_t>,
-    /// What standard error was.
+    /// The file that standard error was.
     stderr: Option<Identity>,
 }
 
-/// As the environment was when the library was loaded: there are programs that make themselves
-/// another one before they begin (nginx), and write over the strings of the first, and over their own
-/// arguments.
+/// The environment as it was when the library was loaded. Some programs (nginx) turn themselves into another one before they begin, and
+/// write over the strings of their environment and their arguments.
 fn wanted() -> Option<&'static Wanted> {
     static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
         Some(Wanted {
             path: variable(c"AIO2_STATS", CStr::to_owned)?,
-            // SAFETY: libc has set it before anything of ours runs; a C string.
+            // SAFETY: libc has set it before any code of ours runs; a C string.
             program: unsafe { CStr::from_ptr(program_invocation_short_name) }.to_owned(),
             main: variable(c"AIO2_STATS_PID", |pid| pid.to_str().ok()?.parse().ok()).flatten(),
             stderr: look_at(libc::STDERR_FILENO).map(|file| file.identity()),
@@ -362,13 +360,13 @@ extern "C" fn at_load() {
     wanted();
 }
 
-/// For the dynamic linker.
-// SAFETY: the section is one of pointers to such functions.
+/// Run by the dynamic linker.
+// SAFETY: the section holds pointers to functions of this type.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = at_load;
 
-/// A file: device and number.
+/// Identity of a file: device and inode.
 type Identity = (libc::dev_t, libc::ino_t);
 
 struct File(libc::stat);
@@ -384,8 +382,7 @@ impl File {
         (self.0.st_dev, self.0.st_ino)
     }
 
-    /// Whether text may be added to it, wherever it was found: a regular file, which the user owns, and
-    /// which nobody has given a name here that belongs somewhere else.
+    /// Whether text may be added to a file that others may have put there: it is a regular file of the user's, and has only this name.
     fn is_own(&self) -> bool {
         // SAFETY: no arguments.
         let user = unsafe { libc::geteuid() };
@@ -395,8 +392,8 @@ impl File {
     }
 }
 
-/// A new file, for the user alone; or one that is there and is the user's own. Others may be able to put
-/// anything in its place, such as a link or a pipe.
+/// Opens a new file that only the user can read, or an existing one that is the user's own. Others may be able to put anything in its
+/// place, such as a link or a pipe.
 fn open(path: &CStr) -> Option<RawFd> {
     const FLAGS: libc::c_int = libc::O_WRONLY
         | libc::O_APPEND
@@ -404,7 +401,7 @@ fn open(path: &CStr) -> Option<RawFd> {
         | libc::O_NOFOLLOW
         | libc::O_NOCTTY
         | libc::O_NONBLOCK;
-    // Again, where others make it and remove it in between.
+    // Try again if others make and remove it meanwhile.
     for _ in 0..3 {
         // SAFETY: a C string.
         let new = unsafe { libc::open(path.as_ptr(), FLAGS | libc::O_CREAT | libc::O_EXCL, 0o600) };
@@ -417,7 +414,7 @@ fn open(path: &CStr) -> Option<RawFd> {
             if look_at(fd).is_some_and(|file| file.is_own()) {
                 return Some(fd);
             }
-            // SAFETY: just opened, and nobody else's.
+            // SAFETY: just opened, and no one else uses it.
             unsafe { libc::close(fd) };
             return None;
         }
@@ -428,7 +425,7 @@ fn open(path: &CStr) -> Option<RawFd> {
     None
 }
 
-/// A name as it can be printed on one line of a terminal.
+/// A name in a form that can be printed on one line of a terminal.
 struct Escaped<'a>(&'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -448,7 +445,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Text to a descriptor, in as few writes as there is room for.
+/// Writes text to a descriptor, in as few writes as the buffer allows.
 struct Printer {
     fd: RawFd,
     text: [u8; 8192],
@@ -460,7 +457,7 @@ impl Printer {
         let stderr = || look_at(libc::STDERR_FILENO).map(|file| file.identity());
         // SAFETY: no arguments.
         let is_main = wanted.main == Some(unsafe { libc::getpid() });
-        // The program may have closed it, and have a file of its own there.
+        // The program may have closed it and may have a file of its own there.
         let has_stderr = wanted.stderr.is_some() && stderr() == wanted.stderr;
         let fd = if is_main && has_stderr {
             libc::STDERR_FILENO
@@ -492,7 +489,7 @@ impl Printer {
     }
 
     fn flush(&mut self) {
-        // SAFETY: as many bytes as there are.
+        // SAFETY: the buffer holds `len` bytes.
         unsafe { libc::write(self.fd, self.text.as_ptr().cast(), self.len) };
         self.len = 0;
     }
@@ -501,7 +498,7 @@ impl Printer {
 impl Drop for Printer {
     fn drop(&mut self) {
         if self.fd != libc::STDERR_FILENO {
-            // SAFETY: opened for this.
+            // SAFETY: opened by `open` for this printer.
             unsafe { libc::close(self.fd) };
         }
     }

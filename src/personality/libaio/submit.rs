@@ -1,4 +1,4 @@
-//! io_submit(): what the kernel checks, in its order, and how an iocb becomes a request.
+//! io_submit(): the kernel's checks, in its order, and how an iocb becomes a request.
 
 use super::abi::{
     CMD_FDSYNC, CMD_FSYNC, CMD_NOOP, CMD_POLL, CMD_PREAD, CMD_PREADV, CMD_PWRITE, CMD_PWRITEV,
@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 
 const IOVECS_MAX: u64 = 1024;
-/// What one call reads or writes at most.
+/// Limit of what one call reads or writes.
 const BYTES_MAX: u64 = 0x7fff_f000;
 
 const RWF_HIPRI: u32 = 1;
@@ -31,10 +31,10 @@ const RWF_APPEND: u32 = 0x10;
 const RWF_NOAPPEND: u32 = 0x20;
 const RWF_ATOMIC: u32 = 0x40;
 const RWF_DONTCACHE: u32 = 0x80;
-/// What any kernel knows that we know: those up to RWF_NOSIGNAL.
+/// The flags that the library knows, up to RWF_NOSIGNAL. A kernel may know fewer.
 const RWF_KNOWN: u32 = 0x1ff;
 
-/// Accepts the iocbs as far as they are well-formed and there is room; returns how many.
+/// Accepts iocbs as long as they are well-formed and there is room. Returns how many.
 pub fn submit(
     shared: &'static Shared,
     context: &ContextRef,
@@ -68,7 +68,7 @@ pub fn submit(
     if done == 0 { Err(stopped) } else { Ok(done) }
 }
 
-/// Where an iocb has its key: 0 from the time that it was submitted.
+/// Address of an iocb's key, which is 0 once it was submitted.
 pub fn key_of(iocb: usize) -> usize {
     iocb.wrapping_add(std::mem::offset_of!(Iocb, key))
 }
@@ -76,16 +76,16 @@ pub fn key_of(iocb: usize) -> usize {
 struct Submit<'a> {
     shared: &'static Shared,
     context: &'a ContextRef,
-    /// The array of pointers, and the iocbs.
+    /// Reads the array of pointers, and the iocbs.
     memory: Reader,
-    /// The descriptor that was looked at last: the kernel is asked once for it.
+    /// The descriptor that was looked at last, so that the kernel is asked only once for it.
     last: Option<Looked>,
-    /// What the request that is being made must keep its order with others for.
+    /// The claim of the request that is being made: what it must keep its order with others for.
     claim: Claim,
     now: u64,
 }
 
-/// What is known of a descriptor.
+/// The facts about a descriptor.
 #[derive(Clone, Copy)]
 struct Looked {
     number: RawFd,
@@ -93,13 +93,13 @@ struct Looked {
     path: Option<&'static Path>,
 }
 
-/// What is to be done with a request when it is accepted.
+/// What happens to a request when it is accepted.
 enum Way {
-    /// Into the queue.
+    /// It is queued.
     Queue,
     /// Its result is known already.
     Done(i64),
-    /// It waits for its file to be ready.
+    /// It waits until its file is ready.
     Poll(Ticket, i16),
 }
 
@@ -151,7 +151,7 @@ impl Submit<'_> {
                         let poller = &self.shared.poller;
                         poller.submit(self.shared, ticket, self.context, req, at as u64, events);
                         if self.context.is_closed() {
-                            // io_destroy() came in between, and may have looked already.
+                            // io_destroy() was called meanwhile, and may have cancelled already.
                             poller.cancel_all(&self.shared.table, self.context);
                         }
                     }
@@ -192,7 +192,7 @@ impl Submit<'_> {
             }
             extension.set_eventfd(Eventfd::new(iocb.resfd, resfd.nonblocking));
         }
-        // As in the kernel: after the descriptors are found, before the operation is looked at.
+        // As in the kernel: after the descriptors were found, and before the operation is looked at.
         self.memory.write(key_of(at), 0u32)?;
         match iocb.opcode {
             CMD_PREAD => self.transfer(iocb, kind, extension, false, false),
@@ -233,10 +233,10 @@ impl Submit<'_> {
         }
         let mut bytes = iocb.nbytes;
         let mut count = 0;
-        // One vector is as good as a buffer.
+        // A single vector is treated like a buffer.
         let mut buffer = Some(iocb.buf);
         if vectored {
-            // The kernel looks at 32 bits of the number.
+            // The kernel uses only 32 bits of the count.
             count = u64::from(iocb.nbytes as u32);
             if count > IOVECS_MAX {
                 return Err(Errno::EINVAL);
@@ -265,12 +265,12 @@ impl Submit<'_> {
             Claim::of_stream(kind.inode, writes)
         };
         extension.at_once = !kind.direct && has_blocks;
-        // A write may have to wait for others whatever it did before, and so may a read past the page
-        // cache that a file system sees to.
+        // A write may have to wait for other writes, even if earlier ones did not. The same holds for a read past the page cache of a
+        // file system.
         extension.for_submitter = !writes && (extension.at_once || kind.format == libc::S_IFBLK);
         let (fd, offset) = (fd as u64, iocb.offset as u64);
         let pick = |to_read, to_write| if writes { to_write } else { to_read };
-        // The plain calls, where they do: a sandbox may not know the later ones.
+        // Use the plain calls where they suffice: a sandbox may not allow the later ones.
         let plain = flags == 0;
         if plain && let Some(buffer) = buffer {
             let call = if kind.stream {
@@ -289,7 +289,7 @@ impl Submit<'_> {
                     iov_base: buffer as *mut libc::c_void,
                     iov_len: bytes as usize,
                 };
-                // SAFETY: room for one, just made.
+                // SAFETY: memory for one, just allocated.
                 unsafe { at.write(one) };
                 (at as u64, 1)
             }
@@ -313,7 +313,7 @@ impl Submit<'_> {
         Ok((call, Way::Queue))
     }
 
-    /// Copies the program's vectors. What they have together, and the buffer if there is just one.
+    /// Copies the program's vectors. Returns their total length, and the buffer if there is just one.
     fn vectors(
         &mut self,
         at: usize,
@@ -348,7 +348,7 @@ impl Submit<'_> {
                 iov_base: base as *mut libc::c_void,
                 iov_len: len as usize,
             };
-            // SAFETY: room for `count`, made above.
+            // SAFETY: memory for `count`, allocated above.
             unsafe { copy.add(i).write(vector) };
         }
         Ok((total, None))
@@ -368,8 +368,7 @@ impl Submit<'_> {
         let fd = extension.fd();
         let has_blocks = matches!(kind.format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
         if !has_blocks || kind.format == libc::S_IFREG && !kind.can_read {
-            // Most of these cannot be synced; the kernel says so at submit. Those that can have
-            // nothing to wait for.
+            // Most of these files cannot be synced, which the kernel reports at submit. The others have nothing to wait for.
             // SAFETY: an integer.
             if unsafe { libc::syscall(nr, fd) } == -1 && Errno::last() == Errno::EINVAL {
                 return Err(Errno::EINVAL);
@@ -387,7 +386,7 @@ impl Submit<'_> {
         let fd = extension.fd();
         let mut ready = ready_now(fd, events);
         if ready == 0 {
-            // It may be what it is for ever.
+            // The file's state may never change.
             ready = look_closer(fd, kind, events)?;
         }
         let way = if ready != 0 {
@@ -404,7 +403,7 @@ impl Submit<'_> {
     }
 }
 
-/// What a read or a write of a regular file or a block device does, up to `end`.
+/// The access of a read or a write of a regular file or a block device that ends at `end`.
 fn access(kind: Kind, writes: bool, flags: u32, end: u64) -> Access {
     let appends = kind.appends && flags & RWF_NOAPPEND == 0 || flags & RWF_APPEND != 0;
     match (writes, kind.direct) {
@@ -418,15 +417,15 @@ fn access(kind: Kind, writes: bool, flags: u32, end: u64) -> Access {
     }
 }
 
-/// Whether the state of a file can change, for those who poll for it: epoll takes it then; else it is an error. It may
-/// have changed by now: some files say so only once.
+/// Whether a file's state can change so that a poll makes sense: then epoll takes the file; else returns an error. The state may have
+/// changed meanwhile, which some files report only once; it is returned.
 fn look_closer(fd: RawFd, kind: Kind, events: i16) -> Result<u16> {
     const ALWAYS: i16 = libc::POLLIN | libc::POLLOUT | libc::POLLRDNORM | libc::POLLWRNORM;
     if matches!(kind.format, 0 | libc::S_IFIFO | libc::S_IFSOCK) {
         return Ok(0);
     }
     let ours = (events | libc::POLLERR | libc::POLLHUP) as u16;
-    // A file that nobody can poll for says that it is all of these.
+    // A file that does not support poll reports all of these.
     let seen = ready_now(fd, ALWAYS | events);
     if seen & ours != 0 || seen & ALWAYS as u16 != ALWAYS as u16 {
         return Ok(seen & ours);
@@ -439,12 +438,12 @@ fn look_closer(fd: RawFd, kind: Kind, events: i16) -> Result<u16> {
         events: u32::from(events as u16),
         u64: 0,
     };
-    // SAFETY: events of ours.
+    // SAFETY: `event` is ours.
     let (added, got) = unsafe {
         let added = libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event);
         let wait = [epoll as usize, &raw mut event as usize, 1, 0, 0, 8];
         let [epoll, event, one, none, mask, size] = wait;
-        // By syscall(): libc's own is a cancellation point.
+        // Called by syscall(), because libc's function is a cancellation point.
         let got = libc::syscall(libc::SYS_epoll_pwait, epoll, event, one, none, mask, size);
         (added, got)
     };
@@ -465,7 +464,7 @@ fn call<const N: usize>(nr: c_long, kind: Kind, given: [u64; N]) -> Call {
     }
 }
 
-/// The flags that the system call gets, as the kernel checks them at submit.
+/// The flags for the system call, checked as the kernel checks them at submit.
 fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     if flags == 0 {
         return Ok(0);
@@ -478,12 +477,11 @@ fn check_flags(flags: u32, fd: RawFd, kind: Kind, writes: bool) -> Result<u32> {
     if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
         return Err(Errno::EINVAL);
     }
-    // Which of the later flags the kernel and the file know is asked of them. Those that reads know
-    // are the ones that writes know.
+    // Ask the kernel and the file which of the later flags they know. Reads and writes know the same flags.
     let asked = flags & !(RWF_ATOMIC | RWF_APPEND | RWF_HIPRI | 6);
     if asked != 0 && kind.reads && !kind.stream && !knows_flags(fd, asked) {
         return Err(Errno::EOPNOTSUPP);
     }
-    // No one is going to poll for it.
+    // No thread will poll for it.
     Ok(flags & !RWF_HIPRI)
 }

@@ -1,17 +1,16 @@
 //! The library's own descriptor table, for the files of io_submit()'s requests.
 //!
-//! No descriptor in the program's table stands for a file of the program's: closing one would drop the
-//! process's record locks, keeping one would keep the file open, its number could be taken, a child would inherit
-//! it. So the threads that carry these requests out share a table of their own. A file gets there through a
-//! [channel](super::channel), and leaves it when the last request that uses it is over, before the event of that
-//! one can be seen.
+//! The program's table has no descriptor for a held file: closing it would drop the process's record locks, keeping it would keep
+//! the file open, the program could reuse its number, and a child would inherit it. So the threads that carry these requests out share a
+//! table of their own. A file gets there through a [channel](super::channel). It leaves when the last request that uses it has ended,
+//! before that request's event can be seen.
 //!
-//! A thread has the table of the thread that started it. The first one here, the keeper, leaves the
-//! program's table and starts all others; what has to be done in here for a thread of the program's
-//! ([`Table::run`]), it does. It ends when nothing has been here for a while, and the table with it.
+//! A thread has the table of the thread that started it. The first thread here, the keeper, leaves the program's table and starts all
+//! others. It also does jobs in this table for threads of the program's ([`Table::run`]). When the table has had no user for a
+//! while, the keeper ends, and the table with it.
 //!
-//! Where there can be no such table (no thread, no descriptor, a sandbox that forbids it), io_submit()
-//! carries requests out itself, as the kernel does.
+//! If there can be no such table (no thread, no descriptor, a sandbox that forbids it), io_submit() carries requests out itself, as
+//! the kernel does.
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::personality::instance::global;
@@ -31,60 +30,60 @@ use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
-/// The keeper ends when nothing has been here for so long.
+/// The keeper ends when the table has had no user for this long.
 const IDLE_NS: u64 = 3_000_000_000;
-/// It looks so often whether the last of those who use the table has left it just before it could be woken.
+/// A dozing keeper checks at this interval whether the last user has left just before the keeper could be woken.
 const LONG_NS: u64 = 60_000_000_000;
-/// So many descriptors in here are not for files.
+/// Number of descriptors here that are not for files.
 const SPARE: u64 = 16;
-/// So often a channel is made anew for one message.
+/// How often a channel is made anew for one message.
 pub const TRIES: usize = 8;
 
-/// What the keeper's word says: it has nothing to do.
+/// Value of the keeper's word: it has nothing to do.
 const IDLE: u32 = 0;
-/// It has a job.
+/// Value of the keeper's word: it has a job.
 const ASKED: u32 = 1;
-/// It has done it.
+/// Value of the keeper's word: it has done the job.
 const DONE: u32 = 2;
 
 pub struct Table {
     files: Sender,
-    /// The receiving ends, in this table.
+    /// The receiving ends, which are in this table.
     receivers: [AtomicI32; ENDS],
-    /// In this table, while the channel is made anew.
+    /// The listening socket in this table, while the channel is made anew.
     listener: AtomicI32,
-    /// Held by whoever receives.
+    /// Held while a thread receives.
     receiving: Lock<()>,
-    /// Held by whoever gives the keeper a job, starts it, or ends it.
+    /// Held by the thread that gives the keeper a job, starts it, or ends it.
     turn: Lock<()>,
-    /// The keeper's thread number; 0: there is none.
+    /// The keeper's thread id; 0: there is no keeper.
     keeper: AtomicU32,
-    /// A futex.
+    /// State of the keeper's job, a futex: IDLE, ASKED or DONE.
     word: AtomicU32,
-    /// The job, what it is given and what came of it: under `turn`, and handed over by `word`.
+    /// The job, its argument and its result. Guarded by `turn`, and handed over by `word`.
     job: AtomicUsize,
     given: AtomicUsize,
     answer: AtomicI64,
-    /// Threads in here, and files that are held: as long as there are any, the keeper stays.
+    /// Threads in here, plus files that are held. The keeper stays as long as there are any.
     users: AtomicU32,
     /// Descriptors that files have in here, or will have.
     places: AtomicU32,
-    /// The keeper waits for the last of these to leave.
+    /// The keeper waits until the last user leaves.
     dozing: AtomicBool,
-    /// There can be none: a sandbox forbids it.
+    /// There can be no table: a sandbox forbids it.
     refused: AtomicBool,
     /// See [`doorbell`].
     doorbell: AtomicI32,
-    /// What the guard is told: a futex.
+    /// State of the guard, a futex.
     guard: AtomicU32,
 }
 
-/// What the word of the guard says: there is none.
+/// Value of the guard's word: there is no guard.
 const NO_GUARD: u32 = 0;
 const WATCHING: u32 = 1;
-/// The process is to end.
+/// The guard must end the process.
 const TO_END: u32 = 2;
-/// The keeper goes.
+/// The guard must end, because the keeper ends.
 const TO_GO: u32 = 3;
 
 /// Whether the calling thread has this table and not the program's.
@@ -112,9 +111,9 @@ impl Table {
         }
     }
 
-    /// Makes the table, unless it is there.
+    /// Makes the table, if there is none.
     pub fn prepare(&'static self) -> Result<()> {
-        // SeqCst: pairs with `end`. Whoever has entered before sees that the keeper goes, or it stays.
+        // SeqCst: pairs with `end`. A thread that has entered before sees that the keeper ends, or the keeper sees it and stays.
         if self.keeper.load(SeqCst) != 0 {
             return Ok(());
         }
@@ -127,24 +126,24 @@ impl Table {
 
     /// Whether there can be no such table, now or later.
     pub fn is_refused(&self) -> bool {
-        // Relaxed: whoever does not see it tries once more.
+        // Relaxed: a hint. A thread that does not see it tries once more.
         self.refused.load(Relaxed)
     }
 
-    /// The turn, and, as it may have to be started, the right to make descriptors: that comes first, because who has it
-    /// may want the turn.
+    /// Returns the turn, and, if the keeper may have to be started, the right to make descriptors. The right comes first in the lock order,
+    /// because its holder may want the turn.
     fn turn_to_start(&self) -> (Option<Making>, Guard<'_, ()>) {
         loop {
             let making = (self.keeper.load(Acquire) == 0).then(Making::begin);
             let turn = self.turn.lock();
-            // It may have ended since.
+            // The keeper may have ended meanwhile.
             if making.is_some() || self.keeper.load(Acquire) != 0 {
                 return (making, turn);
             }
         }
     }
 
-    /// Sends a file of the program's here: from now on the kernel holds it. `number` comes with it.
+    /// Sends a file of the program's to this table, with `number`. From now on the kernel holds it.
     pub fn send(&'static self, number: u64, file: RawFd) -> Result<()> {
         self.prepare()?;
         let mut sent = self.files.send(number, file);
@@ -153,12 +152,12 @@ impl Table {
                 Err(errno) if self.files.is_gone(errno) => {}
                 _ => break,
             }
-            // The program may close what is just being made, too.
+            // The program may close the new channel, too.
             if self.reconnect().is_ok() {
                 sent = self.files.send(number, file);
             }
         }
-        // Too many are on their way.
+        // Too many files are on their way.
         if let Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) = sent {
             self.run(|_| Ok(super::receive_all()), 0)?;
             sent = self.files.send(number, file);
@@ -166,7 +165,7 @@ impl Table {
         sent
     }
 
-    /// Makes a new channel: the program has closed the sending end.
+    /// Makes a new channel when the program has closed the sending end.
     fn reconnect(&'static self) -> Result<()> {
         // As in `turn_to_start`.
         let _making = Making::begin();
@@ -187,7 +186,7 @@ impl Table {
         accepted.map(drop)
     }
 
-    /// Takes what has been sent, and tells of each.
+    /// Receives all messages that have been sent, and calls `take` for each.
     pub fn receive(&self, mut take: impl FnMut(Message)) {
         debug_assert!(is_inside());
         let _receiving = self.receiving.lock();
@@ -205,21 +204,21 @@ impl Table {
         }
     }
 
-    /// One more thread or file that needs the table: before it is prepared.
+    /// Counts one more thread or file that needs the table. Called before `prepare`.
     pub fn enter(&self) {
         // SeqCst: pairs with `end`.
         self.users.fetch_add(1, SeqCst);
     }
 
     pub fn leave(&self) {
-        // SeqCst: what was done with the table is over; pairs with `end`.
+        // SeqCst: our use of the table is over; pairs with `end` and `until`.
         if self.users.fetch_sub(1, SeqCst) == 1 && self.dozing.load(SeqCst) {
             futex_wake(&self.word, 1);
         }
     }
 
-    /// Keeps a descriptor for a file that is about to be sent, or says that there is none: one that had none when it
-    /// arrives would be lost.
+    /// Reserves a descriptor for a file that is about to be sent. EMFILE: there is none left. If a file had no descriptor on arrival,
+    /// it would be lost.
     pub fn reserve(&self) -> Result<()> {
         // Relaxed: a count.
         if u64::from(self.places.fetch_add(1, Relaxed)) + SPARE < limit(libc::RLIMIT_NOFILE) {
@@ -229,22 +228,21 @@ impl Table {
         Err(Errno::EMFILE)
     }
 
-    /// The file is closed, or was not sent.
+    /// Gives the descriptor back: the file was closed, or was not sent.
     pub fn release(&self) {
         self.places.fetch_sub(1, Relaxed);
     }
 
-    /// Whether the program's number names what that descriptor of this table does. If the kernel
-    /// cannot say, it does not.
+    /// Whether the program's `number` and this table's `descriptor` name the same file. False if the kernel cannot tell.
     pub fn is_same(&self, number: RawFd, descriptor: RawFd) -> bool {
         let there = self.keeper.load(Relaxed);
-        // A sandbox may not know the call.
+        // A sandbox may not allow the call.
         descriptor >= 0
             && !has_call_filter()
             && is_same_file((carrier::tid(), number), (there, descriptor))
     }
 
-    /// Has that done by a thread in here, and waits for it.
+    /// Has a thread of this table do a job, and waits for the result.
     pub fn run(&'static self, job: Job, given: usize) -> Result<i64> {
         if is_inside() {
             return job(given);
@@ -263,7 +261,7 @@ impl Table {
         self.answer()
     }
 
-    /// Waits for the keeper's word.
+    /// Waits until the keeper has done its job. Returns the result.
     fn answer(&self) -> Result<i64> {
         // Acquire: pairs with the release in `keep`.
         while self.word.load(Acquire) != DONE {
@@ -279,7 +277,7 @@ impl Table {
         }
     }
 
-    /// Starts the keeper, unless it is there. With the right to make descriptors.
+    /// Starts the keeper, if there is none. The caller has the right to make descriptors.
     fn start(&'static self, _turn: &Guard<()>) -> Result<()> {
         if self.keeper.load(Acquire) != 0 {
             return Ok(());
@@ -287,7 +285,7 @@ impl Table {
         if self.is_refused() {
             return Err(Errno::EPERM);
         }
-        // What is left of the last one's.
+        // The rest of the last keeper's channels.
         self.files.close();
         let (mine, receiver) = self.files.open()?;
         let at = self.files.make_room();
@@ -298,7 +296,7 @@ impl Table {
         // SAFETY: the table is never freed.
         let started = unsafe { spawn_detached(keeper_main, ptr::from_ref(self).cast_mut().cast()) };
         let made = started.and_then(|()| self.answer());
-        // The keeper has it.
+        // The keeper's table has a copy of it.
         private_fd::close(receiver);
         if made.is_err() {
             self.word.store(IDLE, Relaxed);
@@ -310,14 +308,13 @@ impl Table {
         made.map(drop)
     }
 
-    /// Starts a thread that keeps the program's table, for what has to be done there when the program's last thread has
-    /// ended.
+    /// Starts a thread that keeps the program's table, for work that has to be done there after the program's last thread has ended.
     fn start_guard(&'static self) {
         let free = self
             .guard
             .compare_exchange(NO_GUARD, WATCHING, AcqRel, Relaxed);
         if free.is_err() {
-            // The last one's is about to see that it is to stay.
+            // The last keeper's guard is there and may be about to end: tell it to stay.
             let _ = self
                 .guard
                 .compare_exchange(TO_GO, WATCHING, AcqRel, Relaxed);
@@ -330,7 +327,7 @@ impl Table {
         }
     }
 
-    /// Has the guard end the process. False: there is none.
+    /// Tells the guard to end the process. False: there is no guard.
     pub fn has_process_end(&self) -> bool {
         let there = self
             .guard
@@ -339,10 +336,10 @@ impl Table {
         !matches!(there, Err(NO_GUARD | TO_GO))
     }
 
-    /// The guard's life.
+    /// The guard's main function.
     fn guard(&self) {
         loop {
-            // Acquire: pairs with the release of whoever tells it something.
+            // Acquire: pairs with the release of the thread that has changed the word.
             match self.guard.load(Acquire) {
                 WATCHING => {
                     futex_wait(&self.guard, WATCHING, NEVER);
@@ -368,7 +365,7 @@ impl Table {
         futex_wake(&self.word, 1);
     }
 
-    /// The keeper's life.
+    /// The keeper's main function.
     fn keep(&'static self) {
         let mut receivers = self.receivers.iter().map(|place| place.load(Relaxed));
         let made = receivers
@@ -393,7 +390,7 @@ impl Table {
             // Acquire: pairs with the release in `ask`.
             match self.word.load(Acquire) {
                 ASKED => {
-                    // SAFETY: what `ask` has stored there: a Job.
+                    // SAFETY: `ask` has stored a Job there.
                     let job = unsafe { std::mem::transmute::<usize, Job>(self.job.load(Relaxed)) };
                     self.done(job(self.given.load(Relaxed)));
                 }
@@ -410,10 +407,10 @@ impl Table {
         }
     }
 
-    /// Until when the keeper waits: as long as somebody uses the table, until that one leaves.
+    /// The time until which the keeper waits. If the table has users, the last of them wakes it earlier.
     fn until(&self) -> u64 {
         self.dozing.store(true, SeqCst);
-        // SeqCst: the last to leave sees that the keeper dozes, or is seen here.
+        // SeqCst: pairs with `leave`: the last user to leave sees that the keeper dozes, or the keeper sees that it has left.
         if self.users.load(SeqCst) != 0 {
             return monotonic_ns() + LONG_NS;
         }
@@ -421,9 +418,9 @@ impl Table {
         monotonic_ns() + IDLE_NS
     }
 
-    /// Nothing has been asked for a while: whether the keeper is to go.
+    /// The keeper has had no job for a while. Returns whether it must end.
     fn end(&self) -> bool {
-        // Whoever has it is about to ask.
+        // If another thread holds the turn, it is about to give the keeper a job.
         let Some(_turn) = self.turn.try_lock_for(0) else {
             return false;
         };
@@ -431,12 +428,12 @@ impl Table {
             return false;
         }
         let me = self.keeper.swap(0, SeqCst);
-        // SeqCst, both: somebody may have entered, and have found the keeper still there.
+        // SeqCst, both: pairs with `enter` and `prepare`: a thread may have entered and seen the keeper still there.
         let unused = self.users.load(SeqCst) == 0;
         if !unused {
             self.keeper.store(me, SeqCst);
         } else {
-            // It goes with the table.
+            // It is closed with the table.
             self.doorbell.store(NO_FILE, Relaxed);
             let _ = self
                 .guard
@@ -446,30 +443,30 @@ impl Table {
         unused
     }
 
-    /// The program is about to put something else in the place of a private descriptor.
+    /// The program is about to replace a private descriptor.
     pub fn release_number(&self, number: RawFd) {
         self.files.release_number(number);
     }
 
-    /// In a forked child: gives back what it has inherited.
+    /// Called in a forked child: gives back what it has inherited.
     pub fn abandon(&self) {
         self.files.abandon();
     }
 }
 
 extern "C" fn guard_main(table: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
+    // SAFETY: it sets this thread's name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-guard".as_ptr()) };
-    // SAFETY: what `start_guard` gave: never freed.
+    // SAFETY: `start_guard` has given it; the table is never freed.
     let table: &'static Table = unsafe { &*table.cast::<Table>() };
     table.guard();
     ptr::null_mut()
 }
 
 extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
+    // SAFETY: it sets this thread's name.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-keeper".as_ptr()) };
-    // SAFETY: what `start` gave: never freed.
+    // SAFETY: `start` has given it; the table is never freed.
     let table: &'static Table = unsafe { &*table.cast::<Table>() };
     table.keep();
     ptr::null_mut()
@@ -481,10 +478,10 @@ pub fn run(job: Job, given: usize) -> Result<i64> {
     global.libaio.table.run(job, given)
 }
 
-/// See [`crate::sys::host::OwnTable::doorbell`]. Called by a thread that has the table.
+/// See [`crate::sys::host::OwnTable::doorbell`]. The calling thread must have the table.
 pub fn doorbell() -> Option<RawFd> {
     let table = &global()?.libaio.table;
-    // Relaxed, here and below: a number. What it names the kernel keeps in order.
+    // Relaxed, here and below: only a number; the kernel orders access to what it names.
     let there = table.doorbell.load(Relaxed);
     if there != NO_FILE {
         return Some(there);
@@ -521,7 +518,7 @@ fn accept(at: usize) -> Result<i64> {
     };
     private_fd::close_here(listener);
     let receiver = accepted?;
-    // What is still on its way through the one whose place it takes.
+    // First receive what is still on its way through the end that this one replaces.
     super::receive_all();
     let _receiving = table.receiving.lock();
     if let Some(place) = place {
@@ -530,7 +527,7 @@ fn accept(at: usize) -> Result<i64> {
     Ok(0)
 }
 
-/// Gives the calling thread a table of its own, in which nothing is open but `keep`.
+/// Gives the calling thread a table of its own, in which only `keep` is open.
 fn leave_table(keep: RawFd) -> Result<()> {
     const UNSHARE: u32 = 2;
     const LAST: u32 = u32::MAX;
@@ -539,16 +536,16 @@ fn leave_table(keep: RawFd) -> Result<()> {
         Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
     };
     let keep = keep as u32;
-    // Recent kernels do not even copy what is closed.
+    // Recent kernels do not even copy the descriptors that are closed.
     if range(0, keep - 1, UNSHARE).is_ok() {
         return range(keep + 1, LAST, 0);
     }
-    // SAFETY: a flag: this thread's table alone.
+    // SAFETY: a flag, which affects only this thread's table.
     Errno::result(unsafe { libc::unshare(libc::CLONE_FILES) })?;
     // SAFETY: a constant.
     let most = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) }.clamp(0, 1 << 20) as u32;
     for other in (0..most.max(keep + 1)).filter(|&other| other != keep) {
-        // SAFETY: in the thread's own table: nobody else's.
+        // SAFETY: the table is this thread's own.
         unsafe { libc::syscall(libc::SYS_close, other) };
     }
     Ok(())

@@ -1,21 +1,18 @@
-//! In which order requests with claims are carried out.
+//! The order in which requests with claims are carried out.
 //!
-//! The kernel has carried a request through the page cache out when io_submit() returns, and one of a
-//! stream, too. So such requests never overtake each other, and an fsync() that was submitted after
-//! writes covers them. Here they are carried out later, by several threads; a request that would
-//! notice is held until the one that it must not overtake has ended.
+//! When the kernel's io_submit() returns, a request through the page cache or on a stream has been carried out. So such requests never
+//! overtake each other, and an fsync() covers the writes that were submitted before it. Here, several threads carry requests out later. If
+//! a request would notice that it has overtaken another one, it is held until that one has ended.
 //!
-//! Each request has a [`Claim`]: the file, the bytes, and what is done with them. [`conflicts`] says,
-//! of two claims, whether the later one has to wait. What is in flight and may have others wait for
-//! it stands in one of some lines, in the order of submission; a request that comes searches those
-//! lines that can hold it. It then waits for one leader at a time: when that one ends, the request
-//! searches again for another that was submitted before it. The links are in the requests: nothing
-//! is allocated, and nothing can be forgotten for want of memory.
+//! Each request has a [`Claim`]: the file, the bytes, and the access. [`conflicts`] decides for two claims whether the later request must
+//! wait. A request that others may have to wait for is in one of several lines while it is in flight, in the order of submission. A new
+//! request searches the lines that can hold it. It then waits for one leader at a time: when the leader ends, it searches again for another
+//! that was submitted before it. The links are in the requests, so nothing is allocated, and no request loses its order for want of memory.
 
 use crate::request::{Access, Claim, List, Req, RequestRef};
 use crate::sys::try_box_uninit;
 
-/// Whether the later of two requests is held until the earlier one has ended.
+/// Whether the later of two requests must be held until the earlier one has ended.
 pub fn conflicts(earlier: &Claim, later: &Claim) -> bool {
     use Access::*;
     if earlier.what != later.what {
@@ -27,25 +24,25 @@ pub fn conflicts(earlier: &Claim, later: &Claim) -> bool {
         (StreamWrite, to) => to == StreamWrite,
         (_, StreamRead | StreamWrite) => false,
         (before, Sync) => !before.reads(),
-        // The kernel does not have it done within io_submit().
+        // The kernel does not complete a direct write within io_submit().
         (DirectWrite, _) => false,
         // But it has moved the file's end.
         (DirectAppend, to) => to.appends() || !to.is_direct(),
         (before, to) if before.reads() && to.reads() => false,
-        // Where it will be is not known before.
+        // Its position is not known before it is carried out.
         (Append, _) | (_, Append | DirectAppend) => true,
-        // What is read shows where the file ended.
+        // A read shows where the file ended.
         (Grow, to) if to.reads() => later.start < earlier.end(),
         (before, Grow) if before.reads() => earlier.start < later.end(),
         _ => earlier.overlaps(later),
     }
 }
 
-/// In which line requests stand that others may have to wait for.
+/// The line of a request that others may have to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Reads,
-    /// Appends past the page cache, too.
+    /// Also appends past the page cache.
     Writes,
     DirectWrites,
     Syncs,
@@ -70,7 +67,7 @@ impl Access {
         }
     }
 
-    /// Where those stand that it may have to wait for.
+    /// The lines of the requests that it may have to wait for.
     fn waits_for(self) -> &'static [Place] {
         match self {
             Access::Nothing => &[],
@@ -94,36 +91,35 @@ struct Line {
     last: Option<RequestRef>,
 }
 
-/// What is in flight, as far as others may have to wait for it.
+/// The requests in flight that others may have to wait for.
 pub struct Claims {
     lines: [Line; PLACES],
-    /// How many requests have been added.
+    /// Number of requests that have been added.
     added: u64,
     /// None: each request searches the lines.
     marks: Option<Box<Marks>>,
 }
 
-/// Where reads and writes are under way: most requests see there that they need not search the lines, which
-/// may be long.
+/// Where reads and writes are in flight. Most requests find here that they need not search the lines, which may be long.
 pub struct Marks {
     reads: Marked,
     writes: Marked,
 }
 
 struct Marked {
-    /// How many there are.
+    /// Number of requests.
     all: u32,
-    /// Those that are too long to be marked, and appends.
+    /// Number of requests that are too long to be marked, and of appends.
     wide: u32,
-    /// Writes that may make their files longer, which every read looks for.
+    /// Number of writes that may make their file longer. Every read looks for these.
     grow: u32,
-    /// Pieces of files, by a hash of where they are: how many have one of these. The highest number stands for
-    /// itself and more, and stays.
+    /// For each piece of a file, by a hash of file and position: the number of requests in it. A count that has reached the maximum may be
+    /// too low, so it stays there.
     pieces: [u16; PIECES],
 }
 
 const PIECES: usize = 1024;
-/// How long a piece is, and how many of them a request has at most that is marked.
+/// Size of a piece, and the most pieces of a request that is marked.
 const PIECE_SHIFT: u32 = 12;
 const PIECES_MAX: u64 = 17;
 
@@ -153,7 +149,7 @@ impl Marked {
         }
     }
 
-    /// Whether a request with this claim, that is on a file, may have to wait for one of those.
+    /// Whether a request on a file with this claim may have to wait for one of these requests.
     fn may_hold(&self, claim: &Claim) -> bool {
         self.wide != 0
             || self.grow != 0 && claim.access.reads()
@@ -161,7 +157,7 @@ impl Marked {
     }
 }
 
-/// The pieces of its file that it touches; None: too many, or who knows which.
+/// The pieces of its file that a request touches. None: they are too many or unknown.
 fn pieces(claim: &Claim) -> Option<impl Iterator<Item = usize> + use<>> {
     const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
     let last_byte = claim.end().saturating_sub(1).max(claim.start);
@@ -194,14 +190,14 @@ impl Marks {
         }
     }
 
-    /// Whether a request, not marked itself, may have to wait for one that is.
+    /// Whether a request that is not marked itself may have to wait for one that is.
     fn may_hold(&self, claim: &Claim) -> bool {
         match claim.access {
             Access::Read | Access::DirectRead => self.writes.may_hold(claim),
             Access::Write | Access::DirectWrite => {
                 self.writes.may_hold(claim) || self.reads.may_hold(claim)
             }
-            // Any read at all that is under way has to be looked at.
+            // It must search for every read in flight.
             Access::Grow => self.writes.may_hold(claim) || self.reads.all != 0,
             _ => true,
         }
@@ -222,7 +218,7 @@ impl Claims {
         }
     }
 
-    /// Adds requests; those that may begin are added to `go`.
+    /// Adds requests. Those that may begin are added to `go`.
     pub fn add(&mut self, requests: &mut List, go: &mut List) {
         while let Some(req) = requests.pop() {
             let reference = req.reference();
@@ -245,7 +241,7 @@ impl Claims {
     pub fn begin(&mut self, req: &Req) -> bool {
         let reference = req.reference();
         let claim = reference.claim();
-        // It comes after all that there are.
+        // It comes after all requests that have been added.
         reference.set_number(self.added);
         let may_wait = self
             .marks
@@ -272,7 +268,7 @@ impl Claims {
         self.marks.as_mut()?.of(place)
     }
 
-    /// A request has ended; what may begin now is added to `go`.
+    /// A request has ended. Requests that may begin now are added to `go`.
     pub fn leave(&mut self, reference: RequestRef, go: &mut List) {
         let claim = reference.claim();
         let Some(place) = claim.access.place() else {
@@ -315,12 +311,12 @@ impl Claims {
         }
     }
 
-    /// The last of those before it that it has to wait for.
+    /// The last request before it that it must wait for.
     fn leader_of(&self, reference: RequestRef) -> Option<RequestRef> {
         let claim = reference.claim();
         let own = claim.access.place();
         claim.access.waits_for().iter().find_map(|&place| {
-            // One that does not stand there yet comes after all.
+            // If it is not in the line yet, it comes after all that are.
             let mut at = if own == Some(place) && reference.number() < self.added {
                 reference.neighbours().0
             } else {
@@ -341,8 +337,8 @@ impl Claims {
         self.added
     }
 
-    /// Whether some of the first `count` that were added are in flight that the kernel would have had done
-    /// within io_submit(): all but `streams`, or these alone.
+    /// Whether one of the first `count` requests that were added is in flight and the kernel would have completed it within io_submit().
+    /// `streams`: only stream writes count; else only requests on files.
     pub fn has_prompt(&self, count: u64, streams: bool) -> bool {
         let places: &[Place] = if streams {
             &[Place::StreamWrites]
@@ -352,7 +348,7 @@ impl Claims {
         self.has(count, places)
     }
 
-    /// Whether some of these are in flight beside the one `in_hand`.
+    /// Whether one of them, stream writes included, is in flight, other than the one at address `in_hand`.
     pub fn has_others(&self, count: u64, in_hand: usize) -> bool {
         let places = [Place::Reads, Place::Writes, Place::StreamWrites];
         places.iter().any(|&place| {
@@ -364,8 +360,8 @@ impl Claims {
         })
     }
 
-    /// Whether some of the first `count` that were added are in flight that the process owes somebody, reads not
-    /// counted.
+    /// Whether one of the first `count` requests that were added is in flight and must not be lost when the process ends. Reads do not
+    /// count.
     pub fn has_owed(&self, count: u64) -> bool {
         let places = [
             Place::Writes,
@@ -401,8 +397,7 @@ mod tests {
         }
     }
 
-    /// Whether the later (the column) waits for the earlier (the row): if they overlap, and if the later
-    /// one is before the earlier, or behind it.
+    /// Whether the later request (the column) waits for the earlier one (the row), depending on where the later one is.
     #[test]
     fn what_waits_for_what() {
         const ALL: [Access; 11] = [
@@ -418,7 +413,7 @@ mod tests {
             StreamRead,
             StreamWrite,
         ];
-        // x: always. o: if they overlap. b: and if the later one is before the earlier; a: behind it.
+        // x: always. o: if they overlap. b: also if the later one is before the earlier. a: also if it is behind it.
         #[rustfmt::skip]
         let table = [
             // -  R  W  G  A  dR dW dA S  sR sW
@@ -471,7 +466,7 @@ mod tests {
         assert!(conflicts(&end, &on_file(Read, u64::MAX - 1, 1)));
     }
 
-    /// Requests of which each is known by a letter, and what has begun.
+    /// Requests, each named by a letter, and those that have begun.
     struct Flight {
         slabs: Slabs,
         claims: Claims,
@@ -573,7 +568,7 @@ mod tests {
         assert_eq!(flight.end('s'), "");
     }
 
-    /// One that waits has one leader at a time, and never one that was submitted after it.
+    /// A waiting request has one leader at a time, and never one that was submitted after it.
     #[test]
     fn each_waits_for_all_before_it() {
         let mut flight = Flight::new();
@@ -598,7 +593,7 @@ mod tests {
         assert_eq!(flight.end('f'), "");
     }
 
-    /// Whatever is held is not overlooked for want of a mark; and what is unmarked leaves nothing.
+    /// A request that must be held never misses a mark, and unmarking leaves no mark.
     #[test]
     fn marks_are_seen_by_all_that_wait() {
         const ON_FILES: [Access; 7] = [
