@@ -39,7 +39,8 @@ use crate::engine::Served;
 use crate::engine::kaio::Kaio;
 #[cfg(not(loom))]
 use crate::engine::readiness::Readiness;
-use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
+use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
+use crate::policy::tuning::tuning;
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
@@ -575,7 +576,7 @@ impl<Q: Served> Pool<Q> {
             pool: self,
             slot,
             turn: 0,
-            suspicious: false,
+            last_ns: 0,
         };
         worker.begins();
         if worker.place().order.load(Acquire) == MONITOR {

@@ -1,6 +1,7 @@
 //! The facts by which [`crate::policy::decide`] decides.
 
-use super::{Context, State, engines::Kaio};
+use super::engines::{Kaio, Worker};
+use super::{Context, State};
 use crate::engine::{Engine, kaio, own_queue};
 use crate::policy::decide::{self, Kernel, Left, OwnQueue, Queue, Taken};
 use crate::policy::outlook::Outlook;
@@ -97,10 +98,11 @@ impl Context {
 
     /// What a worker does with a short request that it has taken.
     #[inline]
-    pub(super) fn taken_by_worker(&self, state: &State, req: &Req) -> Taken {
+    pub(super) fn taken_by_worker(&self, state: &State, req: &Req, worker: &Worker) -> Taken {
         let taken = decide::taken_by_worker(
             &self.outlook(req),
             req.bound().only_observe(),
+            worker.last_ns(),
             &self.queue_facts(state),
             || self.kernel(req),
             || self.are_told_of(state, req),
@@ -140,10 +142,10 @@ impl Context {
                 .is_device_bound_buffered(tuning())
     }
 
-    /// What is to be expected of a request that a worker can carry out together with others.
+    /// Whether a worker can carry a request out together with others.
     #[inline]
     pub(super) fn joins_fast(&self, req: &Req) -> bool {
-        req.bound().only_observe() && self.outlook(req).fast(tuning()).is_some()
+        req.bound().only_observe() && self.outlook(req).is_fast(tuning())
     }
 
     #[inline]

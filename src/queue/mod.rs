@@ -82,13 +82,11 @@ const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// What stands for the time if it was not read.
 const SOON: u64 = u64::MAX;
-/// The most requests that a worker carries out before it takes the lock again.
+/// The most requests that a worker carries out before it takes the lock again, and the most reads that a device is told of beside the
+/// first.
 const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
 /// Who waits for requests to end that it has interrupted does so again if none ends for so long.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
-/// The most reads that a device is told of at once, beside the first.
-#[cfg(not(loom))]
-const READ_AHEAD_MAX: usize = 8;
 
 pub struct Context {
     behaviour: Behaviour,
@@ -273,7 +271,7 @@ impl State {
 
     /// Whether it is soon after the last submit.
     fn is_soon(&self, now: u64) -> bool {
-        now - self.submitted_ns.min(now) < tuning().prompt_ns
+        now - self.submitted_ns.min(now) < tuning().hand_over_ns
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.

@@ -1,7 +1,5 @@
 //! A worker that carries a context's requests out.
 
-#[cfg(not(loom))]
-use super::READ_AHEAD_MAX;
 use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::exec;
@@ -112,7 +110,7 @@ impl Context {
             };
             let mut more = 0;
             if class == Class::Short {
-                let taken = this.taken_by_worker(&state, &req);
+                let taken = this.taken_by_worker(&state, &req, worker);
                 if taken.route == Route::KernelThread {
                     (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
                     next = Context::take_next(this, &mut state, worker, &mut deferred);
@@ -208,7 +206,7 @@ impl Context {
         first: Req,
         most: u32,
     ) -> (Guard<'a, State>, Deferred) {
-        let mut rest = ArrayVec::<Req, READ_AHEAD_MAX>::new();
+        let mut rest = ArrayVec::<Req, BATCH_MAX>::new();
         this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_told_of(req.call())
         });

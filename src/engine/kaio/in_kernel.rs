@@ -9,7 +9,7 @@ use crate::policy::route::Taken;
 use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{Chain, Req, Stage};
-use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
+use crate::sync::{AtomicU32, Lock, Relaxed};
 use crate::sys::aio::{FLAG_RESFD, NO_PLACE, PREAD, PREADV, PWRITEV, Ring, submit};
 use crate::sys::private_fd::NO_FILE;
 use crate::sys::{Result, monotonic_ns};
@@ -27,8 +27,6 @@ pub struct InKernel<Q> {
     places: Lock<Places<Q>>,
     /// How many places are free, for those who do not have the lock.
     room: AtomicU32,
-    /// The kernel was seen to wait for what it was given. A hint.
-    waits: AtomicBool,
     /// The eventfd that each request adds to; NO_FILE: none.
     told: AtomicI32,
 }
@@ -78,7 +76,6 @@ impl<Q: Clone> InKernel<Q> {
         Ok(InKernel {
             places: Lock::new(Places { places, free }),
             room: AtomicU32::new(most as u32),
-            waits: AtomicBool::new(false),
             told: AtomicI32::new(NO_FILE),
         })
     }
@@ -225,24 +222,13 @@ impl<Q: Clone> InKernel<Q> {
         batch: &mut ArrayVec<Req, N>,
     ) -> bool {
         carrier::settle();
-        let most = if self.waits.load(Relaxed) {
-            tuning().unplugged as usize
-        } else {
-            BATCH
-        };
         let count = handed.len();
-        let began = monotonic_ns();
         let mut taken = 0;
         while taken < count {
-            let some = &mut handed[taken..count.min(taken + most)];
-            match submit::<BATCH>(kernel, some) {
+            match submit::<BATCH>(kernel, &mut handed[taken..]) {
                 Some(more) if more != 0 => taken += more,
                 _ => break,
             }
-        }
-        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
-        if self.waits.load(Relaxed) != waits {
-            self.waits.store(waits, Relaxed);
         }
         if taken == count {
             return false;

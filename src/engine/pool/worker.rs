@@ -18,8 +18,8 @@ pub struct Worker<Q: 'static> {
     pub(super) slot: u16,
     /// Requests that it has carried out in this turn.
     pub(super) turn: u32,
-    /// The last request took long: the next one is asked whether it waits.
-    pub(super) suspicious: bool,
+    /// For how long it was at the last request.
+    pub(super) last_ns: u64,
 }
 
 impl<Q: Served> Worker<Q> {
@@ -132,17 +132,22 @@ impl<Q: Served> Worker<Q> {
         profiles.carry_out(
             req,
             exec::execute,
-            self.suspicious,
+            self.is_suspicious(),
             sole_in_flight,
             &mut now,
         );
-        self.suspicious = now.ns - start > tuning().asked_ns;
+        self.last_ns = now.ns - start;
         self.recount(profiles);
     }
 
-    /// Whether the last request took long.
+    /// For how long it was at the last request.
+    pub fn last_ns(&self) -> u64 {
+        self.last_ns
+    }
+
+    /// Whether that was long: then the next one is asked whether it waits.
     pub fn is_suspicious(&self) -> bool {
-        self.suspicious
+        self.last_ns > tuning().fast_ns
     }
 
     /// Whether it should go on with the same context.
