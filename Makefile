@@ -5,9 +5,12 @@
 #
 #   make check-quick    the checks for every day: format, lint, layers, unit tests, a core of the C tests
 #
-#   make            the library, in build/lib
-#   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, MANDIR; `make uninstall` with the same ones
-#   make header     writes include/aio2.h anew from src/
+#   make            the library, in build/lib: CC, LD, AR, OBJCOPY, CPPFLAGS, CFLAGS, LDFLAGS, RUSTFLAGS, CARGO_BUILD_TARGET;
+#                   V=1 shows the commands
+#   make install    PREFIX, DESTDIR, BINDIR, LIBDIR, INCLUDEDIR, PKGCONFIGDIR, DATADIR, MANDIR; `make uninstall` with the same ones
+#   make dist       a tarball with the crates, which builds without a network, in build/dist
+#   make deb        Debian's packages, in build/deb
+#   make header     writes include/aio2.h anew from src/; make symbols: debian/*.symbols from exports.txt and the header
 #   make fio-engine, check-long, bench, bench-quick, hooks-lib, deps, clean
 #
 # The work is done by scripts/; this file says what depends on what.
@@ -19,7 +22,8 @@ LIBDIR ?= $(PREFIX)/lib
 BINDIR ?= $(PREFIX)/bin
 INCLUDEDIR ?= $(PREFIX)/include
 PKGCONFIGDIR ?= $(LIBDIR)/pkgconfig
-MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 DESTDIR ?=
 # For these alone: what else make runs may install somewhere else.
 install uninstall: export PREFIX := $(PREFIX)
@@ -27,12 +31,15 @@ install uninstall: export BINDIR := $(BINDIR)
 install uninstall: export LIBDIR := $(LIBDIR)
 install uninstall: export INCLUDEDIR := $(INCLUDEDIR)
 install uninstall: export PKGCONFIGDIR := $(PKGCONFIGDIR)
+install uninstall: export DATADIR := $(DATADIR)
 install uninstall: export MANDIR := $(MANDIR)
 install uninstall: export DESTDIR := $(DESTDIR)
 
-.PHONY: all lib hooks-lib header install uninstall fio-engine demo check check-quick check-long bench bench-quick deps clean
+.PHONY: all lib hooks-lib header symbols install uninstall dist deb fio-engine demo check check-quick check-long bench bench-quick deps clean
 
 all: lib
+	@echo "built in build/lib: $$(cd build/lib && echo libaio2.so.* libaio2.a libaio2-ffi.so.* aio2/lib*.so*)"
+	@echo "next: \`make install\` (PREFIX=$(PREFIX)), or \`bin/aio2-run PROGRAM\` as it is; \`make check\` tests it"
 
 # `+`: cargo shares make's jobs.
 lib:
@@ -44,9 +51,18 @@ hooks-lib:
 header:
 	+@scripts/header.sh update
 
-# What is there is installed as it is: whoever installs need not have a compiler, or build as root.
+symbols:
+	@scripts/symbols.sh update
+
+dist:
+	@scripts/dist.sh
+
+deb:
+	@scripts/deb.sh
+
+# What is there is installed as it is, if it is of these sources: whoever installs need not have a compiler, or build as root.
 install:
-	@[ -e build/lib/libaio2.a ] || $(MAKE) lib
+	@[ -e build/lib/.made-of ] || $(MAKE) lib
 	@scripts/install.sh install
 
 uninstall:

@@ -55,31 +55,26 @@ NEVER = 2**32 - 1
 HEURISTICS = {
     "nothing": "",
     "callers carry out fast requests": "fast_ns=0",
-    "a new file is like its family": "young=0,family_holds=255",
-    "a journal's waits do not count": "after_journal=256",
-    "suspects are asked": "suspects=0",
+    "a new file is like its family": "young=0",
     "no worker for trivial requests": "trivial_ns=0",
     "a caller carries out a bounded request": "bounded_ns=0",
     "no worker is woken for a prompt caller": "prompt_in_a_row=%d" % NEVER,
-    "the clock is read seldom": "clock_sample=1",
-    "what is not worth waking": "worth_waking_ns=0",
-    "a caller goes on (serial)": "go_on_serial_ns=0",
-    "a caller goes on (many)": "go_on_ns=0",
     "a returning caller hands over": "back_in_a_row=%d" % NEVER,
     "a submitter hands over": "submit_hint_max=0",
-    "handing over is bounded": "hand_over_ns=%d" % 10**12,
-    "a worker's batch": "batch_ns=0",
-    "the device is told of reads": "read_ahead=0",
+    "a thread takes several": "takes=1",
     "scattered requests together": "batch_scattered=1",
     "merging": "batch_bytes=4096",
-    "one by one if the kernel waits": "unplugged=16",
     "samples of device-bound files": "device_bound_sample=%d" % 2**31,
+    "half the cost of a hand-over": "hand_over_ns=8000",
+    "twice the cost of a hand-over": "hand_over_ns=32000",
+    "half as many in a row": "in_a_row=16",
 }
 LIBAIO_HEURISTICS = {
     "reads within io_submit": "at_submit_ns=0",
     "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
-    "threads stay awake": "spin_ns=0",
-} | {name: HEURISTICS[name] for name in ("nothing", "scattered requests together", "merging", "a worker's batch")}
+    "threads stay awake": "soon_in_a_row=%d" % NEVER,
+} | {name: HEURISTICS[name] for name in ("nothing", "scattered requests together", "merging", "half the cost of a hand-over",
+                                         "twice the cost of a hand-over")}
 
 
 FIXED_BUFFERS = "--fixedbufs"

@@ -5,7 +5,7 @@
 # for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
 #
 # First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, 4 KiB, one job, in batches of 16, the engines of a cell in turn, several rounds (matrix.py). In
-# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of the README alone. --ablation measures what
+# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone. --ablation measures what
 # each heuristic is worth instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
 
 set -u

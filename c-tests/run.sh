@@ -25,6 +25,7 @@
 #     /* needs: root */           skipped for other users
 #     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
 #     /* needs: kernel queue */   the same of the kernel's AIO and io_uring
+#     /* needs: readiness */      skipped if requests do not wait in the epoll
 #     /* with any engine the same */   of all tests, left out if AIO2_ENGINE chooses one: it carries out no request
 
 set -u
@@ -179,11 +180,11 @@ run_one() { # NAME
         return
     fi
     case ${AIO2_ENGINE:-} in
-    threads) needs='needs: kernel \(AIO\|queue\)' ;;
+    threads) needs='needs: (kernel (AIO|queue)|readiness)' ;;
     uring) needs='needs: kernel AIO' ;;
     *) needs= ;;
     esac
-    if [ -n "$needs" ] && head -n 15 "$source" | grep -q "$needs"; then
+    if [ -n "$needs" ] && head -n 15 "$source" | grep -qE "$needs"; then
         echo "SKIPPED: AIO2_ENGINE=$AIO2_ENGINE" >"$output"
         report SKIP "$name" 0.000 "$output"
         return

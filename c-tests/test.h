@@ -517,7 +517,23 @@ static TEST_UNUSED void test_expect_no_event(const char *file, int line, io_cont
 
 /* ---- A request that blocks until it is told to go on ------------------------------------------ */
 
-/* A read of one byte from a pipe: blocks the worker that carries it out until hold_release(). */
+/*
+ * Opens the pipe's reading end once more, by its name. The kernel cannot be asked to read from there without waiting, so that
+ * a request blocks the worker that carries it out.
+ */
+static TEST_UNUSED void make_blocking(int *pipe_end)
+{
+    char name[64];
+    int fd;
+
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", *pipe_end);
+    fd = open(name, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    close(*pipe_end);
+    *pipe_end = fd;
+}
+
+/* A read of one byte from such a pipe: blocks the worker that carries it out until hold_release(). */
 struct hold {
     int pipe[2];
     char byte;
@@ -528,6 +544,7 @@ struct hold {
 static TEST_UNUSED void hold_init(struct hold *hold, uint64_t data)
 {
     CHECK_EQ(pipe2(hold->pipe, O_CLOEXEC), 0);
+    make_blocking(&hold->pipe[0]);
     hold->byte = 0;
     hold->iov.iov_base = &hold->byte;
     hold->iov.iov_len = 1;
@@ -705,6 +722,39 @@ static TEST_UNUSED void hard_hold_wait_running(int n)
     if (access("/proc/self/syscall", R_OK) != 0)
         SKIP("this kernel does not show /proc/self/syscall");
     CHECK_WITHIN_MS(10000, count_workers_in(SYS_pread64) >= n);
+}
+
+/* Whether a request waits, without a thread, for this descriptor's file to become ready. */
+static TEST_UNUSED bool is_awaited(int fd)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    bool found = false;
+
+    CHECK(dir != NULL);
+    while (!found && (entry = readdir(dir)) != NULL) {
+        char name[PATH_MAX], target[64], line[256];
+        FILE *info;
+
+        snprintf(name, sizeof(name), "/proc/self/fd/%s", entry->d_name);
+        ssize_t length = readlink(name, target, sizeof(target) - 1);
+        target[length < 0 ? 0 : length] = '\0';
+        if (strcmp(target, "anon_inode:[eventpoll]") != 0)
+            continue;
+        snprintf(name, sizeof(name), "/proc/self/fdinfo/%s", entry->d_name);
+        info = fopen(name, "re");
+        while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
+            unsigned int events;
+            int here;
+
+            if (sscanf(line, "tfd: %d events: %x", &here, &events) == 2 && here == fd && (events & (POLLIN | POLLOUT)) != 0)
+                found = true;
+        }
+        if (info != NULL)
+            fclose(info);
+    }
+    closedir(dir);
+    return found;
 }
 
 /* The state letter of a thread: S asleep, R running; 0 if it is gone. */

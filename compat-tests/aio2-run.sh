@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# aio2-run.sh help|stats|routes|transparent|folder|cannot|planted: aio2-run itself.
+# aio2-run.sh help|check|stats|routes|transparent|folder|cannot|planted: aio2-run itself.
 . "$(dirname "$0")/common.sh" || exit 1
 on_ours run
 [ "$REAL" != 1 ] || skip "there is no aio2-run with the real libaio"
@@ -9,8 +9,124 @@ case $1 in
 help)
     "$RUN" --help >"$BUILD/help" || fail "--help ends with $?"
     grep -q -- --stats "$BUILD/help" || fail "--help does not name --stats"
-    ! "$RUN" >/dev/null 2>&1 || fail "without a program it ends with 0"
-    ! "$RUN" --no-such-option true >/dev/null 2>&1 || fail "an unknown option is taken"
+    # Each option that there is, and no other.
+    diff <(sed -n 's/^    \(--[a-z][a-z]*\)[=) ].*/\1/p' "$RUN" | sort -u) <(sed -n 's/^  \(--[a-z][a-z]*\)[= ].*/\1/p' "$BUILD/help" | sort -u) ||
+        fail "--help does not name the options that there are"
+    grep -q '^Examples:' "$BUILD/help" || fail "--help has no examples"
+    version=$(readlink "$LIBDIR/libaio2.so.0")
+    "$RUN" --version | grep -q "^aio2-run of libaio2 ${version#libaio2.so.}, in /" || fail "--version says: $("$RUN" --version)"
+    ends() { # STATUS ARGUMENTS...
+        local status=$1
+        shift
+        "$RUN" "$@" >/dev/null 2>&1
+        got=$?
+        [ $got = "$status" ] || fail "$*: ends with $got, and not with $status"
+    }
+    ends 125
+    ends 125 --no-such-option true
+    ends 125 --libdir=/nonexistent true
+    ends 125 --check
+    ends 125 --check true true
+    ends 126 /
+    ends 127 /nonexistent/program
+    ends 3 sh -c 'exit 3'
+    ;;
+check)
+    # Of each kind of program, what --check says and how it ends. No program is run: each would make a file.
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    chmod 755 "$work"
+    mkdir "$work/ran"
+    chmod 1777 "$work/ran"
+    cat >"$work/program.c" <<'END'
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static long own(long nr, long a, long b)
+{
+#if defined(__x86_64__)
+    long ret;
+    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b) : "rcx", "r11", "memory");
+    return ret;
+#else
+    return nr + a + b;
+#endif
+}
+__attribute__((constructor)) static void runs(void)
+{
+    close(open(RAN, O_CREAT | O_WRONLY, 0644));
+}
+int main(int argc, char **argv)
+{
+    unsigned long ctx = 0;
+    (void)own, (void)ctx, (void)argv;
+#if defined(BY_SYSCALL)
+    return syscall(SYS_io_setup, 1, &ctx) != 0 || syscall(SYS_io_submit, ctx, 0, NULL) != 0;
+#elif defined(BY_ITSELF)
+    return own(SYS_io_setup, 1, (long)&ctx) != 0 || own(SYS_io_submit, (long)ctx, 0) != 0;
+#elif defined(BY_URING)
+    return syscall(SYS_io_uring_setup, 1, &ctx) != 0 || syscall(SYS_io_uring_enter, ctx, 0, NULL) != 0;
+#elif defined(BY_NAME)
+    return puts(argc > 1 ? argv[1] : "libaio.so.1") < 0;
+#else
+    return argc > 1;
+#endif
+}
+END
+    make_program() { # NAME OPTIONS...
+        "$CC" -O1 "-DRAN=\"$work/ran/$1\"" -o "$work/$1" "$work/program.c" "${@:2}" 2>"$work/log"
+    }
+    checks() { # STATUS EXPRESSION COMMAND...: its first line matches the expression
+        local status=$1 expression=$2
+        shift 2
+        "$@" >"$work/out" 2>&1 </dev/null
+        got=$?
+        [ $got = "$status" ] || fail "$*: ends with $got: $(cat "$work/out")"
+        head -n 1 "$work/out" | grep -q "$expression" || fail "$*: says $(cat "$work/out")"
+    }
+    check=("$RUN" --check)
+    make_program plain && make_program by-name -DBY_NAME && make_program linked -Wl,--no-as-needed -laio || fail "cannot compile: $(cat "$work/log")"
+    checks 1 '^nothing to help' "${check[@]}" "$work/plain"
+    checks 0 '^yes: it is linked with libaio$' "${check[@]}" "$work/linked"
+    grep -q "^run it with: aio2-run $work/linked$" "$work/out" || fail "it does not say what to do: $(cat "$work/out")"
+    checks 0 '^yes: it names libaio' "${check[@]}" "$work/by-name"
+    if [ "$(uname -m)" = x86_64 ]; then
+        make_program by-syscall -DBY_SYSCALL && make_program by-itself -DBY_ITSELF && make_program by-uring -DBY_URING || fail "cannot compile"
+        checks 0 '^yes: it seems to make .* by syscall()' "${check[@]}" "$work/by-syscall"
+        checks 2 '^no: it seems to make .* by instructions of its own' "${check[@]}" "$work/by-itself"
+        checks 1 '^nothing to help' "${check[@]}" "$work/by-uring"
+        grep -q "io_uring's calls itself" "$work/out" || fail "of io_uring it says: $(cat "$work/out")"
+    fi
+    if make_program static -static; then
+        checks 2 '^no: .*static is statically linked' "${check[@]}" "$work/static"
+    fi
+    make_program other-libc -Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1 || fail "cannot compile"
+    checks 2 '^no: .*another C library' "${check[@]}" "$work/other-libc"
+    # Another machine's: the number at 18 of the file.
+    cp "$work/plain" "$work/other-machine"
+    printf '\363\000' | dd of="$work/other-machine" bs=1 seek=18 conv=notrunc status=none
+    checks 2 '^no: .*another kind of machine' "${check[@]}" "$work/other-machine"
+    # By PATH; a script.
+    PATH=$work:$PATH checks 0 '^yes' "${check[@]}" linked
+    printf '#! %s\n' "$work/linked" >"$work/script"
+    chmod 755 "$work/script"
+    checks 0 'is a script' "${check[@]}" "$work/script"
+    # What cannot be run.
+    checks 127 'there is no program' "${check[@]}" "$work/nothing"
+    checks 127 'there is no program' "${check[@]}" no-such-program
+    checks 126 'not a program that can be run' "${check[@]}" "$work"
+    checks 126 'not a program that can be run' "${check[@]}" "$work/program.c"
+    if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+        cp -R "$LIBDIR" "$work/lib"
+        cp "$RUN" "$work/aio2-run"
+        chmod -R a+rX "$work"
+        chmod 4755 "$work/linked"
+        checks 0 '^yes' "${check[@]}" "$work/linked"
+        checks 2 '^no: .*linked is set-user-ID' setpriv --reuid=65534 --regid=65534 --clear-groups "$work/aio2-run" "--libdir=$work/lib" \
+            --check "$work/linked"
+    fi
+    [ -z "$(ls "$work/ran")" ] || fail "it has run $(ls "$work/ran")"
     ;;
 stats)
     need fio

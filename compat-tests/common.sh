@@ -38,8 +38,8 @@ on_ours() {
     case $1 in
     preload) via=(env "LD_PRELOAD=$LIBDIR/libaio2.so.0") ;;
     object)
-        [ -e "$LIBDIR/libaio2-preload.so" ] || skip "there is no $LIBDIR/libaio2-preload.so"
-        via=(env "LD_PRELOAD=$LIBDIR/libaio2-preload.so")
+        [ -e "$LIBDIR/aio2/libaio2-preload.so" ] || skip "there is no $LIBDIR/aio2/libaio2-preload.so"
+        via=(env "LD_PRELOAD=$LIBDIR/aio2/libaio2-preload.so")
         ;;
     path)
         [ -n "$COMPATDIR" ] && [ -e "$COMPATDIR/libaio.so.1" ] || skip "needs COMPATDIR with our libaio.so.1"

@@ -35,7 +35,7 @@ if [ "$REAL" != 1 ] && [ -n "$COMPATDIR" ]; then
     "$CC" "${flags[@]}" -I"$ours" -o "$work/linked" "$here/whose.c" "$COMPATDIR/libaio.so.1" || fail "cannot link with libaio.so.1"
     out=$(LD_LIBRARY_PATH=$COMPATDIR:$LIBDIR "$work/linked") || fail "linked with ours it does not run"
     [ "$out" = ours ] || fail "linked with ours it uses $out"
-    # As README says; then also a program that makes some of its calls by syscall() needs no more.
+    # As docs/libaio.md says; then also a program that makes some of its calls by syscall() needs no more.
     for program in whose mixed; do
         "$CC" "${flags[@]}" -I"$ours" -o "$work/$program" "$here/$program.c" -L"$COMPATDIR" -laio -Wl,-rpath,"$COMPATDIR" ||
             fail "cannot link $program with -laio"

@@ -125,6 +125,7 @@ add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
 add run-help 20 aio2-run.sh help
+add run-check 60 aio2-run.sh check
 add run-stats 60 aio2-run.sh stats
 add run-routes 60 aio2-run.sh routes
 add run-transparent 60 aio2-run.sh transparent

@@ -27,8 +27,8 @@ if [ -z "${PKG_CONFIG_PATH:-}" ]; then
     prefix=$root/build/demo-prefix
     PKG_CONFIG_PATH=$prefix/lib/pkgconfig
     # All of them, since make exports its own. DESTDIR: so that the system's loader cache is left alone.
-    env -u MAKEFLAGS make -s -C "$root" install DESTDIR=/ PREFIX="$prefix" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" \
-        PKGCONFIGDIR="$PKG_CONFIG_PATH" MANDIR="$prefix/share/man" || die "cannot install into $prefix"
+    env -u MAKEFLAGS make -s -C "$root" install DESTDIR=/ PREFIX="$prefix" BINDIR="$prefix/bin" LIBDIR="$prefix/lib" INCLUDEDIR="$prefix/include" \
+        PKGCONFIGDIR="$PKG_CONFIG_PATH" DATADIR="$prefix/share" MANDIR="$prefix/share/man" >/dev/null || die "cannot install into $prefix"
 fi
 export PKG_CONFIG_PATH
 pkg-config --exists aio2 || die "pkg-config does not find aio2 in $PKG_CONFIG_PATH"

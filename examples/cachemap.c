@@ -18,11 +18,6 @@
 #define DEPTH 16
 #define COLUMNS 64
 
-union request {
-    struct iocb2 iocb;
-    char room[sizeof(struct iocb2) + sizeof(struct iocb_attr)];
-};
-
 static void check(const char *what, int64_t ret)
 {
     if (ret < 0) {
@@ -65,18 +60,17 @@ int main(int argc, char **argv)
     check("io_setup2", io_setup2(IO_SETUP2_VERSION, NULL, &ctx));
     while (ended < blocks) {
         const struct io_event2 *event;
-        const struct iocb_attr_ret *ret;
         struct iocb_cache cache;
         int64_t at;
         ssize_t bytes;
 
         /* Block i is in buffer i % DEPTH: blocks may end in any order, so begin DEPTH at a time. */
         for (; begun < blocks && begun / DEPTH == ended / DEPTH; begun++) {
-            union request request;
+            struct iocb2_room request;
 
             io_prep2_pread(&request.iocb, fd, buffers[begun % DEPTH], block, begun * (int64_t)block);
             request.iocb.data = (uint64_t)begun;
-            iocb2_add_attr(&request.iocb, IOCB_ATTR_CACHE, IOCB_ATTR_F_REQUIRED, 0, NULL, 0);
+            iocb2_add_cache(&request, IOCB_ATTR_F_REQUIRED);
             check("io_submit2", io_submit2(ctx, &request.iocb, request.iocb.bytes));
         }
         /* The events are looked at where they are, in the ring: this thread is its one consumer. */
@@ -92,8 +86,7 @@ int main(int argc, char **argv)
             continue;
         }
         check("read", event->res);
-        ret = io_event2_attr(event, IOCB_ATTR_CACHE);
-        memcpy(&cache, ret + 1, sizeof(cache));
+        cache = *io_event2_cache(event); /* it is there: it was required, and the read has not failed */
         at = (int64_t)event->data;
         io_ring2_consume(ctx, bytes);
         cached += cache.bytes_cached;

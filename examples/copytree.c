@@ -24,9 +24,6 @@
 #define CHUNK (1 << 20)
 #define LIST_BYTES (32 << 10)
 
-#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
-#define N(number) ((uint64_t)(int64_t)(number))
-
 enum step {
     STAT, OPEN_SOURCE, OPEN_COPY, COPY, READ, WRITE, READ_LINK, MAKE_LINK, MAKE_NODE, MAKE_DIR, OPEN_DIR, LIST,
     OWNER, MODE, TIMES, SYNC, CLOSE_SOURCE, CLOSE_COPY,
@@ -61,6 +58,7 @@ static struct job *waiting; /* the last come first: deep rather than wide, so th
 static size_t active;       /* jobs that have begun, directories whose children are worked on not counted */
 static size_t in_flight;
 static struct iocb2 batch[256];
+static struct job *jobs[256]; /* whose they are */
 static size_t batched;
 static unsigned long files, failures;
 
@@ -79,6 +77,8 @@ static void flush(void)
 {
     size_t bytes = batched * sizeof(batch[0]);
 
+    for (size_t i = 0; i < batched; i++)
+        iocb2_set_pointer(&batch[i], jobs[i]);
     if (bytes != 0 && io_submit2(ctx, batch, bytes) != (ssize_t)bytes) {
         fprintf(stderr, "copytree: cannot submit\n");
         exit(2);
@@ -86,15 +86,15 @@ static void flush(void)
     batched = 0;
 }
 
-static void request(struct job *job, enum step step, uint32_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
-                    uint64_t a4, uint64_t a5)
+/* The place of a job's next request, which io_prep2_*() fills; its event ends this step. */
+static struct iocb2 *request(struct job *job, enum step step)
 {
     if (batched == sizeof(batch) / sizeof(batch[0]))
         flush();
     job->step = step;
-    io_prep2_syscall(&batch[batched], nr, a0, a1, a2, a3, a4, a5);
-    batch[batched++].data = P(job);
+    jobs[batched] = job;
     in_flight++;
+    return &batch[batched++];
 }
 
 static int source_dir(const struct job *job)
@@ -110,7 +110,7 @@ static int copy_dir(const struct job *job)
 static void begin(struct job *job)
 {
     active++;
-    request(job, STAT, SYS_statx, N(source_dir(job)), P(job->from), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, P(&job->stat), 0);
+    io_prep2_statx(request(job, STAT), source_dir(job), job->from, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &job->stat);
 }
 
 static void add(struct job *parent, const char *name)
@@ -131,9 +131,11 @@ static void add(struct job *parent, const char *name)
 static void keep_owner(struct job *job)
 {
     if (job->copy >= 0)
-        request(job, OWNER, SYS_fchown, N(job->copy), job->stat.stx_uid, job->stat.stx_gid, 0, 0, 0);
+        io_prep2_syscall(request(job, OWNER), SYS_fchown, io_arg2_int(job->copy), job->stat.stx_uid,
+                         job->stat.stx_gid, 0, 0, 0);
     else
-        request(job, OWNER, SYS_fchownat, N(copy_dir(job)), P(job->to), job->stat.stx_uid, job->stat.stx_gid, AT_SYMLINK_NOFOLLOW, 0);
+        io_prep2_syscall(request(job, OWNER), SYS_fchownat, io_arg2_int(copy_dir(job)), io_arg2_pointer(job->to),
+                         job->stat.stx_uid, job->stat.stx_gid, AT_SYMLINK_NOFOLLOW, 0);
 }
 
 static void keep_times(struct job *job)
@@ -143,9 +145,11 @@ static void keep_times(struct job *job)
     job->times[1].tv_sec = job->stat.stx_mtime.tv_sec;
     job->times[1].tv_nsec = job->stat.stx_mtime.tv_nsec;
     if (job->copy >= 0)
-        request(job, TIMES, SYS_utimensat, N(job->copy), 0, P(job->times), 0, 0, 0);
+        io_prep2_syscall(request(job, TIMES), SYS_utimensat, io_arg2_int(job->copy), 0, io_arg2_pointer(job->times),
+                         0, 0, 0);
     else
-        request(job, TIMES, SYS_utimensat, N(copy_dir(job)), P(job->to), P(job->times), AT_SYMLINK_NOFOLLOW, 0, 0);
+        io_prep2_syscall(request(job, TIMES), SYS_utimensat, io_arg2_int(copy_dir(job)), io_arg2_pointer(job->to),
+                         io_arg2_pointer(job->times), AT_SYMLINK_NOFOLLOW, 0, 0);
 }
 
 static void finish(struct job *job)
@@ -153,11 +157,11 @@ static void finish(struct job *job)
     struct job *parent = job->parent;
 
     if (job->source >= 0) {
-        request(job, CLOSE_SOURCE, SYS_close, N(job->source), 0, 0, 0, 0, 0);
+        io_prep2_close(request(job, CLOSE_SOURCE), job->source);
         return;
     }
     if (job->copy >= 0) {
-        request(job, CLOSE_COPY, SYS_close, N(job->copy), 0, 0, 0, 0, 0);
+        io_prep2_close(request(job, CLOSE_COPY), job->copy);
         return;
     }
     active--;
@@ -183,34 +187,37 @@ static void by_type(struct job *job)
     files++;
     switch (job->stat.stx_mode & S_IFMT) {
     case S_IFDIR:
-        request(job, OPEN_SOURCE, SYS_openat, N(source_dir(job)), P(job->from),
-                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
+        io_prep2_openat(request(job, OPEN_SOURCE), source_dir(job), job->from,
+                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
         break;
     case S_IFREG:
-        request(job, OPEN_SOURCE, SYS_openat, N(source_dir(job)), P(job->from), O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0, 0, 0);
+        io_prep2_openat(request(job, OPEN_SOURCE), source_dir(job), job->from, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0);
         break;
     case S_IFLNK:
         job->buffer = allocate(PATH_MAX);
-        request(job, READ_LINK, SYS_readlinkat, N(source_dir(job)), P(job->from), P(job->buffer), PATH_MAX - 1, 0, 0);
+        io_prep2_syscall(request(job, READ_LINK), SYS_readlinkat, io_arg2_int(source_dir(job)),
+                         io_arg2_pointer(job->from), io_arg2_pointer(job->buffer), PATH_MAX - 1, 0, 0);
         break;
     case S_IFSOCK:
         fprintf(stderr, "copytree: %s: a socket, left out\n", job->from);
         finish(job);
         break;
     default:
-        request(job, MAKE_NODE, SYS_mknodat, N(copy_dir(job)), P(job->to), job->stat.stx_mode,
-                (uint64_t)makedev(job->stat.stx_rdev_major, job->stat.stx_rdev_minor), 0, 0);
+        io_prep2_syscall(request(job, MAKE_NODE), SYS_mknodat, io_arg2_int(copy_dir(job)), io_arg2_pointer(job->to),
+                         job->stat.stx_mode, (uint64_t)makedev(job->stat.stx_rdev_major, job->stat.stx_rdev_minor), 0,
+                         0);
     }
 }
 
 static void copy_more(struct job *job)
 {
-    request(job, COPY, SYS_copy_file_range, N(job->source), P(&job->in), N(job->copy), P(&job->out), CHUNK, 0);
+    io_prep2_copy_file_range(request(job, COPY), job->source, &job->in, job->copy, &job->out, CHUNK, 0);
 }
 
 static void list(struct job *job)
 {
-    request(job, LIST, SYS_getdents64, N(job->source), P(job->buffer), LIST_BYTES, 0, 0, 0);
+    io_prep2_syscall(request(job, LIST), SYS_getdents64, io_arg2_int(job->source), io_arg2_pointer(job->buffer),
+                     LIST_BYTES, 0, 0, 0);
 }
 
 static void add_entries(struct job *job, int64_t bytes)
@@ -241,9 +248,10 @@ static void go_on(struct job *job, int64_t res)
         }
         job->source = (int)res;
         if (S_ISDIR(job->stat.stx_mode))
-            request(job, MAKE_DIR, SYS_mkdirat, N(copy_dir(job)), P(job->to), 0700, 0, 0, 0);
+            io_prep2_mkdirat(request(job, MAKE_DIR), copy_dir(job), job->to, 0700);
         else
-            request(job, OPEN_COPY, SYS_openat, N(copy_dir(job)), P(job->to), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600, 0, 0);
+            io_prep2_openat(request(job, OPEN_COPY), copy_dir(job), job->to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                            0600);
         break;
     case OPEN_COPY:
         if (res < 0) {
@@ -261,7 +269,7 @@ static void go_on(struct job *job, int64_t res)
         } else if (res == 0 || res == -EXDEV || res == -EINVAL || res == -EOPNOTSUPP || res == -ENOSYS) {
             /* Not between these files, or, as /proc does, only seemingly: by hand. */
             job->buffer = allocate(CHUNK);
-            request(job, READ, SYS_pread64, N(job->source), P(job->buffer), CHUNK, N(job->in), 0, 0);
+            io_prep2_pread(request(job, READ), job->source, job->buffer, CHUNK, job->in);
         } else {
             fail(job, "copy_file_range", res);
         }
@@ -274,7 +282,7 @@ static void go_on(struct job *job, int64_t res)
         } else {
             job->in += res;
             job->have = (size_t)res;
-            request(job, WRITE, SYS_pwrite64, N(job->copy), P(job->buffer), job->have, N(job->out), 0, 0);
+            io_prep2_pwrite(request(job, WRITE), job->copy, job->buffer, job->have, job->out);
         }
         break;
     case WRITE:
@@ -286,16 +294,17 @@ static void go_on(struct job *job, int64_t res)
         job->have -= (size_t)res;
         if (job->have != 0) {
             memmove(job->buffer, job->buffer + res, job->have);
-            request(job, WRITE, SYS_pwrite64, N(job->copy), P(job->buffer), job->have, N(job->out), 0, 0);
+            io_prep2_pwrite(request(job, WRITE), job->copy, job->buffer, job->have, job->out);
         } else {
-            request(job, READ, SYS_pread64, N(job->source), P(job->buffer), CHUNK, N(job->in), 0, 0);
+            io_prep2_pread(request(job, READ), job->source, job->buffer, CHUNK, job->in);
         }
         break;
     case READ_LINK:
         if (res < 0)
             fail(job, "readlink", res);
         else
-            request(job, MAKE_LINK, SYS_symlinkat, P(job->buffer), N(copy_dir(job)), P(job->to), 0, 0, 0);
+            io_prep2_syscall(request(job, MAKE_LINK), SYS_symlinkat, io_arg2_pointer(job->buffer),
+                             io_arg2_int(copy_dir(job)), io_arg2_pointer(job->to), 0, 0, 0);
         break;
     case MAKE_LINK:
     case MAKE_NODE:
@@ -308,7 +317,7 @@ static void go_on(struct job *job, int64_t res)
         if (res < 0)
             fail(job, "mkdir", res);
         else
-            request(job, OPEN_DIR, SYS_openat, N(copy_dir(job)), P(job->to), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+            io_prep2_openat(request(job, OPEN_DIR), copy_dir(job), job->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
         break;
     case OPEN_DIR:
         if (res < 0) {
@@ -341,9 +350,11 @@ static void go_on(struct job *job, int64_t res)
         } else if (S_ISLNK(job->stat.stx_mode)) {
             keep_times(job); /* a link has no mode of its own */
         } else if (job->copy >= 0) {
-            request(job, MODE, SYS_fchmod, N(job->copy), job->stat.stx_mode & 07777, 0, 0, 0, 0);
+            io_prep2_syscall(request(job, MODE), SYS_fchmod, io_arg2_int(job->copy), job->stat.stx_mode & 07777, 0, 0,
+                             0, 0);
         } else {
-            request(job, MODE, SYS_fchmodat, N(copy_dir(job)), P(job->to), job->stat.stx_mode & 07777, 0, 0, 0);
+            io_prep2_syscall(request(job, MODE), SYS_fchmodat, io_arg2_int(copy_dir(job)), io_arg2_pointer(job->to),
+                             job->stat.stx_mode & 07777, 0, 0, 0);
         }
         break;
     case MODE:
@@ -356,7 +367,7 @@ static void go_on(struct job *job, int64_t res)
         if (res < 0)
             fail(job, "utimensat", res);
         else if (job->copy >= 0)
-            request(job, SYNC, SYS_fsync, N(job->copy), 0, 0, 0, 0, 0);
+            io_prep2_fsync(request(job, SYNC), job->copy);
         else
             finish(job);
         break;
@@ -400,6 +411,7 @@ int main(int argc, char **argv)
     top->source = top->copy = -1;
     begin(top);
     while (in_flight != 0) {
+        const struct io_event2 *event;
         ssize_t bytes;
 
         flush();
@@ -408,10 +420,9 @@ int main(int argc, char **argv)
             fprintf(stderr, "copytree: io_getevents2: %s\n", strerror((int)-bytes));
             return 2;
         }
-        /* No request has attributes: all events have one size. */
-        for (size_t i = 0; i < (size_t)bytes / sizeof(events[0]); i++) {
+        io_event2_for_each (event, events, bytes) {
             in_flight--;
-            go_on((struct job *)(uintptr_t)events[i].data, events[i].res);
+            go_on(io_event2_pointer(event), event->res);
         }
         while (waiting != NULL && active < JOBS_MAX) {
             struct job *job = waiting;

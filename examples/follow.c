@@ -15,9 +15,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
-#define N(number) ((uint64_t)(int64_t)(number))
-
 enum step { OPEN, READ, SLEEP };
 
 struct source {
@@ -33,14 +30,12 @@ static const struct timespec nap = { 0, 50 * 1000 * 1000 };
 static io_context2_t ctx;
 static long long printed;
 
-static void request(struct source *source, enum step step, uint32_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+/* Submits what has been prepared, as the next step of a source. */
+static void submit(struct source *source, enum step step, struct iocb2 *iocb)
 {
-    struct iocb2 iocb;
-
     source->step = step;
-    io_prep2_syscall(&iocb, nr, a0, a1, a2, a3, 0, 0);
-    iocb.data = P(source);
-    if (io_submit2(ctx, &iocb, sizeof(iocb)) != (ssize_t)sizeof(iocb)) {
+    iocb2_set_pointer(iocb, source);
+    if (io_submit2(ctx, iocb, sizeof(*iocb)) != (ssize_t)sizeof(*iocb)) {
         fprintf(stderr, "follow: cannot submit\n");
         exit(2);
     }
@@ -48,7 +43,10 @@ static void request(struct source *source, enum step step, uint32_t nr, uint64_t
 
 static void read_more(struct source *source)
 {
-    request(source, READ, SYS_read, N(source->fd), P(source->line + source->have), sizeof(source->line) - source->have, 0);
+    struct iocb2 iocb;
+
+    io_prep2_read(&iocb, source->fd, source->line + source->have, sizeof(source->line) - source->have);
+    submit(source, READ, &iocb);
 }
 
 static void print(struct source *source, size_t bytes)
@@ -94,7 +92,7 @@ static int go_on(struct source *source, int64_t res)
     if (source->step == OPEN) {
         source->fd = (int)res;
         /* A question that is answered at once need not be asked from afar: a pipe has no position. */
-        io_prep2_syscall(&iocb, SYS_lseek, N(source->fd), 0, SEEK_CUR, 0, 0, 0);
+        io_prep2_syscall(&iocb, SYS_lseek, io_arg2_int(source->fd), 0, SEEK_CUR, 0, 0, 0);
         source->is_file = io_issue2(&iocb, &event, sizeof(event)) > 0 && event.res >= 0;
         read_more(source);
         return 1;
@@ -105,7 +103,8 @@ static int go_on(struct source *source, int64_t res)
         return 1;
     }
     if (source->is_file) {
-        request(source, SLEEP, SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, P(&nap), 0);
+        io_prep2_clock_nanosleep(&iocb, CLOCK_MONOTONIC, 0, &nap, NULL);
+        submit(source, SLEEP, &iocb);
         return 1;
     }
     if (source->have != 0)
@@ -144,15 +143,18 @@ int main(int argc, char **argv)
             source->step = OPEN;
             left -= !go_on(source, STDIN_FILENO);
         } else {
-            request(source, OPEN, SYS_openat, N(AT_FDCWD), P(argv[i]), O_RDONLY | O_CLOEXEC, 0);
+            struct iocb2 iocb;
+
+            io_prep2_openat(&iocb, AT_FDCWD, argv[i], O_RDONLY | O_CLOEXEC, 0);
+            submit(source, OPEN, &iocb);
         }
     }
     while (left > 0 && (most < 0 || printed < most)) {
         struct io_event2 event;
 
-        if (io_getevents2(ctx, sizeof(event), &event, sizeof(event), NULL) != (ssize_t)sizeof(event))
+        if (io_getevent2(ctx, &event, sizeof(event), NULL) < 0)
             return 2;
-        left -= !go_on((struct source *)(uintptr_t)event.data, event.res);
+        left -= !go_on(io_event2_pointer(&event), event.res);
     }
     /* Not io_destroy2(): reads from pipes may be waiting still, and end with the process. */
     return 0;

@@ -43,7 +43,7 @@ for cc in gcc clang; do
             # shellcheck disable=SC2086
             $cc $how -o "$work/both" "$work/both.o" "$work/first.o" $archives -lutil -lrt -lpthread -lm -ldl
             "$work/both" Makefile >"$work/out"
-            grep -q '^request 42 read [1-9]' "$work/out" || die "linked by $cc $how it prints: $(cat "$work/out")"
+            grep -q '^Makefile: read [1-9]' "$work/out" || die "linked by $cc $how it prints: $(cat "$work/out")"
         done
     done
 done

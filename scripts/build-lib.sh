@@ -1,30 +1,54 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links and the archive, into
-# build/lib, or with the test hooks into build/hooks-lib.
+# build-lib.sh lib|hooks-lib: builds the library with cargo, links it, and puts it, with its links, the archive, libaio2-ffi.so and what
+# stands for libaio, into build/lib, or with the test hooks into build/hooks-lib.
+#
+# From the environment: CC, LD, AR, OBJCOPY, CPPFLAGS, CFLAGS, LDFLAGS, RUSTFLAGS, CARGO_BUILD_TARGET, CARGO_TARGET_DIR; V=1 shows the
+# commands. AIO2_RPATH is where what is preloaded finds the library: empty, if the system knows. AIO2_ARCHIVE is a libaio2.a that cargo has
+# made of these sources before: then cargo is not called.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 out=$build/$1
-options=()
+options=(--quiet)
+[ "${V:-0}" = 0 ] || options=(--verbose)
 case $1 in
 lib) ;;
 hooks-lib)
+    cargo_archive=${cargo_archive/#"$target"/"$target/hooks"}
     target=$target/hooks
-    options=(--features test-hooks)
+    options+=(--features test-hooks)
     ;;
 *) die "unknown variant: $1" ;;
 esac
-command -v cargo >/dev/null || die "there is no cargo: run \`make deps\`"
+map=/usr/src/aio2
+# Each of them may be several words.
+read -ra cc <<<"${CC:-cc} ${CPPFLAGS:-} ${CFLAGS--O2 -g} -ffile-prefix-map=$root=$map ${LDFLAGS:-} -fuse-ld=bfd"
+read -ra ld <<<"${LD:-ld.bfd}"
+
+run() {
+    [ "${V:-0}" = 0 ] || echo "$*"
+    "$@"
+}
 
 # Two makes at a time (or one with -j) must not write the same files.
 mkdir -p "$build"
 exec 9>"$out.lock"
 flock 9
 
-cargo build --quiet --release --locked --target-dir "$target" ${options[@]+"${options[@]}"}
+if [ -z "${AIO2_ARCHIVE:-}" ]; then
+    command -v cargo >/dev/null || die "there is no cargo: run \`make deps\`"
+    # The same sources give the same bytes, wherever they are and wherever cargo has the crates.
+    RUSTFLAGS="${RUSTFLAGS:+$RUSTFLAGS }--remap-path-prefix=$root=$map"
+    for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+        [ ! -d "$crates" ] || RUSTFLAGS+=" --remap-path-prefix=${crates%/}=$map/vendor"
+    done
+    export RUSTFLAGS
+    run cargo build --release --locked --target-dir "$target" "${options[@]}"
+    AIO2_ARCHIVE=$cargo_archive
+fi
 
 # Rust's archive has some hundreds of global symbols of its standard library, which collide with those of any other
 # Rust archive in the same program. So: one object with everything the exported functions need, in which only they
@@ -36,54 +60,66 @@ cargo build --quiet --release --locked --target-dir "$target" ${options[@]+"${op
 # names of the version nodes and which node follows which.
 link() {
     local object=$out.tmp/aio2.o undefined=()
-    rm -rf "$out.tmp"
-    mkdir "$out.tmp"
-    sed -n 's/^T //p' exports.txt >"$out.tmp/names"
+    # In the object libaio2's own have no version yet.
+    sed -n 's/^T //p' exports.txt | sed 's/@@AIO2_0$//' >"$out.tmp/names"
     mapfile -t undefined < <(sed 's/^/--undefined=/' "$out.tmp/names")
-    ld.bfd -r --force-group-allocation "${undefined[@]}" -o "$object" "$target/release/libaio2.a"
-    objcopy --keep-global-symbols="$out.tmp/names" "$object"
+    # Behind libaio's nodes: of several versions a program without any gets that of the first, as from libaio.
+    {
+        echo "AIO2_0 {"
+        exported_names | sed 's/$/;/'
+        echo "};"
+    } >"$out.tmp/aio2.map"
+    run "${ld[@]}" -r --force-group-allocation "${undefined[@]}" -o "$object" "$AIO2_ARCHIVE"
+    # Without LTO there is bitcode of the standard library's in it, at which an ar with LLVM's plugin aborts.
+    run "${OBJCOPY:-objcopy}" --keep-global-symbols="$out.tmp/names" -R .llvmbc -R .llvmcmd "$object"
     # nodelete: worker threads run the library's code, which must never be unmapped.
-    "${CC:-cc}" -shared -fuse-ld=bfd -o "$out.tmp/libaio2.so" "$object" \
-        -Wl,-soname,"$soname",--version-script=src/personality/libaio/versions.map \
+    run "${cc[@]}" -shared -o "$out.tmp/libaio2.so.$version" "$object" -Wl,-soname,"$soname" \
+        -Wl,--version-script=src/personality/libaio/versions.map,--version-script="$out.tmp/aio2.map" \
         -Wl,-z,nodelete,-z,relro,-z,now,--gc-sections,--as-needed -lgcc_s
+    ln -s "libaio2.so.$version" "$out.tmp/$soname"
+    ln -s "$soname" "$out.tmp/libaio2.so"
     exported_names >"$out.tmp/archive-names"
-    objcopy --keep-global-symbols="$out.tmp/archive-names" "$object"
+    run "${OBJCOPY:-objcopy}" --keep-global-symbols="$out.tmp/archive-names" "$object"
     # D: no times and owners, so that the same source gives the same archive.
-    ar rcsD "$out.tmp/libaio2.a" "$object"
-    # A program that runs with the old one keeps it: replaced, not written over.
-    mv "$out.tmp/libaio2.a" "$out/libaio2.a"
-    mv "$out.tmp/libaio2.so" "$out/libaio2.so.$version"
-    rm -rf "$out.tmp"
+    run "${AR:-ar}" rcsD "$out.tmp/libaio2.a" "$object"
 }
 
-mkdir -p "$out"
-for input in "$target/release/libaio2.a" exports.txt src/personality/libaio/versions.map scripts/build-lib.sh; do
-    if [ ! "$out/libaio2.so.$version" -nt "$input" ]; then
-        link
-        break
-    fi
-done
-ln -sfn "libaio2.so.$version" "$out/$soname"
-ln -sfn "$soname" "$out/libaio2.so"
+# Another compiler's new warning must not keep a user from building.
+warnings=(-Wall -Wextra)
+[ ! -e .git ] || warnings+=(-Werror)
+
+# The header's inline functions. A library of its own: what they are is settled when a program is compiled, so that libaio2.so need not
+# have them for ever.
+ffi() {
+    run "${cc[@]}" -std=gnu11 "${warnings[@]}" -fPIC -fexceptions -shared -Iinclude -o "$out.tmp/libaio2-ffi.so.$version" ffi/ffi.c \
+        -L"$out.tmp" -Wl,--no-as-needed -laio2 -Wl,-soname,"$ffi_soname",--version-script=ffi/ffi.map,-z,relro,-z,now
+    ln -s "libaio2-ffi.so.$version" "$out.tmp/$ffi_soname"
+    ln -s "$ffi_soname" "$out.tmp/libaio2-ffi.so"
+}
+
 # What is preloaded, and what programs that look for libaio find: in a directory of its own, so that nobody finds it who has
 # not asked for it. The same functions, under two names: as libaio.so.1, the first would be a libaio for ldconfig.
-mkdir -p "$out/aio2"
 object() { # FILE OPTION...
-    local to=$out/$1 input
-    shift
-    for input in preload/*.[ch] src/personality/libaio/versions.map scripts/build-lib.sh; do
-        # A link: made by an older version.
-        if [ -L "$to" ] || [ ! "$to" -nt "$input" ]; then
-            "${CC:-cc}" -std=gnu11 -O2 -g -fPIC -shared -fuse-ld=bfd -Wall -Wextra -Werror -o "$to.tmp" preload/*.c \
-                -L"$out" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "$@" -Wl,--enable-new-dtags \
-                -Wl,--version-script=src/personality/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
-            mv "$to.tmp" "$to"
-            return
-        fi
-    done
+    local path=${AIO2_RPATH-'$ORIGIN/..'}
+    run "${cc[@]}" -std=gnu11 "${warnings[@]}" -fPIC -shared -o "$out.tmp/aio2/$1" preload/*.c \
+        -L"$out.tmp" -Wl,--no-as-needed -laio2 -Wl,--as-needed -ldl "${@:2}" ${path:+-Wl,--enable-new-dtags,-rpath,"$path"} \
+        -Wl,--version-script=src/personality/libaio/versions.map -Wl,-z,nodelete,-z,relro,-z,now
 }
-# The first is also found in the directory of the second: see bin/aio2-run.
-object libaio2-preload.so -Wl,-rpath,'$ORIGIN:$ORIGIN/..'
-object aio2/libaio.so.1 -Wl,-soname,libaio.so.1 -Wl,-rpath,'$ORIGIN/..'
-ln -sfn libaio.so.1 "$out/aio2/libaio.so"
-ln -sfn ../libaio2-preload.so "$out/aio2/libaio2-preload.so"
+
+# Of what it was made: the sources alone first, which is all that `make install` may ask for.
+stamp=$(sources_hash && sha256sum <"$AIO2_ARCHIVE" && printf '%s\n' "${cc[*]}" "${ld[*]}" "${AR:-ar}" "${OBJCOPY:-objcopy}" "${AIO2_RPATH-}")
+if [ "$stamp" != "$(cat "$out/.made-of" 2>/dev/null)" ]; then
+    rm -rf "$out.tmp"
+    mkdir -p "$out/aio2" "$out.tmp/aio2"
+    link
+    ffi
+    object libaio2-preload.so
+    object libaio.so.1 -Wl,-soname,libaio.so.1
+    ln -s libaio.so.1 "$out.tmp/aio2/libaio.so"
+    # A program that runs with the old ones keeps them: replaced, not written over.
+    rm -f "$out/.made-of"
+    mv -f "$out.tmp"/lib* "$out"
+    mv -f "$out.tmp"/aio2/* "$out/aio2"
+    rm -rf "$out.tmp"
+    echo "$stamp" >"$out/.made-of"
+fi

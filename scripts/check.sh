@@ -29,6 +29,7 @@ clippy=600
 layers=20
 unit=600
 header=300
+crate=300
 loom=1200
 fuzz=600
 harness=$((1300 * long))
@@ -49,6 +50,8 @@ man=60
 readme=60
 examples=120
 install=300
+dist=$((300 * long))
+deb=$((300 * long))
 c-tests=$((900 * long))
 "
 others="
@@ -71,7 +74,7 @@ step_lib() {
 
 step_fmt() {
     cargo fmt --version >/dev/null 2>&1 || skip "there is no cargo fmt (rustup component add rustfmt)"
-    cargo fmt --check -- --color never
+    cargo fmt --all --check -- --color never
 }
 
 step_shellcheck() {
@@ -110,10 +113,22 @@ step_header() {
     scripts/header.sh check
 }
 
+# The Rust crate.
+step_crate() {
+    local out=$build/check/crate.out status=0
+    scripts/crate-test.sh >"$out" 2>&1 || status=$?
+    cat "$out"
+    [ $status = 0 ] || exit $status
+    count_rust_tests "$out" || { echo "no test ran"; exit 1; }
+}
+
 step_exports() {
     set -e
     nm -D --defined-only --with-symbol-versions "$build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort >"$build/check/exports"
     grep -v '^#' exports.txt | diff -u - "$build/check/exports"
+    # All inline functions of the header, and nothing else.
+    inline_names | sed 's/.*/T &@@AIO2_FFI_0/' | sort |
+        diff - <(nm -D --defined-only --with-symbol-versions "$build/lib/libaio2-ffi.so" | sed -n 's/^[0-9a-f]* T/T/p' | sort)
     # The hooks are read from the environment: they add no symbol.
     nm -D --defined-only --with-symbol-versions "$build/hooks-lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
         diff -u "$build/check/exports" -
@@ -135,7 +150,7 @@ step_elf() {
         <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
 
     # What is preloaded, and found as libaio: one thing, but for the name.
-    for object in libaio2-preload.so aio2/libaio.so.1; do
+    for object in aio2/libaio2-preload.so aio2/libaio.so.1; do
         dynamic=$(readelf -dW "$build/lib/$object")
         grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "$object: no NODELETE"
         grep -q 'BIND_NOW' <<<"$dynamic" || die "$object: not linked with -z now"
@@ -145,8 +160,8 @@ step_elf() {
     done
     grep -q 'SONAME.*\[libaio.so.1\]' <<<"$dynamic" || die "the soname of $object is not libaio.so.1"
     # Else ldconfig would make a libaio.so.1 of it, in the place of the distribution's.
-    ! readelf -dW "$build/lib/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
-    diff -u <(nm -D --with-symbol-versions "$build/lib/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
+    ! readelf -dW "$build/lib/aio2/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
+    diff -u <(nm -D --with-symbol-versions "$build/lib/aio2/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
         <(nm -D --with-symbol-versions "$build/lib/aio2/libaio.so.1" | sed 's/^[0-9a-f]* *//' | sort) ||
         die "libaio2-preload.so and libaio.so.1 have different symbols"
 }
@@ -187,6 +202,14 @@ step_examples() {
 
 step_install() {
     scripts/install-test.sh
+}
+
+step_dist() {
+    scripts/dist-test.sh
+}
+
+step_deb() {
+    scripts/deb-test.sh
 }
 
 # c_tests WHERE [NAME...]: all C tests, or only these.

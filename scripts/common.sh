@@ -22,14 +22,28 @@ case $target in
 /*) ;;
 *) target=$root/$target ;;
 esac
+# What cargo makes of the sources: scripts/build-lib.sh links the library of it, and tests that build anew begin with it (AIO2_ARCHIVE).
+cargo_archive=$target${CARGO_BUILD_TARGET:+/$CARGO_BUILD_TARGET}/release/libaio2.a
 
 build=$root/build
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 soname=libaio2.so.0
+ffi_soname=libaio2-ffi.so.0
 
-# The functions of exports.txt. Those with a version are in the shared library alone.
+# libaio2's own functions of exports.txt. Those with libaio's versions are in the shared library alone.
 exported_names() {
-    sed -n 's/^T \([^@]*\)$/\1/p' exports.txt
+    sed -n 's/^T \(.*\)@@AIO2_0$/\1/p' exports.txt
+}
+
+# What libaio2-ffi.so has: the inline functions of the header.
+inline_names() {
+    sed -n 's/^AIO2_INLINE [^(]*[ *]\([a-z0-9_]*\)(.*/\1/p' include/aio2.h
+}
+
+# One word for the contents of all that the library is made of.
+sources_hash() {
+    find src preload ffi include Cargo.toml Cargo.lock build.rs exports.txt scripts/build-lib.sh -type f -print0 | sort -z |
+        xargs -0 sha256sum | sha256sum
 }
 
 die() {

@@ -21,6 +21,12 @@ fio=fio
 valgrind=valgrind
 libc6-dbg=-
 dpkg-dev=dpkg-source
+debhelper=dh
+lintian=lintian
+mmdebstrap=mmdebstrap
+rpm=rpmbuild
+cmake=cmake
+meson=meson
 libaio-dev=/usr/include/libaio.h
 libaio1=-
 qemu-utils=qemu-img
@@ -28,6 +34,7 @@ stress-ng=stress-ng
 stressapptest=stressapptest
 sysbench=sysbench
 python3=python3
+python3-cffi=-
 e2fsprogs=mkfs.ext4
 util-linux=flock
 mount=losetup
@@ -37,6 +44,7 @@ shellcheck=shellcheck
 strace=strace
 man-db=man
 groff-base=groff
+mandoc=mandoc
 "
 # What is big is installed for the long checks only.
 [ "${LONG:-0}" = 0 ] || needed="$needed

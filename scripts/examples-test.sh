@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The programs in examples/ compile without a warning and do what they say. (The README's, first.c, has a test of its own.)
+# The programs in examples/ compile without a warning and do what they say: those in C, C++ and Python. (The README's, first.c, has a test
+# of its own.)
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -83,6 +84,33 @@ test_follow() {
     done_with follow
 }
 
+# ---- echo: idle connections cost no threads ----------------------------------------------------------
+
+test_echo() {
+    local clients=200 fds=() threads i fd port said
+    "$bin/echo" -n $((clients + 1)) >"$work/port" &
+    local echo=$!
+    until read -r _ port <"$work/port" && [ -n "$port" ]; do
+        kill -0 $echo || die "echo does not start"
+        sleep 0.01
+    done
+    for ((i = 0; i < clients; i++)); do
+        exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+        fds+=("$fd")
+    done
+    exec {fd}<>"/dev/tcp/127.0.0.1/$port"
+    echo "is there anybody?" >&"$fd"
+    read -r -t 30 said <&"$fd" || die "echo says nothing"
+    [ "$said" = "is there anybody?" ] || die "echo says: $said"
+    threads=("/proc/$echo/task/"*)
+    [ ${#threads[@]} -lt 50 ] || die "echo has ${#threads[@]} threads for $clients connections"
+    for fd in "$fd" "${fds[@]}"; do
+        exec {fd}>&-
+    done
+    wait $echo || die "echo ends with an error"
+    done_with echo
+}
+
 # ---- cachemap: what was put into the cache is in the map -------------------------------------------
 
 test_cachemap() {
@@ -110,11 +138,72 @@ MAP
     done_with cachemap
 }
 
+# ---- The same program in other languages: what it says of each file -----------------------------------
+
+check_first() { # NAME COMMAND...
+    local name=$1 i
+    shift
+    for ((i = 0; i < 20; i++)); do
+        head -c $((11 + i)) README.md >"$work/file$i"
+    done
+    if "$@" "$work"/file{0..19} / >"$work/out" 2>&1; then
+        die "$name: reading a directory does not fail"
+    fi
+    {
+        for ((i = 0; i < 20; i++)); do
+            echo "$work/file$i: read $((11 + i)) bytes"
+        done
+        echo "/: Is a directory"
+    } | sort >"$work/expected"
+    diff "$work/expected" \
+        <(sed 's/, waited [0-9]* ns, ran [1-9][0-9]* ns$//' "$work/out" | sort) || die "$name prints something else"
+    done_with "$name"
+}
+
+test_cxx() { # COMPILER
+    local flags=(-O2 -Wall -Wextra -Wpedantic -Werror -Wold-style-cast -Iinclude -L"$build/lib" -Wl,-rpath,"$build/lib")
+    "$1" -std=c++17 "${flags[@]}" -o "$bin/first" examples/first.cc -laio2
+    check_first "first.cc ($1)" "$bin/first"
+    echo 'int main() { return __cpp_impl_coroutine == 0; }' >"$work/coroutine.cc"
+    if ! "$1" -std=c++20 -o "$bin/coroutine" "$work/coroutine.cc" 2>/dev/null; then
+        echo "$1 has no coroutines"
+        return
+    fi
+    "$1" -std=c++20 "${flags[@]}" -o "$bin/copies" examples/copies.cc -laio2
+    head -c 5000000 /dev/urandom >"$work/large"
+    : >"$work/nothing"
+    "$bin/copies" "$work/large" "$work/large.copy" "$work/nothing" "$work/nothing.copy" || die "copies fails"
+    cmp "$work/large" "$work/large.copy" && cmp "$work/nothing" "$work/nothing.copy" || die "copies: the copy differs"
+    if "$bin/copies" "$work/none" "$work/none.copy" 2>"$work/out"; then
+        die "copies: copying what is not there does not fail"
+    fi
+    grep -qx "$work/none: No such file or directory" "$work/out" || die "copies: of what is not there it says: $(cat "$work/out")"
+    done_with "copies.cc ($1)"
+}
+
+test_python() {
+    check_first first.py env LD_LIBRARY_PATH="$build/lib" python3 examples/first.py
+}
+
+skipped=0
 for cc in gcc clang; do
     command -v $cc >/dev/null || continue
     compile $cc
 done
 test_copytree
 test_follow
+test_echo
+mapped=$passed
 test_cachemap
-echo "$passed passed, 0 failed, $((3 - passed)) skipped"
+skipped=$((skipped + (mapped == passed)))
+for cxx in g++ clang++; do
+    command -v $cxx >/dev/null || continue
+    test_cxx $cxx
+done
+if python3 -c 'import cffi' 2>/dev/null; then
+    test_python
+else
+    echo "SKIP first.py: there is no cffi for Python"
+    skipped=$((skipped + 1))
+fi
+echo "$passed passed, 0 failed, $skipped skipped"

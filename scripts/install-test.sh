@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Installs into an empty directory, compares the files with those that belong there, builds C and C++ programs against
-# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: no file is left.
+# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: nothing is left, and no folder
+# either. And a copy of the tree is built by other tools and with other flags, and is not installed when it is older than its sources.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -16,31 +17,42 @@ files() {
 }
 
 expected() { # PREFIX LIBDIR
+    sed -n "s|^\.\\\\\" also: \(.*\)|$1/share/man/man3/\1 -> aio2_inline.3|p" man/aio2_inline.3
     cat <<EOF
 $1/bin/aio2-run 755
 $1/include/aio2.h 644
 $1/include/aio2/libaio.h 644
+$1/share/aio2/valgrind.supp 644
+$1/share/man/man1/aio2-run.1 644
+$1/share/man/man3/aio2_inline.3 644
 $1/share/man/man3/io_cancel2.3 -> io_submit2.3
 $1/share/man/man3/io_destroy2.3 -> io_setup2.3
+$1/share/man/man3/io_getevent2.3 -> io_getevents2.3
 $1/share/man/man3/io_getevents2.3 644
 $1/share/man/man3/io_issue2.3 -> io_submit2.3
 $1/share/man/man3/io_pgetevents2.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_reap.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_peek.3 -> io_getevents2.3
 $1/share/man/man3/io_ring2_consume.3 -> io_getevents2.3
+$1/share/man/man3/io_ring2_overflowed.3 -> io_getevents2.3
 $1/share/man/man3/io_ring_fd2.3 -> io_setup2.3
 $1/share/man/man3/io_setup2.3 644
 $1/share/man/man3/io_submit2.3 644
 $1/share/man/man7/aio2.7 644
+$1/share/man/man7/aio2_libaio.7 644
+$1/share/man/man7/iocb_attr.7 644
 $2/aio2/libaio.so -> libaio.so.1
 $2/aio2/libaio.so.1 755
-$2/aio2/libaio2-preload.so -> ../libaio2-preload.so
-$2/libaio2-preload.so 755
+$2/aio2/libaio2-preload.so 755
 $2/libaio2.a 644
 $2/libaio2.so -> libaio2.so.0
 $2/libaio2.so.$version 755
+$2/libaio2-ffi.so -> libaio2-ffi.so.0
+$2/libaio2-ffi.so.$version 755
+$2/libaio2-ffi.so.0 -> libaio2-ffi.so.$version
 $2/libaio2.so.0 -> libaio2.so.$version
 $2/pkgconfig/aio2.pc 644
+$2/pkgconfig/aio2-ffi.pc 644
 EOF
 }
 
@@ -65,7 +77,7 @@ try() {
     archive) ! readelf -dW "$work/program" | grep -q 'NEEDED.*aio2' || die "$how: needs the shared library" ;;
     static) ! readelf -lW "$work/program" | grep -q INTERP || die "$how: is not static" ;;
     esac
-    grep -q '^request 42 read 11 bytes' "$work/out" || die "$compiler $how prints: $(cat "$work/out")"
+    grep -q 'read 11 bytes' "$work/out" || die "$compiler $how prints: $(cat "$work/out")"
 }
 
 printf 'eleven byte' >"$work/file"
@@ -119,6 +131,7 @@ one() { # PREFIX LIBDIR
     # Without these pkg-config leaves out -I and -L of the system's directories, with or without the sysroot before them.
     export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
     [ "$(pkg-config --modversion aio2)" = "$version" ] || die "pkg-config says another version"
+    pkg-config --libs aio2-ffi | grep -q -- '-laio2-ffi .*-laio2\>' || die "--libs aio2-ffi: $(pkg-config --libs aio2-ffi)"
     pkg-config --cflags aio2 | grep -qF -- "-I$dest$prefix/include" || die "--cflags: $(pkg-config --cflags aio2)"
     for how in dynamic archive static; do
         for compiler in gcc clang; do
@@ -132,9 +145,68 @@ one() { # PREFIX LIBDIR
     done
 
     make --no-print-directory uninstall DESTDIR="$dest" PREFIX="$prefix" LIBDIR="$libdir" >"$work/log" 2>&1 || { cat "$work/log"; die "make uninstall fails"; }
-    [ -z "$(files)" ] || die "make uninstall leaves: $(files)"
-    rm -rf "$dest"
+    [ -z "$(ls -A "$dest")" ] || die "make uninstall leaves: $(find "$dest" -mindepth 1)"
 }
 
 one /usr /usr/lib/x86_64-linux-gnu
 one /opt/aio2 /opt/aio2/lib
+
+# ---- A tree of its own: tools, flags, and builds that are older than the sources ---------------------
+
+tree=$work/tree
+mkdir "$tree"
+tar -c --exclude=./build --exclude=./target --exclude=./.git . | tar -x -C "$tree"
+[ -e "$cargo_archive" ] || die "there is no $cargo_archive: run make first"
+# What cargo makes is not made once more: one test of the whole build is that of the tarball.
+in_tree() {
+    make --no-print-directory -C "$tree" "$@" AIO2_ARCHIVE="$cargo_archive" >"$work/log" 2>&1
+}
+in_tree || { cat "$work/log"; die "make fails in a copy of the tree"; }
+[ "$(wc -l <"$work/log")" = 2 ] && grep -q '^built in build/lib: libaio2.so.0 ' "$work/log" || die "make says: $(cat "$work/log")"
+# The same as the one that was built here: the library does not depend on where it was built, or when.
+if [ -z "${CC:-}${CFLAGS:-}${CPPFLAGS:-}${LDFLAGS:-}" ]; then
+    for file in libaio2.a "libaio2.so.$version" "libaio2-ffi.so.$version" aio2/libaio.so.1 aio2/libaio2-preload.so; do
+        cmp "$build/lib/$file" "$tree/build/lib/$file" || die "built in another folder, $file is another"
+    done
+fi
+
+for tool in cc ld.bfd ar objcopy; do
+    printf '#!/bin/sh\necho "%s $*" >>"%s/tools"\nexec %s "$@"\n' "$tool" "$work" "$tool" >"$work/my-$tool"
+    chmod +x "$work/my-$tool"
+done
+in_tree V=1 CC="$work/my-cc -pipe" LD="$work/my-ld.bfd" AR="$work/my-ar" OBJCOPY="$work/my-objcopy" CPPFLAGS=-DANOTHER_DEFINITION \
+    CFLAGS='-O1 -fstack-protector-strong' LDFLAGS=-Wl,--hash-style=both || { cat "$work/log"; die "make fails with other tools"; }
+for used in '^ld.bfd .*-r ' '^ar ' '^objcopy ' '^cc -pipe .*-DANOTHER_DEFINITION .*preload/preload.c' \
+    '^cc -pipe .*-O1 -fstack-protector-strong .*-Wl,--hash-style=both .*preload/preload.c' '^cc .*--hash-style=both .*libaio2.so'; do
+    grep -q -- "$used" "$work/tools" || die "not called: $used; but: $(cat "$work/tools")"
+done
+grep -q "my-ar rcsD" "$work/log" || die "V=1 does not show the commands: $(cat "$work/log")"
+
+# As root installs what a user has built: no flag is given again, and nothing is built again.
+in_tree install PREFIX="$work/prefix" PATH=/usr/bin:/bin || { cat "$work/log"; die "what was built is not installed"; }
+cmp "$tree/build/lib/libaio2.a" "$work/prefix/lib/libaio2.a"
+for says in "^installed: $work/prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/prefix/lib" "PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig"; do
+    grep -q "$says" "$work/log" || die "make install says: $(cat "$work/log")"
+done
+# The examples for other build systems, with what was installed.
+cp -RL examples "$work"
+for how in cmake meson; do
+    command -v $how >/dev/null || continue
+    (
+        unset PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
+        export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib
+        cd "$work/examples/$how"
+        case $how in
+        cmake) cmake -B build && cmake --build build ;;
+        meson) meson setup build && meson compile -C build ;;
+        esac && build/first "$work/file" | tee "$work/out"
+    ) >"$work/log" 2>&1 || { cat "$work/log"; die "examples/$how does not build, or does not run"; }
+    grep -q 'file: read 11 bytes' "$work/out" || die "the program of examples/$how says: $(cat "$work/out")"
+done
+
+in_tree uninstall PREFIX="$work/prefix" || { cat "$work/log"; die "make uninstall fails"; }
+[ ! -e "$work/prefix" ] || die "make uninstall leaves: $(find "$work/prefix")"
+echo '/* changed */' >>"$tree/preload/report.c"
+! in_tree install PREFIX="$work/prefix" || die "it installs what is older than the sources"
+grep -q 'run `make` first' "$work/log" || die "of a build that is older than the sources, make install says: $(cat "$work/log")"
+[ ! -e "$work/prefix" ] || die "what is older than the sources was installed"

@@ -2,13 +2,36 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # install.sh install|uninstall: called by the Makefile, which gives PREFIX and the rest in the environment. One list
-# for both, so that uninstall removes just what install made.
+# for both, so that uninstall removes just what install made, and the folders that it leaves empty.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 action=$1
 umask 022
+
+case $action in
+install)
+    [ "$(sources_hash)" = "$(head -n 1 "$build/lib/.made-of" 2>/dev/null)" ] || die "build/lib is not of these sources: run \`make\` first"
+    ;;
+uninstall) ;;
+*) die "usage: install.sh install|uninstall" ;;
+esac
+
+# gone FILE: removes it, then each folder that is empty now, up to one that a system has without it.
+gone() {
+    local folder=$1
+    [ -e "$1" ] || [ -L "$1" ] || return 0
+    rm -f "$1"
+    while folder=$(dirname "$folder"); do
+        case $folder in
+        "${DESTDIR%/}" | /usr/local/bin | /usr/local/include | /usr/local/lib | /usr/local/share | /usr/local/share/man | /usr/local | \
+            "$HOME" | "$HOME/.local") return ;;
+        /*/*) rmdir "$folder" 2>/dev/null || return 0 ;;
+        *) return ;;
+        esac
+    done
+}
 
 # put MODE SOURCE DIRECTORY [NAME]
 put() {
@@ -17,7 +40,7 @@ put() {
         install -d "$DESTDIR$3"
         install -m "$1" "$2" "$to"
     else
-        rm -f "$to"
+        gone "$to"
     fi
 }
 
@@ -28,42 +51,43 @@ link() {
         install -d "$DESTDIR$2"
         ln -sfn "$1" "$to"
     else
-        rm -f "$to"
+        gone "$to"
     fi
 }
 
-case $action in
-install)
-    pc=$(mktemp)
+pc=
+run=
+if [ "$action" = install ]; then
+    pc=$(mktemp -d)
     run=$(mktemp)
-    trap 'rm -f "$pc" "$run"' EXIT
+    trap 'rm -rf "$pc" "$run"' EXIT
     # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
-    sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
-        -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" pkgconfig/aio2.pc.in >"$pc"
+    for module in aio2 aio2-ffi; do
+        sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
+            -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" "pkgconfig/$module.pc.in" >"$pc/$module.pc"
+    done
     # Between quotes in a shell script, and in sed's command.
     quoted=$(sed "s/'/'\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$LIBDIR")
     sed -e "s|@LIBDIR@|$quoted|" bin/aio2-run >"$run"
-    ;;
-uninstall)
-    pc=
-    run=
-    ;;
-*) die "usage: install.sh install|uninstall" ;;
-esac
+fi
 
 put 755 "$build/lib/libaio2.so.$version" "$LIBDIR"
 link "libaio2.so.$version" "$LIBDIR" "$soname"
 link "$soname" "$LIBDIR" libaio2.so
 put 644 "$build/lib/libaio2.a" "$LIBDIR"
+put 755 "$build/lib/libaio2-ffi.so.$version" "$LIBDIR"
+link "libaio2-ffi.so.$version" "$LIBDIR" "$ffi_soname"
+link "$ffi_soname" "$LIBDIR" libaio2-ffi.so
 put 644 include/aio2.h "$INCLUDEDIR"
 put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
 # libaio's name in a directory of its own: never in the place of the distribution's.
 put 755 "$build/lib/aio2/libaio.so.1" "$LIBDIR/aio2"
 link libaio.so.1 "$LIBDIR/aio2" libaio.so
-link ../libaio2-preload.so "$LIBDIR/aio2" libaio2-preload.so
-put 755 "$build/lib/libaio2-preload.so" "$LIBDIR"
+put 755 "$build/lib/aio2/libaio2-preload.so" "$LIBDIR/aio2"
 put 755 "$run" "$BINDIR" aio2-run
-put 644 "$pc" "$PKGCONFIGDIR" aio2.pc
+put 644 "$pc/aio2.pc" "$PKGCONFIGDIR"
+put 644 "$pc/aio2-ffi.pc" "$PKGCONFIGDIR"
+put 644 scripts/valgrind.supp "$DATADIR/aio2"
 
 for page in man/*.[1-9]; do
     section=$MANDIR/man${page##*.}
@@ -74,6 +98,29 @@ for page in man/*.[1-9]; do
     done
 done
 
-if [ "$action" = install ] && [ -z "$DESTDIR" ] && [ "$(id -u)" = 0 ]; then
+# What is staged is somebody else's to finish.
+if [ -n "$DESTDIR" ]; then
+    echo "${action}ed in $DESTDIR, for the prefix $PREFIX"
+    exit
+fi
+if [ "$(id -u)" = 0 ]; then
     ldconfig || true
 fi
+echo "${action}ed: $LIBDIR/libaio2.so.$version, libaio2.a, libaio2-ffi.so.$version, aio2/; $INCLUDEDIR/aio2.h, aio2/libaio.h; $BINDIR/aio2-run;" \
+    "$PKGCONFIGDIR/aio2.pc, aio2-ffi.pc; $MANDIR; $DATADIR/aio2"
+[ "$action" = install ] || exit 0
+if ! ldconfig -p 2>/dev/null | grep -qF "=> $LIBDIR/$soname"; then
+    if ldconfig -N -v 2>/dev/null | grep -q "^$LIBDIR:"; then
+        echo "next: run ldconfig as root, so that programs find the library"
+    else
+        echo "next: programs find the library with LD_LIBRARY_PATH=$LIBDIR, or if they are linked with -Wl,-rpath,$LIBDIR"
+    fi
+fi
+if ! pkg-config --variable pc_path pkg-config 2>/dev/null | tr : '\n' | grep -qxF "$PKGCONFIGDIR"; then
+    echo "next: pkg-config finds it with PKG_CONFIG_PATH=$PKGCONFIGDIR"
+fi
+case :$PATH: in
+*:"$BINDIR":*) ;;
+*) echo "next: the shell finds aio2-run with PATH=$BINDIR:\$PATH" ;;
+esac
+echo 'then: cc program.c $(pkg-config --cflags --libs aio2), man aio2, aio2-run --help'

@@ -1,13 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The program in the README is examples/first.c, has fewer than 60 lines, compiles and does what it says.
+# README.md is short, what the documents name is there, and the program in it is examples/first.c, has fewer than 60 lines, compiles and loses no event.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+
+# It is short, and what it and the other documents name is there.
+[ "$(wc -l <README.md)" -le 120 ] || die "README.md has more than 120 lines"
+for document in *.md docs/*.md; do
+    for link in $(grep -o '](\([^)#:]*\)[)#]' "$document" | sed 's/^](//; s/[)#]$//'); do
+        [ -e "$(dirname "$document")/$link" ] || die "$document has a link to $link, which is not there"
+    done
+done
 
 sed -n '/^```c$/,/^```$/{/^```/d;p}' README.md >"$work/first.c"
 diff -u examples/first.c "$work/first.c" || die "the program in README.md is not examples/first.c"
@@ -16,13 +24,18 @@ for cc in gcc clang; do
     command -v $cc >/dev/null || continue
     $cc -std=c11 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude -o "$work/first" "$work/first.c" -L"$build/lib" -laio2 \
         -Wl,-rpath,"$build/lib"
-    printf 'eleven byte' >"$work/file"
-    "$work/first" "$work/file" >"$work/out"
-    grep -qx "request 42 read 11 bytes of $work/file" "$work/out" || die "it prints: $(cat "$work/out")"
-    grep -qx 'waited [0-9]* ns, ran [1-9][0-9]* ns' "$work/out" || die "it prints: $(cat "$work/out")"
-    # A request's failure is not a call's: it names what failed.
-    if "$work/first" / >"$work/out" 2>&1; then
+    for ((i = 0; i < 16; i++)); do
+        head -c $((11 + i)) README.md >"$work/file$i"
+    done
+    "$work/first" "$work"/file{0..15} >"$work/out"
+    [ "$(wc -l <"$work/out")" = 16 ] || die "of 16 files it prints: $(cat "$work/out")"
+    for ((i = 0; i < 16; i++)); do
+        grep -qx "$work/file$i: read $((11 + i)) bytes, waited [0-9]* ns, ran [1-9][0-9]* ns" "$work/out" || die "it prints: $(cat "$work/out")"
+    done
+    # A request's failure is not a call's: it names what failed, and the others go on.
+    if "$work/first" / "$work/file0" >"$work/out" 2>&1; then
         die "reading a directory does not fail"
     fi
-    grep -qx 'pread: Is a directory' "$work/out" || die "reading a directory, it prints: $(cat "$work/out")"
+    grep -qx '/: Is a directory' "$work/out" || die "reading a directory, it prints: $(cat "$work/out")"
+    grep -q '/file0: read 11 bytes' "$work/out" || die "beside a directory, it prints: $(cat "$work/out")"
 done

@@ -47,6 +47,38 @@ else
     failed=1
 fi
 
+# With a library as distributions install it, and a worker that lives at the end; the suppressions are needed for that, and enough.
+cat >"$work/worker.c" <<'END'
+#include <aio2.h>
+#include <unistd.h>
+int main(void)
+{
+    io_context2_t ctx = NULL;
+    struct iocb2 iocb;
+    union { struct io_event2 event; char room[256]; } event;
+    static char byte;
+    int ends[2];
+
+    if (io_setup2(IO_SETUP2_VERSION, NULL, &ctx) != 0 || pipe(ends) != 0)
+        return 1;
+    io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uint64_t)(uintptr_t)&byte, 1, 0, 0, 0);
+    if (io_submit2(ctx, &iocb, iocb.bytes) < 0 || write(ends[1], "x", 1) != 1)
+        return 1;
+    return io_getevents2(ctx, 1, &event.event, sizeof(event), NULL) < 0;
+}
+END
+mkdir "$work/stripped"
+strip -o "$work/stripped/$soname" "$build/lib/$soname"
+cc -std=c11 -D_GNU_SOURCE -Iinclude -o "$work/worker" "$work/worker.c" "$work/stripped/$soname" -Wl,-rpath,"$work/stripped" || exit 1
+if $wrapper "$work/worker" >"$work/out" 2>&1 && ! ${wrapper% *} "$work/worker" >>"$work/out" 2>&1; then
+    echo "ok   stripped"
+    passed=$((passed + 1))
+else
+    echo "FAIL stripped"
+    sed 's/^/     | /' "$work/out"
+    failed=$((failed + 1))
+fi
+
 # Not -O2: what valgrind says is about the program as written. Its own directory: the runner keeps programs of other flags apart by building
 # them anew.
 # shellcheck disable=SC2086

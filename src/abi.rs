@@ -218,8 +218,9 @@ pub const IOCB_ROUTE_THREAD: u32 = 2;
 pub const IOCB_ROUTE_KERNEL_AIO: u32 = 3;
 /// `iocb_route.route`: the request was handed over to io_uring.
 pub const IOCB_ROUTE_IO_URING: u32 = 4;
-/// `iocb_route.route`: the request waited until its file was ready, without a thread of its own.
-/// This version does that only for the poll requests of io_submit(), which have no attributes.
+/// `iocb_route.route`: the request waited until its file (a pipe, a socket, an eventfd) was ready,
+/// without a thread of its own, and a worker thread then carried it out; or it was interrupted
+/// while it waited.
 pub const IOCB_ROUTE_READINESS: u32 = 5;
 
 /// `iocb_route.flags`: the kernel carried the request out together with others that follow each

@@ -15,6 +15,9 @@ fn generated(root: &Path) -> String {
     let mut text = Vec::new();
     bindings.write(&mut text);
     let text = hex_constants(&String::from_utf8(text).unwrap());
+    // C89 has no such comments.
+    let text = text.replace("  // extern \"C\"", "");
+    let text = text.replace("// __cplusplus", "/* __cplusplus */");
     // The inline helpers go inside the include guard, which is where cbindgen puts nothing.
     let inline = fs::read_to_string(root.join("src/inline.h")).expect("src/inline.h");
     let end = text.rfind("#endif").expect("include guard");
@@ -31,7 +34,7 @@ fn hex_constants(header: &str) -> String {
             .and_then(|rest| rest.split_once(' '));
         match value.and_then(|(name, value)| Some((name, value.parse::<u64>().ok()?))) {
             Some((name, value)) if value > u64::from(u32::MAX) => {
-                out += &format!("#define {name} {value:#x}ull")
+                out += &format!("#define {name} {value:#x}ul")
             }
             Some((name, value)) if value > 0x7fff => out += &format!("#define {name} {value:#x}u"),
             _ => out += line,

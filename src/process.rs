@@ -79,6 +79,7 @@ extern "C" fn in_child() {
         parent.libaio.abandon();
         parent.own_queues.abandon();
         parent.pool.kaio.abandon();
+        parent.pool.readiness.abandon();
     }
 }
 
@@ -214,6 +215,7 @@ extern "C" fn release_number(fd: libc::c_int) {
         private_fd::reserve(fd);
         carrier::inside(|| {
             global.pool.kaio.release_number(fd);
+            global.pool.readiness.release_number(fd);
             global.own_queues.release_number(fd);
             global.libaio.release_number(fd);
         });

@@ -31,7 +31,7 @@ pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let entry = u64::from(context) << 32 | u64::from(now << 1 | u32::from(one));
     users[mine].store(entry, Relaxed);
     let other = 1 - mine;
-    who(other) != context && age(other) <= tuning().sharing_ms && seen[other] & 1 != 0
+    who(other) != context && age(other) <= 2 * tuning().still && seen[other] & 1 != 0
 }
 
 #[cfg(all(test, not(loom)))]
@@ -46,42 +46,27 @@ mod tests {
         assert!(!has_serial_user(2, device, 1002, true));
         assert!(has_serial_user(1, device, 1003, false));
         assert!(!has_serial_user(1, device + 1, 1003, false));
-        assert!(has_serial_user(
-            1,
-            device,
-            1002 + tuning().sharing_ms,
-            false
-        ));
+        assert!(has_serial_user(1, device, 1002 + 2 * tuning().still, false));
         assert!(!has_serial_user(
             1,
             device,
-            1003 + tuning().sharing_ms,
+            1003 + 2 * tuning().still,
             false
         ));
         // A third context replaces the second.
-        assert!(!has_serial_user(
-            3,
-            device,
-            1003 + tuning().sharing_ms,
-            true
-        ));
-        assert!(has_serial_user(
-            1,
-            device,
-            1003 + tuning().sharing_ms,
-            false
-        ));
+        assert!(!has_serial_user(3, device, 1003 + 2 * tuning().still, true));
+        assert!(has_serial_user(1, device, 1003 + 2 * tuning().still, false));
         // Both have many requests in flight.
         assert!(!has_serial_user(
             3,
             device,
-            1004 + tuning().sharing_ms,
+            1004 + 2 * tuning().still,
             false
         ));
         assert!(!has_serial_user(
             1,
             device,
-            1004 + tuning().sharing_ms,
+            1004 + 2 * tuning().still,
             false
         ));
     }

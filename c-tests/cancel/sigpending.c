@@ -27,6 +27,7 @@ static void part(bool before)
     int ends[2];
 
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    make_blocking(&ends[0]);
     if (before)
         use_up();
     io_context2_t ctx = setup2(0, 0, 0);

@@ -49,6 +49,7 @@ static void *caller(void *arg)
     params.eventfd = efd;
     params.workers = 1;
     CHECK_EQ(pipe2(hold.pipe, O_CLOEXEC), 0);
+    make_blocking(&hold.pipe[0]);
     hold.iov.iov_base = &byte;
     hold.iov.iov_len = 1;
     CHECK_EQ(pthread_cancel(pthread_self()), 0);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# The header alone, and a program that uses all of it, compile without a warning as C11 and C++17, strict
-# and with GNU extensions, under every compiler of gcc, g++, clang and clang++ that is installed; and
-# the program runs, built as C and as C++.
+# The header alone, and a program that uses all of it, compile without a warning from C89 to C17 and from C++11 to C++20, strict
+# and with GNU extensions, with all warnings that a compiler has for that, under every compiler of gcc, g++, clang and clang++ that is
+# installed; and the program runs, built as C and as C++.
 # with any engine the same
 
 set -eu
@@ -15,47 +15,77 @@ tried=0
 missing=
 
 # Not through a pipe or -include: a file that a program could be.
-printf '#include "aio2.h"\nint main(void) { return 0; }\n' >"$work/alone.c"
+printf '#include "aio2.h"\nint main(void);\nint main(void) { return 0; }\n' >"$work/alone.c"
 printf '#include "aio2.h"\nint main() { return 0; }\n' >"$work/alone.cc"
 # Two units with the header, linked together: the inline functions must not clash.
 printf '#include "aio2.h"\nint other(struct iocb2 *iocb);\nint other(struct iocb2 *iocb) { io_prep2_nop(iocb); return 0; }\n' >"$work/other.c"
 
 try() { # LANGUAGE COMPILER FLAG...
-    local language=$1 compiler=$2 suffix
+    local language=$1 compiler=$2 suffix source
     shift 2
     suffix=$([ "$language" = c ] && echo c || echo cc)
-    "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$work/alone.$suffix" -o "$work/alone.o"
-    "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$work/other.c" -o "$work/other.o"
-    "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$SRCDIR/header/header.c" -o "$work/header.o"
-    "$compiler" -o "$work/header" "$work/header.o" "$work/other.o" "${libs[@]}"
-    "$work/header" || {
-        echo "$compiler $*: the program ends with $?"
-        exit 1
-    }
+    for source in "$work/alone.$suffix" "$work/other.c" "$SRCDIR/header/header.c"; do
+        # What is asked of the header need not be asked of the program.
+        [ "$source" != "$SRCDIR/header/header.c" ] || set -- "$@" "${program[@]}"
+        "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$source" -o "$work/$(basename "${source%.*}").o"
+    done
     tried=$((tried + 1))
 }
 
-for compiler in gcc clang; do
-    command -v "$compiler" >/dev/null || {
-        missing="$missing $compiler"
-        continue
+# The same, and the program runs.
+run() {
+    try "$@"
+    "$2" -o "$work/header" "$work/header.o" "$work/other.o" "${libs[@]}"
+    "$work/header" || {
+        echo "${*:2}: the program ends with $?"
+        exit 1
     }
-    for flags in "-std=c11" "-std=gnu11" "-std=c11 -D_GNU_SOURCE -O2" "-std=c11 -Wconversion -Wsign-conversion -Wshadow -Wcast-align -Wstrict-prototypes" "-std=gnu17 -O3"; do
-        # shellcheck disable=SC2086
-        try c "$compiler" $flags
-    done
-done
-for compiler in g++ clang++; do
-    command -v "$compiler" >/dev/null || {
-        missing="$missing $compiler"
-        continue
+}
+
+have() {
+    command -v "$1" >/dev/null || {
+        missing="$missing $1"
+        return 1
     }
-    # C++ compilers on Linux define _GNU_SOURCE by themselves.
-    for flags in "-std=c++17" "-std=c++17 -U_GNU_SOURCE" "-std=gnu++17" "-std=c++17 -O2" "-std=c++17 -Wconversion -Wsign-conversion -Wshadow -Wcast-align" "-std=c++20"; do
-        # shellcheck disable=SC2086
-        try c++ "$compiler" $flags
-    done
-done
+}
+
+more="-Wconversion -Wsign-conversion -Wshadow -Wcast-align -Wcast-qual -Wundef -Wredundant-decls -Wformat=2"
+strict="$more -Wstrict-prototypes -Wmissing-prototypes -Wdeclaration-after-statement -Wc++-compat"
+pedant="$more -Wold-style-cast -Wuseless-cast -Wzero-as-null-pointer-constant"
+program=()
+if have gcc; then
+    # shellcheck disable=SC2086
+    {
+        try c gcc -std=c89 $strict
+        try c gcc -std=c99 $strict
+        try c gcc -std=gnu17 -O3 $strict
+        run c gcc -std=c11 -D_GNU_SOURCE -O2 $strict
+    }
+fi
+# All that clang has.
+program=(-Wno-zero-as-null-pointer-constant)
+if have clang; then
+    try c clang -std=c89 -Weverything
+    try c clang -std=c99 -Weverything
+    run c clang -std=c11 -O2 -Weverything
+fi
+program=()
+# C++ compilers on Linux define _GNU_SOURCE by themselves.
+if have g++; then
+    # shellcheck disable=SC2086
+    {
+        try c++ g++ -std=c++11 $pedant
+        try c++ g++ -std=c++17 -U_GNU_SOURCE $pedant
+        try c++ g++ -std=gnu++17 $pedant
+        run c++ g++ -std=c++20 -O2 $pedant
+    }
+fi
+program=(-Wno-zero-as-null-pointer-constant)
+if have clang++; then
+    try c++ clang++ -std=c++11 -Weverything
+    try c++ clang++ -std=c++17 -Weverything
+    run c++ clang++ -std=c++20 -O2 -Weverything
+fi
 [ -z "$missing" ] || echo "not installed:$missing"
 if [ "$tried" -eq 0 ]; then
     echo "SKIPPED: none of gcc, clang, g++, clang++ is installed"

@@ -81,10 +81,13 @@ static void reap(io_context2_t ctx, int n)
         CHECK_CMP(bytes, >, 0);
         for (ssize_t at = 0; at < bytes; got++) {
             const struct io_event2 *event = (const struct io_event2 *)(const void *)(room + at);
+            const struct iocb_attr_ret *ret = io_event2_attr(event, IOCB_ATTR_LINK);
 
             CHECK_CMP(got, <, n);
             CHECK_CMP(event->data, <, MOST);
             CHECK_EQ(results[event->data], 12345);
+            /* The attribute is handled, also on the last request, where it changes nothing. */
+            CHECK(ret == NULL || ret->ret == 0);
             results[event->data] = event->res;
             order[got] = (int)event->data;
             at += event->bytes;

@@ -18,6 +18,7 @@ static char bytes[REQUESTS];
 static void start_reads(void)
 {
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    make_blocking(&ends[0]);
     ctx = setup2(0, 0, 0);
     for (int i = 0; i < REQUESTS; i++) {
         struct iocb2 iocb;

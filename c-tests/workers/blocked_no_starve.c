@@ -88,6 +88,7 @@ int main(void)
 
     fd = temp_pattern_file(256 * BYTES, 1, 0);
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
+    make_blocking(&ends[0]);
     (void)transfer_some(ctx, -1);
     int64_t free_read = transfer_some(ctx, -1);
     /* The events of reads have been counted, too. */

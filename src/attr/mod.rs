@@ -88,10 +88,11 @@ const ROWS: [Option<Row>; IDS] = {
 /// executes the request, nor which requests are executed with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// It only observes, on any route.
+    /// It only observes, and has an answer on any route.
     Nothing,
     /// It observes something that the library's preparations would change: CACHE would find data in the page cache that
-    /// was announced to the device, or just tried without waiting. Nothing else differs.
+    /// was announced to the device, or just tried without waiting. Or it has no answer if the kernel's AIO executes the
+    /// request: the kernel's AIO does not get the request if the attribute is required. Nothing else differs.
     Untouched,
     /// It changes the request. IOPRIO is a thread's priority for one request. DEADLINE is checked once, when the
     /// request begins. DRAIN and LINK act on other requests when this one has ended. So one thread makes the system
@@ -216,6 +217,13 @@ impl Bound {
         self.only_observe() && self.required & !NEED_NOTHING == 0
     }
 
+    /// Whether the request may begin in one thread and be made in another. IOPRIO is one thread's; CACHE makes the call in its
+    /// own way.
+    #[cfg(not(loom))]
+    pub fn may_wait_apart(&self) -> bool {
+        !self.has(IOCB_ATTR_IOPRIO) && !self.has(IOCB_ATTR_CACHE)
+    }
+
     /// Its attributes, by ascending number.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &'static Row)> + use<> {
         self.rising()
@@ -287,18 +295,7 @@ pub fn carry_out(
     if !bound.has(IOCB_ATTR_IOPRIO) {
         carrier::settle();
     }
-    let mut own_way = None;
-    answers.each(bound.falling(), |id, handler, answer| {
-        match handler.begins(call, answer) {
-            Begin::Goes => Ok(()),
-            Begin::GoesMyWay => {
-                own_way = Some(id);
-                Ok(())
-            }
-            Begin::Without(errno) => answer.do_without(errno),
-            Begin::Never(errno) => Err(errno),
-        }
-    })?;
+    let own_way = begin_all(&mut answers, call)?;
     let mut made = None;
     answers.each(own_way.into_iter(), |_, handler, answer| {
         match handler.carry_out(call, answer, make) {
@@ -310,11 +307,57 @@ pub fn carry_out(
         }
     })?;
     let res = made.unwrap_or_else(|| make(call));
-    let _ = answers.each(bound.rising(), |_, handler, answer| {
+    end_all(&mut answers);
+    Ok(res)
+}
+
+/// Returns which one makes the system call in a way of its own.
+fn begin_all(answers: &mut Answers, call: &Call) -> Result<Option<usize>, Errno> {
+    let mut own_way = None;
+    answers.each(
+        answers.bound.falling(),
+        |id, handler, answer| match handler.begins(call, answer) {
+            Begin::Goes => Ok(()),
+            Begin::GoesMyWay => {
+                own_way = Some(id);
+                Ok(())
+            }
+            Begin::Without(errno) => answer.do_without(errno),
+            Begin::Never(errno) => Err(errno),
+        },
+    )?;
+    Ok(own_way)
+}
+
+fn end_all(answers: &mut Answers) {
+    let _ = answers.each(answers.bound.rising(), |_, handler, answer| {
         handler.ended(answer);
         Ok(())
     });
-    Ok(res)
+}
+
+/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and is to be skipped.
+#[cfg(not(loom))]
+pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
+    begin_all(&mut req.answers(), call).map(drop)
+}
+
+/// It goes on in this thread, which need not be the one in which it began.
+#[cfg(not(loom))]
+pub fn go_on(req: &mut Req, call: &Call) {
+    let mut answers = req.answers();
+    let worker = answers.bound.has(IOCB_ATTR_WORKER);
+    let id = worker.then_some(usize::from(IOCB_ATTR_WORKER));
+    let _ = answers.each(id.into_iter(), |_, handler, answer| {
+        handler.begins(call, answer);
+        Ok(())
+    });
+}
+
+/// It has ended.
+#[cfg(not(loom))]
+pub fn end(req: &mut Req) {
+    end_all(&mut req.answers());
 }
 
 /// A request that [allows](Bound::allow_kernel) it is being handed over to the kernel's AIO. If the kernel returns it,
@@ -416,5 +459,28 @@ mod tests {
             assert_eq!(found, expected, "{id}");
         }
         assert!(Bound::NONE.need_nothing() && Bound::NONE.allow_kernel());
+    }
+
+    /// The kernel's AIO may get a request for which such an attribute is required: the attribute must have an answer then.
+    #[test]
+    fn what_needs_nothing_answers_for_the_kernel() {
+        let call = Call::new(crate::abi::IOCB2_NOP, [0; 6]);
+        let observers = ROWS.iter().flatten();
+        for row in observers.filter(|row| row.needs == Needs::Nothing) {
+            let (mut out, mut head) = ([0; PAYLOAD_WORDS_MAX], 0);
+            let mut answer = Answer {
+                input: &mut [0; PAYLOAD_WORDS_MAX][..row.input],
+                out: &mut out[..row.output],
+                now: None,
+                head: &mut head,
+                required: true,
+            };
+            assert!(matches!(
+                row.handler.begins(&call, &mut answer),
+                Begin::Goes
+            ));
+            row.handler.ended_in_kernel(&mut answer);
+            assert_eq!(head >> RET, 0);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::ring::Out;
 use crate::sys::Result;
 use crate::syscall::{Call, carrier, is_carried, is_full, make};
 #[cfg(not(loom))]
-use crate::syscall::{make_at_once, make_interruptibly};
+use crate::syscall::{Tried, make_at_once, make_interruptibly, rest_of, try_at_once};
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
 
@@ -31,17 +31,21 @@ pub fn execute_interruptibly(req: &mut Req) {
 }
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
+    #[cfg(not(loom))]
+    let goes_on = req.has_begun();
     req.set_stage(Stage::Begun);
     if let Some(personality) = req.personality() {
         return (personality.execute)(req, make);
     }
     let call = *req.call();
-    let not_made = match req.refused() {
-        0 if !is_carried(&call) => -ENOSYS,
-        refused => refused,
-    };
-    if not_made != 0 {
-        return skip(req, not_made);
+    #[cfg(not(loom))]
+    if goes_on {
+        attr::go_on(req, &call);
+        let res = make(&call);
+        return end(req, &call, res);
+    }
+    if let Some(res) = not_made(req, &call) {
+        return skip(req, res);
     }
     if req.bound().is_none() {
         carrier::settle();
@@ -49,13 +53,79 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     }
     match attr::carry_out(req, &call, make, now) {
         Ok(res) => {
-            req.set_res(res);
-            if req.bound().has(IOCB_ATTR_LINK) && !is_full(&call, res) {
-                req.set_short();
-            }
+            finish(req, &call, res);
         }
         Err(errno) => skip(req, -(errno as i32)),
     }
+}
+
+/// With what a request completes whose call is not to be made.
+fn not_made(req: &Req, call: &Call) -> Option<i32> {
+    match req.refused() {
+        0 if !is_carried(call) => Some(-ENOSYS),
+        0 => None,
+        refused => Some(refused),
+    }
+}
+
+/// The call of a request with attributes has returned this.
+fn finish(req: &mut Req, call: &Call, res: i64) {
+    req.set_res(res);
+    if req.bound().has(IOCB_ATTR_LINK) && !is_full(call, res) {
+        req.set_short();
+    }
+}
+
+/// A request that [may wait apart](crate::request::Bound::may_wait_apart) begins, or has begun, and its call is tried without
+/// waiting. It has its result if the answer is [`Tried::Done`].
+#[cfg(not(loom))]
+pub fn try_to_execute(req: &mut Req) -> Tried {
+    let call = *req.call();
+    if req.has_begun() {
+        attr::go_on(req, &call);
+    } else {
+        req.set_stage(Stage::Begun);
+        if let Some(res) = not_made(req, &call) {
+            skip(req, res);
+            return Tried::Done(res.into());
+        }
+        carrier::settle();
+        if let Err(errno) = attr::begin(req, &call) {
+            skip(req, -(errno as i32));
+            return Tried::Done(req.res());
+        }
+    }
+    let tried = try_at_once(&call);
+    if let Tried::Done(res) = tried {
+        end(req, &call, res);
+    }
+    tried
+}
+
+/// Carries a request out that has begun so, and of which so many bytes have been moved, in a worker that can be
+/// interrupted meanwhile.
+#[cfg(not(loom))]
+pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
+    let call = *req.call();
+    let res = match moved {
+        0 => make_interruptibly(&call),
+        // As the kernel does: what goes wrong later, the next call says.
+        _ => moved as i64 + make_interruptibly(&rest_of(&call, moved)).max(0),
+    };
+    end(req, &call, res);
+}
+
+/// A request that has begun so ends without its call having been made once more: as if that had been interrupted.
+#[cfg(not(loom))]
+pub fn interrupt(req: &mut Req) {
+    let call = *req.call();
+    end(req, &call, -i64::from(libc::EINTR));
+}
+
+#[cfg(not(loom))]
+fn end(req: &mut Req, call: &Call, res: i64) {
+    attr::end(req);
+    finish(req, call, res);
 }
 
 /// A call that waits to be made, with the descriptor that its file has in this thread's table.
@@ -66,8 +136,12 @@ pub fn here(call: &Call) -> Call {
     }
 }
 
-/// Fills in the event of a request that is taken out before it has begun.
+/// Fills in the event of a request that is taken out before it has begun, or that has waited for its file.
 pub fn cancel(req: &mut Req) {
+    #[cfg(not(loom))]
+    if req.has_begun() {
+        return interrupt(req);
+    }
     skip(req, -ECANCELED);
 }
 

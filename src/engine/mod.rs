@@ -1,8 +1,9 @@
 //! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by io_uring or the kernel's AIO with a thread
 //! of the library's ([`kaio`]) or by the kernel's AIO and the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
-//! What they have in common is [`Engine`]; what they know of a context is [`Served`] and [`Completes`].
+//! What they have in common is [`Engine`]; what they know of a context is [`Served`] and [`Completes`]. In `readiness` requests wait
+//! for their files, without a thread each.
 //!
-//! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call; with
+//! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call, and wait in it; with
 //! `kaio` and `uring`, one of the kernel's two queues takes what it is better at, and never the other; without it, both do, io_uring before
 //! the kernel's AIO where both could. It is read once, when the process makes its first context, and not in a program that has more rights than its user.
 
@@ -15,6 +16,8 @@ pub mod own_queue;
 #[path = "own_queue_model.rs"]
 pub mod own_queue;
 pub mod pool;
+#[cfg(not(loom))]
+pub mod readiness;
 
 use crate::policy::route::Route;
 use crate::profiles::Profiles;
@@ -63,6 +66,10 @@ pub trait Served: Completes {
 
     /// Whether a caller carries its requests out, and so keeps a processor busy.
     fn serves_itself(&self) -> bool;
+
+    /// A request's file has become ready for which it waited.
+    #[cfg(not(loom))]
+    fn ready(&self, req: Req);
 
     /// Wakes those who wait: there may be no thread that carries out what they wait for.
     fn wake_waiters(&self);
@@ -159,6 +166,16 @@ pub fn allowed() -> Allowed {
         io_uring: true,
     };
     *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", read).unwrap_or(all))
+}
+
+/// Whether requests may wait for their files in an epoll.
+#[cfg(not(loom))]
+pub fn allows_readiness() -> bool {
+    let Allowed {
+        kernel_aio,
+        io_uring,
+    } = allowed();
+    kernel_aio || io_uring
 }
 
 /// A context of the kernel's AIO, if it may be used and one can be had (see [`aio::new_context`]). Without one, the engine that has asked takes

@@ -37,7 +37,10 @@ mod worker;
 
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
-use crate::policy::tuning::{LONG_WORKERS, SHORT_WORKERS, tuning};
+#[cfg(not(loom))]
+use crate::engine::readiness::Readiness;
+use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
+use crate::policy::tuning::tuning;
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::processors;
@@ -67,6 +70,9 @@ pub struct Pool<Q: 'static> {
     spin: Option<Spin>,
     /// What its workers hand over to the kernel.
     pub kaio: Kaio<Q>,
+    /// Where what they have tried in vain waits for its file.
+    #[cfg(not(loom))]
+    pub readiness: Readiness<Q>,
 }
 
 /// Starts a thread that calls [`Pool::work`] with that slot.
@@ -173,6 +179,8 @@ impl<Q: Served> Pool<Q> {
             start,
             spin: None,
             kaio: Kaio::new()?,
+            #[cfg(not(loom))]
+            readiness: Readiness::new(),
         })
     }
 
@@ -568,7 +576,7 @@ impl<Q: Served> Pool<Q> {
             pool: self,
             slot,
             turn: 0,
-            suspicious: false,
+            last_ns: 0,
         };
         worker.begins();
         if worker.place().order.load(Acquire) == MONITOR {

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn io_setup2(
         let global = global_or_new()?;
         let engines = global.engines(&global.pool);
         let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
-        let handle = global.insert(context, engines)?;
+        let handle = global.insert(context)?;
         // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
             write_back(&asked, params, known);
@@ -171,15 +171,7 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
         let _cancel = NoCancel::new();
         let global = global().ok_or(Errno::EINVAL)?;
         find(ctx)?;
-        global.registry.remove(
-            ctx as usize,
-            |_| true,
-            |context| {
-                Context::close(context);
-                global.keep_routes(context);
-                global.pool.forget(context);
-            },
-        )?;
+        global.remove(ctx as usize, |_| true, Context::close)?;
         Ok(0)
     }) as c_int
 }
@@ -306,6 +298,37 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
         }
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Waits for one event, and copies it to `nbytes` bytes at `event`: the oldest, and no other, also if
+/// more would fit.
+///
+/// `timeout` is relative; NULL: no limit. Whatever attributes the request has, struct io_event2_room has room for
+/// those that the header knows, and IO_EVENT2_ROOM() says how much some of them take. Any number of threads
+/// may wait at once, and beside io_getevents2(); each event goes to one of them.
+///
+/// Returns the event's bytes, or
+/// 0: `timeout` has passed.
+/// -ENOBUFS: the event has more than `nbytes` bytes. It stays; a call with more room gets it.
+/// -EINVAL, -EFAULT, -EINTR, -EIO: as io_getevents2().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn io_getevent2(
+    ctx: io_context2_t,
+    event: *mut io_event2,
+    nbytes: size_t,
+    timeout: *const timespec,
+) -> ssize_t {
+    answer(|| {
+        let context = find(ctx)?;
+        if event.is_null() {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: NULL or valid.
+        let deadline = deadline(unsafe { timeout.as_ref() })?;
+        // SAFETY: the caller has `nbytes` bytes there, until we return.
+        let mut out = unsafe { Out::new(event.cast(), nbytes) }.for_one();
+        Context::get_events(&context, 1, &mut out, deadline, None)
+    })
 }
 
 /// Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =

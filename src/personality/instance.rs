@@ -6,7 +6,7 @@
 
 use super::libaio::{self, files, table};
 use crate::policy::route::Routes;
-use crate::queue::{Context, Engines, OwnQueues, Pool, allowed};
+use crate::queue::{Context, ContextRef, Engines, OwnQueues, Pool, allowed};
 use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
@@ -73,19 +73,29 @@ impl Global {
     }
 
     /// Inserts a context and returns its handle. From here on the program's calls find it.
-    pub fn insert(&'static self, context: Context, engines: Engines) -> Result<usize> {
-        let handle = context.handle();
+    pub fn insert(&'static self, context: Context) -> Result<usize> {
+        let (handle, pool) = (context.handle(), context.pool());
         let has = (handle, context.fds());
-        let reserve = |contexts| engines.pool.reserve(contexts);
-        self.registry.insert(context, has, reserve)?;
+        self.registry
+            .insert(context, has, |contexts| pool.reserve(contexts))?;
         Ok(handle)
     }
 
-    /// Keeps the counts of a context that goes. All its requests have ended.
-    pub fn keep_routes(&self, context: &Context) {
-        if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
-            self.routes.lock().add(&routes);
-        }
+    /// Ends the context of this handle if it is live and `may` still go; waits until no thread uses it. `close` ends its requests. Its
+    /// counts are kept.
+    pub fn remove(
+        &'static self,
+        handle: usize,
+        may: impl FnOnce(&Context) -> bool,
+        close: impl FnOnce(&ContextRef),
+    ) -> Result<()> {
+        self.registry.remove(handle, may, |context| {
+            close(context);
+            if let Some(routes) = context.routes(ROUTES_PATIENCE_NS) {
+                self.routes.lock().add(&routes);
+            }
+            context.pool().forget(context);
+        })
     }
 
     /// How the requests of all contexts were carried out, also of contexts that are gone. Counts are left out if their lock does not come

@@ -5,7 +5,8 @@
 //! - a request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. What these leave is
 //!   queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
 //! - a caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller that only looks: [`for_poller`].
-//! - a worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`].
+//! - a worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that may wait for somebody else,
+//!   [`super::waiting`] says whether in a thread.
 //! - the monitor ticks: [`at_tick`].
 //!
 //! docs/architecture.md has all of it as one table. Facts are plain data. A fact that takes a look at a profile, or an
@@ -16,7 +17,7 @@
 
 #![cfg_attr(loom, allow(dead_code))]
 
-use super::outlook::{Fast, Outlook};
+use super::outlook::Outlook;
 use super::route::Route;
 use super::tuning::Tuning;
 use crate::syscall::Class;
@@ -27,12 +28,11 @@ pub struct Submit {
     /// The first one.
     pub first: Outlook,
     pub all_fast: bool,
+    /// No second thread is worth waking for requests like these: see [`Outlook::is_serial`]. A no-op takes no time.
     pub all_serial: bool,
     /// There is one, which is bounded.
     pub one_bounded: bool,
     pub len: u64,
-    /// The expected service time of those that are fast.
-    pub ns: u64,
 }
 
 impl Submit {
@@ -42,7 +42,6 @@ impl Submit {
         all_serial: true,
         one_bounded: false,
         len: 0,
-        ns: 0,
     };
 
     #[inline]
@@ -52,20 +51,15 @@ impl Submit {
         }
         self.one_bounded = self.len == 0 && next.is_bounded(t);
         self.len += 1;
-        match next.fast(t) {
-            None => self.all_fast = false,
-            Some(Fast { ns, serial }) => {
-                self.all_serial &= serial;
-                self.ns += u64::from(ns);
-            }
-        }
+        self.all_fast &= next.is_fast(t);
+        self.all_serial &= matches!(next, Outlook::Nop) || next.is_serial(t);
     }
 }
 
 /// A context, and what its callers have been seen to do.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Queue {
-    /// Requests that are accepted and have no event yet.
+    /// Requests that are accepted and have no event yet, without those that wait for their files to become ready.
     pub in_flight: u32,
     /// Those of them that somebody carries out.
     pub running: u32,
@@ -283,9 +277,7 @@ pub fn at_submit(
     let is_lone = submit.one_bounded && queue.in_flight == 1 && !queue.is_timed;
     answer.suits_caller = submit.all_fast || is_lone;
     if answer.suits_caller && queue.caller_comes() {
-        // With those that are queued already, as if they were like these.
-        let ns = || submit.ns / submit.len.max(1) * u64::from(queue.waiting());
-        let is_left = is_lone || submit.all_serial || ns() <= t.worth_waking_ns;
+        let is_left = queue.in_flight == 1 || submit.all_serial;
         answer.route = is_left.then_some(Route::InlineWaiting);
     }
     answer
@@ -460,11 +452,12 @@ pub struct Taken {
 }
 
 /// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it
-/// is carried out together with others.
+/// is carried out together with others. `last_ns`: so long that worker was at the last one.
 #[inline]
 pub fn taken_by_worker(
     req: &Outlook,
     only_observes: bool,
+    last_ns: u64,
     queue: &Queue,
     kernel: impl FnOnce() -> Kernel,
     are_told_of: impl FnOnce() -> bool,
@@ -489,13 +482,11 @@ pub fn taken_by_worker(
     // Half are left to others, in both cases.
     let half = queue.waiting() / 2;
     if req.is_device_bound_buffered(t) && queue.is_queued && are_told_of() {
-        answer.ahead = Some(t.read_ahead.min(half));
-    } else if only_observes
-        && !queue.has_waiters
-        && let Some(Fast { ns, .. }) = req.fast(t)
-    {
-        // Nobody sleeps who might want the event of the first.
-        answer.more = half.min((t.batch_ns / ns.max(1)).saturating_sub(1));
+        answer.ahead = Some(half.min(t.takes));
+    } else if only_observes && !queue.has_waiters && req.is_fast(t) {
+        // Nobody sleeps who might want the event of the first; and if all are like the last one, they take no longer together than one may.
+        let together = (t.fast_ns / last_ns.max(1)).min(t.takes.into()) as u32;
+        answer.more = half.min(together.saturating_sub(1));
     }
     answer
 }
@@ -517,18 +508,18 @@ pub fn for_caller(
     t: &Tuning,
 ) -> Option<Route> {
     let is_in_time = || !is_timed || req.fits_in_time() && (!req.may_be_cached() || untouched());
-    let carries_out =
-        req.fast(t).is_some() && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
+    let carries_out = req.is_fast(t) && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// For how many nanoseconds, and as long as how many wait, a caller that has its events goes on carrying requests out.
+/// Whether a caller that has its events, and has carried requests out for so long, goes on with those that are waiting: with serial ones,
+/// which nobody else will carry out; with others as long as many wait. The last ones had better be there for the next call.
 #[inline]
-pub fn goes_on(req: &Outlook, t: &Tuning) -> (u64, u32) {
-    if req.is_serial(t) {
-        (t.go_on_serial_ns, 0)
+pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
+    if is_serial {
+        ns < t.soon_ns
     } else {
-        (t.go_on_ns, t.go_on_many)
+        ns < t.hand_over_ns && waiting >= t.takes
     }
 }
 
@@ -562,7 +553,7 @@ pub fn for_poller(
     is_before: impl FnOnce() -> bool,
     t: &Tuning,
 ) -> Option<Route> {
-    let stands_in = idle_ns > t.vain_ns && (is_before() || queue.running == 0);
+    let stands_in = idle_ns > t.bounded_ns && (is_before() || queue.running == 0);
     stands_in.then_some(Route::InlineStandIn)
 }
 

@@ -6,7 +6,7 @@
 //! than a part of what is left. Beyond that bound there are some of which each context gets one, if it
 //! has none. However many contexts hang, something is left for the next.
 
-/// The workers of one class.
+/// The workers of one class. README and man/aio2.7 state these numbers.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// Most of one context.
@@ -20,6 +20,24 @@ pub struct Limits {
     /// Most of all.
     pub most: u32,
 }
+
+/// Workers for requests that end by themselves.
+pub const SHORT_WORKERS: Limits = Limits {
+    alone: 128,
+    together: 256,
+    shared: 2048,
+    part: 8,
+    most: if cfg!(loom) { 2 } else { 4096 },
+};
+
+/// Workers for those that may not.
+pub const LONG_WORKERS: Limits = Limits {
+    alone: 2048,
+    together: u32::MAX,
+    shared: 4096,
+    part: 1,
+    most: if cfg!(loom) { 0 } else { 6144 },
+};
 
 /// What the pool's workers of that class do.
 #[derive(Clone, Copy)]
@@ -48,13 +66,7 @@ pub fn may_have_one_more(facts: Facts, limits: Limits) -> bool {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        alone: 128,
-        together: 256,
-        shared: 2048,
-        part: 8,
-        most: 4096,
-    };
+    const LIMITS: Limits = SHORT_WORKERS;
 
     /// Contexts that each want more than they can get, and whose workers all hang from time to time.
     fn hang(contexts: usize) -> (Vec<u32>, u32) {

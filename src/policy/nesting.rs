@@ -43,7 +43,7 @@ impl Nesting {
     pub fn pause_ns(&self, tuning: &Tuning) -> u64 {
         match self.levels.len().checked_sub(tuning.nesting_free + 1) {
             // At one level, a program may submit as often as it likes.
-            Some(beyond) if self.deeper => tuning.nesting_pause_ns << beyond,
+            Some(beyond) if self.deeper => tuning.hand_over_ns << beyond,
             _ => 0,
         }
     }
@@ -56,7 +56,7 @@ mod tests {
 
     const T: &Tuning = &Tuning {
         nesting_free: 4,
-        nesting_pause_ns: 10,
+        hand_over_ns: 10,
         nesting_apart: 1000,
         ..TUNING
     };

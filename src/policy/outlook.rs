@@ -16,14 +16,6 @@ pub enum Outlook {
     Other,
 }
 
-/// What is expected of a request that is known to be fast.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fast {
-    pub ns: u32,
-    /// No second thread is worth waking for requests like this one: see [`Outlook::is_serial`]. A no-op takes no time.
-    pub serial: bool,
-}
-
 impl Outlook {
     #[inline]
     fn file_is(&self, property: impl FnOnce(&View) -> bool) -> bool {
@@ -33,19 +25,13 @@ impl Outlook {
         }
     }
 
-    /// What is expected of it, if it is known to be fast: a caller can carry it out as well as a worker.
+    /// Whether it is known to be fast: a caller can carry it out as well as a worker.
     #[inline]
-    pub fn fast(&self, t: &Tuning) -> Option<Fast> {
+    pub fn is_fast(&self, t: &Tuning) -> bool {
         match self {
-            Outlook::Nop => Some(Fast {
-                ns: 0,
-                serial: true,
-            }),
-            Outlook::File(view) if view.is_fast(t) => Some(Fast {
-                ns: view.ns(),
-                serial: view.is_serial(t),
-            }),
-            _ => None,
+            Outlook::Nop => true,
+            Outlook::File(view) => view.is_fast(t),
+            Outlook::Other => false,
         }
     }
 
@@ -103,6 +89,6 @@ impl Outlook {
     /// known to be tried in vain.
     #[inline]
     pub fn may_read_at_submit(&self, t: &Tuning) -> bool {
-        self.fast(t).is_some() || self.may_be_cached() && !self.is_device_bound_buffered(t)
+        self.is_fast(t) || self.may_be_cached() && !self.is_device_bound_buffered(t)
     }
 }

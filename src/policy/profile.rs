@@ -49,7 +49,7 @@ pub struct Observation {
 impl Observation {
     /// What a write to a regular file waits for may have been just another write of the same program.
     pub fn is_inconclusive(&self, tuning: &Tuning) -> bool {
-        let slow = self.ns > u64::from(tuning.fast_ns) || self.waited == Some(true);
+        let slow = self.ns > tuning.fast_ns || self.waited == Some(true);
         self.locks && self.crowded && slow
     }
 }
@@ -59,28 +59,25 @@ impl Observation {
 pub struct Profile {
     /// After so many more fast requests the next is expected to be fast.
     fast_after: u16,
-    /// How many in a row have waited; more than `Tuning::waits_in_a_row`: device-bound.
+    /// How many in a row have waited; more than `Tuning::in_a_row`: device-bound.
     waits: u8,
     /// How many were bounded, less what those cost that were not.
     bounded: u8,
-    /// So many more are asked whether they wait.
-    suspects: u8,
+    /// How many were trivial, less those that were not.
+    trivial: u8,
     /// How many there were, up to `Tuning::young`.
     age: u8,
-    /// Running mean of the service time.
-    ns: u16,
 }
 
 impl Profile {
     /// Of a file of which nothing is known.
     pub const fn new(tuning: &Tuning) -> Profile {
         Profile {
-            fast_after: tuning.fast_in_a_row,
+            fast_after: tuning.in_a_row as u16,
             waits: 0,
             bounded: 0,
-            suspects: 0,
+            trivial: 0,
             age: 0,
-            ns: 0,
         }
     }
 
@@ -97,9 +94,9 @@ impl Profile {
         let next = Profile {
             waits: self.waits_after(seen.waited, tuning),
             bounded: if seen.ns > tuning.bounded_ns {
-                self.bounded.saturating_sub(tuning.after_unbounded)
+                self.bounded.saturating_sub(tuning.in_a_row / 4)
             } else {
-                (self.bounded + 1).min(tuning.bounded_in_all)
+                (self.bounded + 1).min(tuning.in_a_row)
             },
             age: (self.age + 1).min(tuning.young),
             ..self
@@ -107,22 +104,19 @@ impl Profile {
         if seen.is_inconclusive(tuning) {
             return next;
         }
-        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        let is_long = seen.ns > tuning.fast_ns;
         Profile {
             fast_after: match seen.waited {
-                Some(true) if self.fast_after < tuning.fast_in_a_row && seen.locks => {
-                    self.fast_after + tuning.after_journal
-                }
                 Some(true) => self.after_wait(tuning),
-                // It may only have been kept from running.
-                _ if is_long => self.fast_after,
+                // It may only have been kept from running: the next one, which is asked, tells.
+                _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
             },
-            suspects: match seen.waited {
-                None if is_long => tuning.suspects,
-                _ => self.suspects.saturating_sub(1),
+            trivial: if seen.ns < tuning.trivial_ns {
+                (self.trivial + 1).min(tuning.in_a_row)
+            } else {
+                self.trivial.saturating_sub(1)
             },
-            ns: mean(self.ns, seen.ns, tuning),
             ..next
         }
     }
@@ -130,7 +124,7 @@ impl Profile {
     /// The profile of a young file when its family has become better known: it is expected to be like that, as far
     /// as its own requests have not shown that it is not.
     pub fn joined(self, prior: Profile, tuning: &Tuning) -> Profile {
-        let has_waited = self.fast_after > tuning.fast_in_a_row;
+        let has_waited = self.fast_after > u16::from(tuning.in_a_row);
         let always = |count: u8, expected: u8| {
             if count < self.age {
                 count
@@ -153,9 +147,9 @@ impl Profile {
     fn waits_after(self, waited: Option<bool>, tuning: &Tuning) -> u8 {
         match waited {
             None => self.waits,
-            Some(true) if self.waits + 1 < tuning.waits_in_a_row => self.waits + 1,
+            Some(true) if self.waits + 1 < tuning.in_a_row => self.waits + 1,
             Some(true) => tuning.waits_max,
-            Some(false) if self.waits > tuning.waits_in_a_row => self.waits - 1,
+            Some(false) if self.waits > tuning.in_a_row => self.waits - 1,
             Some(false) => 0,
         }
     }
@@ -180,7 +174,7 @@ impl Profile {
 
     /// Whether the next request need not be asked whether it waits.
     pub fn is_settled(self, tuning: &Tuning) -> bool {
-        self.fast_after == 0 && self.suspects == 0 && !self.is_young(tuning)
+        self.fast_after == 0 && !self.is_young(tuning)
     }
 
     /// Whether its requests tell what its family is like.
@@ -190,35 +184,23 @@ impl Profile {
 
     /// In the lower 48 bits.
     pub const fn to_bits(self) -> u64 {
-        self.ns as u64
-            | (self.fast_after as u64) << 16
-            | (self.waits as u64) << 29
-            | (self.bounded as u64) << 35
-            | (self.suspects as u64) << 41
-            | (self.age as u64) << 45
+        self.fast_after as u64
+            | (self.waits as u64) << 13
+            | (self.bounded as u64) << 19
+            | (self.trivial as u64) << 25
+            | (self.age as u64) << 31
     }
 
     #[inline]
     pub fn from_bits(bits: u64) -> Profile {
         let part = |at: u32, width: u32| (bits >> at & ((1 << width) - 1)) as u16;
         Profile {
-            ns: part(0, 16),
-            fast_after: part(16, 13),
-            waits: part(29, 6) as u8,
-            bounded: part(35, 6) as u8,
-            suspects: part(41, 4) as u8,
-            age: part(45, 3) as u8,
+            fast_after: part(0, 13),
+            waits: part(13, 6) as u8,
+            bounded: part(19, 6) as u8,
+            trivial: part(25, 6) as u8,
+            age: part(31, 3) as u8,
         }
-    }
-}
-
-/// The running mean of a service time. What is as expected changes nothing.
-fn mean(before: u16, ns: u64, tuning: &Tuning) -> u16 {
-    let ns = ns.min(u64::from(tuning.fast_ns)) as u16;
-    if ns.abs_diff(before) > before / 4 {
-        before - before / 8 + ns / 8
-    } else {
-        before
     }
 }
 
@@ -228,8 +210,6 @@ pub struct Family {
     fast: u8,
     device_bound: u8,
     bounded: u8,
-    /// Running mean of the service time.
-    ns: u16,
 }
 
 impl Family {
@@ -238,11 +218,11 @@ impl Family {
         if seen.is_inconclusive(tuning) {
             return self;
         }
-        let is_long = seen.ns > u64::from(tuning.fast_ns);
+        let is_long = seen.ns > tuning.fast_ns;
         let count = |points: u8, agrees: Option<bool>| match agrees {
             None => points,
-            Some(true) => (points + 1).min(tuning.family_max),
-            Some(false) => points.saturating_sub(tuning.family_cost),
+            Some(true) => (points + 1).min(tuning.in_a_row),
+            Some(false) => points.saturating_sub(tuning.young),
         };
         let fast = match seen.waited {
             Some(true) => Some(false),
@@ -254,14 +234,14 @@ impl Family {
             fast: count(self.fast, fast),
             device_bound: count(self.device_bound, seen.waited),
             bounded: count(self.bounded, Some(seen.ns <= tuning.bounded_ns)),
-            ns: mean(self.ns, seen.ns, tuning),
         }
     }
 
-    /// What is expected of a new file of the family. That it makes its requests wait is expected only past the page
+    /// What is expected of a new file of the family. With half of the points a property is expected of it: one file alone, with all of
+    /// its young requests, does not take a full family below that. That it makes its requests wait is expected only past the page
     /// cache: what is in the cache depends on the file.
     pub fn prior(self, class: Class, tuning: &Tuning) -> Profile {
-        let holds = |points| points >= tuning.family_holds;
+        let holds = |points| points >= tuning.in_a_row / 2;
         let new = Profile::new(tuning);
         Profile {
             fast_after: if holds(self.fast) { 0 } else { new.fast_after },
@@ -271,29 +251,24 @@ impl Family {
                 0
             },
             bounded: if holds(self.bounded) {
-                tuning.bounded_in_all
+                tuning.in_a_row
             } else {
                 0
             },
-            ns: self.ns,
             ..new
         }
     }
 
     /// In the lower 48 bits.
     pub fn to_bits(self) -> u64 {
-        u64::from(self.ns)
-            | u64::from(self.fast) << 16
-            | u64::from(self.device_bound) << 24
-            | u64::from(self.bounded) << 32
+        u64::from(self.fast) | u64::from(self.device_bound) << 8 | u64::from(self.bounded) << 16
     }
 
     pub fn from_bits(bits: u64) -> Family {
         Family {
-            ns: bits as u16,
-            fast: (bits >> 16) as u8,
-            device_bound: (bits >> 24) as u8,
-            bounded: (bits >> 32) as u8,
+            fast: bits as u8,
+            device_bound: (bits >> 8) as u8,
+            bounded: (bits >> 16) as u8,
         }
     }
 }
@@ -356,28 +331,28 @@ impl View {
     #[inline]
     pub fn is_fast(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
-        let known = left == 0 || left < tuning.fast_in_a_row && self.is_regular_write();
+        let known = left == 0 || left < u16::from(tuning.in_a_row) && self.is_regular_write();
         known && self.is_even()
     }
 
     /// Whether it may wait, but is expected to be over soon.
     #[inline]
     pub fn is_bounded(&self, tuning: &Tuning) -> bool {
-        self.profile().bounded == tuning.bounded_in_all && self.is_even()
+        self.profile().bounded == tuning.in_a_row && self.is_even()
     }
 
     /// Whether it had better run alone: it takes its file's lock, or is done sooner than handed over.
     #[inline]
     pub fn is_serial(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
-        self.is_regular_write() && left <= tuning.fast_in_a_row
-            || left == 0 && self.profile().ns < tuning.trivial_ns
+        self.is_regular_write() && left <= u16::from(tuning.in_a_row)
+            || left == 0 && self.profile().trivial > tuning.in_a_row / 2
     }
 
     /// Whether all requests to the file have waited lately; `direct`: past the page cache, or through it.
     #[inline]
     pub fn is_device_bound(&self, direct: bool, tuning: &Tuning) -> bool {
-        self.profile().waits > tuning.waits_in_a_row
+        self.profile().waits > tuning.in_a_row
             && self.class.is_some_and(|class| class.direct == direct)
     }
 
@@ -391,12 +366,6 @@ impl View {
             Kind::Write => self.is(|class| class.direct && !class.regular),
             Kind::Sync => false,
         }
-    }
-
-    /// The expected service time.
-    #[inline]
-    pub fn ns(&self) -> u32 {
-        self.profile().ns.into()
     }
 }
 
@@ -483,9 +452,11 @@ mod tests {
             ("not often enough",         Read,  CACHED, &[(31, FAST)], ""),
             ("fast",                     Read,  CACHED, &[(32, FAST)], "fb"),
             ("trivial",                  Read,  CACHED, &[(64, trivial)], "fbs"),
+            ("most are",                 Read,  CACHED, &[(64, trivial), (15, FAST)], "fbs"),
             ("one waited",               Read,  CACHED, &[(32, FAST), (1, WAITS)], "b"),
             ("and was made up for",      Read,  CACHED, &[(32, FAST), (1, WAITS), (256, FAST)], "fb"),
-            ("one was not run",          Read,  CACHED, &[(32, FAST), (1, LONG)], "fb"),
+            ("one was not run",          Read,  CACHED, &[(32, FAST), (1, LONG)], "b"),
+            ("or so it seems",           Read,  CACHED, &[(32, FAST), (1, LONG), (1, FAST)], "fb"),
             ("none was run",             Read,  CACHED, &[(100, LONG)], "b"),
             ("one took ages",            Read,  CACHED, &[(32, FAST), (1, AGES)], ""),
             ("all wait, past the cache", Read,  DIRECT, &[(32, WAITS)], "bd"),
@@ -493,7 +464,7 @@ mod tests {
             ("three do not",             Read,  DIRECT, &[(32, WAITS), (3, FAST)], "bd"),
             ("four do not",              Read,  DIRECT, &[(32, WAITS), (4, FAST)], "b"),
             ("a write, one after another", Write, CACHED, &[(1, locks(FAST))], "fs"),
-            ("a write, a journal",       Write, CACHED, &[(32, locks(FAST)), (1, locks(WAITS))], "fbs"),
+            ("a write that waited",      Write, CACHED, &[(32, locks(FAST)), (1, locks(WAITS))], "b"),
             ("a write, a crowd",         Write, CACHED, &[(32, locks(FAST)), (9, crowded(WAITS))], "fbs"),
             ("a write that waits",       Write, CACHED, &[(1, locks(WAITS))], ""),
             ("a write to a device",      Write, DEVICE, &[(32, FAST)], "fb"),
@@ -556,10 +527,7 @@ mod tests {
         assert!(!view(Kind::Read, CACHED, slow).is_fast(T));
         let after_one_file = std::iter::repeat_n(&WAITS, T.young.into())
             .fold(fast, |family, seen| family.after(seen, T));
-        assert_eq!(
-            after_one_file.prior(CACHED, T),
-            fast.prior(CACHED, T).at_ns(after_one_file)
-        );
+        assert_eq!(after_one_file.prior(CACHED, T), fast.prior(CACHED, T));
 
         let slow = family(&[(99, WAITS)]);
         let prior = slow.prior(DIRECT, T);
@@ -589,16 +557,6 @@ mod tests {
         assert!(is_bound(&[(2, WAITS)]) && !is_bound(&[(1, FAST), (1, WAITS)]));
     }
 
-    impl Profile {
-        /// The same but for the mean.
-        fn at_ns(self, family: Family) -> Profile {
-            Profile {
-                ns: family.ns,
-                ..self
-            }
-        }
-    }
-
     #[test]
     fn what_is_no_file_is_nothing() {
         let none = View {
@@ -624,7 +582,7 @@ mod tests {
     fn one_that_took_long_has_the_next_asked() {
         let known = all(NEW, &[(99, FAST), (1, LONG)]);
         assert!(!known.is_settled(T));
-        assert!(all(known, &[(8, FAST)]).is_settled(T));
+        assert!(all(known, &[(1, FAST)]).is_settled(T));
     }
 
     #[test]
@@ -632,10 +590,9 @@ mod tests {
         let most = Profile {
             fast_after: T.fast_after_max,
             waits: T.waits_max,
-            bounded: T.bounded_in_all,
-            suspects: T.suspects,
+            bounded: T.in_a_row,
+            trivial: T.in_a_row,
             age: T.young,
-            ns: T.fast_ns,
         };
         for profile in [
             NEW,

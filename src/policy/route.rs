@@ -20,7 +20,7 @@ pub enum Route {
     KernelWaiting,
     /// Its submitter handed it over to the kernel's AIO, within the call that submitted it.
     KernelSubmit,
-    /// Its file became ready.
+    /// It waited for its file to become ready, and then a worker carried it out; or that was all that was asked.
     Readiness,
     /// A worker handed it over to io_uring.
     UringThread,

@@ -92,7 +92,7 @@ impl Profiles {
 
     /// They give up the processor to wait, at least one in three of them.
     pub fn waits(&self) -> bool {
-        self.waits.load(Relaxed) >= tuning().waits_of_context / 2
+        self.waits.load(Relaxed) >= u32::from(tuning().in_a_row) / 4
     }
 
     /// How many requests may run at a time, for the sake of other contexts. What a device is given, it
@@ -107,12 +107,12 @@ impl Profiles {
 
     /// Asks the kernel what the descriptor names, remembers that, and tells the others that use the device.
     fn look(&self, used: Use, sole_in_flight: bool, now: u64) -> Looked {
-        let tick = Seen::tick(now >> tuning().trust_shift);
+        let tick = Seen::tick(now >> tuning().tick_shift);
         let found = used.ask().map(|asked| {
             let Asked { class, device, .. } = asked;
             // Contexts do not move.
             let who = std::ptr::from_ref(self).addr() >> 6;
-            let ticks = (now >> tuning().trust_shift) as u32;
+            let ticks = (now >> tuning().tick_shift) as u32;
             let shares = sharing::has_serial_user(who as u32, device, ticks, sole_in_flight);
             self.shares.store(shares, Relaxed);
             let family = if asked.is_alike {
@@ -246,7 +246,7 @@ impl Profiles {
         let ns = end - start;
         let waited = match before {
             Some(before) => Some(voluntary_switches() > before),
-            None if ns > tuning().asked_ns => None,
+            None if ns > tuning().fast_ns => None,
             None => Some(false),
         };
         // One that was only tried (see `exec::execute_if_cached`) tells nothing.
@@ -282,7 +282,7 @@ impl Profiles {
         }
         let score = self.waits.load(Relaxed);
         let learned = match waited {
-            Some(true) => (score + 2).min(tuning().waits_of_context),
+            Some(true) => (score + 2).min(u32::from(tuning().in_a_row) / 2),
             Some(false) => score.saturating_sub(1),
             None => score,
         };
@@ -331,7 +331,7 @@ impl Profiles {
                 Looked::NoFile
             };
         };
-        let tick = Seen::tick(now.ns >> tuning().trust_shift);
+        let tick = Seen::tick(now.ns >> tuning().tick_shift);
         match self.files.find(used.key.file()).map(Slot::seen) {
             Some(seen) if seen.found.is_some() && seen.tick == tick => Looked::File,
             _ => {

@@ -347,7 +347,7 @@ impl<'a> Batch<'a> {
                 exec::execute_if_cached(&mut req, None);
                 now = Now::read();
                 true
-            } else if outlook.fast(tuning()).is_some() {
+            } else if outlook.is_fast(tuning()) {
                 // For what it tells of the file, which is all that is wanted here.
                 profiles.is_file(req.call(), one, &mut now);
                 profiles.carry_out(&mut req, exec::execute, false, one, &mut now);

@@ -18,6 +18,8 @@ impl Context {
         {
             req = Some(state.order.take(held, &mut go));
         }
+        #[cfg(not(loom))]
+        let req = req.or_else(|| this.take_awaiting(&mut state, Some(data), &mut deferred));
         let Some(mut req) = req else {
             return this.interrupt(&state, data);
         };
@@ -62,6 +64,11 @@ impl Context {
         state.closed = Some(Closed::Destroyed);
         if this.behaviour.cancels_at_close {
             while let Some(mut req) = state.take_any() {
+                exec::cancel(&mut req);
+                Context::publish(this, &mut state, req, &mut deferred);
+            }
+            #[cfg(not(loom))]
+            while let Some(mut req) = this.take_awaiting(&mut state, None, &mut deferred) {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }

@@ -33,6 +33,8 @@ impl Context {
         while let Some(mut req) = next {
             state.routes.count(req.route());
             attr::route::answer(&mut req);
+            #[cfg(not(loom))]
+            this.note_awaited(&req, deferred);
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
             next = state.order.ended(&req, &mut go);

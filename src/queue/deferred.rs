@@ -17,6 +17,9 @@ pub(super) struct Deferred {
     pub(super) published: bool,
     pub(super) ended: bool,
     pub(super) queued: bool,
+    /// Epoll is to be told of files.
+    #[cfg(not(loom))]
+    pub(super) awaits: bool,
     pub(super) wakeups: Wakeups,
     /// What the personality must still tell of requests that have ended.
     pub(super) tells: ArrayVec<Tell, BATCH_MAX>,
@@ -29,6 +32,8 @@ impl Deferred {
             published: false,
             ended: false,
             queued: false,
+            #[cfg(not(loom))]
+            awaits: false,
             wakeups: Wakeups::new(),
             tells: ArrayVec::new(),
         }
@@ -64,6 +69,10 @@ impl Context {
             self.pool.retry();
         }
         deferred.wakeups.perform(self.pool);
+        #[cfg(not(loom))]
+        if deferred.awaits {
+            self.pool.readiness.tell();
+        }
     }
 
     /// Does the same for a submitter. If a worker that is woken for its requests may never get this thread's processor, the submitter

@@ -111,7 +111,9 @@ impl Context {
         }
         if answer.suits_caller {
             state.submitted_ns = match submitted_ns {
-                None if self.serves_itself() && state.taken % tuning().clock_sample != 0 => SOON,
+                None if self.serves_itself() && state.taken % u64::from(tuning().sample) != 0 => {
+                    SOON
+                }
                 when => when.unwrap_or_else(monotonic_ns),
             };
             state.submitter = carrier::thread();

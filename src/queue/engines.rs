@@ -10,6 +10,8 @@ use crate::engine::{
 #[cfg(not(loom))]
 pub use crate::engine::{allowed, exec::issue};
 use crate::profiles::Profiles;
+#[cfg(not(loom))]
+use crate::request::Req;
 use crate::syscall::Class;
 
 pub type Pool = pool::Pool<ContextRef>;
@@ -60,6 +62,11 @@ impl Served for ContextRef {
 
     fn serves_itself(&self) -> bool {
         Context::serves_itself(self)
+    }
+
+    #[cfg(not(loom))]
+    fn ready(&self, req: Req) {
+        Context::ready(self, req);
     }
 
     fn wake_waiters(&self) {

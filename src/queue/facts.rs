@@ -1,18 +1,21 @@
 //! The facts by which [`crate::policy::decide`] decides.
 
-use super::{Context, State, engines::Kaio};
+use super::engines::{Kaio, Worker};
+use super::{Context, State};
 use crate::engine::{Engine, kaio, own_queue};
 use crate::policy::decide::{self, Kernel, Left, OwnQueue, Queue, Taken};
 use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
 use crate::syscall::{self, Call, Class};
+#[cfg(not(loom))]
+use crate::{engine::allows_readiness, policy::waiting::Patient};
 
 impl Context {
     #[inline]
     pub(super) fn queue_facts(&self, state: &State) -> Queue {
         Queue {
-            in_flight: state.in_flight,
+            in_flight: state.in_flight - state.running.waiting(),
             running: state.running.len(),
             running_short: state.running.short(),
             transfers: state.running.transfers(),
@@ -36,6 +39,16 @@ impl Context {
     #[inline]
     pub(super) fn outlook(&self, req: &Req) -> Outlook {
         self.profiles.outlook(req.call())
+    }
+
+    /// What is known of a request that may wait for somebody else.
+    #[cfg(not(loom))]
+    pub(super) fn patient(&self, req: &Req) -> Patient {
+        Patient {
+            may_wait_apart: req.bound().may_wait_apart() && !self.behaviour.holds_files,
+            has_readiness: allows_readiness(),
+            has_waited: req.awaited().is_some(),
+        }
     }
 
     /// What is known of the first of some requests.
@@ -86,10 +99,11 @@ impl Context {
 
     /// What a worker does with a short request that it has taken.
     #[inline]
-    pub(super) fn taken_by_worker(&self, state: &State, req: &Req) -> Taken {
+    pub(super) fn taken_by_worker(&self, state: &State, req: &Req, worker: &Worker) -> Taken {
         let taken = decide::taken_by_worker(
             &self.outlook(req),
             req.bound().only_observe(),
+            worker.last_ns(),
             &self.queue_facts(state),
             || self.kernel(req),
             || self.are_told_of(state, req),
@@ -129,10 +143,10 @@ impl Context {
                 .is_device_bound_buffered(tuning())
     }
 
-    /// What is to be expected of a request that a worker can carry out together with others.
+    /// Whether a worker can carry a request out together with others.
     #[inline]
     pub(super) fn joins_fast(&self, req: &Req) -> bool {
-        req.bound().only_observe() && self.outlook(req).fast(tuning()).is_some()
+        req.bound().only_observe() && self.outlook(req).is_fast(tuning())
     }
 
     #[inline]

@@ -41,7 +41,7 @@ pub struct KernelInFlight {
     pub(super) waited: bool,
     /// The thread that has submitted, and hands over there beside it.
     pub(super) submitter: Option<u32>,
-    /// See `Tuning::submit_hint`.
+    /// A caller sleeps there because submitters hand over there, as long as this is not 0: so often it may do so in vain.
     pub(super) submit_hint: u32,
     /// For so many submits nothing is handed over by who submits; and how many there were the last time.
     pub(super) pause: u32,
@@ -66,17 +66,16 @@ impl State {
         })
     }
 
-    /// A caller is about to wait; returns when.
-    pub(super) fn note_coming(&mut self) -> u64 {
+    /// A caller is about to wait.
+    pub(super) fn note_coming(&mut self) {
         let now = monotonic_ns();
         let submitted = self.in_flight.saturating_sub(self.kernel.left_in_flight);
-        let soon = tuning().back_ns + u64::from(submitted) * tuning().back_per_submit_ns;
+        let soon = tuning().soon_ns + u64::from(submitted) * tuning().hand_over_ns / 4;
         self.kernel.back = if now - self.kernel.left_ns < soon {
             (self.kernel.back + 1).min(tuning().back_in_a_row)
         } else {
             0
         };
-        now
     }
 
     /// A caller has waited, and is about to leave.
@@ -327,7 +326,7 @@ impl KernelInFlight {
     /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
     /// longer the more often that comes.
     pub(super) fn hold_off(&mut self) {
-        self.last_pause = (self.last_pause * 2).clamp(1, tuning().pause_max);
+        self.last_pause = (self.last_pause * 2).clamp(1, tuning().sample);
         self.pause = self.last_pause;
     }
 
@@ -349,7 +348,7 @@ impl KernelInFlight {
 
     /// The same beside a caller that sleeps: from now on it sleeps in the own queue.
     pub(super) fn note_submitter(&mut self) {
-        self.submit_hint = tuning().submit_hint;
+        self.submit_hint = tuning().in_a_row.into();
         self.pause_passes();
     }
 

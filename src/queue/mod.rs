@@ -27,6 +27,8 @@ mod facts;
 mod kernel;
 pub mod order;
 mod own_queue;
+#[cfg(not(loom))]
+mod readiness;
 mod reap;
 mod serve;
 mod stand_in;
@@ -80,13 +82,11 @@ const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
 /// What stands for the time if it was not read.
 const SOON: u64 = u64::MAX;
-/// The most requests that a worker carries out before it takes the lock again.
+/// The most requests that a worker carries out before it takes the lock again, and the most reads that a device is told of beside the
+/// first.
 const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
 /// Who waits for requests to end that it has interrupted does so again if none ends for so long.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
-/// The most reads that a device is told of at once, beside the first.
-#[cfg(not(loom))]
-const READ_AHEAD_MAX: usize = 8;
 
 pub struct Context {
     behaviour: Behaviour,
@@ -265,12 +265,13 @@ impl State {
 
     /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
     fn waiting(&self) -> u32 {
-        self.in_flight.saturating_sub(self.running.len())
+        let begun = self.running.len() + self.running.waiting();
+        self.in_flight.saturating_sub(begun)
     }
 
     /// Whether it is soon after the last submit.
     fn is_soon(&self, now: u64) -> bool {
-        now - self.submitted_ns.min(now) < tuning().prompt_ns
+        now - self.submitted_ns.min(now) < tuning().hand_over_ns
     }
 
     /// Puts a request that was taken back to where it was, at the front of its queue.
@@ -392,6 +393,10 @@ impl Context {
 
     pub fn ring(&self) -> &Events {
         &self.ring
+    }
+
+    pub fn pool(&self) -> &'static Pool {
+        self.pool
     }
 
     /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there

@@ -38,8 +38,8 @@ pub struct Visit {
     may_sleep: bool,
     /// It has looked whether something has been done there.
     has_looked: bool,
-    /// When it was counted whether it came soon after the last; 0: not yet.
-    came_ns: u64,
+    /// It was counted whether it came soon after the last.
+    has_come: bool,
 }
 
 impl Visit {
@@ -49,7 +49,7 @@ impl Visit {
             // The signal mask cannot be changed and a sleep begun there in one call.
             may_sleep: mask.is_none(),
             has_looked: false,
-            came_ns: 0,
+            has_come: false,
         }
     }
 
@@ -97,8 +97,8 @@ impl Context {
             state.kernel.nobody_comes();
             return Err(state);
         }
-        if visit.came_ns == 0 {
-            visit.came_ns = state.note_coming();
+        if !std::mem::replace(&mut visit.has_come, true) {
+            state.note_coming();
         }
         let mut deferred = Deferred::new();
         state.kernel.in_time = until != NEVER;
@@ -124,7 +124,7 @@ impl Context {
             && let Some(batch) =
                 Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
         {
-            Context::hand_over_as_reaper(this, state, deferred, own_queue, batch, visit.came_ns);
+            Context::hand_over_as_reaper(this, state, deferred, own_queue, batch);
             return Ok(Waited::Woken);
         }
         // What was left to us and is not for us.
@@ -171,7 +171,6 @@ impl Context {
         deferred: Deferred,
         own_queue: &'static OwnQueue,
         batch: kaio::Batch,
-        came_ns: u64,
     ) {
         let call = *batch[0].call();
         state.kernel.begin_reaping();
@@ -183,16 +182,12 @@ impl Context {
         state.kernel.waited = own_queue.has_done_all();
         state.note_leaving();
         let is_watched = state.leased;
-        let late = state.kernel.left_ns > came_ns + tuning().hand_over_ns;
         drop(state);
         if refused {
             this.profiles.not_for_kernel(&call);
         }
         if !is_watched {
             Context::monitor_kernel(this);
-        }
-        if late {
-            Context::take_done(this);
         }
     }
 
@@ -306,7 +301,7 @@ impl Context {
             let idle = waited == Some(Waited::TimedOut) && monotonic_ns() < until;
             state.kernel.submit_hint = match state.kernel.submit_hint {
                 submit_hint if submit_hint == 0 || idle => 0,
-                _ if any => tuning().submit_hint,
+                _ if any => tuning().in_a_row.into(),
                 submit_hint => submit_hint - 1,
             };
             state.note_leaving();
@@ -540,7 +535,7 @@ impl Context {
         let own_queue = self.own_queue_or_new();
         let kernel = &mut self.state.lock().kernel;
         kernel.back = tuning().back_in_a_row;
-        kernel.submit_hint = tuning().submit_hint;
+        kernel.submit_hint = tuning().in_a_row.into();
         own_queue
     }
 

@@ -111,7 +111,7 @@ impl Context {
         if this.polled.load(Relaxed) && Context::take_done(this) {
             return true;
         }
-        if cfg!(loom) || before % tuning().vain_looks != tuning().vain_looks - 1 {
+        if cfg!(loom) || before % tuning().sample != tuning().sample - 1 {
             return false;
         }
         let now = monotonic_ns();
@@ -124,9 +124,9 @@ impl Context {
         let idle_ns = now - state.idle_since;
         let facts = this.queue_facts(&state);
         drop(state);
-        if idle_ns > tuning().vain_ns && !this.behaviour.callers_carry_out() {
+        if idle_ns > tuning().bounded_ns && !this.behaviour.callers_carry_out() {
             // A worker may want this very processor.
-            futex_wait(&AtomicU32::new(0), 0, now + tuning().let_work_ns);
+            futex_wait(&AtomicU32::new(0), 0, now + tuning().soon_ns);
         }
         let route = decide::for_poller(idle_ns, &facts, is_before_workers, tuning());
         route.is_some() && Context::carry_out_here(this, syscall::is_ready)
@@ -271,8 +271,7 @@ impl Context {
             execute,
             mut now,
         } = budget;
-        let (go_on_ns, least) = decide::goes_on(&this.outlook(&req), tuning());
-        let rest = now.ns + go_on_ns;
+        let (began, is_serial) = (now.ns, this.outlook(&req).is_serial(tuning()));
         let mut shield = None;
         let mut deferred = Deferred::new();
         current.set(req.reference().address());
@@ -314,8 +313,9 @@ impl Context {
             if until != NEVER && now.ns < until && was_nop {
                 now = Now::read();
             }
-            let goes_on = now.ns < rest && state.waiting() >= least;
-            let enough = this.ring.available(&state.backlog) >= need && !goes_on || now.ns >= until;
+            let has_enough = this.ring.available(&state.backlog) >= need
+                && !decide::goes_on(is_serial, now.ns - began, state.waiting(), tuning());
+            let enough = has_enough || now.ns >= until;
             let next = if enough {
                 None
             } else {

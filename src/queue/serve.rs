@@ -1,11 +1,11 @@
 //! A worker that carries a context's requests out.
 
-#[cfg(not(loom))]
-use super::READ_AHEAD_MAX;
 use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::exec;
 use crate::policy::route::Route;
+#[cfg(not(loom))]
+use crate::policy::waiting;
 use crate::request::Req;
 use crate::sync::{Guard, Relaxed};
 use crate::syscall::{Call, Class};
@@ -94,9 +94,23 @@ impl Context {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
+            #[cfg(loom)]
+            let moved = 0;
+            #[cfg(not(loom))]
+            let (req, moved) = if class == Class::Long && waiting::is_tried(&this.patient(&req)) {
+                let left;
+                (state, deferred, left) = Context::try_long(this, state, deferred, worker, req);
+                let Some(left) = left else {
+                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    continue;
+                };
+                left
+            } else {
+                (req, 0)
+            };
             let mut more = 0;
             if class == Class::Short {
-                let taken = this.taken_by_worker(&state, &req);
+                let taken = this.taken_by_worker(&state, &req, worker);
                 if taken.route == Route::KernelThread {
                     (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
                     next = Context::take_next(this, &mut state, worker, &mut deferred);
@@ -127,7 +141,7 @@ impl Context {
                 let req = &mut batch[done];
                 match class {
                     Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
-                    Class::Long => worker.carry_out_long(req),
+                    Class::Long => worker.carry_out_long(req, moved),
                 }
                 deferred.note_ended(req);
                 done += 1;
@@ -192,7 +206,7 @@ impl Context {
         first: Req,
         most: u32,
     ) -> (Guard<'a, State>, Deferred) {
-        let mut rest = ArrayVec::<Req, READ_AHEAD_MAX>::new();
+        let mut rest = ArrayVec::<Req, BATCH_MAX>::new();
         this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
             req.bound().need_nothing() && this.is_told_of(req.call())
         });

@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use super::Stage;
-use super::{Head, Link, OWNER_KERNEL, Req, RequestRef};
+use super::{Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 #[cfg(not(loom))]
@@ -243,8 +243,10 @@ impl Chain {
 /// The requests that run. The executing threads own them; this list does not.
 pub struct Running {
     list: List,
-    /// Indexed by [`Manner`].
+    /// Indexed by [`Manner`], without those that wait for their files.
     counts: [u32; 3],
+    /// How many these are.
+    waiting: u32,
 }
 
 impl Running {
@@ -252,6 +254,7 @@ impl Running {
         Running {
             list: List::new(),
             counts: [0; 3],
+            waiting: 0,
         }
     }
 
@@ -277,6 +280,27 @@ impl Running {
     pub fn leave(&mut self, req: &Req) {
         self.list.unlink(req.0.as_ptr());
         self.counts[req.manner() as usize] -= 1;
+    }
+
+    /// How many wait for their files to become ready: nobody carries them out meanwhile.
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// One that was being carried out waits for its file from here on.
+    pub fn begin_waiting(&mut self, reference: RequestRef) {
+        // SAFETY: the request is on the list, whose lock guards the cell.
+        let head = unsafe { reference.0.as_ref() };
+        self.counts[head.manner as usize] -= 1;
+        self.waiting += 1;
+        // SAFETY: as above.
+        unsafe { *head.worker.get() = OWNER_READINESS };
+    }
+
+    /// It does not any more, and leaves the list.
+    pub fn end_waiting(&mut self, req: &Req) {
+        self.list.unlink(req.0.as_ptr());
+        self.waiting -= 1;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Carried<'_>> {
@@ -319,7 +343,15 @@ pub struct Carried<'a> {
 impl Carried<'_> {
     /// The worker that executes it, if that worker can be interrupted.
     pub fn worker(&self) -> Option<u16> {
-        (self.worker < OWNER_KERNEL).then_some(self.worker)
+        (self.worker < OWNER_READINESS).then_some(self.worker)
+    }
+
+    /// For which file it waits to become ready (see [`Req::set_awaited`]).
+    #[cfg(not(loom))]
+    pub fn awaited(&self) -> Option<u32> {
+        // SAFETY: the request is on the list, whose lock guards the cell.
+        let number = || unsafe { *self.reference.0.as_ref().awaited.get() };
+        (self.worker == OWNER_READINESS).then(number)
     }
 
     #[cfg(not(loom))]
@@ -337,6 +369,6 @@ impl Carried<'_> {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        debug_assert!(self.len() == 0);
+        debug_assert!(self.len() == 0 && self.waiting == 0);
     }
 }

@@ -67,6 +67,8 @@ struct Head {
     manner: Manner,
     /// It has an extension behind its event.
     extended: bool,
+    /// See [`Req::set_awaited`]. Under the context's lock.
+    awaited: UnsafeCell<u32>,
     /// The next request of its [`Chain`]. Accessed by the chain's owner only.
     next: UnsafeCell<Option<NonNull<Head>>>,
     data: u64,
@@ -101,6 +103,7 @@ impl Head {
             class,
             manner: Manner::of(&call),
             extended: false,
+            awaited: UnsafeCell::new(NOT_AWAITED),
             next: UnsafeCell::new(None),
             data,
             call,
@@ -135,6 +138,11 @@ pub enum Stage {
 pub const NO_WORKER: u16 = u16::MAX;
 /// Not a worker: the kernel executes it in its context's own queue, or is about to.
 pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
+/// The same: it waits for its file to become ready.
+pub const OWNER_READINESS: u16 = NO_WORKER - 2;
+
+/// No file.
+const NOT_AWAITED: u32 = u32::MAX;
 
 /// A request: the right to execute it and to write its event. Each accepted request has exactly one; it returns to its
 /// [`Slabs`].
@@ -168,6 +176,25 @@ impl Req {
     pub fn set_worker(&self, worker: u16) {
         // SAFETY: the lock guards the cell.
         unsafe { *self.head().worker.get() = worker };
+    }
+
+    /// It waits for a file to become ready: a number of whoever waits. None: no more. Called under the context's lock.
+    pub fn set_awaited(&self, number: Option<u32>) {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().awaited.get() = number.unwrap_or(NOT_AWAITED) };
+    }
+
+    /// That number, as long as it is not said that the request waits no more.
+    #[inline]
+    pub fn awaited(&self) -> Option<u32> {
+        // SAFETY: as above.
+        Some(unsafe { *self.head().awaited.get() }).filter(|&number| number != NOT_AWAITED)
+    }
+
+    /// Whether it has begun, and has no result.
+    pub fn has_begun(&self) -> bool {
+        // Relaxed: its owner's.
+        self.head().stage.load(Relaxed) == Stage::Begun as u8
     }
 
     /// The call has moved fewer bytes than requested.

@@ -98,6 +98,8 @@ pub struct Out {
     capacity: usize,
     /// Bytes from the front that are known to be writable.
     checked: usize,
+    /// Has room for one event, however small.
+    is_for_one: bool,
 }
 
 impl Out {
@@ -109,6 +111,15 @@ impl Out {
             len: 0,
             capacity,
             checked: usize::MAX,
+            is_for_one: false,
+        }
+    }
+
+    /// Takes one event, also if there is room for more.
+    pub fn for_one(self) -> Out {
+        Out {
+            is_for_one: true,
+            ..self
         }
     }
 
@@ -120,6 +131,7 @@ impl Out {
             len: 0,
             capacity,
             checked: 0,
+            is_for_one: false,
         }
     }
 
@@ -175,6 +187,9 @@ impl Out {
 
     fn advance(&mut self, bytes: usize) {
         self.len += bytes;
+        if self.is_for_one {
+            self.capacity = self.len;
+        }
     }
 
     /// Copies an event; false if it does not fit.

@@ -51,24 +51,18 @@ impl Spin {
         {
             return;
         }
-        let mut looked = began;
-        let mut lost = false;
-        let mut is_over = over();
-        while !is_over && !lost && looked < began + tuning().spin_ns {
+        let late = began + tuning().soon_ns;
+        let mut now = began;
+        while !over() && now < late {
             for _ in 0..BETWEEN_LOOKS {
                 std::hint::spin_loop();
             }
-            let now = monotonic_ns();
-            lost = now > looked + tuning().lost_ns;
-            looked = now;
-            is_over = over();
+            now = monotonic_ns();
         }
-        if lost {
-            self.rests_until
-                .store(looked + tuning().lost_rest_ns, Relaxed);
-        } else if !is_over {
-            self.rests_until
-                .store(looked + tuning().vain_rest_ns, Relaxed);
+        if now >= late {
+            // In vain, or another thread has needed the processor: a small part of the time may be spent so.
+            let rest = (now - began) * u64::from(tuning().in_a_row);
+            self.rests_until.store(now + rest, Relaxed);
         }
         self.is_on.store(false, Relaxed);
     }
@@ -76,7 +70,7 @@ impl Spin {
     /// Learns from a wait that began at `began` and is over.
     pub fn learn(&self, began: u64) {
         let seen = self.soon.load(Relaxed);
-        let soon = monotonic_ns() < began + tuning().spin_ns;
+        let soon = monotonic_ns() < began + tuning().soon_ns;
         let learned = if soon {
             (seen + 1).min(tuning().soon_in_a_row)
         } else {
@@ -340,7 +334,7 @@ mod tests {
             std::thread::yield_now();
         }
         // Not soon; after that no spin is tried, whether it rests or not.
-        spin.learn(now - tuning().spin_ns);
+        spin.learn(now - tuning().soon_ns);
         spin.rests_until.store(0, Relaxed);
         assert!(!is_tried(monotonic_ns()));
     }

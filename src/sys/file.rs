@@ -74,6 +74,34 @@ pub fn what_is(fd: RawFd) -> Named {
     }
 }
 
+/// An option (SOL_SOCKET) of a socket, of which this is some value.
+#[cfg(not(loom))]
+pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Result<T> {
+    let mut bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: a value of ours, of this size, of a type for which all that the kernel writes is valid: integers.
+    let ret = unsafe {
+        let value = (&raw mut value).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, value, &mut bytes)
+    };
+    Errno::result(ret).map(|_| value)
+}
+
+/// The modes of a terminal; None: it is none.
+#[cfg(not(loom))]
+pub fn terminal_modes(fd: RawFd) -> Option<libc::termios> {
+    let mut modes = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: a structure of ours, which is written if the call succeeds.
+    unsafe { (libc::tcgetattr(fd, modes.as_mut_ptr()) == 0).then(|| modes.assume_init()) }
+}
+
+/// Whether the process may not read from this terminal, because it is its own and others have it now.
+#[cfg(not(loom))]
+pub fn is_in_background(fd: RawFd) -> bool {
+    // SAFETY: integers.
+    let (foreground, own) = unsafe { (libc::tcgetpgrp(fd), libc::getpgrp()) };
+    foreground >= 0 && foreground != own
+}
+
 /// Whether a descriptor was opened with this flag.
 pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
     // SAFETY: integer arguments only.

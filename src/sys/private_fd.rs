@@ -239,6 +239,13 @@ impl Private {
         }
     }
 
+    /// The program has closed it: there is none from here on.
+    pub fn forget(&self) {
+        if let Some((word, bit)) = word(self.0.swap(NO_FILE, Relaxed)) {
+            word.fetch_and(!bit, Relaxed);
+        }
+    }
+
     pub fn close(&self) {
         match self.0.swap(NO_FILE, Relaxed) {
             NO_FILE => {}

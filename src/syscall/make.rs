@@ -92,7 +92,7 @@ pub fn is_full(call: &Call, res: i64) -> bool {
 
 /// Under the fuzzer no call is made, because invented calls would harm the process.
 #[cfg(aio2_fuzz)]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let mixed = call
         .args
         .iter()
@@ -102,7 +102,7 @@ fn system_call(call: &Call) -> i64 {
 }
 
 #[cfg(not(aio2_fuzz))]
-fn system_call(call: &Call) -> i64 {
+pub(super) fn system_call(call: &Call) -> i64 {
     let [a, b, c, d, e, f] = call.args;
     // SAFETY: the call does to the program only what the program may do to itself by the same call ([`super::table`]
     // has the rules). The caller keeps the memory valid that it names.

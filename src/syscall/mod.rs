@@ -1,5 +1,7 @@
 //! System calls: their description, their properties, and making them.
 
+#[cfg(not(loom))]
+mod at_once;
 pub mod carrier;
 #[cfg(not(loom))]
 pub mod interrupt;
@@ -8,6 +10,8 @@ mod manner;
 mod ready;
 mod table;
 
+#[cfg(not(loom))]
+pub use at_once::{Tried, Way, rest_of, try_at_once};
 pub use make::{is_full, make};
 #[cfg(not(loom))]
 pub use make::{make_at_once, make_interruptibly};

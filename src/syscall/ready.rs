@@ -56,7 +56,7 @@ fn is_ready_now(call: &Call) -> bool {
 }
 
 /// Whether a vector write has few buffers and at most PIPE_BUF bytes.
-fn is_short_write(call: &Call) -> bool {
+pub(super) fn is_short_write(call: &Call) -> bool {
     const PARTS: u64 = 8;
     let [_, vectors, count, ..] = call.args;
     // If the buffers cannot be read, the write fails at once.

@@ -237,7 +237,7 @@ impl<Q: Clone> InKernel<Q> {
 
     /// So many have been handed over since then.
     pub fn note_submitted(&self, count: usize, began: u64) {
-        let waits = (monotonic_ns() - began) / count as u64 > tuning().unplugged_ns;
+        let waits = (monotonic_ns() - began) / count as u64 > tuning().hand_over_ns;
         if self.waits.load(Relaxed) != waits {
             self.waits.store(waits, Relaxed);
         }

@@ -10,7 +10,12 @@ use crate::syscall::Class;
 impl<Q: Served> Pool<Q> {
     /// Looks after the run queue and the leases until they are empty or somebody has to come.
     pub(super) fn monitor(&'static self, slot: u16) {
-        let mut tick = tuning().monitor_ns;
+        // Between two looks. Nothing is stuck for a while: it looks twice in the time after which something is; and if those that
+        // wait have as many workers as they may, before one of these hangs.
+        let once = 1 << tuning().tick_shift;
+        let seldom = once * u64::from(tuning().still) / 2;
+        let doze = once * u64::from(tuning().hung);
+        let mut tick = once;
         loop {
             let word = &self.slots[usize::from(slot)].order;
             futex_wait(word, MONITOR, monotonic_ns() + tick);
@@ -20,9 +25,9 @@ impl<Q: Served> Pool<Q> {
             let stuck = self.look_at_workers(&mut state);
             let longer = tick * 2;
             tick = if stuck || !state.leased.is_empty() {
-                tuning().monitor_ns
+                once
             } else {
-                longer.min(tuning().monitor_max_ns)
+                longer.min(seldom)
             };
             let Some(first) = state.short.first_context(Class::Short) else {
                 if !state.leased.is_empty() {
@@ -33,7 +38,7 @@ impl<Q: Served> Pool<Q> {
                     return;
                 }
                 if !stuck {
-                    tick = longer.min(tuning().doze_max_ns);
+                    tick = longer.min(doze);
                     state.dozing = Some(slot);
                 }
                 continue;
@@ -76,7 +81,7 @@ impl<Q: Served> Pool<Q> {
     /// Takes those workers out of the count that are at the same request as the last time, and finds
     /// out which hang.
     fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
-        let now_ms = (monotonic_ns() / 1_000_000) as u32;
+        let now = (monotonic_ns() >> tuning().tick_shift) as u32;
         let mut any = false;
         let used = usize::from(state.short.fresh.start);
         for (slot, worker) in self.slots[..used].iter().enumerate() {
@@ -87,10 +92,10 @@ impl<Q: Served> Pool<Q> {
                 any = true;
             }
             if moved {
-                worker.since_ms.store(now_ms, Relaxed);
+                worker.since.store(now, Relaxed);
             }
-            let stays_ms = now_ms.wrapping_sub(worker.since_ms.load(Relaxed));
-            let hangs = worker.is_busy.load(Relaxed) && stays_ms >= tuning().hung_ms;
+            let stays = now.wrapping_sub(worker.since.load(Relaxed));
+            let hangs = worker.is_busy.load(Relaxed) && stays >= tuning().hung;
             let hung = worker.is_hung.swap(hangs, Relaxed);
             state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
         }

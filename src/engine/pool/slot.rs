@@ -22,8 +22,8 @@ pub struct Slot {
     pub(super) seen: AtomicU32,
     /// It counts against the processors.
     pub(super) counted: AtomicBool,
-    /// When the monitor saw for the first time that it is where it is, in milliseconds.
-    pub(super) since_ms: AtomicU32,
+    /// When the monitor saw for the first time that it is where it is, in ticks.
+    pub(super) since: AtomicU32,
     /// It serves a context; and hangs.
     pub(super) is_busy: AtomicBool,
     pub(super) is_hung: AtomicBool,
@@ -54,7 +54,7 @@ pub fn new_slots() -> Result<Box<[Slot]>> {
         begun: AtomicU32::new(0),
         seen: AtomicU32::new(0),
         counted: AtomicBool::new(false),
-        since_ms: AtomicU32::new(0),
+        since: AtomicU32::new(0),
         is_busy: AtomicBool::new(false),
         is_hung: AtomicBool::new(false),
     };

@@ -9,6 +9,8 @@ use crate::profiles::{Now, Profiles};
 use crate::request::Req;
 use crate::sync::Relaxed;
 use crate::syscall::Class;
+#[cfg(not(loom))]
+use crate::syscall::Tried;
 
 /// A worker, while it serves a context.
 pub struct Worker<Q: 'static> {
@@ -16,8 +18,8 @@ pub struct Worker<Q: 'static> {
     pub(super) slot: u16,
     /// Requests that it has carried out in this turn.
     pub(super) turn: u32,
-    /// The last request took long: the next one is asked whether it waits.
-    pub(super) suspicious: bool,
+    /// For how long it was at the last request.
+    pub(super) last_ns: u64,
 }
 
 impl<Q: Served> Worker<Q> {
@@ -65,16 +67,34 @@ impl<Q: Served> Worker<Q> {
         self.place().interruptible.take();
     }
 
-    /// Carries out a request that may not end by itself.
-    pub fn carry_out_long(&mut self, req: &mut Req) {
-        req.set_route(Route::Thread);
+    /// Tries a request that may not end by itself, without waiting.
+    #[cfg(not(loom))]
+    pub fn try_to_carry_out(&mut self, req: &mut Req) -> Tried {
+        if !req.has_begun() {
+            req.set_route(Route::Thread);
+        }
+        self.turn += 1;
+        exec::try_to_execute(req)
+    }
+
+    /// Carries out one that may not end by itself. So many of its bytes have been moved when it was tried.
+    pub fn carry_out_long(&mut self, req: &mut Req, moved: u64) {
         #[cfg(not(loom))]
         {
             self.place().interruptible.prepare();
-            exec::execute_interruptibly(req);
+            if req.has_begun() {
+                exec::go_on_interruptibly(req, moved);
+            } else {
+                req.set_route(Route::Thread);
+                exec::execute_interruptibly(req);
+            }
         }
         #[cfg(loom)]
-        exec::execute(req, None);
+        {
+            let _ = moved;
+            req.set_route(Route::Thread);
+            exec::execute(req, None);
+        }
         self.turn += 1;
     }
 
@@ -112,17 +132,22 @@ impl<Q: Served> Worker<Q> {
         profiles.carry_out(
             req,
             exec::execute,
-            self.suspicious,
+            self.is_suspicious(),
             sole_in_flight,
             &mut now,
         );
-        self.suspicious = now.ns - start > tuning().asked_ns;
+        self.last_ns = now.ns - start;
         self.recount(profiles);
     }
 
-    /// Whether the last request took long.
+    /// For how long it was at the last request.
+    pub fn last_ns(&self) -> u64 {
+        self.last_ns
+    }
+
+    /// Whether that was long: then the next one is asked whether it waits.
     pub fn is_suspicious(&self) -> bool {
-        self.suspicious
+        self.last_ns > tuning().fast_ns
     }
 
     /// Whether it should go on with the same context.

@@ -69,7 +69,7 @@ fn setup(max_events: c_int, ctxp: usize) -> Result<usize> {
     let engines = global.engines(&global.libaio_pool);
     let (ring, backlog) = Events::of_kernel(max_events as u32, global.registry.new_id())?;
     let context = Context::with_ring(ring, backlog, BEHAVIOUR, engines);
-    let handle = global.insert(context, engines)?;
+    let handle = global.insert(context)?;
     memory.write(ctxp, handle).inspect_err(|_| {
         let _ = destroy(handle);
     })?;
@@ -82,15 +82,13 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let handle = find(ctx)?.handle();
     // The kernel looks at the ring: if it was moved or unmapped, there is no context.
     let is_there = |context: &Context| ring_of(context).is_ok_and(|ring| ring.is_at(handle));
-    global.registry.remove(handle, is_there, |context| {
+    global.remove(handle, is_there, |context| {
         Context::begin_close(context);
         global
             .libaio
             .poller
             .cancel_all(&global.libaio.table, context);
         Context::wait_until_idle(context);
-        global.keep_routes(context);
-        global.libaio_pool.forget(context);
     })?;
     Ok(0)
 }

@@ -430,7 +430,7 @@ impl Anonymous {
     /// other files of that kind.
     fn of(fd: RawFd) -> Anonymous {
         let seen = &EVENTFDS[fd as usize % EVENTFDS.len()];
-        let now = fd as u32 as u64 | monotonic_ns() >> tuning().trust_shift << 32;
+        let now = fd as u32 as u64 | monotonic_ns() >> tuning().tick_shift << 32;
         if seen.load(Relaxed) == now && poll_now(fd, libc::POLLOUT) {
             return Anonymous::Eventfd;
         }

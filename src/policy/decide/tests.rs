@@ -42,7 +42,6 @@ fn fast(kind: Kind) -> Outlook {
     file(kind, CACHED, 4_000, 0)
 }
 
-/// Device-bound.
 fn slow(kind: Kind) -> Outlook {
     file(kind, DIRECT, 300_000, 1)
 }
@@ -70,6 +69,7 @@ struct World {
     /// The one that was taken, or may be.
     req: Outlook,
     only_observes: bool,
+    last_ns: u64,
     kernel: Kernel,
     are_told_of: bool,
     is_lone: bool,
@@ -93,7 +93,6 @@ struct Answers {
     for_worker: Left,
     taken: Taken,
     for_caller: Option<Route>,
-    goes_on: (u64, u32),
     gives_back: Option<Route>,
     for_reaper: Option<Route>,
     is_free: bool,
@@ -114,7 +113,7 @@ impl World {
         World {
             queue, own: OwnQueue::default(), submit: Submit::NOTHING, within: Within::default(),
             class: Class::Short, first: Outlook::Other, is_told: false,
-            req: Outlook::Other, only_observes: true, are_told_of: false, is_lone: false, is_timed: false, untouched: true,
+            req: Outlook::Other, only_observes: true, last_ns: 900, are_told_of: false, is_lone: false, is_timed: false, untouched: true,
             kernel: Kernel { takes: true, has_room: true, is_sample: false },
             idle_ns: 0, is_before: false, has_worker: true,
             has_moved: true, is_last: false, has_in_kernel: false,
@@ -133,13 +132,13 @@ impl World {
             taken: taken_by_worker(
                 &self.req,
                 self.only_observes,
+                self.last_ns,
                 queue,
                 || self.kernel,
                 || self.are_told_of,
                 T,
             ),
             for_caller: for_caller(&self.req, self.is_lone, self.is_timed, || self.untouched, T),
-            goes_on: goes_on(&self.req, T),
             gives_back: gives_back(queue),
             for_reaper: for_reaper(queue, first, self.within.is_sample, T),
             is_free: is_free(queue, own, self.within.short_of_threads),
@@ -183,7 +182,7 @@ macro_rules! table {
 fn what_is_expected_of_a_request() {
     let all = |one: Outlook| {
         let in_cache = one.is_device_bound_buffered(T);
-        let fast = one.fast(T).is_some();
+        let fast = one.is_fast(T);
         let device_bound = one.is_device_bound(T);
         [
             fast,
@@ -207,21 +206,22 @@ fn what_is_expected_of_a_request() {
 #[test]
 fn a_submit_is_left_to_a_prompt_caller() {
     let base = world!(World::new();
-        queue.in_flight = 1, queue.running = 0, queue.is_prompt = true, submit = submit(&[fast(Kind::Read)]));
+        queue.in_flight = 1, queue.running = 0, queue.is_prompt = true, submit = submit(&[Outlook::Nop]));
     let left = (Some(InlineWaiting), true);
     let not_left = (None, true);
     let no = (None, false);
     table! { base, |all: Answers| (all.submitted.route, all.submitted.suits_caller);
-        "a fast one": => left;
-        "a no-op": submit = submit(&[Outlook::Nop]) => left;
+        "a no-op": => left;
+        "a write": submit = submit(&[fast(Kind::Write)]) => left;
+        "a read": submit = submit(&[fast(Kind::Read)]) => left;
+        "a worker can do it": submit = submit(&[fast(Kind::Read)]), queue.in_flight = 2 => not_left;
         "callers may not": queue.callers_carry_out = false => no;
         "none comes": queue.is_prompt = false => not_left;
         "one sleeps": queue.has_waiters = true => not_left;
         "a device-bound one": submit = submit(&[slow(Kind::Read)]) => no;
         "may wait for ever": submit = submit(&[Outlook::Other]) => no;
         "one of them may": submit = submit(&[Outlook::Nop, Outlook::Other]) => no;
-        "many wait": queue.in_flight = 100 => not_left;
-        "no second thread is worth it": queue.in_flight = 100, submit = submit(&[fast(Kind::Write)]) => left;
+        "many wait": queue.in_flight = 100 => left;
         "a bounded one": submit = submit(&[bounded()]) => left;
         "not alone": submit = submit(&[bounded()]), queue.in_flight = 2 => no;
         "two": submit = submit(&[bounded(); 2]) => no;
@@ -414,13 +414,14 @@ fn what_a_worker_does_with_what_it_has_taken() {
     }
     table! { world!(many; req = fast(Kind::Read)), answer;
         "half of them": => Taken { more: 5, ..thread };
+        "of many": queue.in_flight = 100 => Taken { more: T.takes - 1, ..thread };
+        "the last one took long": last_ns = T.fast_ns / 2 => Taken { more: 1, ..thread };
         "attributes": only_observes = false => thread;
         "somebody waits for its event": queue.has_waiters = true => thread;
-        "in so much time": req = file(Kind::Read, CACHED, 32_000, 0) => Taken { more: 1, ..thread };
     }
     table! { world!(many; req = slow_cached(), are_told_of = true), answer;
         "the device is told": => Taken { ahead: Some(5), ..thread };
-        "of so many": queue.in_flight = 100 => Taken { ahead: Some(T.read_ahead), ..thread };
+        "of so many": queue.in_flight = 100 => Taken { ahead: Some(T.takes), ..thread };
         "it cannot be": are_told_of = false => thread;
     }
 }
@@ -448,17 +449,20 @@ fn what_a_caller_that_waits_does() {
         "a sample": within.is_sample = true => None;
         "it is waited for anyway": within.is_sample = true, queue.has_waited = true => yes;
     }
+    let goes_on = |serial, ns, waiting| goes_on(serial, ns, waiting, T);
+    assert!(goes_on(false, 1, T.takes) && !goes_on(false, 1, T.takes - 1));
+    assert!(goes_on(true, T.hand_over_ns, 1) && !goes_on(true, T.soon_ns, 99));
     table! { world!(World::new(); queue.is_prompt = true), |all: Answers| all.gives_back;
         "left to it": => Some(Thread);
         "nothing is queued": queue.is_queued = false => None;
         "not left to it": queue.is_prompt = false => None;
     }
     let stands_in = Some(InlineStandIn);
-    table! { world!(World::new(); idle_ns = T.vain_ns + 1), |all: Answers| all.for_poller;
+    table! { world!(World::new(); idle_ns = T.bounded_ns + 1), |all: Answers| all.for_poller;
         "somebody is at one": => None;
         "that one cannot run": is_before = true => stands_in;
         "nobody is": queue.running = 0 => stands_in;
-        "not for long": queue.running = 0, idle_ns = T.vain_ns => None;
+        "not for long": queue.running = 0, idle_ns = T.bounded_ns => None;
     }
 }
 

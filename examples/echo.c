@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Sends back what it receives, to as many clients as come: echo [-n CLIENTS] [PORT]. It listens on 127.0.0.1, says on which port, and with
+ * -n ends when so many clients have gone.
+ *
+ * One thread, and one request for each connection. A connection on which nothing comes costs memory, and no thread.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <aio2.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
+
+enum step { ACCEPT, RECEIVE, SEND };
+
+struct client {
+    enum step step;
+    int fd;
+    size_t bytes;
+    char text[512];
+};
+
+static io_context2_t ctx;
+
+static void fail(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void request(struct client *client, enum step step)
+{
+    struct iocb2 iocb;
+
+    client->step = step;
+    if (step == ACCEPT)
+        io_prep2_syscall(&iocb, SYS_accept4, (uint64_t)client->fd, 0, 0, SOCK_CLOEXEC, 0, 0);
+    else if (step == RECEIVE)
+        io_prep2_syscall(&iocb, SYS_recvfrom, (uint64_t)client->fd, P(client->text), sizeof(client->text), 0, 0, 0);
+    else
+        io_prep2_syscall(&iocb, SYS_sendto, (uint64_t)client->fd, P(client->text), client->bytes, MSG_NOSIGNAL, 0, 0);
+    iocb.data = P(client);
+    if (io_submit2(ctx, &iocb, sizeof(iocb)) != sizeof(iocb)) {
+        fprintf(stderr, "echo: there is no room for a request\n");
+        exit(1);
+    }
+}
+
+/* Its request has ended. False: it has gone. */
+static int go_on(struct client *client, int64_t res)
+{
+    if (client->step == ACCEPT) {
+        struct client *next = res < 0 ? NULL : calloc(1, sizeof(*next));
+
+        if (next != NULL) {
+            next->fd = (int)res;
+            request(next, RECEIVE);
+        } else if (res >= 0) {
+            close((int)res);
+        }
+        request(client, ACCEPT);
+        return 1;
+    }
+    if (res <= 0) {
+        close(client->fd);
+        free(client);
+        return 0;
+    }
+    client->bytes = (size_t)res;
+    request(client, client->step == RECEIVE ? SEND : RECEIVE);
+    return 1;
+}
+
+static int listen_on(long port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) != 0 || listen(fd, 512) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+        fail("echo: listen");
+    printf("port %d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    return fd;
+}
+
+int main(int argc, char **argv)
+{
+    static struct client listener;
+    static union {
+        struct io_event2 event;
+        char bytes[4096];
+    } room;
+    struct rlimit files;
+    long left = -1;
+
+    for (int option; (option = getopt(argc, argv, "n:")) != -1;) {
+        if (option != 'n') {
+            fprintf(stderr, "usage: echo [-n CLIENTS] [PORT]\n");
+            return 2;
+        }
+        left = atol(optarg);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    listener.fd = listen_on(argv[optind] == NULL ? 0 : atol(argv[optind]));
+    if (io_setup2(IO_SETUP2_VERSION, NULL, &ctx) != 0)
+        fail("echo: io_setup2");
+    request(&listener, ACCEPT);
+    while (left != 0) {
+        struct io_event2 *event = &room.event;
+        ssize_t got = io_getevents2(ctx, sizeof(*event), event, sizeof(room), NULL);
+
+        for (; got > 0; got -= event->bytes, event = io_event2_next(event))
+            left -= !go_on((struct client *)(uintptr_t)event->data, event->res) && left > 0;
+    }
+    return io_destroy2(ctx) != 0;
+}

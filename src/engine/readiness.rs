@@ -1,0 +1,480 @@
+//! Requests that wait for their files to become ready: all of them in one epoll, with one thread, which is there as long as they are.
+//!
+//! Whoever has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of what the request belongs to, then
+//! [`Readiness::tell`]. When its file is ready, the thread gives it back ([`Served::ready`]), and a worker makes the call. So this is no
+//! [`super::Engine`]: it carries nothing out, and nothing is wrong if a file is said to be ready that is not.
+//!
+//! Epoll knows a file by a descriptor, once. Requests for the same descriptor and in the same direction are a line: one of
+//! them is given back at a time, and the next one when that has ended ([`Readiness::ended`]). Epoll tells of a file once
+//! ([`libc::EPOLLONESHOT`]), and is then told again of what is waited for.
+//!
+//! A program that closes a descriptor for which a request waits has itself to blame: the request waits until it is cancelled. What is told of
+//! the file that had the number before is known by its `turn`.
+
+use crate::engine::Served;
+use crate::policy::tuning::tuning;
+use crate::request::{Req, RequestRef};
+use crate::sync::Lock;
+use crate::sys::Result;
+use crate::sys::private_fd::Private;
+use crate::sys::processors;
+use crate::sys::thread::spawn_detached;
+use crate::syscall::Way;
+use arrayvec::ArrayVec;
+use libc::c_int;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use std::collections::TryReserveError;
+use std::os::fd::RawFd;
+use std::ptr;
+
+/// Requests for which room is made at once.
+const ROOM: usize = 64;
+/// Events that are taken at once.
+const EVENTS: usize = 64;
+/// Requests that are given back at once.
+const BACK: usize = 16;
+const NOBODY: u32 = u32::MAX;
+
+pub struct Readiness<Q> {
+    waiting: Lock<Waiting<Q>>,
+    /// Held while epoll is told of a file, so that what it is told last is what is waited for; and while the thread is started, or ends.
+    telling: Lock<()>,
+    epoll: Private,
+}
+
+struct Waiting<Q> {
+    has_thread: bool,
+    places: Vec<Place<Q>>,
+    free: Vec<u32>,
+    /// By their descriptors.
+    files: Vec<File>,
+    /// Those of which epoll is to be told.
+    untold: Vec<RawFd>,
+}
+
+struct Place<Q> {
+    request: Option<(Q, Req)>,
+    /// Who comes after it.
+    next: u32,
+}
+
+#[derive(Clone, Copy)]
+struct File {
+    lines: [Line; 2],
+    /// How often epoll was told of a new file with this descriptor.
+    turn: u32,
+    /// Epoll has been told of it; and is going to tell of it.
+    is_told: bool,
+    is_armed: bool,
+    is_untold: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Line {
+    first: u32,
+    last: u32,
+    /// One was given back, and has not ended.
+    is_served: bool,
+}
+
+impl File {
+    const NEW: File = File {
+        lines: [Line {
+            first: NOBODY,
+            last: NOBODY,
+            is_served: false,
+        }; 2],
+        turn: 0,
+        is_told: false,
+        is_armed: false,
+        is_untold: false,
+    };
+
+    /// What epoll is to tell of it.
+    fn events(&self) -> c_int {
+        let wanted = |way: Way| {
+            let line = self.lines[way as usize];
+            let is_wanted = line.first != NOBODY && !line.is_served;
+            if is_wanted { events_of(way) } else { 0 }
+        };
+        wanted(Way::In) | wanted(Way::Out)
+    }
+}
+
+fn events_of(way: Way) -> c_int {
+    match way {
+        Way::In => libc::EPOLLIN,
+        Way::Out => libc::EPOLLOUT,
+    }
+}
+
+/// By what a request that waits is known: its file and its direction.
+fn number_of(fd: RawFd, way: Way) -> u32 {
+    (fd as u32) << 1 | way as u32
+}
+
+fn named(number: u32) -> (RawFd, usize) {
+    ((number >> 1) as RawFd, (number & 1) as usize)
+}
+
+impl<Q> Waiting<Q> {
+    /// Makes room for one more, with this descriptor.
+    fn make_room(&mut self, fd: usize) -> core::result::Result<(), TryReserveError> {
+        self.places.try_reserve(ROOM)?;
+        let free = self.free.len();
+        self.free.try_reserve(self.places.capacity() - free)?;
+        let files = self.files.len();
+        if fd >= files {
+            self.files.try_reserve(fd + 1 - files)?;
+            self.untold.try_reserve(fd + 1 - self.untold.len())?;
+            self.files.resize(fd + 1, File::NEW);
+        }
+        Ok(())
+    }
+
+    fn is_untold(&mut self, fd: RawFd) {
+        let file = &mut self.files[fd as usize];
+        if !file.is_untold {
+            file.is_untold = true;
+            // There is room for each file once.
+            self.untold.push(fd);
+        }
+    }
+
+    /// Takes the one behind `before` out of its line.
+    fn take_behind(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
+        let (fd, way) = named(number);
+        let line = &mut self.files[fd as usize].lines[way];
+        let at = match before {
+            NOBODY => line.first,
+            _ => self.places[before as usize].next,
+        };
+        let place = self.places.get_mut(at as usize)?;
+        let (taken, next) = (place.request.take(), place.next);
+        match before {
+            NOBODY => line.first = next,
+            _ => self.places[before as usize].next = next,
+        }
+        if line.last == at {
+            line.last = before;
+        }
+        // Room for all places was made when they were.
+        self.free.push(at);
+        taken
+    }
+
+    /// Takes the first of a line, unless one of it has been given back and has not ended.
+    fn serve(&mut self, number: u32) -> Option<(Q, Req)> {
+        let (fd, way) = named(number);
+        if self.files[fd as usize].lines[way].is_served {
+            return None;
+        }
+        let first = self.take_behind(number, NOBODY);
+        self.files[fd as usize].lines[way].is_served = first.is_some();
+        first
+    }
+
+    fn is_unused(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+}
+
+impl<Q> Readiness<Q> {
+    pub fn new() -> Readiness<Q> {
+        Readiness {
+            waiting: Lock::new(Waiting {
+                has_thread: false,
+                places: Vec::new(),
+                free: Vec::new(),
+                files: Vec::new(),
+                untold: Vec::new(),
+            }),
+            telling: Lock::new(()),
+            epoll: Private::new(),
+        }
+    }
+
+    /// Has a request wait behind those for the same file. The lock of what it belongs to is held until that knows. It comes back if there is no room
+    /// ([`Readiness::prepare`]). From here on it is known by its [`Req::awaited`].
+    pub fn insert(&self, owner: &Q, req: Req, fd: RawFd, way: Way) -> core::result::Result<(), Req>
+    where
+        Q: Clone,
+    {
+        let mut waiting = self.waiting.lock();
+        let has_room = waiting.places.len() < waiting.places.capacity() || !waiting.free.is_empty();
+        if !waiting.has_thread || !has_room || fd as usize >= waiting.files.len() {
+            return Err(req);
+        }
+        let number = number_of(fd, way);
+        req.set_awaited(Some(number));
+        let place = Place {
+            request: Some((owner.clone(), req)),
+            next: NOBODY,
+        };
+        let at = match waiting.free.pop() {
+            Some(at) => {
+                waiting.places[at as usize] = place;
+                at
+            }
+            None => {
+                waiting.places.push(place);
+                waiting.places.len() as u32 - 1
+            }
+        };
+        let line = &mut waiting.files[fd as usize].lines[way as usize];
+        match std::mem::replace(&mut line.last, at) {
+            NOBODY => line.first = at,
+            last => waiting.places[last as usize].next = at,
+        }
+        waiting.is_untold(fd);
+        Ok(())
+    }
+
+    /// Takes back a request that waits, if it still does. Epoll is to be told then.
+    pub fn take(&self, number: u32, reference: RequestRef) -> Option<Req> {
+        let mut waiting = self.waiting.lock();
+        let (fd, way) = named(number);
+        let (mut before, mut at) = (NOBODY, waiting.files[fd as usize].lines[way].first);
+        loop {
+            let place = waiting.places.get(at as usize)?;
+            let request = place.request.as_ref();
+            if request.is_some_and(|(_, req)| req.reference() == reference) {
+                break;
+            }
+            (before, at) = (at, place.next);
+        }
+        let taken = waiting.take_behind(number, before);
+        waiting.is_untold(fd);
+        drop(waiting);
+        let (_owner, req) = taken?;
+        req.set_awaited(None);
+        Some(req)
+    }
+
+    /// A request has ended that was given back: it is the turn of the next one. True: epoll is to be told.
+    pub fn ended(&self, number: u32) -> bool {
+        let mut waiting = self.waiting.lock();
+        let (fd, way) = named(number);
+        let line = &mut waiting.files[fd as usize].lines[way];
+        line.is_served = false;
+        let has_next = line.first != NOBODY;
+        if has_next {
+            waiting.is_untold(fd);
+        }
+        has_next
+    }
+
+    /// In a forked child: gives back what was inherited. Takes no lock.
+    pub fn abandon(&self) {
+        self.epoll.close();
+    }
+
+    /// The program is about to put something else in the place of this descriptor.
+    pub fn release_number(&self, fd: RawFd) {
+        self.epoll.release_number(fd);
+    }
+
+    fn epoll_ctl(&self, how: c_int, fd: RawFd, events: c_int, turn: u32) -> Result<()> {
+        let mut event = libc::epoll_event {
+            events: (events | libc::EPOLLONESHOT) as u32,
+            u64: u64::from(turn) << 32 | fd as u64,
+        };
+        // SAFETY: an event of ours.
+        let ret = unsafe { libc::epoll_ctl(self.epoll.get(), how, fd, &mut event) };
+        Errno::result(ret).map(drop)
+    }
+
+    /// Tells epoll what is waited for.
+    fn tell_of(&self, fd: RawFd, file: File) -> Result<()> {
+        let events = file.events();
+        // Before: epoll may tell of it at once.
+        let set = |turn, is_told| {
+            let file = &mut self.waiting.lock().files[fd as usize];
+            (file.turn, file.is_told, file.is_armed) = (turn, is_told, is_told && events != 0);
+        };
+        if events == 0 {
+            if file.is_armed {
+                set(file.turn, false);
+                // It fails if the file is closed, or another has its number.
+                let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, 0);
+            }
+            return Ok(());
+        }
+        if file.is_told {
+            set(file.turn, true);
+            match self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, file.turn) {
+                Err(Errno::ENOENT) => {}
+                other => return other.inspect_err(|_| set(file.turn, false)),
+            }
+        }
+        let turn = file.turn.wrapping_add(1);
+        set(turn, true);
+        match self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, events, turn) {
+            // The same file has had this number before.
+            Err(Errno::EEXIST) => self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, turn),
+            other => other,
+        }
+        .inspect_err(|_| set(turn, false))
+    }
+
+    /// What epoll has told of: the first requests that wait for that.
+    fn take_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
+        const WRONG: c_int = libc::EPOLLERR | libc::EPOLLHUP;
+        let (key, seen) = (event.u64, event.events as c_int);
+        let fd = key as u32 as RawFd;
+        let mut waiting = self.waiting.lock();
+        let Some(file) = waiting.files.get_mut(fd as usize) else {
+            return ArrayVec::new();
+        };
+        if file.turn != (key >> 32) as u32 {
+            return ArrayVec::new();
+        }
+        // Epoll tells of it no more.
+        file.is_armed = false;
+        let is_seen = |way: &Way| seen & (events_of(*way) | WRONG) != 0;
+        let ways = [Way::In, Way::Out].into_iter().filter(is_seen);
+        let ready = ways
+            .filter_map(|way| waiting.serve(number_of(fd, way)))
+            .collect();
+        if waiting.files[fd as usize].events() != 0 {
+            waiting.is_untold(fd);
+        }
+        ready
+    }
+}
+
+impl<Q: Served> Readiness<Q> {
+    /// Sees to it that there is room for a request for this descriptor, and a thread. False: it cannot be had.
+    pub fn prepare(&'static self, fd: RawFd) -> bool {
+        let mut waiting = self.waiting.lock();
+        if fd < 0 || waiting.make_room(fd as usize).is_err() {
+            return false;
+        }
+        let has_thread = waiting.has_thread;
+        drop(waiting);
+        has_thread || self.start()
+    }
+
+    fn start(&'static self) -> bool {
+        let _telling = self.telling.lock();
+        if self.waiting.lock().has_thread {
+            return true;
+        }
+        let make = || Some(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).ok()?.0);
+        if self.epoll.open(make).is_none() {
+            return false;
+        }
+        let arg = ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: `self` is never freed.
+        let started = unsafe { spawn_detached(readiness_main::<Q>, arg) }.is_ok();
+        if started {
+            self.waiting.lock().has_thread = true;
+        } else {
+            self.epoll.close();
+        }
+        started
+    }
+
+    /// Tells epoll what has changed, without any lock. What it cannot be told of is given back.
+    pub fn tell(&self) {
+        loop {
+            let mut back = ArrayVec::<(Q, Req), BACK>::new();
+            let telling = self.telling.lock();
+            let is_over = loop {
+                if back.len() + 2 > BACK {
+                    break false;
+                }
+                let mut waiting = self.waiting.lock();
+                let Some(fd) = waiting.untold.pop() else {
+                    break true;
+                };
+                let file = &mut waiting.files[fd as usize];
+                file.is_untold = false;
+                let file = *file;
+                drop(waiting);
+                if self.tell_of(fd, file).is_err() {
+                    let mut waiting = self.waiting.lock();
+                    let firsts = [Way::In, Way::Out].map(|way| waiting.serve(number_of(fd, way)));
+                    back.extend(firsts.into_iter().flatten());
+                }
+            };
+            drop(telling);
+            give_back(back);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// The thread's life.
+    fn live(&self) {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        let idle_ms = (tuning().idle_ns / 1_000_000) as c_int;
+        loop {
+            let epoll = self.epoll.get();
+            // libc's own is a cancellation point.
+            // SAFETY: room for as many events as said.
+            let count = unsafe {
+                let (at, none) = (events.as_mut_ptr(), ptr::null::<libc::sigset_t>());
+                libc::syscall(libc::SYS_epoll_pwait, epoll, at, EVENTS, idle_ms, none, 8)
+            };
+            match count {
+                0 if self.end(None) => return,
+                1.. => {
+                    for event in &events[..count as usize] {
+                        give_back(self.take_ready(event));
+                    }
+                    self.tell();
+                }
+                // The program has closed it, or has had it moved just now.
+                ..0 if Errno::last() != Errno::EINTR && self.end(Some(epoll)) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the thread ends: because nothing waits; or because the epoll that it had is `lost`, and nothing is heard of any more.
+    fn end(&self, lost: Option<RawFd>) -> bool {
+        let telling = self.telling.lock();
+        let mut waiting = self.waiting.lock();
+        match lost {
+            None if waiting.is_unused() => self.epoll.close(),
+            Some(epoll) if self.epoll.get() == epoll => self.epoll.forget(),
+            _ => return false,
+        }
+        waiting.has_thread = false;
+        for file in &mut waiting.files {
+            (file.is_told, file.is_armed) = (false, false);
+        }
+        let numbers = (waiting.files.len() as u32) << 1;
+        drop(waiting);
+        drop(telling);
+        // Workers wait for those that are left.
+        for number in 0..numbers {
+            loop {
+                let next = self.waiting.lock().take_behind(number, NOBODY);
+                let Some((owner, req)) = next else { break };
+                owner.ready(req);
+            }
+        }
+        true
+    }
+}
+
+/// Without any lock.
+fn give_back<Q: Served, const N: usize>(requests: ArrayVec<(Q, Req), N>) {
+    for (owner, req) in requests {
+        owner.ready(req);
+    }
+}
+
+extern "C" fn readiness_main<Q: Served>(readiness: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: names this thread.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-readiness".as_ptr()) };
+    // SAFETY: what `start` has given it, which is never freed.
+    let readiness: &'static Readiness<Q> = unsafe { &*readiness.cast() };
+    processors::let_waker_go_on();
+    readiness.live();
+    ptr::null_mut()
+}

@@ -1,0 +1,122 @@
+//! Requests that wait for their files to become ready, without a thread each: see [`crate::engine::readiness`].
+//!
+//! A worker tries a request without waiting. If it would wait, it stays among those that run, which says that it has begun; but nobody carries it out,
+//! and it counts for nothing there. When its file is ready it is queued once more. Whoever cancels it takes it out of the epoll.
+
+use super::engines::Worker;
+use super::{Closed, Context, ContextRef, Deferred, State};
+use crate::engine::exec;
+use crate::policy::route::Route;
+use crate::policy::waiting::would_wait;
+use crate::request::{NO_WORKER, Req};
+use crate::sync::Guard;
+use crate::syscall::{Class, Tried};
+
+impl Context {
+    /// Tries a request, which may wait for somebody else, without waiting. What comes back is to be carried out by the worker, and of so many bytes
+    /// that has been done.
+    pub(super) fn try_long<'a>(
+        this: &'a ContextRef,
+        state: Guard<'a, State>,
+        mut deferred: Deferred,
+        worker: &mut Worker,
+        mut req: Req,
+    ) -> (Guard<'a, State>, Deferred, Option<(Req, u64)>) {
+        drop(state);
+        this.run_deferred(&mut deferred);
+        let mut deferred = Deferred::new();
+        let file = match worker.try_to_carry_out(&mut req) {
+            Tried::Done(_) => {
+                deferred.note_ended(&mut req);
+                None
+            }
+            Tried::Waits(fd, way)
+                if would_wait(&this.patient(&req)) == Route::Readiness
+                    && this.pool.readiness.prepare(fd) =>
+            {
+                Some((fd, way))
+            }
+            Tried::Waits(..) => return (this.state.lock(), deferred, Some((req, 0))),
+            Tried::MayWait { moved } => return (this.state.lock(), deferred, Some((req, moved))),
+        };
+        let mut state = this.state.lock();
+        let mut is_interrupted = worker.was_interrupted();
+        if let Some((fd, way)) = file {
+            // One that is closed interrupts what runs.
+            if state.closed.is_some() && !is_interrupted {
+                return (state, deferred, Some((req, 0)));
+            }
+            if is_interrupted {
+                exec::cancel(&mut req);
+            } else {
+                req.set_route(Route::Readiness);
+                let reference = req.reference();
+                match this.pool.readiness.insert(this, req, fd, way) {
+                    Ok(()) => {
+                        state.running.begin_waiting(reference);
+                        deferred.awaits = true;
+                    }
+                    Err(mut req) => {
+                        req.set_route(Route::Thread);
+                        return (state, deferred, Some((req, 0)));
+                    }
+                }
+                // With a limit, one of the other class may have waited for this one.
+                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+                return (state, deferred, None);
+            }
+        }
+        Context::complete(this, &mut state, req, &mut deferred);
+        while is_interrupted {
+            drop(state);
+            worker.take_interrupt();
+            state = this.state.lock();
+            is_interrupted = false;
+        }
+        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        (state, deferred, None)
+    }
+
+    /// The file for which a request waits has become ready.
+    pub fn ready(this: &ContextRef, mut req: Req) {
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        state.running.end_waiting(&req);
+        req.set_worker(NO_WORKER);
+        if state.closed == Some(Closed::Destroyed) && this.behaviour.cancels_at_close {
+            exec::cancel(&mut req);
+            Context::publish(this, &mut state, req, &mut deferred);
+        } else {
+            state.queues[Class::Long as usize].push(req);
+            Context::enqueue(this, &mut state, Class::Long, &mut deferred);
+        }
+        drop(state);
+        this.run_deferred(&mut deferred);
+    }
+
+    /// Takes back a request that waits, with that `data`, if it is given.
+    pub(super) fn take_awaiting(
+        &self,
+        state: &mut State,
+        data: Option<u64>,
+        deferred: &mut Deferred,
+    ) -> Option<Req> {
+        let wanted = |here: u64| data.is_none_or(|data| data == here);
+        let req = {
+            let mut all = state.running.iter().filter(|one| wanted(one.data));
+            let readiness = &self.pool.readiness;
+            all.find_map(|one| readiness.take(one.awaited()?, one.reference))?
+        };
+        state.running.end_waiting(&req);
+        deferred.awaits = true;
+        Some(req)
+    }
+
+    /// A request ends: the next one for the same file may be served.
+    #[inline]
+    pub(super) fn note_awaited(&self, req: &Req, deferred: &mut Deferred) {
+        if let Some(number) = req.awaited() {
+            deferred.awaits |= self.pool.readiness.ended(number);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Trying a call that may wait for somebody else in such a way that it does not.
+//!
+//! The kernel is asked to make the call and not to wait, where what it says then is what the plain call would have
+//! returned. Where that is not so, or the kernel cannot be asked, nobody knows beforehand whether the call waits.
+
+use super::Call;
+use super::make::system_call;
+use super::ready::is_short_write;
+use crate::sys::{
+    file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory, socket_option,
+    terminal_modes,
+};
+use libc::{c_int, c_long, c_short};
+use std::os::fd::RawFd;
+
+/// What a call waits for: that its file can be read from, or written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    In,
+    Out,
+}
+
+/// What has come of a try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tried {
+    /// The call was made, and returned this.
+    Done(i64),
+    /// It would wait for this descriptor's file.
+    Waits(RawFd, Way),
+    /// It has to be made plainly, and may wait. So many of its bytes have been moved already.
+    MayWait { moved: u64 },
+}
+
+const PLAINLY: Tried = Tried::MayWait { moved: 0 };
+const WOULD_WAIT: i64 = -(libc::EAGAIN as i64);
+const NOT_ASKED: i64 = -(libc::EOPNOTSUPP as i64);
+
+/// The most bytes that the kernel moves by one call.
+const BYTES_MAX: u64 = 0x7fff_f000;
+
+pub fn try_at_once(call: &Call) -> Tried {
+    // A sandbox may end a program for a call that it does not know.
+    if cfg!(aio2_fuzz) || has_call_filter() {
+        return PLAINLY;
+    }
+    let fd = call.args[0] as RawFd;
+    let (way, res) = match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => (Way::In, read(call, fd)),
+        libc::SYS_recvfrom => (Way::In, receive(call, fd, 3)),
+        libc::SYS_recvmsg => (Way::In, receive(call, fd, 2)),
+        libc::SYS_accept => (Way::In, accept(fd, 0)),
+        libc::SYS_accept4 => (Way::In, accept(fd, call.args[3] as c_int)),
+        libc::SYS_write | libc::SYS_writev | libc::SYS_pwritev2 => (Way::Out, write(call, fd)),
+        libc::SYS_sendto => (Way::Out, send(call)),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll if (call.args[2] as c_int) < 0 => return poll(call),
+        libc::SYS_ppoll if call.args[2] == 0 => return poll(call),
+        _ => return PLAINLY,
+    };
+    match res {
+        None | Some(NOT_ASKED) => PLAINLY,
+        // The program's own wish, or its limit of time, which begins with the call.
+        Some(WOULD_WAIT) if has_flag(fd, libc::O_NONBLOCK) || has_time_limit(fd, way) => PLAINLY,
+        Some(WOULD_WAIT) => Tried::Waits(fd, way),
+        Some(res) if way == Way::Out && res > 0 && is_part(call, res as u64) => {
+            Tried::MayWait { moved: res as u64 }
+        }
+        Some(res) => Tried::Done(res),
+    }
+}
+
+/// What is left of a write that has moved so many bytes, of the kinds that may move a part.
+pub fn rest_of(call: &Call, moved: u64) -> Call {
+    let mut rest = *call;
+    rest.args[1] += moved;
+    rest.args[2] -= moved;
+    rest
+}
+
+/// Whether a write that moved so many bytes would have gone on. One of vectors moves all or nothing here.
+fn is_part(call: &Call, moved: u64) -> bool {
+    let is_plain = [libc::SYS_write, libc::SYS_sendto].contains(&c_long::from(call.nr));
+    is_plain && moved < call.args[2]
+}
+
+fn read(call: &Call, fd: RawFd) -> Option<i64> {
+    match file_type(fd) {
+        libc::S_IFSOCK if !takes_any(fd) => None,
+        // The same call; before 6.5 the other does not know sockets.
+        libc::S_IFSOCK if is_plain_read(call) => {
+            let receive = Call {
+                nr: libc::SYS_recvfrom as u32,
+                args: [call.args[0], call.args[1], call.args[2], 0, 0, 0],
+                ..*call
+            };
+            Some(without_waiting(&receive, 3))
+        }
+        // Also what has no type (eventfd, timerfd). Another device may have to be waited for just to be asked.
+        libc::S_IFSOCK | libc::S_IFIFO | 0 => by_vectors(call, libc::SYS_preadv2),
+        libc::S_IFCHR if is_plain_read(call) => read_terminal(fd),
+        _ => None,
+    }
+}
+
+fn write(call: &Call, fd: RawFd) -> Option<i64> {
+    let moves_all_or_nothing = || match c_long::from(call.nr) {
+        libc::SYS_write => call.args[2] <= libc::PIPE_BUF as u64,
+        _ => is_short_write(call),
+    };
+    match file_type(fd) {
+        libc::S_IFIFO if moves_all_or_nothing() => by_vectors(call, libc::SYS_pwritev2),
+        libc::S_IFSOCK if c_long::from(call.nr) == libc::SYS_write => {
+            by_vectors(call, libc::SYS_pwritev2)
+        }
+        _ => None,
+    }
+}
+
+/// A terminal cannot be asked not to wait. It does if it gives lines or at least one character, however long that takes, and if the process
+/// may read from it; poll(2) knows when there is something.
+fn read_terminal(fd: RawFd) -> Option<i64> {
+    let modes = terminal_modes(fd)?;
+    let waits = modes.c_lflag & libc::ICANON != 0
+        || modes.c_cc[libc::VMIN] != 0 && modes.c_cc[libc::VTIME] == 0;
+    let may_read = !has_flag(fd, libc::O_WRONLY) && !is_in_background(fd);
+    (waits && may_read && !poll_now(fd, libc::POLLIN)).then_some(WOULD_WAIT)
+}
+
+/// Of no bytes a read returns at once.
+fn is_plain_read(call: &Call) -> bool {
+    c_long::from(call.nr) == libc::SYS_read && (1..=BYTES_MAX).contains(&call.args[2])
+}
+
+/// The same by the call that can be asked not to wait.
+fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
+    let nowait = libc::RWF_NOWAIT as u64;
+    let [fd, memory, count, _, _, flags] = call.args;
+    let buffer = [memory, count];
+    let (vectors, count, flags) = match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_write if (1..=BYTES_MAX).contains(&count) => {
+            (buffer.as_ptr() as u64, 1, 0)
+        }
+        libc::SYS_readv | libc::SYS_writev => (memory, count, 0),
+        libc::SYS_preadv2 | libc::SYS_pwritev2 if flags & nowait == 0 => (memory, count, flags),
+        _ => return None,
+    };
+    let at_its_position = u64::MAX;
+    let args = [
+        fd,
+        vectors,
+        count,
+        at_its_position,
+        at_its_position,
+        flags | nowait,
+    ];
+    Some(system_call(&Call::new(nr as u32, args)))
+}
+
+/// `at`: which of the arguments are its flags.
+fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
+    const OTHERWISE: c_int =
+        libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+    if call.args[at] as c_int & OTHERWISE != 0 || !takes_any(fd) {
+        return None;
+    }
+    Some(without_waiting(call, at))
+}
+
+fn send(call: &Call) -> Option<i64> {
+    let flags = call.args[3] as c_int;
+    (flags & !libc::MSG_NOSIGNAL == 0).then(|| without_waiting(call, 3))
+}
+
+fn without_waiting(call: &Call, flags_at: usize) -> i64 {
+    let mut call = *call;
+    call.args[flags_at] |= libc::MSG_DONTWAIT as u64;
+    system_call(&call)
+}
+
+/// It cannot be asked not to wait. Nor is it made here if there is a connection: somebody else may take that.
+fn accept(fd: RawFd, flags: c_int) -> Option<i64> {
+    let is_valid = flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) == 0;
+    let listens = socket_option(fd, libc::SO_ACCEPTCONN, 0) == Ok(1);
+    (is_valid && listens && !poll_now(fd, libc::POLLIN)).then_some(WOULD_WAIT)
+}
+
+/// One without a limit of time, which asks whether one file can be read from, or whether it can be written to.
+fn poll(call: &Call) -> Tried {
+    let mut asked = [0; 8];
+    if call.args[1] != 1 || read_memory(call.args[0] as usize, &mut asked).is_err() {
+        return PLAINLY;
+    }
+    let [a, b, c, d, events @ ..] = asked;
+    let fd = RawFd::from_ne_bytes([a, b, c, d]);
+    let events = c_short::from_ne_bytes([events[0], events[1]]);
+    let way = match events {
+        libc::POLLIN => Way::In,
+        libc::POLLOUT => Way::Out,
+        _ => return PLAINLY,
+    };
+    let is_known = matches!(file_type(fd), libc::S_IFSOCK | libc::S_IFIFO | 0);
+    if fd < 0 || !is_known || poll_now(fd, events) {
+        return PLAINLY;
+    }
+    Tried::Waits(fd, way)
+}
+
+/// Whether a read from this socket is content with any number of bytes.
+fn takes_any(fd: RawFd) -> bool {
+    socket_option(fd, libc::SO_RCVLOWAT, 0).is_ok_and(|least| least <= 1)
+}
+
+/// Whether calls on this file, if it is a socket, give up after some time.
+fn has_time_limit(fd: RawFd, way: Way) -> bool {
+    let name = match way {
+        Way::In => libc::SO_RCVTIMEO,
+        Way::Out => libc::SO_SNDTIMEO,
+    };
+    let none = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    socket_option(fd, name, none).is_ok_and(|limit| limit.tv_sec != 0 || limit.tv_usec != 0)
+}
+
+#[cfg(all(test, not(aio2_fuzz)))]
+mod tests {
+    use super::*;
+    use nix::unistd::{pipe, write};
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    fn call(nr: c_long, file: &OwnedFd, args: [u64; 5]) -> Call {
+        let [a, b, c, d, e] = args;
+        Call::new(nr as u32, [file.as_raw_fd() as u64, a, b, c, d, e])
+    }
+
+    fn read_from(file: &OwnedFd, buf: &mut [u8]) -> Call {
+        let at = buf.as_mut_ptr() as u64;
+        call(libc::SYS_read, file, [at, buf.len() as u64, 0, 0, 0])
+    }
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let (a, b) = UnixStream::pair().unwrap();
+        (a.into(), b.into())
+    }
+
+    #[test]
+    fn an_empty_pipe_is_waited_for_and_one_with_data_is_read() {
+        let (from, to) = pipe().unwrap();
+        let mut buf = [0; 8];
+        let call = read_from(&from, &mut buf);
+        assert_eq!(try_at_once(&call), Tried::Waits(from.as_raw_fd(), Way::In));
+        write(&to, b"abc").unwrap();
+        assert_eq!(try_at_once(&call), Tried::Done(3));
+        drop(to);
+        assert_eq!(try_at_once(&call), Tried::Done(0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_once() {
+        let (_from, to) = pipe().unwrap();
+        let mut buf = [0; 8];
+        let bad = -i64::from(libc::EBADF);
+        assert_eq!(try_at_once(&read_from(&to, &mut buf)), Tried::Done(bad));
+        let (a, _b) = pair();
+        // Not a socket that listens; not a socket.
+        for file in [&a, &to] {
+            assert_eq!(try_at_once(&call(libc::SYS_accept4, file, [0; 5])), PLAINLY);
+        }
+        assert_eq!(try_at_once(&call(libc::SYS_recvfrom, &to, [0; 5])), PLAINLY);
+    }
+
+    #[test]
+    fn the_programs_own_wishes_are_left_to_the_plain_call() {
+        let (a, _b) = pair();
+        let mut buf = [0; 8];
+        let waits = Tried::Waits(a.as_raw_fd(), Way::In);
+        let read = read_from(&a, &mut buf);
+        let receive = |flags: c_int| {
+            let at = read.args[1];
+            try_at_once(&call(libc::SYS_recvfrom, &a, [at, 8, flags as u64, 0, 0]))
+        };
+        assert_eq!((try_at_once(&read), receive(0)), (waits, waits));
+        assert_eq!(receive(libc::MSG_PEEK), waits);
+        assert_eq!(receive(libc::MSG_WAITALL), PLAINLY);
+        assert_eq!(receive(libc::MSG_DONTWAIT), PLAINLY);
+        let limit = Some(Duration::from_secs(60));
+        let stream = UnixStream::from(a.try_clone().unwrap());
+        stream.set_read_timeout(limit).unwrap();
+        assert_eq!((try_at_once(&read), receive(0)), (PLAINLY, PLAINLY));
+    }
+
+    #[test]
+    fn a_full_socket_takes_a_part_and_says_so() {
+        let (a, b) = pair();
+        let buf = vec![0u8; 4 << 20];
+        let at = buf.as_ptr() as u64;
+        let send = call(libc::SYS_sendto, &a, [at, buf.len() as u64, 0, 0, 0]);
+        let Tried::MayWait { moved } = try_at_once(&send) else {
+            panic!("it has taken all of it");
+        };
+        assert!(moved > 0 && moved < buf.len() as u64);
+        assert_eq!(
+            rest_of(&send, moved).args[1..3],
+            [at + moved, buf.len() as u64 - moved]
+        );
+        assert_eq!(try_at_once(&send), Tried::Waits(a.as_raw_fd(), Way::Out));
+        drop(b);
+    }
+
+    #[test]
+    fn a_full_pipe_takes_what_fits_as_a_whole() {
+        let (_from, to) = pipe().unwrap();
+        let buf = [0u8; 1 << 16];
+        let write_some = |bytes: usize| {
+            let at = buf.as_ptr() as u64;
+            try_at_once(&call(libc::SYS_write, &to, [at, bytes as u64, 0, 0, 0]))
+        };
+        assert_eq!(write_some(1 << 16), PLAINLY);
+        write(&to, &buf[..(1 << 16) - 100]).unwrap();
+        // Poll says that there is no room, and there is.
+        assert_eq!(write_some(90), Tried::Done(90));
+        assert_eq!(write_some(4096), Tried::Waits(to.as_raw_fd(), Way::Out));
+    }
+}
