@@ -21,6 +21,16 @@ PATTERNS = {
     "read": ["--rw=read"],
     "fsync": ["--rw=randwrite", "--fdatasync=8"],
 }
+SMALL = list(PATTERNS)
+# What people load models and write logs with: one request a call, few in flight.
+LARGE = {"%s %s" % (way, size): ["--rw=" + way, "--bs=" + size] for way in ("read", "write") for size in ("128k", "1m", "8m")}
+# Reads that do not follow each other, but ascend; and one a call.
+SHAPES = {
+    "stride read": ["--rw=read:60k"],
+    "single randread": ["--rw=randread"],
+}
+PATTERNS |= LARGE | SHAPES
+ONE_A_CALL = [*LARGE, "single randread"]
 # name: target, fio's options. Cold: what is in the page cache is dropped before each run, and no block is read twice.
 DEVICES = {
     "zram": ("zram", ["--direct=1"]),
@@ -40,6 +50,28 @@ QUICK = [
     ("direct", "randread", 128),
     ("cold", "randread", 128),
 ]
+
+ALL = (
+    [(device, pattern, depth) for device in DEVICES for pattern in SMALL for depth in DEPTHS]
+    + [(device, pattern, depth) for device in ("direct", "hot", "cold") for pattern in LARGE for depth in (1, 4, 16)
+       if device != "cold" or "read" in pattern]
+    + [(device, pattern, depth) for device in ("loop", "direct") for pattern in SHAPES for depth in (8, 32, 128)]
+)
+
+
+def goal(cell):
+    """What we want beside the peers: at least so many IOPS as the best one's, at most so much p99 as that one's, and so much processor time as the
+    cheaper one of libaio and io_uring. None: anything."""
+    device, pattern, depth = cell
+    if pattern in LARGE:
+        return 1, 1.1, 1.1
+    if depth == 1 and device in ("zram", "hot"):
+        return 0.92, 1.2, None
+    if device == "zram":
+        return 1.7 if pattern == "randwrite" else 1.3, 1.1, 1.3
+    if device == "hot":
+        return 1.3, 1.1, 1.1
+    return 1, 1.05, 1.15
 
 
 # Cells for the ablation: each kind of device and pattern, alone and with many in flight.
@@ -137,7 +169,7 @@ def measure(engine, cell, target, seconds, base):
     if pattern == "fsync":
         # With them fio's io_uring asks for syncs in a way that the kernel refuses at once, and takes no notice of that: there are none.
         options = [option for option in options if option != FIXED_BUFFERS]
-    batch = min(depth, BATCH)
+    batch = 1 if pattern in ONE_A_CALL else min(depth, BATCH)
     size = "%dM" % SIZE
     environment = dict(os.environ)
     if libraries:
@@ -205,6 +237,12 @@ def summarize(cell, results, all_engines):
     medians = {name: [None if runs[0][i] is None else statistics.median(run[i] for run in runs) for i in range(5)]
                for name, runs in results.items()}
     best = max(peers, key=lambda name: medians[name][0]) if peers else None
+    cheapest = min((name for name in peers if name.startswith(("libaio", "io_uring"))), key=lambda name: medians[name][3], default=None)
+
+    def beside(name, other, i):
+        """The median of the rounds' ratios."""
+        return statistics.median(mine[i] / its[i] for mine, its in zip(results[name], results[other])) if other else None
+
     rows = []
     for name, (iops, p50, p99, cpu, submit) in medians.items():
         ratios = [mine[0] / other[0] for mine, other in zip(results[name], results[best])] if best else []
@@ -214,8 +252,21 @@ def summarize(cell, results, all_engines):
             "submit_p999_us": "" if submit is None else round(submit, 1),
             "best_peer": best or "", "ratio": round(statistics.median(ratios), 3) if ratios else "",
             "ratio_min": round(min(ratios), 3) if ratios else "", "ratio_max": round(max(ratios), 3) if ratios else "",
+            "p99_ratio": round(beside(name, best, 2), 3) if best else "",
+            "cpu_ratio": round(beside(name, cheapest, 3), 3) if cheapest else "",
         })
     return rows
+
+
+def shortfall(rows):
+    """A line for each of our engines: in how many cells it is short of what, for those that have peers there."""
+    for name in ("aio2", "aio2 ring", "drop-in"):
+        mine = [row for row in rows if row["engine"] == name and row["best_peer"]]
+        goals = [goal((row["device"], row["pattern"], row["depth"])) for row in mine]
+        iops = sum(row["ratio"] < wanted[0] for row, wanted in zip(mine, goals))
+        p99 = sum(row["p99_ratio"] > wanted[1] for row, wanted in zip(mine, goals))
+        cpu = sum(row["cpu_ratio"] != "" and wanted[2] is not None and row["cpu_ratio"] > wanted[2] for row, wanted in zip(mine, goals))
+        yield "%s: of %d cells short of the goal in IOPS in %d, in p99 in %d, in processor time in %d" % (name, len(mine), iops, p99, cpu)
 
 
 def compare(cell, results):
@@ -304,7 +355,7 @@ def main():
     parser.add_argument("cells", nargs="*", help="DEVICE/PATTERN/DEPTH, or a beginning of that")
     arguments = parser.parse_args()
     targets = dict(target.split("=", 1) for target in arguments.target)
-    cells = QUICK if arguments.quick else ABLATION if arguments.ablation else [(d, p, n) for d in DEVICES for p in PATTERNS for n in DEPTHS]
+    cells = QUICK if arguments.quick else ABLATION if arguments.ablation else ALL
     if arguments.cells:
         cells = [c for c in cells if any(("%s/%s/%d" % c).startswith(wanted) for wanted in arguments.cells)]
     rounds = arguments.rounds or (2 if arguments.quick else 5)
@@ -313,7 +364,8 @@ def main():
         return ablation(arguments.out, targets, arguments.root, cells, rounds, seconds)
     all_engines = engines(arguments.root)
     rows = []
-    print("%d rounds of %g s; the ratio is to the best peer, which is marked" % (rounds, seconds))
+    print("%d rounds of %g s; ratios are to the best peer, which is marked; of processor time (CPU), to the cheaper one of libaio and io_uring"
+          % (rounds, seconds))
     for cell in cells:
         target = targets.get(DEVICES[cell[0]][0])
         if target is None:
@@ -321,13 +373,17 @@ def main():
         some = summarize(cell, run_cell(cell, target, all_engines, rounds, seconds), all_engines)
         rows += some
         print("\n%s, %s, depth %d" % cell)
-        print("  %-22s %9s %9s %9s %8s %13s   %s" % ("", "IOPS", "p50 us", "p99 us", "CPU us", "submit p99.9", "ratio (range)"))
+        print("  %-22s %9s %9s %9s %8s %13s   %s" % ("", "IOPS", "p50 us", "p99 us", "CPU us", "submit p99.9", "ratio (range), p99, CPU"))
         for row in some:
             ratio = "%.2f (%.2f to %.2f)" % (row["ratio"], row["ratio_min"], row["ratio_max"]) if row["ratio"] != "" else ""
+            ratio += "".join(", %.2f" % row[what] for what in ("p99_ratio", "cpu_ratio") if row[what] != "")
             print("%s %-22s %9d %9.1f %9.1f %8.2f %13s   %s" % ("*" if row["engine"] == row["best_peer"] else " ", row["engine"],
                   row["iops"], row["p50_us"], row["p99_us"], row["cpu_us"], row["submit_p999_us"], ratio))
         sys.stdout.flush()
         save(arguments.out, rows)
+    print()
+    for line in shortfall(rows):
+        print(line)
 
 
 main()

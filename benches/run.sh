@@ -4,7 +4,8 @@
 # run.sh [--quick | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
 # for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
 #
-# First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, 4 KiB, one job, in batches of 16, the engines of a cell in turn, several rounds (matrix.py). In
+# First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
+# of a cell in turn, several rounds (matrix.py); the last lines say in how many cells we are short of our goals. In
 # DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone. --ablation measures what
 # each heuristic is worth instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
 
