@@ -1,4 +1,4 @@
-//! Carrying a request out.
+//! Executes a request in the calling thread.
 
 use crate::abi::{IOCB_ATTR_LINK, iocb2};
 use crate::attr::{self, SubmitClock};
@@ -12,13 +12,13 @@ use crate::syscall::{Tried, make_at_once, make_interruptibly, rest_of, try_at_on
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
 
-/// Carries the request out in this thread and fills in its event. Changes errno.
-/// `now` is the time, if the clock has been read just now.
+/// Executes the request in this thread and fills in its event. Changes errno. `now`: the current time, if the caller has just read the
+/// clock.
 pub fn execute(req: &mut Req, now: Option<u64>) {
     execute_by(req, make, now);
 }
 
-/// The same of a read through the page cache that is not to wait for a device: -EINTR if it would.
+/// The same for a read through the page cache that must not wait for a device: -EINTR if it would have to wait.
 #[cfg(not(loom))]
 pub fn execute_if_cached(req: &mut Req, now: Option<u64>) {
     execute_by(req, make_at_once, now);
@@ -59,7 +59,7 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     }
 }
 
-/// With what a request completes whose call is not to be made.
+/// The result of a request whose call must not be made. None: the call is made.
 fn not_made(req: &Req, call: &Call) -> Option<i32> {
     match req.refused() {
         0 if !is_carried(call) => Some(-ENOSYS),
@@ -68,7 +68,7 @@ fn not_made(req: &Req, call: &Call) -> Option<i32> {
     }
 }
 
-/// The call of a request with attributes has returned this.
+/// The call of a request returned `res`.
 fn finish(req: &mut Req, call: &Call, res: i64) {
     req.set_res(res);
     if req.bound().has(IOCB_ATTR_LINK) && !is_full(call, res) {
@@ -76,8 +76,8 @@ fn finish(req: &mut Req, call: &Call, res: i64) {
     }
 }
 
-/// A request that [may wait apart](crate::request::Bound::may_wait_apart) begins, or has begun, and its call is tried without
-/// waiting. It has its result if the answer is [`Tried::Done`].
+/// Begins a request that [may wait apart](crate::request::Bound::may_wait_apart), or goes on with it, and tries its call without waiting.
+/// If the answer is [`Tried::Done`], the request has its result.
 #[cfg(not(loom))]
 pub fn try_to_execute(req: &mut Req) -> Tried {
     let call = *req.call();
@@ -102,20 +102,20 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
     tried
 }
 
-/// Carries a request out that has begun so, and of which so many bytes have been moved, in a worker that can be
-/// interrupted meanwhile.
+/// Executes a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the attempt
+/// transferred.
 #[cfg(not(loom))]
 pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
     let call = *req.call();
     let res = match moved {
         0 => make_interruptibly(&call),
-        // As the kernel does: what goes wrong later, the next call says.
+        // As in the kernel: the next call reports an error that comes after some bytes.
         _ => moved as i64 + make_interruptibly(&rest_of(&call, moved)).max(0),
     };
     end(req, &call, res);
 }
 
-/// A request that has begun so ends without its call having been made once more: as if that had been interrupted.
+/// Ends a request that [`try_to_execute`] has begun, without another call: as if that call had been interrupted.
 #[cfg(not(loom))]
 pub fn interrupt(req: &mut Req) {
     let call = *req.call();
@@ -128,7 +128,7 @@ fn end(req: &mut Req, call: &Call, res: i64) {
     finish(req, call, res);
 }
 
-/// A call that waits to be made, with the descriptor that its file has in this thread's table.
+/// The same call, with the descriptor that its file has in this thread's table.
 pub fn here(call: &Call) -> Call {
     match personality() {
         Some(personality) if call.key.facts().is_some() => (personality.call_inside)(call),
@@ -136,7 +136,7 @@ pub fn here(call: &Call) -> Call {
     }
 }
 
-/// Fills in the event of a request that is taken out before it has begun, or that has waited for its file.
+/// Fills in the event of a request that is cancelled before it has begun, or while it waits for its file.
 pub fn cancel(req: &mut Req) {
     #[cfg(not(loom))]
     if req.has_begun() {
@@ -151,7 +151,7 @@ fn skip(req: &mut Req, res: i32) {
     req.set_res(i64::from(res));
 }
 
-/// Has the kernel begin to read what such a request is going to read. A hint, whose failure is none.
+/// Has the kernel begin to read what this request is going to read. A hint: a failure does not matter.
 #[cfg(not(loom))]
 pub fn read_ahead(req: &Req) {
     let [_, _, bytes, offset, ..] = req.call().args;
@@ -168,10 +168,10 @@ pub fn read_ahead(req: &Req) {
     };
 }
 
-/// Carries out one record in the calling thread and copies its event to `out`. Changes errno.
+/// Executes one record in the calling thread and copies its event to `out`. Changes errno.
 ///
 /// # Safety
-/// `iocb` is aligned to 8, and as many bytes behind it are readable as it says.
+/// `iocb` is aligned to 8, and as many bytes from there on are readable as it says.
 pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     let mut scratch = Scratch::new();
     // SAFETY: the caller's promise.

@@ -1,37 +1,37 @@
-//! Requests that an engine has started, until they are given back.
+//! Requests that an engine has started and not yet given back.
 
 use crate::attr;
 use crate::profiles;
 use crate::request::{Chain, Req};
 use arrayvec::ArrayVec;
 
-/// Most that are given back at once.
+/// The most that are given back at once.
 pub const REAPED: usize = 64;
 
-/// What has been done.
+/// Completions.
 pub type Done<Q> = ArrayVec<InFlight<Q>, REAPED>;
 
-/// What an engine carries out as one, and what it belongs to.
+/// What an engine executes as one operation, and whose requests these are.
 pub struct InFlight<Q> {
     pub owner: Q,
-    /// A request; or a run of them.
+    /// One request, or the requests of a merged operation.
     pub requests: Chain,
     pub is_run: bool,
     pub res: i64,
-    /// CLOCK_MONOTONIC, for the statistics; 0 without.
+    /// CLOCK_MONOTONIC, for the statistics; 0: not measured.
     pub began: u64,
-    /// The kernel was not to wait for anything when it was handed over.
+    /// It was handed over with the order not to wait for anything.
     pub nowait: bool,
-    /// The kernel has not carried it out.
+    /// The kernel has not executed it.
     pub is_refused: bool,
 }
 
 impl<Q> InFlight<Q> {
-    /// Gives back the requests, with their results; or, as errors, those that are to be carried out once
-    /// more: because the kernel would have had to wait, or, of a run that was not carried out in full, those
-    /// behind where it stopped. Each of these then goes by itself: the kernel has said what becomes of one at
-    /// most. The one that it stopped in has moved some bytes. A write says so: these are in the file, and
-    /// that is what it would have said by itself. A read is made once more.
+    /// Gives back the requests, each with its result. A request that must be executed once more comes as an error: if the kernel would have
+    /// had to wait, or if a merged operation was cut short, every request behind the place where it stopped. Each of these is executed by
+    /// itself from then on, because the kernel has reported the outcome of one of them at most. In the request where it stopped, some bytes
+    /// were transferred. A write reports them: these bytes are in the file, and by itself it would have reported the same. A read is made
+    /// once more.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
         let mut over = self.is_refused;
@@ -59,7 +59,7 @@ impl<Q> InFlight<Q> {
     }
 }
 
-/// The kernel has carried a request out that `began` then.
+/// The kernel has executed a request, which began at this time.
 fn end(req: &mut Req, res: i64, began: u64) {
     if !req.bound().is_none() {
         attr::end_in_kernel(req);

@@ -1,22 +1,19 @@
-//! The second way to carry a request out: the kernel's own AIO, by a worker.
+//! Kernel queues with a reaper of the library's: a worker hands requests over to io_uring or the kernel's AIO.
 //!
-//! A read or a write past the page cache that waits for its device keeps a worker for as long. With
-//! many in flight, switching from one to the next costs more than the requests do; and a write that
-//! allocates holds its file's lock until it is done, so that they go one by one. The kernel's AIO has neither
-//! fault: one worker hands over many, one thread takes what has been done. What io_submit() is
-//! blamed for, that it blocks, is here a worker's trouble, and the pool knows how to live with that.
+//! A read or a write past the page cache that waits for its device occupies a worker for that time. If many are in flight, switching
+//! between workers costs more than the requests do. And a write that allocates holds its file's lock until it completes, so that such
+//! writes run one by one. The kernel's queues have neither fault: one worker hands over many requests, and one thread takes the
+//! completions. io_submit(2) may block, but here it blocks a worker, and the pool allows for that.
 //!
-//! It is for files opened with O_DIRECT that have made many requests in a row wait
-//! ([`crate::policy::outlook::Outlook::is_device_bound`]), and for plain reads and writes. Nothing depends on it: what
-//! the kernel does not take, a worker carries out. There is one context for the process ([`Kaio`]), made when it is first
-//! wanted.
+//! It takes plain reads and writes of files opened with O_DIRECT for which many requests in a row have waited
+//! ([`crate::policy::outlook::Outlook::is_device_bound`]). Nothing depends on it: if the kernel does not take a request, a worker executes
+//! it. Each pool has one ([`Kaio`]), made when it is first needed.
 //!
-//! A seccomp filter may come at any time, for all threads at once, and it may end a process that makes a
-//! call of the kernel's AIO. So each such call is made right after the question whether there is a filter
-//! ([`crate::sys::aio`]), and what is with the kernel comes back without one: events are taken from the kernel's
-//! ring, which is mapped in the process (`InKernel::take_done`). The kernel itself never takes an event
-//! from the ring: io_getevents(2) is only a way to sleep. The reaper does not even sleep there: each
-//! request that is handed over adds to an eventfd (`Doorbell`).
+//! A seccomp filter may be installed at any time, for all threads at once, and it may kill a process that makes a call of the kernel's AIO.
+//! So each such call is made right after the check that there is no filter ([`crate::sys::aio`]), and no call is needed to get completions
+//! back: events are taken from the kernel's ring, which is mapped in the process (`InKernel::take_done`). The kernel itself never takes an
+//! event from the ring: io_getevents(2) only serves to sleep. The reaper does not even sleep there: each request that is handed over adds
+//! to an eventfd (`Doorbell`).
 
 #[cfg(not(loom))]
 mod doorbell;
@@ -37,13 +34,13 @@ use arrayvec::ArrayVec;
 use libc::c_long;
 pub use reaper::Kaio;
 
-/// Most that are handed over by one call. (See also `Tuning::batch_scattered`.)
+/// The most that are handed over by one call. (See also `Tuning::batch_scattered`.)
 pub const BATCH: usize = 16;
 /// Requests on their way to the kernel.
 pub type Batch = ArrayVec<Req, BATCH>;
 
 impl KernelIocb {
-    /// None for what is not handed over.
+    /// None: such a call is not handed over.
     fn of(call: &Call) -> Option<KernelIocb> {
         let [fd, buf, nbytes, offset, _, flags] = call.args;
         let (opcode, flags) = match c_long::from(call.nr) {
@@ -56,7 +53,7 @@ impl KernelIocb {
             _ => return None,
         };
         const SAME: u64 = (libc::RWF_DSYNC | libc::RWF_SYNC) as u64;
-        /// More is not transferred by one call; but all of the buffer is checked.
+        /// One call transfers no more than this; but the kernel checks the whole buffer.
         const MOST: u64 = 0x7fff_f000;
         (flags & !SAME == 0 && (offset as i64) >= 0 && nbytes <= MOST).then_some(KernelIocb {
             rw_flags: flags as u32,

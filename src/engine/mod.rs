@@ -1,11 +1,12 @@
 //! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by io_uring or the kernel's AIO with a thread
-//! of the library's ([`kaio`]) or by the kernel's AIO and the caller itself (`own_queue`). And which of them may be used: the choice, in one place.
-//! What they have in common is [`Engine`]; what they know of a context is [`Served`] and [`Completes`]. In `readiness` requests wait
-//! for their files, without a thread each.
+//! of the library's ([`kaio`]), or by the kernel's AIO and the caller itself (`own_queue`). The choice which of them may be used is made
+//! here alone. [`Engine`] is what they have in common; [`Served`] and [`Completes`] are all that they know of a context. In `readiness`,
+//! requests wait for their files without a thread each.
 //!
-//! `AIO2_ENGINE` restricts it: with `threads`, threads of the program and of the library make every system call, and wait in it; with
-//! `kaio` and `uring`, one of the kernel's two queues takes what it is better at, and never the other; without it, both do, io_uring before
-//! the kernel's AIO where both could. It is read once, when the process makes its first context, and not in a program that has more rights than its user.
+//! `AIO2_ENGINE` restricts the choice. With `threads`, threads of the program and of the library make every system call, and wait in it.
+//! With `kaio` or `uring`, that kernel queue takes what it is better at, and the other is never used. Without it, both are used, and
+//! io_uring before the kernel's AIO if both could be. It is read once, when the process makes its first context, and ignored in a program
+//! that has more rights than its user.
 
 pub mod exec;
 pub mod in_flight;
@@ -34,58 +35,58 @@ use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
-/// What requests belong to that an engine carries out: `queue` implements this for a reference to a context. Engines
-/// are generic over it, and know nothing else of it. A clone is one more reference; each request in flight has one.
+/// The owner of requests: `queue` implements this for a reference to a context. Engines are generic over it and know nothing else of it. A
+/// clone is one more reference; each request in flight has one.
 pub trait Completes: Clone + Send + 'static {
     /// Whether both are references to the same.
     fn is(&self, other: &Self) -> bool;
 
-    /// Takes back what an engine has carried out, all of which is its own. The engine's thread calls this, without any lock.
+    /// Takes back requests of its own that an engine has executed. The engine's thread calls this, without any lock.
     fn complete_all(&self, done: Done<Self>);
 }
 
-/// What workers serve: it keeps its requests itself until a worker takes them.
+/// An owner whose requests workers execute: it keeps them itself until a worker takes them.
 pub trait Served: Completes {
-    /// What its requests have lately been seen to do: whether its workers count against the processors.
+    /// What was learned of its requests: whether its workers count against the processors.
     fn profiles(&self) -> &Profiles;
 
-    /// Has a worker carry out requests until there are none, or the worker is wanted elsewhere.
+    /// Has a worker execute requests until there are none, or another context needs the worker.
     fn serve(&self, worker: &mut Worker<Self>);
 
-    /// The monitor looks after it. Returns whether it is to do so again.
+    /// The monitor looks after it. Returns whether the monitor must come again.
     fn tick(&self, look: Look) -> bool;
 
-    /// Carries out what waits for nobody, in place of a worker that cannot be started. False: there was nothing.
+    /// Executes requests that wait for nobody, in place of a worker that cannot be started. False: there was none.
     fn stand_in(&self, class: Class) -> bool;
 
-    /// How many workers serve it. Called under the pool's lock, as the next.
+    /// How many workers serve it. Called under the pool's lock, like `count_worker`.
     fn workers(&self, class: Class) -> u32;
 
     /// One more serves it, or one less.
     fn count_worker(&self, class: Class, more: bool);
 
-    /// Whether a caller carries its requests out, and so keeps a processor busy.
+    /// Whether a caller executes its requests, and so keeps a processor busy.
     fn serves_itself(&self) -> bool;
 
-    /// A request's file has become ready for which it waited.
+    /// The file that this request waited for is ready.
     #[cfg(not(loom))]
     fn ready(&self, req: Req);
 
-    /// Wakes those who wait: there may be no thread that carries out what they wait for.
+    /// Wakes its waiters: perhaps no thread executes what they wait for.
     fn wake_waiters(&self);
 }
 
-/// What has been found by who reaps.
+/// What a call of [`Engine::reap`] found.
 pub struct Reaped<Q> {
     pub done: Done<Q>,
-    /// It has taken a wake-up, which may have been meant for another.
+    /// It has taken a wake-up, which may have been meant for another thread.
     pub woken: bool,
-    /// How the wait ended, if it has waited; None: it must not wait here.
+    /// How the wait ended, if it has waited. None: it must not wait here.
     pub waited: Option<Waited>,
 }
 
 impl<Q> Reaped<Q> {
-    /// Nothing, without a wait.
+    /// No completion, and no wait.
     pub fn nothing() -> Reaped<Q> {
         Reaped {
             done: Done::new(),
@@ -95,17 +96,17 @@ impl<Q> Reaped<Q> {
     }
 }
 
-/// How a batch is to be started.
+/// How to start a batch.
 #[derive(Clone, Copy)]
 pub struct Start {
-    /// What its requests note.
+    /// The route that its requests note.
     pub route: Route,
-    /// The kernel is to wait for nothing meanwhile. What it would have to wait for comes back, to be carried out otherwise.
+    /// The kernel must not wait meanwhile. If it would have to wait for a request, this comes back and is carried out otherwise.
     pub nowait: bool,
 }
 
-/// A way to carry requests out that its callers start and do not wait for: another than threads. There is one value of each for
-/// the process, or for a context as long as it has one, and none is ever freed.
+/// A way other than threads to carry requests out: its callers start them and do not wait for them. There is one value for the process, or
+/// one for a context as long as the context has it. None is ever freed.
 ///
 /// | | [`kaio::Kaio`] | [`own_queue::OwnQueue`] |
 /// | --- | --- | --- |
@@ -113,21 +114,21 @@ pub struct Start {
 /// | `room` | of the process; none while the reaper is being started, or if it cannot be | of the context |
 /// | `start` | io_submit(2), or the reaper's io_uring_enter(2); starts the reaper | io_submit(2) |
 /// | `reap` | takes from the ring; blocks in epoll_wait(2), the reaper alone | takes from the ring; blocks in io_getevents(2), one caller at a time |
-/// | `wake` | has that look again at its eventfd | has the kernel complete a read of no bytes there |
-/// | `abandon` | closes that | nothing: [`own_queue::OwnQueues`] has the descriptors |
+/// | `wake` | makes the reaper look at its eventfd again | has the kernel complete a read of no bytes there |
+/// | `abandon` | closes its descriptors | nothing: [`own_queue::OwnQueues`] has the descriptors |
 ///
-/// Threads ([`pool::Pool`]) take requests from their owner by themselves, and when they want to ([`Served::serve`]). So nothing is taken out
-/// of a batch for them: `enqueue` starts whatever the owner has, `room` is without limit, nobody reaps, and a child inherits nothing of them.
+/// Threads ([`pool::Pool`]) take requests from their owner themselves, when they choose to ([`Served::serve`]). So no batch is handed to
+/// them: `enqueue` starts whatever the owner has, `room` is without limit, nobody reaps, and a child inherits nothing of them.
 pub trait Engine<Q> {
-    /// Whether it can carry a request out at all. Whether it is to is for `policy` to say.
+    /// Whether it can execute a request at all. `policy` decides whether it does.
     fn takes(req: &Req) -> bool;
 
-    /// How many more requests it would take now: a hint.
+    /// How many more requests it takes now: a hint.
     fn room(&self) -> usize;
 
-    /// Starts requests of this owner, all of which are for one file and go in one direction, by as many calls as that takes. Those that
-    /// are not taken stay in the batch. True: for one of them it was tried in vain, and will be for others like it. It can wait for the file,
-    /// for its device or for memory, unless it is not to.
+    /// Starts requests of this owner, all of which are for one file and go in one direction, by as many calls as needed. Requests that are
+    /// not taken stay in the batch. True: one of them was refused, and others like it will be, too. It may wait for the file, for its
+    /// device or for memory, unless `how` forbids it.
     fn start<const N: usize>(
         &'static self,
         owner: &Q,
@@ -135,15 +136,15 @@ pub trait Engine<Q> {
         how: Start,
     ) -> bool;
 
-    /// Takes what has been done. If that is nothing, it blocks until something is, somebody wakes it, or CLOCK_MONOTONIC is `until`;
-    /// 0: it does not. It may come back sooner with nothing.
+    /// Takes completions. If there is none, it blocks until there is one, until somebody wakes it, or until CLOCK_MONOTONIC is `until`;
+    /// with 0 it does not block. It may come back sooner with nothing.
     fn reap(&self, until: u64) -> Reaped<Q>;
 
-    /// Wakes whoever blocks in `reap`, or keeps the next who would from it. If one that does not block takes that, the one that does may go on
-    /// to: it has to be woken once more.
+    /// Wakes the thread that blocks in `reap`, or keeps the next one from blocking. A thread that does not block may take this wake-up.
+    /// Then the thread that blocks may go on blocking, and must be woken once more.
     fn wake(&self);
 
-    /// In a forked child, which has none of what it had in flight: gives back descriptors that were inherited. Takes no lock.
+    /// In a forked child, which has nothing in flight: gives back inherited descriptors. Takes no lock.
     fn abandon(&self);
 }
 
@@ -154,7 +155,7 @@ pub struct Allowed {
     pub io_uring: bool,
 }
 
-/// AIO2_ENGINE, as it was when this was called first.
+/// AIO2_ENGINE, as it was at the first call of this function.
 pub fn allowed() -> Allowed {
     static ALLOWED: OnceLock<Allowed> = OnceLock::new();
     let read = |name: &CStr| Allowed {
@@ -178,13 +179,13 @@ pub fn allows_readiness() -> bool {
     kernel_aio || io_uring
 }
 
-/// A context of the kernel's AIO, if it may be used and one can be had (see [`aio::new_context`]). Without one, the engine that has asked takes
-/// nothing, and threads carry out what it would have taken.
+/// A context of the kernel's AIO, if it is allowed and one can be had (see [`aio::new_context`]). Without one, the engine that has asked
+/// takes nothing, and threads carry out its requests.
 pub fn new_kernel_context(events: usize) -> Option<u64> {
     allowed().kernel_aio.then(|| aio::new_context(events))?
 }
 
-/// The same of a ring (see [`Uring::new`]).
+/// The same for a ring (see [`Uring::new`]).
 #[cfg(not(loom))]
 pub fn new_ring(requests: u32, eventfd: RawFd) -> Option<Uring> {
     let may = allowed().io_uring && !crate::hooks::has_no_ring();

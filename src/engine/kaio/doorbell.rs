@@ -1,4 +1,4 @@
-//! How the kernel tells the thread that takes what it has done.
+//! How the kernel wakes the reaper.
 
 use crate::sys::private_fd::{self, NO_FILE};
 use crate::sys::{Result, Waited};
@@ -11,15 +11,14 @@ use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// The thread looks at the ring this often if it cannot hear anything any more.
+/// If the reaper cannot be woken any more, it looks at the ring this often.
 const DEAF_NS: u64 = 1_000_000;
 
-/// What the kernel tells the reaper by that something has been done. The reaper sleeps in epoll_wait(2) and
-/// reads nothing: should the program have closed these numbers and use them for something else, nothing
-/// of that is taken.
+/// The doorbell of the reaper. The reaper sleeps in epoll_wait(2) and reads nothing: if the program has closed these numbers and uses them
+/// for files of its own, nothing is taken from these.
 pub struct Doorbell {
     pub eventfd: AtomicI32,
-    /// Of that eventfd alone, edge-triggered.
+    /// It contains that eventfd alone, edge-triggered.
     epoll: AtomicI32,
 }
 
@@ -31,11 +30,11 @@ impl Doorbell {
         }
     }
 
-    /// Makes the descriptors; false: there are none to be had.
+    /// Makes the descriptors. False: none can be had.
     pub fn open(&self) -> bool {
         let make = || -> Result<(RawFd, RawFd)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            // Never 0, so that [`Doorbell::ring`] has something to tell.
+            // Never 0, so that [`Doorbell::ring`] makes the epoll report it.
             let eventfd = EventFd::from_value_and_flags(1, flags)?;
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             let eventfd = private_fd::duplicate(eventfd.as_fd().as_raw_fd())?;
@@ -49,14 +48,14 @@ impl Doorbell {
         };
         let made = make();
         if let Ok((eventfd, epoll)) = made {
-            // Relaxed, as all here: numbers. Who uses them has taken the lock of `Kaio::state` since.
+            // Relaxed, like all here: numbers. Each user has since taken the lock of `Kaio::state`.
             self.eventfd.store(eventfd, Relaxed);
             self.epoll.store(epoll, Relaxed);
         }
         made.is_ok()
     }
 
-    /// One of the descriptors is to have another number. The lock of `Kaio::state` is held.
+    /// Gives one of the descriptors another number. The lock of `Kaio::state` is held.
     pub fn release_number(&self, fd: RawFd) {
         let (eventfd, epoll) = (self.eventfd.load(Relaxed), self.epoll.load(Relaxed));
         if fd == eventfd {
@@ -77,18 +76,18 @@ impl Doorbell {
         [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
     }
 
-    /// Wakes who waits, or the next who would. Nothing is written: by these numbers the program may have files of its own by now. False: it has, or has
-    /// closed them.
+    /// Wakes the thread that waits, or the next one that is about to. Nothing is written: the program may have files of its own at these
+    /// numbers by now. False: it has, or it has closed them.
     pub fn ring(&self) -> bool {
         let (epoll, eventfd) = (self.epoll.load(Relaxed), self.eventfd.load(Relaxed));
         change(epoll, libc::EPOLL_CTL_MOD, eventfd).is_ok()
     }
 
-    /// Waits until something has been done, for so long at most.
+    /// Waits for a completion, `ns` at most.
     pub fn wait(&self, ns: u64) -> Waited {
         let mut rung = libc::epoll_event { events: 0, u64: 0 };
         let (epoll, ms) = (self.epoll.load(Relaxed), (ns / 1_000_000) as libc::c_int);
-        // libc's own is a cancellation point.
+        // Not libc's function: it is a cancellation point.
         // SAFETY: a structure of ours.
         let count = unsafe {
             let none = ptr::null::<libc::sigset_t>();
@@ -99,7 +98,7 @@ impl Doorbell {
             1.. => Waited::Woken,
             _ if Errno::last() == Errno::EINTR => Waited::Interrupted,
             _ => {
-                // Somebody has closed it.
+                // The program has closed it.
                 std::thread::sleep(Duration::from_nanos(DEAF_NS.min(ns)));
                 Waited::TimedOut
             }
@@ -107,13 +106,12 @@ impl Doorbell {
     }
 }
 
-/// Closes what [`Doorbell::take`] has given, unless the program has closed it: the numbers may be the
-/// program's by now.
+/// Closes what [`Doorbell::take`] returned. If the program has closed them, the numbers may be the program's by now, and stay open.
 pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
     if eventfd == NO_FILE {
         return;
     }
-    // If both are what they were, the one is in the other.
+    // If both are still the library's, the epoll contains the eventfd.
     match listen(epoll, eventfd) {
         Err(Errno::EEXIST) => {
             private_fd::close(epoll);

@@ -1,4 +1,4 @@
-//! What a context of the kernel's AIO has.
+//! The requests in a kernel queue.
 
 use super::{BATCH, KernelIocb, facts};
 use crate::attr;
@@ -19,13 +19,12 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::sync::atomic::AtomicI32;
 
-/// The requests that a context of the kernel's has, each in a place by whose number it is known
-/// there, with what it is to be given back to.
+/// The requests in a kernel queue. Each has a place, whose number identifies it there, and a reference to its owner.
 pub struct InKernel<Q> {
     places: Lock<Places<Q>>,
-    /// How many places are free, for those who do not have the lock.
+    /// The number of free places, for threads without the lock.
     room: AtomicU32,
-    /// The kernel was seen to wait for what it was given. A hint.
+    /// The kernel was seen to wait within the call that submits. A hint.
     waits: AtomicBool,
     /// The eventfd that each request adds to; NO_FILE: none.
     told: AtomicI32,
@@ -34,17 +33,16 @@ pub struct InKernel<Q> {
 struct Places<Q> {
     places: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
-    /// The buffers of a run, for each place: an iovec each.
+    /// For each place, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
 }
 
 const _: () = assert!(size_of::<libc::iovec>() == size_of::<[u64; 2]>());
 
-/// What has got a place, as io_submit(2) takes it.
+/// Requests that have got a place, as io_submit(2) takes them.
 pub type Handed = ArrayVec<KernelIocb, BATCH>;
 
-/// How many requests at the beginning of the batch make a run: the kernel can carry them out as one read or
-/// write. None if it is just one.
+/// How many requests at the beginning of the batch the kernel can execute as one read or write. None: just one.
 fn run_of(batch: &[Req]) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {
@@ -57,8 +55,8 @@ fn run_of(batch: &[Req]) -> Option<usize> {
     (joined != 0).then_some(joined + 1)
 }
 
-/// Whether requests of the batch, which all go in one direction and to one file, may be made a run. What is appended lands
-/// elsewhere than its offset says.
+/// Whether requests of the batch may be merged. All of them go in one direction and to one file. An appended write lands elsewhere than its
+/// offset says.
 fn may_run(batch: &[Req]) -> bool {
     let [first, _, ..] = batch else {
         return false;
@@ -88,24 +86,24 @@ impl<Q: Clone> InKernel<Q> {
         })
     }
 
-    /// How many more requests it would take now.
+    /// How many more requests it takes now.
     pub fn room(&self) -> usize {
         // Relaxed: a hint.
         self.room.load(Relaxed) as usize
     }
 
-    /// It takes none until [`InKernel::open`].
+    /// Takes no requests until [`InKernel::open`].
     pub fn close(&self) {
-        // Relaxed, as all here: a hint.
+        // Relaxed, like all here: a hint.
         self.room.store(0, Relaxed);
     }
 
-    /// It takes as many again as it has places.
+    /// Takes requests again, as many as it has places.
     pub fn open(&self, places: usize) {
         self.room.store(places as u32, Relaxed);
     }
 
-    /// The eventfd that each request adds to from now on.
+    /// Sets the eventfd that each request adds to from now on.
     pub fn tell(&self, eventfd: RawFd) {
         self.told.store(eventfd, Relaxed);
     }
@@ -114,13 +112,13 @@ impl<Q: Clone> InKernel<Q> {
         self.room.store(places.free.len() as u32, Relaxed);
     }
 
-    /// Whether the kernel has none of them.
+    /// Whether nothing is in flight here.
     pub fn is_unused(&self) -> bool {
         let places = self.places.lock();
         places.free.len() == places.places.len()
     }
 
-    /// Gives requests places, as far as there are any and one call has room. The others stay in the batch.
+    /// Gives requests places, as long as there are free ones and room in one call. The others stay in the batch.
     pub fn put<const N: usize>(
         &self,
         owner: &Q,
@@ -129,7 +127,7 @@ impl<Q: Clone> InKernel<Q> {
     ) -> Handed {
         let Start { route, nowait } = how;
         let may_run = may_run(batch);
-        // Relaxed: made before who hands over took the lock of `Kaio::state`.
+        // Relaxed: it was set before this thread took the lock of `Kaio::state`.
         let told = self.told.load(Relaxed);
         let mut places = self.places.lock();
         let mut handed = Handed::new();
@@ -150,7 +148,7 @@ impl<Q: Clone> InKernel<Q> {
                 } else {
                     PWRITEV
                 };
-                // They do not move, nor change before the place is free.
+                // The vectors do not move, and do not change before the place is free.
                 iocb.buf = vectors.as_ptr() as u64;
                 iocb.nbytes = count as u64;
             }
@@ -192,8 +190,8 @@ impl<Q: Clone> InKernel<Q> {
         handed
     }
 
-    /// Hands over what has got places to a context of the kernel's AIO. Those that it does not take come back to the batch; says
-    /// whether it has refused one.
+    /// Hands requests with places over to a context of the kernel's AIO. Requests that the kernel does not take come back to the batch.
+    /// Returns whether the kernel has refused one.
     pub fn submit<const N: usize>(
         &self,
         kernel: u64,
@@ -235,7 +233,7 @@ impl<Q: Clone> InKernel<Q> {
         }
     }
 
-    /// So many have been handed over since then.
+    /// `count` requests have been handed over since `began`.
     pub fn note_submitted(&self, count: usize, began: u64) {
         let waits = (monotonic_ns() - began) / count as u64 > tuning().hand_over_ns;
         if self.waits.load(Relaxed) != waits {
@@ -243,14 +241,14 @@ impl<Q: Clone> InKernel<Q> {
         }
     }
 
-    /// Takes what has been done, as much as it has room for, without a system call.
+    /// Takes completions without a system call, as many as there is room for.
     pub fn take_done(&self, ring: &impl Completions) -> Reaped<Q> {
         let mut taken = Reaped::nothing();
         let Reaped { done, woken, .. } = &mut taken;
         if ring.available() == 0 {
             return taken;
         }
-        // Under the lock there is one who moves the head.
+        // Only the owner of the lock moves the head.
         let mut places = self.places.lock();
         while !done.is_full()
             && let Some((place, res)) = ring.take()
@@ -266,7 +264,7 @@ impl<Q: Clone> InKernel<Q> {
         taken
     }
 
-    /// Takes one that the kernel has not got: it counts as refused.
+    /// Takes back a request that the kernel has not got: it counts as refused.
     pub fn take_back(&self, place: u64) -> Option<InFlight<Q>> {
         let mut places = self.places.lock();
         let back = places.take(place);

@@ -1,5 +1,6 @@
-//! One kernel queue for the process, and the thread that takes what has been done: a ring of io_uring if there can be one, else a context of the
-//! kernel's AIO. Who hands over submits to the latter; a ring is submitted to by that thread (see [`crate::sys::uring`]), which is woken for it.
+//! The kernel queue of a pool and its reaper thread: a ring of io_uring if one can be made, else a context of the kernel's AIO. The
+//! thread that hands over submits to the kernel's AIO itself. To a ring, only the reaper submits (see [`crate::sys::uring`]); it is woken
+//! for that.
 
 use super::doorbell::{Doorbell, close_doorbell};
 use super::in_kernel::InKernel;
@@ -21,27 +22,27 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
-/// Requests in flight here. More are carried out by workers.
+/// Requests in flight here. Beyond these, workers execute them.
 const EVENTS: usize = 256;
-/// While something is in flight, that thread looks at the ring this often though nobody rings: the program
-/// may have closed what is rung by.
+/// While something is in flight, the reaper looks at the ring this often, even without a wake-up: the program may have closed the
+/// descriptors of the doorbell.
 const LOOK_NS: u64 = 100_000_000;
-/// Whoever wants one of its numbers waits for a lock for so long at most.
+/// The longest wait for a lock of a caller that wants one of these descriptor numbers.
 const VACATE_NS: u64 = 10_000_000;
 
-/// Its descriptors are in the table of the thread that first hands something over. All who hand over must
-/// share that table.
+/// Its descriptors are in the descriptor table of the thread that first hands something over. All threads that hand over must share that
+/// table.
 pub struct Kaio<Q> {
     state: Lock<Reaper>,
     here: InKernel<Q>,
-    /// The kernel's context; 0: none yet. Once made it stays: to destroy it would be one more call.
+    /// The kernel's context; 0: none yet. It is never destroyed: that would need one more call.
     kernel: AtomicU64,
-    /// The reaper's ring; null: it has none. Freed by the reaper when it ends.
+    /// The reaper's ring; null: none. The reaper frees it when it ends.
     ring: AtomicPtr<Uring>,
-    /// The reaper is to be woken for what is queued in the ring. Set under the lock.
+    /// The reaper must be woken for requests that are queued in the ring. Set under the lock.
     asleep: AtomicBool,
     doorbell: Doorbell,
-    /// The reaper has the library's own descriptor table, as those who hand over.
+    /// The reaper has the library's own descriptor table, like the threads that hand over.
     is_inside: AtomicBool,
 }
 
@@ -49,7 +50,7 @@ pub struct Kaio<Q> {
 #[derive(Clone, Copy)]
 enum Reaper {
     None,
-    /// Somebody makes what it needs.
+    /// A thread is making what the reaper needs.
     Making,
     Runs,
     /// There can be none.
@@ -69,18 +70,18 @@ impl<Q: Completes> Kaio<Q> {
         })
     }
 
-    /// Whether there is a ring, and room in it: a hint.
+    /// Whether there is a ring with room: a hint.
     pub fn has_ring(&self) -> bool {
-        // Relaxed, as it is not looked into.
+        // Relaxed: only the pointer is compared.
         !self.ring.load(Relaxed).is_null() && self.here.room() != 0
     }
 
-    /// The lock, once there is a reaper or can be none. Err: there is none now.
+    /// The lock, after it is decided whether there is a reaper. Err: none can be had now.
     fn reaper(&'static self) -> core::result::Result<Guard<'static, Reaper>, ()> {
         let mut state = self.state.lock();
         if let Reaper::None = *state {
             *state = Reaper::Making;
-            // Nobody else asks meanwhile; nor ever, if it fails.
+            // No other thread asks meanwhile; nor later, if it fails.
             self.here.close();
             drop(state);
             let made = self.make();
@@ -96,8 +97,7 @@ impl<Q: Completes> Kaio<Q> {
         Ok(state)
     }
 
-    /// Makes what is not there, and starts the reaper. None: it cannot be had now, for want of a descriptor or
-    /// a thread.
+    /// Makes what is missing, and starts the reaper. None: a descriptor or a thread cannot be had now.
     fn make(&'static self) -> Reaper {
         if !self.doorbell.open() {
             return Reaper::None;
@@ -106,7 +106,7 @@ impl<Q: Completes> Kaio<Q> {
         if let Some(ring) = ring.and_then(|ring| try_box(ring).ok()) {
             // Release, here and below: pairs with the acquire loads.
             self.ring.store(Box::into_raw(ring), Release);
-        // Relaxed: one at a time comes here, and the lock is between them.
+        // Relaxed: one thread at a time comes here, and the lock orders them.
         } else if self.kernel.load(Relaxed) == 0 {
             let Some(new) = new_kernel_context(EVENTS) else {
                 close_doorbell(self.doorbell.take());
@@ -135,14 +135,14 @@ impl<Q: Completes> Kaio<Q> {
         Reaper::Runs
     }
 
-    /// The reaper's ring, as long as something is in flight there, or the lock is held.
+    /// The reaper's ring. The caller holds the lock, or something of its ring is in flight.
     fn ring(&self) -> Option<&Uring> {
-        // SAFETY: null, or what `make` has stored. It is freed when nothing is in flight, under the lock. Acquire: pairs with the
-        // release in `make`.
+        // SAFETY: null, or a pointer that `make` stored. It is freed only when nothing is in flight, and under the lock. Acquire: pairs
+        // with the release in `make`.
         unsafe { self.ring.load(Acquire).as_ref() }
     }
 
-    /// Nobody else has it any more.
+    /// The caller is the last user of the ring.
     fn free_ring(&self) {
         // Relaxed: the lock, or the start of a thread, orders it.
         let ring = self.ring.swap(ptr::null_mut(), Relaxed);
@@ -152,7 +152,7 @@ impl<Q: Completes> Kaio<Q> {
         }
     }
 
-    /// What a context of the kernel's tells of each request; a ring tells by itself.
+    /// Sets the eventfd that a context of the kernel's AIO adds to for each request. A ring has its own.
     fn tell(&self) {
         let eventfd = self.doorbell.eventfd.load(Relaxed);
         self.here.tell(if self.ring().is_some() {
@@ -162,7 +162,7 @@ impl<Q: Completes> Kaio<Q> {
         });
     }
 
-    /// By the reaper: submits what is queued in the ring. What the kernel does not take goes back.
+    /// By the reaper: submits what is queued in the ring. If the kernel does not take a request, it is given back.
     fn submit_queued(&self, ring: &Uring) {
         let mut refused = Submitted::Some;
         while refused == Submitted::Some && ring.queued() != 0 {
@@ -187,16 +187,16 @@ impl<Q: Completes> Kaio<Q> {
         }
     }
 
-    /// By the reaper: whether it may sleep. From here on it is woken for what is queued.
+    /// By the reaper: whether it may sleep. From here on it is woken for requests that are queued.
     fn falls_asleep(&self) -> bool {
         let _state = self.state.lock();
         let is_idle = self.ring().is_none_or(|ring| ring.queued() == 0);
-        // Relaxed: the lock orders it. Who finds it unset there queues before this looks again.
+        // Relaxed: the lock orders it. A thread that finds it unset under the lock has queued its requests before this check.
         self.asleep.store(is_idle, Relaxed);
         is_idle
     }
 
-    /// The life of the thread that takes what has been done.
+    /// The main loop of the reaper.
     fn live(&'static self) {
         if let Some(ring) = self.ring() {
             ring.adopt();
@@ -236,8 +236,8 @@ impl<Q: Completes> Kaio<Q> {
         }
     }
 
-    /// The program is about to put something else in the place of this descriptor. May be called by a signal
-    /// handler, which may have interrupted whoever has the lock.
+    /// The program is about to use this descriptor number for something else. A signal handler may call this, which may have interrupted
+    /// the owner of the lock.
     pub fn release_number(&self, fd: RawFd) {
         if let Some(_state) = self.state.try_lock_for(VACATE_NS) {
             self.doorbell.release_number(fd);
@@ -271,11 +271,11 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
             if !matches!(*state, Reaper::Runs) {
                 return false;
             }
-            // Put under the lock, so that the reaper does not find it unused.
+            // Under the lock, so that the reaper does not find the queue unused.
             let ring = self.ring();
             let how = ring.map_or(how, |_| Start {
                 route: how.route.by_io_uring(),
-                // It waits for nothing here.
+                // The call does not wait here.
                 nowait: false,
             });
             let handed = self.here.put(owner, batch, how);
@@ -294,7 +294,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
             let wakes = self.asleep.swap(false, Relaxed);
             drop(state);
             if wakes && !self.doorbell.ring() {
-                // It comes late: [`LOOK_NS`].
+                // The reaper comes late, after [`LOOK_NS`] at most.
                 self.here.close();
             }
         }
@@ -330,7 +330,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
     }
 }
 
-/// Gives back what has been done, to whatever it belongs to.
+/// Gives completed requests back to their owners.
 fn complete<Q: Completes>(done: Done<Q>) {
     let mut done = done.into_iter().peekable();
     while let Some(first) = done.next() {
@@ -348,7 +348,7 @@ fn complete<Q: Completes>(done: Done<Q>) {
 extern "C" fn reaper_main<Q: Completes>(kaio: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: names this thread.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
-    // SAFETY: what `make` has given it, which is never freed.
+    // SAFETY: the pointer that `make` passed, to what is never freed.
     let kaio: &'static Kaio<Q> = unsafe { &*kaio.cast() };
     let _inside = kaio.is_inside.load(Relaxed).then(Inside::begin);
     processors::let_waker_go_on();

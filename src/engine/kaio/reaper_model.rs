@@ -1,4 +1,4 @@
-//! In a model no worker hands over to the kernel: the callers of [`crate::engine::own_queue`] do.
+//! In a model, no worker hands over to the kernel: the callers of [`crate::engine::own_queue`] do.
 
 use crate::engine::{Completes, Engine, Reaped, Start};
 use crate::request::Req;
