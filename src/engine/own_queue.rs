@@ -1,12 +1,10 @@
-//! Contexts of the kernel's AIO for callers who wait: the second way to carry a request out, without
-//! a worker.
+//! A context's own kernel queue: the way to carry requests out without a worker.
 //!
-//! A caller that comes back to wait again and again, for requests that the kernel is to carry out
-//! (see [`crate::engine::kaio`]), can hand them over itself, and sleep until the kernel has done one: nobody
-//! has to be woken, neither a worker to hand over, nor a thread to take what has been done, nor the
-//! caller by that. For this it needs a context of the kernel's that shows the requests of its own
-//! context and no others: an own queue. There are [`OWN_QUEUES_MAX`] for the process; a context that has got one
-//! keeps it as long as it lives. The kernel's contexts stay for the next.
+//! If a caller comes back to wait again and again, for requests that the kernel can execute (see [`crate::engine::kaio`]), it can hand them
+//! over itself and sleep until the kernel has completed one. Then no thread must be woken: no worker to hand over, no reaper to take
+//! completions, and the caller not by the reaper. This needs a context of the kernel's that shows the requests of the caller's context and
+//! no others: an own queue. There are [`OWN_QUEUES_MAX`] of them in the process. A context keeps its own queue as long as it lives. The
+//! kernel's contexts stay for the next.
 
 use crate::engine::kaio::{self, in_kernel::InKernel};
 use crate::engine::{Engine, Reaped, Start, new_kernel_context};
@@ -27,29 +25,27 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 const OWN_QUEUES_MAX: usize = 8;
-/// Requests in flight in one. More are carried out by workers, or handed over by them.
+/// Requests in flight in one. Beyond these, workers execute requests or hand them over.
 pub const EVENTS: usize = 128;
-/// Beside these, so many may have rung that were not heard yet: one for each time that the caller
-/// sleeps, which hears 64 events at a time.
+/// Room for wake-ups that were not taken yet: one for each time that the caller sleeps. It takes 64 events at a time.
 const DOORBELLS: usize = 4;
-/// For so long the caller sleeps at a time: should the program have closed what the doorbell is rung by,
-/// it is late by this.
+/// The longest sleep of the caller. If the program has closed the descriptor of the doorbell, the caller is late by this.
 const SLEEP_NS: u64 = 100_000_000;
 
-/// Pages of a request's buffer that are looked at, at most.
+/// The most pages of a request's buffer that are looked at.
 const PAGES: usize = 64;
 
 pub struct OwnQueues<Q: 'static> {
     places: [Place<Q>; OWN_QUEUES_MAX],
     /// A file to read no bytes from: see [`aio::ring_doorbell`].
     doorbell: Private,
-    /// Tells which pages of the process are in memory: /proc/self/pagemap.
+    /// /proc/self/pagemap, which says which pages of the process are in memory.
     pages: Private,
 }
 
 struct Place<Q: 'static> {
     taken: AtomicBool,
-    /// Made when it is first taken.
+    /// Made when the place is first taken.
     own_queue: OnceLock<Option<OwnQueue<Q>>>,
 }
 
@@ -72,12 +68,12 @@ impl<Q: Clone> OwnQueues<Q> {
         }
     }
 
-    /// An own queue, if one is free and there is all that it needs. Makes system calls.
+    /// An own queue, if one is free and all that it needs can be had. Makes system calls.
     pub fn take(&'static self) -> Option<Taken<Q>> {
-        // Acquire: pairs with the release of whoever had it before.
+        // Acquire: pairs with the release of the context that had it before.
         let free = |place: &&Place<Q>| !place.taken.swap(true, Acquire);
         let Place { taken, own_queue } = self.places.iter().find(free)?;
-        // One that could not be made stays taken: nor could the next.
+        // If it cannot be made, its place stays taken: the next attempt would fail, too.
         let own_queue = own_queue.get_or_init(|| self.make()).as_ref()?;
         Some(Taken { taken, own_queue })
     }
@@ -86,21 +82,21 @@ impl<Q: Clone> OwnQueues<Q> {
         let has = InKernel::new(EVENTS).ok()?;
         self.doorbell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
-        // Without it nothing is known to be in memory.
+        // Without the pagemap, no page counts as in memory.
         let _ = self.pages.open(open_pagemap);
         let kernel = new_kernel_context(EVENTS + DOORBELLS)?;
         let all = self;
         Some(OwnQueue { kernel, has, all })
     }
 
-    /// The program is about to put something else in the place of this descriptor. Should there be no other
-    /// number to be had, callers look for themselves, as if the program had closed it.
+    /// The program is about to use this descriptor number for something else. If no other number can be had, callers look for themselves,
+    /// as if the program had closed it.
     pub fn release_number(&self, fd: RawFd) {
         self.doorbell.release_number(fd);
         self.pages.release_number(fd);
     }
 
-    /// In a forked child: gives back what it inherited, which are descriptors.
+    /// In a forked child: closes inherited descriptors.
     pub fn abandon(&self) {
         self.doorbell.close();
         self.pages.close();
@@ -109,7 +105,7 @@ impl<Q: Clone> OwnQueues<Q> {
 
 fn open_pagemap() -> Option<OwnedFd> {
     let (path, flags) = (c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC);
-    // libc's own is a cancellation point.
+    // Not libc's function: it is a cancellation point.
     // SAFETY: a string of ours.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     // SAFETY: nobody else has the new descriptor.
@@ -121,26 +117,26 @@ impl<Q: Clone> OwnQueue<Q> {
         self.has.room() == EVENTS
     }
 
-    /// Whether there is something to reap: without a system call.
+    /// Whether there is something to reap. Makes no system call.
     pub fn has_done(&self) -> bool {
         !self.is_unused() && aio::events(self.kernel) != 0
     }
 
-    /// Whether there is nothing that the kernel has not done yet.
+    /// Whether the kernel has completed everything.
     pub fn has_done_all(&self) -> bool {
         aio::events(self.kernel) + self.has.room() >= EVENTS
     }
 
-    /// Lets the kernel get on for so long, without a call of its AIO.
+    /// Gives the kernel this much time, without a call of its AIO.
     pub fn pause(&self, ns: u64) {
         std::thread::sleep(Duration::from_nanos(ns));
     }
 
-    /// Whether the buffer of a plain read or write is in memory, in pages that are the process's alone. Then the kernel,
-    /// which takes hold of it within io_submit(2), has nothing to bring in. May say no where the answer is yes.
+    /// Whether the buffer of a plain read or write is in memory, in pages that belong to the process alone. Then the kernel has nothing to
+    /// bring in when it pins the buffer within io_submit(2). The answer may be no although it should be yes.
     pub fn has_buffer_of(&self, call: &Call) -> bool {
         const PRESENT: u64 = 1 << 63;
-        /// Of a file, or shared: to write there may be to wait for the file.
+        /// Of a file, or shared: a write to such a page may wait for the file.
         const SHARED: u64 = 1 << 61;
         const BYTES: u64 = size_of::<u64>() as u64;
         let Some(bytes) = kaio::plain_bytes(call) else {
@@ -206,9 +202,9 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
         Reaped { waited, ..taken }
     }
 
-    /// Unless a filter stands in the way: then who sleeps looks for itself, after [`SLEEP_NS`] at most.
+    /// If a filter forbids it, the thread that sleeps looks by itself, after [`SLEEP_NS`] at most.
     fn wake(&self) {
-        // A thread with another descriptor table has one of its own.
+        // A thread with another descriptor table has its own doorbell file.
         let file = own_doorbell().unwrap_or_else(|| self.all.doorbell.get());
         aio::ring_doorbell(self.kernel, file);
     }
@@ -222,7 +218,7 @@ impl<Q: Clone> Wake for OwnQueue<Q> {
     }
 }
 
-/// An own queue that is a context's, until this is dropped.
+/// An own queue that belongs to a context until this is dropped.
 pub struct Taken<Q: 'static> {
     taken: &'static AtomicBool,
     own_queue: &'static OwnQueue<Q>,
@@ -283,7 +279,7 @@ mod tests {
         let chunk = Chunk::new(Class::Small, MANY).unwrap();
         slabs.of(Class::Small).add(chunk);
         let mut buffers = [[0u8; BYTES]; MANY];
-        // One behind the other, which can be merged, and not.
+        // Requests behind each other, which can be merged; and others.
         for stride in [BYTES, 2 * BYTES] {
             let mut batch = ArrayVec::<Req, MANY>::new();
             for (i, buffer) in buffers.iter_mut().enumerate() {

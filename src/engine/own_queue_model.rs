@@ -1,7 +1,7 @@
-//! In a model the kernel is a thread of the model's, which has carried out what it was given whenever it likes.
+//! In a model, the kernel is a thread of the model, which completes its requests at any time.
 //!
-//! As with the real one, a wake-up is an event that is none of a request's, and is taken by whoever takes events; who sleeps goes on
-//! sleeping if there is none left when it looks. But it sleeps without a limit: no event may depend on that.
+//! As with the real kernel, a wake-up is an event that belongs to no request, and any thread that takes events may take it. If a thread
+//! that sleeps finds no event when it looks, it goes on sleeping. But here it sleeps without a limit: no event may depend on that limit.
 
 use crate::engine::in_flight::{Done, InFlight};
 use crate::engine::{Engine, Reaped, Start, kaio};
@@ -13,7 +13,7 @@ use crate::syscall::Call;
 use arrayvec::ArrayVec;
 use loom::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
-// What is only a hint with the real one: of the standard library also in a model.
+// Hints in the real queue: the standard library's also in a model.
 use std::sync::atomic::AtomicUsize;
 
 pub const EVENTS: usize = 2 * kaio::BATCH;
@@ -25,14 +25,14 @@ pub struct OwnQueues<Q: 'static> {
 pub struct OwnQueue<Q: 'static> {
     kernel: Mutex<Kernel<Q>>,
     changed: Condvar,
-    /// Of these and what is done.
+    /// Requests in flight, and completions.
     in_flight: AtomicUsize,
     events: AtomicUsize,
 }
 
 struct Kernel<Q> {
     started: VecDeque<InFlight<Q>>,
-    /// What is done; None: a wake-up.
+    /// Completions; None: a wake-up.
     done: VecDeque<Option<InFlight<Q>>>,
     ends: bool,
 }
@@ -60,7 +60,7 @@ impl<Q> OwnQueues<Q> {
 }
 
 impl<Q> OwnQueue<Q> {
-    /// What the kernel does: so many requests, or as many as there are when `end_kernel` has been called.
+    /// The kernel: executes `most` requests, or as many as there are when `end_kernel` is called.
     pub fn run_kernel(&self, most: usize) {
         for _ in 0..most {
             let mut kernel = self.kernel.lock().unwrap();
@@ -113,7 +113,7 @@ impl<Q> OwnQueue<Q> {
         self.events.load(Relaxed) >= self.in_flight.load(Relaxed)
     }
 
-    /// Until the kernel has got on, or another has taken all there was.
+    /// Waits until the kernel has completed something, or another thread has taken everything.
     pub fn pause(&self, _ns: u64) {
         let mut kernel = self.kernel.lock().unwrap();
         while kernel.done.is_empty() && !self.is_unused() {

@@ -1,34 +1,28 @@
-//! The pool: one for the process. Contexts that have something queued wait in a run queue; workers serve
-//! them one after another.
+//! The pool of workers. Contexts that have something queued wait in a run queue; workers serve them one after another.
 //!
-//! How many workers run follows what the requests do. Requests that keep the processor busy want as
-//! many as there are processors, and not more; requests that wait want one each. So a worker counts
-//! against the processors only as long as it is not known to wait, which is learned in two ways:
+//! The number of workers follows what the requests do. Requests that keep the processor busy get as many workers as there are processors,
+//! and not more; requests that wait get one worker each. So a worker counts against the processors unless it is known to wait. The pool
+//! learns that in two ways:
 //!
-//! - A request that took long is asked whether it gave up the processor (voluntary context
-//!   switches), and so is now and then one that did not. The workers of a context whose requests do
-//!   so ([`crate::profiles`]) do not count.
-//! - A monitor (an otherwise idle worker, there only while contexts wait in a run queue and nobody may
-//!   come) looks from time to time which workers are still at the request at which they were the
-//!   last time. Those are stuck, and do not count until they move.
+//! - A request that took long, and a sample of the others, is asked whether it gave up the processor (voluntary context switches). If the
+//!   requests of a context do so ([`crate::profiles`]), its workers do not count.
+//! - A monitor (an otherwise idle worker, which exists only while contexts wait in a run queue and perhaps nobody comes) looks from time to
+//!   time which workers are still at the same request as the last time. Those are stuck, and do not count until they move.
 //!
-//! A context whose caller carries its requests out itself, because it waits for them anyway, has no
-//! worker woken for each: it is leased, and the monitor sees to it that nothing stays undone should
-//! the caller not come.
+//! If a caller executes the requests of its context itself, because it waits for them anyway, no worker is woken for each. The context is
+//! leased: if the caller does not come, the monitor makes sure that nothing stays undone.
 //!
-//! Requests that may wait for somebody else for as long as it takes ([`Class::Long`]: pipes,
-//! sockets, locks, sleep) have workers of their own, one for each that runs, of which there may be
-//! many; they count for nothing here. So they keep no disk request waiting.
+//! Requests that may wait for somebody else without limit ([`Class::Long`]: pipes, sockets, locks, sleep) have workers of their own, one
+//! for each request that runs. There may be many of these, and they do not count against the processors. So such requests keep no disk
+//! request waiting.
 //!
-//! A context gets no more workers than leaves some for others ([`crate::policy::fairness`]). While it has as many,
-//! those behind it in the run queue go first. A worker that is at one request for long hangs: another is started
-//! in its place.
+//! A context gets only so many workers that some are left for others ([`crate::policy::fairness`]). While it has that many, the contexts
+//! behind it in the run queue go first. If a worker stays at one request for long, it hangs: another worker is started in its place.
 //!
-//! If no thread can be started and there is none, the one who has tried it stands in: it carries out
-//! what is in the run queues, as far as that does not wait for somebody else.
+//! If there is no worker and no thread can be started, the thread that has tried to start one stands in: it executes the requests of the
+//! contexts in the run queues that do not wait for somebody else.
 //!
-//! Locks: a context's lock may be held when the pool's is taken, never the other way round. Neither
-//! is held across a system call.
+//! Lock order: the pool's lock may be taken under a context's lock, never the other way round. Neither is held across a system call.
 
 mod monitor;
 mod run_queue;
@@ -52,25 +46,25 @@ use slot::{Slot, new_slots};
 use std::collections::VecDeque;
 pub use worker::Worker;
 
-/// Slots of the workers for requests that end by themselves; the others come behind.
+/// Slots of the workers for requests that end by themselves; the others follow.
 const SHORT_SLOTS: usize = SHORT_WORKERS.most as usize;
 const SLOTS: usize = SHORT_SLOTS + LONG_WORKERS.most as usize;
 
 pub struct Pool<Q: 'static> {
     state: Lock<PoolState<Q>>,
-    /// First those of the workers for requests that end by themselves.
+    /// The slots of the workers for requests that end by themselves come first.
     slots: Box<[Slot]>,
-    /// Contexts in each run queue.
+    /// The number of contexts in each run queue.
     waiting: [AtomicU32; 2],
     /// The last attempt to start a thread failed.
     short: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
-    /// Its workers stay awake for a moment when the next request is likely to come soon.
+    /// Its workers stay awake for a moment if the next request is likely to come soon.
     spin: Option<Spin>,
-    /// What its workers hand over to the kernel.
+    /// The kernel queue that its workers hand over to.
     pub kaio: Kaio<Q>,
-    /// Where what they have tried in vain waits for its file.
+    /// Where requests wait for their files after workers have tried them in vain.
     #[cfg(not(loom))]
     pub readiness: Readiness<Q>,
 }
@@ -86,12 +80,12 @@ struct PoolState<Q> {
     /// Workers that count against the processors.
     counted: u32,
     monitor: bool,
-    /// The slot of the monitor if it looks so seldom that who needs it has to wake it.
+    /// The slot of the monitor, if it looks so rarely that it must be woken when it is needed.
     dozing: Option<u16>,
 }
 
 impl<Q> PoolState<Q> {
-    /// The monitor, if there is one, looks soon.
+    /// Makes the monitor, if there is one, look soon.
     fn rouse(&mut self) -> Wakeup {
         self.dozing.take().map_or(Wakeup::None, Wakeup::Wake)
     }
@@ -116,7 +110,7 @@ const SLEEP: u32 = 0;
 const WORK: u32 = 1;
 const MONITOR: u32 = 2;
 
-/// Somebody who has to be woken or started, without any lock.
+/// A worker that must be woken or started, without any lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Wakeup {
@@ -125,13 +119,13 @@ pub enum Wakeup {
     Start(u16),
 }
 
-/// Those that come together under one lock: none may get lost, or its worker never comes.
+/// The wake-ups that are collected under one lock. None may get lost: its worker would never come.
 pub struct Wakeups {
     wakeups: [Wakeup; WAKEUPS_MAX],
     len: usize,
 }
 
-/// A worker for each class, twice if the lock was released in between, and a monitor.
+/// One worker for each class, twice if the lock was released in between, and a monitor.
 const WAKEUPS_MAX: usize = 8;
 
 impl Wakeups {
@@ -184,18 +178,18 @@ impl<Q: Served> Pool<Q> {
         })
     }
 
-    /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
+    /// The same, with workers that stay awake for a moment: for requests that their callers cannot execute.
     #[cfg(not(loom))]
     pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
         let pool = Pool::new(start)?;
         Ok(Pool {
-            // A single processor is better left to whoever is waited for.
+            // A single processor is better left to the thread that is waited for.
             spin: (pool.processors > 1).then(Spin::new),
             ..pool
         })
     }
 
-    /// Whether a thread that waits for its workers may stay awake, too.
+    /// Whether a thread that waits for its workers may also stay awake.
     pub fn stays_awake(&self) -> bool {
         self.spin.is_some()
     }
@@ -216,16 +210,16 @@ impl<Q: Served> Pool<Q> {
         Ok(())
     }
 
-    /// Whether threads could not be started lately: then those who wait have to help.
+    /// Whether threads could not be started lately: then threads that wait for events must help.
     pub fn short_of_threads(&self) -> bool {
-        // Acquire: pairs with `perform`. Asked after listing a waiter: if it is not seen here, the
-        // waiter is seen by `call_for_help`.
+        // Acquire: pairs with `start`. The caller asks this after it has listed its waiter: if it does not see the failure here,
+        // `call_for_help` sees the waiter.
         self.short.load(Acquire)
     }
 
-    /// Tries once more to start one.
+    /// Tries once more to start a worker.
     pub fn retry(&'static self) {
-        // Those that may wait for ever first: nobody else can carry them out.
+        // First the class that may wait for ever: no other thread can execute its requests.
         for class in [Class::Long, Class::Short] {
             let wakeup = self.wakeup(&mut self.state.lock(), class);
             self.perform(wakeup);
@@ -245,8 +239,8 @@ impl<Q: Served> Pool<Q> {
         self.waiting[class as usize].store(waiting, Relaxed);
     }
 
-    /// Has the monitor look after a context, to which its caller will probably see itself. Called
-    /// under its lock. None: there is nobody to watch.
+    /// Has the monitor look after a context whose caller will probably come for its requests. Called under the context's lock. None: there
+    /// can be no monitor.
     pub fn lease(&self, context: Q) -> Option<Wakeup> {
         let mut state = self.state.lock();
         let wakeup = if state.monitor {
@@ -258,7 +252,7 @@ impl<Q: Served> Pool<Q> {
         Some(wakeup)
     }
 
-    /// Takes a context out of the run queues and the leases, before it goes away.
+    /// Removes a context from the run queues and the leases, before it goes away.
     pub fn forget(&self, context: &Q) {
         let mut state = self.state.lock();
         let take = |list: &mut VecDeque<Q>| {
@@ -277,15 +271,13 @@ impl<Q: Served> Pool<Q> {
         drop(forgotten);
     }
 
-    /// How many workers may keep processors busy for that context: a caller who carries requests
-    /// out counts as one. (Two workers beside it cost a sixth of the reads on a zram device with two
-    /// processors, three a fourth.)
+    /// How many workers may keep processors busy for that context. A caller that executes requests counts as one.
     fn processors_for(&self, context: Option<&Q>) -> u32 {
         let callers = u32::from(context.is_some_and(Q::serves_itself));
         self.processors.saturating_sub(callers).max(1)
     }
 
-    /// Whether somebody should come for a run queue's first context, and who.
+    /// Whether a worker or the monitor should come for a run queue's first context, and which.
     fn wakeup(&self, state: &mut PoolState<Q>, class: Class) -> Wakeup {
         let run_queue = match class {
             Class::Short => &state.short,
@@ -304,13 +296,13 @@ impl<Q: Served> Pool<Q> {
         } else if class == Class::Short && !state.monitor {
             MONITOR
         } else {
-            // One of the others comes when it is done, or the monitor finds that it hangs.
+            // One of the other workers comes when it is done, or the monitor finds that it hangs.
             return state.rouse();
         };
         self.order(state, class, order).unwrap_or(Wakeup::None)
     }
 
-    /// Gives a worker that sleeps, or a new one, that order; None if there is none to be had.
+    /// Gives that order to a sleeping worker, or to a new one. None: there is none to be had.
     fn order(&self, state: &mut PoolState<Q>, class: Class, order: u32) -> Option<Wakeup> {
         let (slot, wakeup) = state.run_queue(class).take()?;
         match (order, class) {
@@ -327,7 +319,7 @@ impl<Q: Served> Pool<Q> {
         Some(wakeup)
     }
 
-    /// Does what `wakeup` decided.
+    /// Wakes or starts the worker of a wake-up.
     pub fn perform(&'static self, wakeup: Wakeup) {
         match wakeup {
             Wakeup::None => {}
@@ -361,7 +353,7 @@ impl<Q: Served> Pool<Q> {
             self.call_for_help(Class::Long);
         }
         carrier::stand_in(|| {
-            // One request may let another begin, of the other class, too.
+            // One request may let another one begin, also of the other class.
             let mut more = true;
             while more {
                 more = self.call_workers_for_leased();
@@ -371,9 +363,8 @@ impl<Q: Served> Pool<Q> {
         });
     }
 
-    /// Carries out what is in the run queues if there is nobody else to do it, as far as it waits for nobody.
-    /// Whoever comes into a run queue later cannot start a worker, either, and does the same. False: there was
-    /// nothing.
+    /// If no worker is left, executes the requests of the contexts in the run queue that wait for nobody. A thread that enqueues a context
+    /// later cannot start a worker either, and does the same. False: there was nothing.
     fn stand_in(&'static self, class: Class) -> bool {
         let mut any = false;
         let mut left = self.state.lock().run_queue(class).contexts.len();
@@ -401,8 +392,8 @@ impl<Q: Served> Pool<Q> {
         self.note_waiting(&mut state, class);
     }
 
-    /// Makes sure that there is a worker for requests of that class, which does not end as long as
-    /// what comes back is there. None: there is none, and none can be started.
+    /// Makes sure that there is a worker for requests of that class, which does not end as long as the returned value exists. None: there
+    /// is none, and none can be started.
     #[cfg(not(loom))]
     pub fn ensure_worker(&'static self, class: Class) -> Option<Hold<Q>> {
         let mut state = self.state.lock();
@@ -424,8 +415,7 @@ impl<Q: Served> Pool<Q> {
         is_there.then_some(hold)
     }
 
-    /// Wakes those who wait for contexts in the run queue: they went to sleep when there seemed to be
-    /// threads.
+    /// Wakes the waiters of contexts in the run queue: they went to sleep when there seemed to be threads.
     fn call_for_help(&self, class: Class) {
         let in_queue = self.state.lock().run_queue(class).contexts.len();
         for _ in 0..in_queue {
@@ -440,7 +430,7 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Without a monitor, the list's contexts need workers at once. False: there were none.
+    /// Without a monitor, leased contexts need workers at once. False: there were none.
     fn call_workers_for_leased(&'static self) -> bool {
         let mut any = false;
         loop {
@@ -462,7 +452,7 @@ impl<Q: Served> Pool<Q> {
         state.counted = state.counted + u32::from(counts) - u32::from(before);
     }
 
-    /// What the worker is to do next: serve that context; or, with None, end. It has served `before`.
+    /// The worker's next context. None: the worker must end. `before`: the context that it has just served.
     fn next(&'static self, slot: u16, mut before: Option<Q>) -> Option<Q> {
         let class = class_of(slot);
         let place = &self.slots[usize::from(slot)];
@@ -483,7 +473,7 @@ impl<Q: Served> Pool<Q> {
                 context.count_worker(class, true);
                 run_queue.busy += 1;
                 place.is_busy.store(true, Relaxed);
-                // For the monitor it has moved.
+                // So the monitor sees that it has moved.
                 let begun = place.begun.load(Relaxed);
                 place.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_waiting(&mut state, class);
@@ -491,7 +481,7 @@ impl<Q: Served> Pool<Q> {
                 return Some(context);
             }
             self.count(&mut state, slot, false);
-            // Those in the run queue have as many as they may: somebody has to see whether that changes.
+            // If contexts stay in the run queue, they have as many workers as they may. Somebody must notice when that changes.
             let watches =
                 class == Class::Short && !state.short.contexts.is_empty() && !state.monitor;
             if watches {
@@ -502,7 +492,7 @@ impl<Q: Served> Pool<Q> {
                 state.run_queue(class).idle.push(slot);
             }
             drop(state);
-            // Perhaps the last to have it.
+            // This may be the last reference to it.
             before = None;
             if watches {
                 self.monitor(slot);
@@ -516,17 +506,17 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Sleeps until there is an order, and returns it; SLEEP if there was none for a long time.
+    /// Sleeps until there is an order, and returns it. SLEEP: there was none for a long time.
     fn sleep(&self, slot: u16) -> u32 {
         let word = &self.slots[usize::from(slot)].order;
         let began = monotonic_ns();
         let mut until = began + tuning().idle_ns;
         if let Some(spin) = &self.spin {
-            // Relaxed: what is found is looked at once more below.
+            // Relaxed: the order is read again below.
             spin.spin(began, || word.load(Relaxed) != SLEEP);
         }
         loop {
-            // Acquire: pairs with the release in `wakeup`.
+            // Acquire: pairs with the release in `order` and `ensure_worker`.
             match word.load(Acquire) {
                 SLEEP => {}
                 order => {
@@ -552,8 +542,8 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Interrupts the worker at the request at which it is, if it can be. Called under the lock of
-    /// the request's context, which keeps the worker from going on to another.
+    /// Interrupts the worker at its current request, if that can be interrupted. Called under the lock of the request's context, which
+    /// keeps the worker from going on to another request.
     #[cfg(not(loom))]
     pub fn interrupt(&self, slot: u16) -> bool {
         self.slots[usize::from(slot)].interruptible.interrupt()
@@ -570,7 +560,7 @@ impl<Q: Served> Pool<Q> {
         self.slots[usize::from(slot)].interruptible.tid()
     }
 
-    /// A worker's life: what the thread that was started for this slot does.
+    /// The main loop of a worker, in the thread that was started for this slot.
     pub fn work(&'static self, slot: u16) {
         let mut worker = Worker {
             pool: self,
@@ -595,7 +585,7 @@ impl<Q: Served> Pool<Q> {
     }
 }
 
-/// As long as this is there, a worker of that class is.
+/// While this exists, a worker of that class exists.
 #[must_use]
 pub struct Hold<Q: 'static> {
     pool: &'static Pool<Q>,
@@ -611,9 +601,9 @@ impl<Q: 'static> Drop for Hold<Q> {
 /// How a leased context is looked after.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// The monitor comes by, and will again.
+    /// The monitor is here, and comes again.
     Again,
-    /// Nobody will again: it needs workers.
+    /// Nobody comes again: the context needs workers.
     Alone,
 }
 

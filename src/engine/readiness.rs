@@ -1,15 +1,15 @@
-//! Requests that wait for their files to become ready: all of them in one epoll, with one thread, which is there as long as they are.
+//! Requests that wait for their files to become ready: all in one epoll, with one thread, which exists as long as there are any.
 //!
-//! Whoever has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of what the request belongs to, then
-//! [`Readiness::tell`]. When its file is ready, the thread gives it back ([`Served::ready`]), and a worker makes the call. So this is no
-//! [`super::Engine`]: it carries nothing out, and nothing is wrong if a file is said to be ready that is not.
+//! A thread that has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
+//! [`Readiness::tell`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker makes
+//! the call. So this is not a [`super::Engine`]: it executes nothing, and a file that is reported as ready but is not does no harm.
 //!
-//! Epoll knows a file by a descriptor, once. Requests for the same descriptor and in the same direction are a line: one of
-//! them is given back at a time, and the next one when that has ended ([`Readiness::ended`]). Epoll tells of a file once
-//! ([`libc::EPOLLONESHOT`]), and is then told again of what is waited for.
+//! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
+//! back at a time, and the next one when that one has ended ([`Readiness::ended`]). Epoll reports a file once ([`libc::EPOLLONESHOT`]), and
+//! is then told again what is waited for.
 //!
-//! A program that closes a descriptor for which a request waits has itself to blame: the request waits until it is cancelled. What is told of
-//! the file that had the number before is known by its `turn`.
+//! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
+//! the number before is recognised by its `turn`.
 
 use crate::engine::Served;
 use crate::policy::tuning::tuning;
@@ -30,15 +30,15 @@ use std::ptr;
 
 /// Requests for which room is made at once.
 const ROOM: usize = 64;
-/// Events that are taken at once.
+/// The most events that are taken at once.
 const EVENTS: usize = 64;
-/// Requests that are given back at once.
+/// The most requests that are given back at once.
 const BACK: usize = 16;
 const NOBODY: u32 = u32::MAX;
 
 pub struct Readiness<Q> {
     waiting: Lock<Waiting<Q>>,
-    /// Held while epoll is told of a file, so that what it is told last is what is waited for; and while the thread is started, or ends.
+    /// Held while epoll is told about a file, so that what it is told last is what is waited for; and while the thread is started, or ends.
     telling: Lock<()>,
     epoll: Private,
 }
@@ -47,24 +47,24 @@ struct Waiting<Q> {
     has_thread: bool,
     places: Vec<Place<Q>>,
     free: Vec<u32>,
-    /// By their descriptors.
+    /// By descriptor.
     files: Vec<File>,
-    /// Those of which epoll is to be told.
+    /// Files that epoll must be told about.
     untold: Vec<RawFd>,
 }
 
 struct Place<Q> {
     request: Option<(Q, Req)>,
-    /// Who comes after it.
+    /// The next place in its line.
     next: u32,
 }
 
 #[derive(Clone, Copy)]
 struct File {
     lines: [Line; 2],
-    /// How often epoll was told of a new file with this descriptor.
+    /// How many times epoll was told about a new file with this descriptor.
     turn: u32,
-    /// Epoll has been told of it; and is going to tell of it.
+    /// Epoll knows it; and epoll is going to report it.
     is_told: bool,
     is_armed: bool,
     is_untold: bool,
@@ -74,7 +74,7 @@ struct File {
 struct Line {
     first: u32,
     last: u32,
-    /// One was given back, and has not ended.
+    /// A request was given back, and has not ended.
     is_served: bool,
 }
 
@@ -91,7 +91,7 @@ impl File {
         is_untold: false,
     };
 
-    /// What epoll is to tell of it.
+    /// The events that epoll must report for it.
     fn events(&self) -> c_int {
         let wanted = |way: Way| {
             let line = self.lines[way as usize];
@@ -109,7 +109,7 @@ fn events_of(way: Way) -> c_int {
     }
 }
 
-/// By what a request that waits is known: its file and its direction.
+/// The number of a line: its file and its direction.
 fn number_of(fd: RawFd, way: Way) -> u32 {
     (fd as u32) << 1 | way as u32
 }
@@ -119,7 +119,7 @@ fn named(number: u32) -> (RawFd, usize) {
 }
 
 impl<Q> Waiting<Q> {
-    /// Makes room for one more, with this descriptor.
+    /// Makes room for one more request, with this descriptor.
     fn make_room(&mut self, fd: usize) -> core::result::Result<(), TryReserveError> {
         self.places.try_reserve(ROOM)?;
         let free = self.free.len();
@@ -142,7 +142,7 @@ impl<Q> Waiting<Q> {
         }
     }
 
-    /// Takes the one behind `before` out of its line.
+    /// Takes the place behind `before` out of its line.
     fn take_behind(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
         let line = &mut self.files[fd as usize].lines[way];
@@ -159,12 +159,12 @@ impl<Q> Waiting<Q> {
         if line.last == at {
             line.last = before;
         }
-        // Room for all places was made when they were.
+        // Room for all places was made together with them.
         self.free.push(at);
         taken
     }
 
-    /// Takes the first of a line, unless one of it has been given back and has not ended.
+    /// Takes the first request of a line, unless one of its requests was given back and has not ended.
     fn serve(&mut self, number: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
         if self.files[fd as usize].lines[way].is_served {
@@ -195,8 +195,8 @@ impl<Q> Readiness<Q> {
         }
     }
 
-    /// Has a request wait behind those for the same file. The lock of what it belongs to is held until that knows. It comes back if there is no room
-    /// ([`Readiness::prepare`]). From here on it is known by its [`Req::awaited`].
+    /// Has a request wait behind those for the same file. The caller holds the lock of the owner until the owner has noted that. If there
+    /// is no room ([`Readiness::prepare`]), the request comes back. From here on [`Req::awaited`] identifies it.
     pub fn insert(&self, owner: &Q, req: Req, fd: RawFd, way: Way) -> core::result::Result<(), Req>
     where
         Q: Clone,
@@ -231,7 +231,7 @@ impl<Q> Readiness<Q> {
         Ok(())
     }
 
-    /// Takes back a request that waits, if it still does. Epoll is to be told then.
+    /// Takes back a request, if it still waits. Then epoll must be told.
     pub fn take(&self, number: u32, reference: RequestRef) -> Option<Req> {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
@@ -252,7 +252,7 @@ impl<Q> Readiness<Q> {
         Some(req)
     }
 
-    /// A request has ended that was given back: it is the turn of the next one. True: epoll is to be told.
+    /// A request that was given back has ended: the next one follows. True: epoll must be told.
     pub fn ended(&self, number: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
@@ -265,12 +265,12 @@ impl<Q> Readiness<Q> {
         has_next
     }
 
-    /// In a forked child: gives back what was inherited. Takes no lock.
+    /// In a forked child: closes what was inherited. Takes no lock.
     pub fn abandon(&self) {
         self.epoll.close();
     }
 
-    /// The program is about to put something else in the place of this descriptor.
+    /// The program is about to use this descriptor number for something else.
     pub fn release_number(&self, fd: RawFd) {
         self.epoll.release_number(fd);
     }
@@ -288,7 +288,7 @@ impl<Q> Readiness<Q> {
     /// Tells epoll what is waited for.
     fn tell_of(&self, fd: RawFd, file: File) -> Result<()> {
         let events = file.events();
-        // Before: epoll may tell of it at once.
+        // Before the call: epoll may report the file at once.
         let set = |turn, is_told| {
             let file = &mut self.waiting.lock().files[fd as usize];
             (file.turn, file.is_told, file.is_armed) = (turn, is_told, is_told && events != 0);
@@ -296,7 +296,7 @@ impl<Q> Readiness<Q> {
         if events == 0 {
             if file.is_armed {
                 set(file.turn, false);
-                // It fails if the file is closed, or another has its number.
+                // It fails if the file is closed, or if another file has its number.
                 let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, 0);
             }
             return Ok(());
@@ -311,14 +311,14 @@ impl<Q> Readiness<Q> {
         let turn = file.turn.wrapping_add(1);
         set(turn, true);
         match self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, events, turn) {
-            // The same file has had this number before.
+            // The same file had this number before.
             Err(Errno::EEXIST) => self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, turn),
             other => other,
         }
         .inspect_err(|_| set(turn, false))
     }
 
-    /// What epoll has told of: the first requests that wait for that.
+    /// Takes the first requests that wait for what epoll has reported.
     fn take_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
         const WRONG: c_int = libc::EPOLLERR | libc::EPOLLHUP;
         let (key, seen) = (event.u64, event.events as c_int);
@@ -330,7 +330,7 @@ impl<Q> Readiness<Q> {
         if file.turn != (key >> 32) as u32 {
             return ArrayVec::new();
         }
-        // Epoll tells of it no more.
+        // Epoll does not report it again.
         file.is_armed = false;
         let is_seen = |way: &Way| seen & (events_of(*way) | WRONG) != 0;
         let ways = [Way::In, Way::Out].into_iter().filter(is_seen);
@@ -345,7 +345,7 @@ impl<Q> Readiness<Q> {
 }
 
 impl<Q: Served> Readiness<Q> {
-    /// Sees to it that there is room for a request for this descriptor, and a thread. False: it cannot be had.
+    /// Makes sure that there is room for a request for this descriptor, and a thread. False: it cannot be had.
     pub fn prepare(&'static self, fd: RawFd) -> bool {
         let mut waiting = self.waiting.lock();
         if fd < 0 || waiting.make_room(fd as usize).is_err() {
@@ -376,7 +376,7 @@ impl<Q: Served> Readiness<Q> {
         started
     }
 
-    /// Tells epoll what has changed, without any lock. What it cannot be told of is given back.
+    /// Tells epoll what has changed; the caller holds no lock. Gives back the requests of files that epoll refuses.
     pub fn tell(&self) {
         loop {
             let mut back = ArrayVec::<(Q, Req), BACK>::new();
@@ -407,13 +407,13 @@ impl<Q: Served> Readiness<Q> {
         }
     }
 
-    /// The thread's life.
+    /// The main loop of the thread.
     fn live(&self) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         let idle_ms = (tuning().idle_ns / 1_000_000) as c_int;
         loop {
             let epoll = self.epoll.get();
-            // libc's own is a cancellation point.
+            // Not libc's function: it is a cancellation point.
             // SAFETY: room for as many events as said.
             let count = unsafe {
                 let (at, none) = (events.as_mut_ptr(), ptr::null::<libc::sigset_t>());
@@ -427,14 +427,14 @@ impl<Q: Served> Readiness<Q> {
                     }
                     self.tell();
                 }
-                // The program has closed it, or has had it moved just now.
+                // The program has closed it, or it has just got another number.
                 ..0 if Errno::last() != Errno::EINTR && self.end(Some(epoll)) => return,
                 _ => {}
             }
         }
     }
 
-    /// Whether the thread ends: because nothing waits; or because the epoll that it had is `lost`, and nothing is heard of any more.
+    /// Whether the thread ends: because no request waits, or because its epoll is `lost` and reports nothing any more.
     fn end(&self, lost: Option<RawFd>) -> bool {
         let telling = self.telling.lock();
         let mut waiting = self.waiting.lock();
@@ -450,7 +450,7 @@ impl<Q: Served> Readiness<Q> {
         let numbers = (waiting.files.len() as u32) << 1;
         drop(waiting);
         drop(telling);
-        // Workers wait for those that are left.
+        // Workers wait for the files of the remaining requests.
         for number in 0..numbers {
             loop {
                 let next = self.waiting.lock().take_behind(number, NOBODY);
@@ -462,7 +462,7 @@ impl<Q: Served> Readiness<Q> {
     }
 }
 
-/// Without any lock.
+/// The caller holds no lock.
 fn give_back<Q: Served, const N: usize>(requests: ArrayVec<(Q, Req), N>) {
     for (owner, req) in requests {
         owner.ready(req);

@@ -1,4 +1,4 @@
-//! The monitor: a worker that looks after what others leave, and sees which of the workers hang.
+//! The monitor: a worker that looks after leased contexts, and finds workers that hang.
 
 use super::{Look, MONITOR, Pool, PoolState, Wakeup};
 use crate::engine::Served;
@@ -8,10 +8,10 @@ use crate::sys::{futex_wait, monotonic_ns};
 use crate::syscall::Class;
 
 impl<Q: Served> Pool<Q> {
-    /// Looks after the run queue and the leases until they are empty or somebody has to come.
+    /// Looks after the run queue and the leases until they are empty or a worker has to come.
     pub(super) fn monitor(&'static self, slot: u16) {
-        // Between two looks. Nothing is stuck for a while: it looks twice in the time after which something is; and if those that
-        // wait have as many workers as they may, before one of these hangs.
+        // The time between two looks. If nothing is stuck, there are two looks within the time after which something would be. If all
+        // waiting contexts have as many workers as they may, it is at most the time after which a worker hangs.
         let once = 1 << tuning().tick_shift;
         let seldom = once * u64::from(tuning().still) / 2;
         let doze = once * u64::from(tuning().hung);
@@ -52,7 +52,7 @@ impl<Q: Served> Pool<Q> {
                 self.perform(wakeup);
                 continue;
             }
-            // It works now; if the run queue is still not empty, another watches.
+            // From here on it works. If the run queue is still not empty, another worker becomes the monitor.
             state.monitor = false;
             self.count(&mut state, slot, true);
             let wakeup = if state.short.contexts.len() > 1 {
@@ -65,7 +65,7 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Looks after each context of the list, and takes those off that want it no more.
+    /// Looks after each leased context, and ends the leases that are not needed any more.
     fn tick_leased(&'static self) {
         let leased = self.state.lock().leased.len();
         for _ in 0..leased {
@@ -78,8 +78,7 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Takes those workers out of the count that are at the same request as the last time, and finds
-    /// out which hang.
+    /// If a worker is still at the same request as at the last look, it does not count any more. Also notes which workers hang.
     fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
         let now = (monotonic_ns() >> tuning().tick_shift) as u32;
         let mut any = false;

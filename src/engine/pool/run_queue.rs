@@ -1,4 +1,4 @@
-//! What the pool knows of one class of requests: the contexts that wait for it, and its workers.
+//! One class of requests in the pool: the contexts that wait for a worker, and the workers.
 
 use super::Wakeup;
 use crate::engine::Served;
@@ -9,28 +9,28 @@ use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// What belongs to one class of requests.
+/// The contexts that wait and the workers of one class.
 pub struct RunQueue<Q> {
     pub(super) limits: Limits,
     pub(super) contexts: VecDeque<Q>,
-    /// Slots of sleeping workers, the last to have worked at the end.
+    /// Slots of sleeping workers; the one that worked last is at the end.
     pub(super) idle: Stack,
-    /// Slots without a thread, that had one.
+    /// Slots whose thread has ended.
     pub(super) free: Stack,
-    /// And those that never had.
+    /// Slots that have never had a thread.
     pub(super) fresh: Range<u16>,
-    /// Threads that there are, with those that are being started.
+    /// Threads, including those that are being started.
     pub(super) threads: u32,
     pub(super) starting: u32,
     /// Workers that serve a context, and those of them that hang.
     pub(super) busy: u32,
     pub(super) hung: u32,
-    /// Those who need one worker to stay: see [`super::Hold`].
+    /// The number of [`super::Hold`]s, which keep one worker alive.
     pub(super) holds: u32,
 }
 
 impl<Q> RunQueue<Q> {
-    /// With those slots, all free.
+    /// A run queue with those slots, all free.
     pub(super) fn new(limits: Limits, slots: Range<usize>) -> Result<RunQueue<Q>> {
         Ok(RunQueue {
             limits,
@@ -46,7 +46,7 @@ impl<Q> RunQueue<Q> {
         })
     }
 
-    /// Takes a slot for a worker that is to come.
+    /// Takes a slot for a worker that is woken or started.
     pub(super) fn take(&mut self) -> Option<(u16, Wakeup)> {
         if let Some(slot) = self.idle.pop() {
             return Some((slot, Wakeup::Wake(slot)));
@@ -57,20 +57,20 @@ impl<Q> RunQueue<Q> {
         Some((slot, Wakeup::Start(slot)))
     }
 
-    /// Gives a slot back that has no thread any more.
+    /// Gives back a slot whose thread has ended, or was not started.
     pub(super) fn give_back(&mut self, slot: u16) {
         self.threads -= 1;
         self.free.push(slot);
     }
 
-    /// Threads that there are.
+    /// Threads that have been started.
     pub(super) fn living(&self) -> u32 {
         self.threads - self.starting
     }
 }
 
 impl<Q: Served> RunQueue<Q> {
-    /// Where in the run queue the first context stands that may have one more worker.
+    /// The position of the first context that may have one more worker.
     pub(super) fn first(&self, class: Class) -> Option<usize> {
         let may_have_beside = |own| {
             let facts = Facts {
@@ -80,7 +80,7 @@ impl<Q: Served> RunQueue<Q> {
             };
             may_have_one_more(facts, self.limits)
         };
-        // If one that has none may not, none may: the run queue may be long.
+        // If a context without workers may have none, no other may: the run queue may be long.
         if !may_have_beside(0) {
             return None;
         }
@@ -94,7 +94,7 @@ impl<Q: Served> RunQueue<Q> {
     }
 }
 
-/// Slot numbers. There is room for all that it may have to take.
+/// Slot numbers. It has room for all of its slots.
 pub struct Stack(Vec<u16>);
 
 impl Stack {
@@ -112,7 +112,7 @@ impl Stack {
         self.0.pop()
     }
 
-    /// Takes that one out, wherever it is; false if it is not there.
+    /// Removes that slot, wherever it is. False: it is not there.
     pub(super) fn remove(&mut self, slot: u16) -> bool {
         match self.0.iter().position(|&here| here == slot) {
             Some(at) => {

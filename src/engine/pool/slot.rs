@@ -1,4 +1,4 @@
-//! Where a worker lives.
+//! The slot of a worker.
 
 use super::{SLEEP, SLOTS};
 use crate::sync::{AtomicBool, AtomicU32};
@@ -12,33 +12,32 @@ use std::alloc::{Layout, alloc_zeroed};
 #[cfg(not(loom))]
 use std::ptr::NonNull;
 
-/// A worker's place.
+/// The state of a worker that other threads see.
 pub struct Slot {
-    /// What it is to do: an order. A futex.
+    /// The order to the worker. A futex.
     pub(super) order: AtomicU32,
-    /// Requests that it has begun.
+    /// The number of requests that it has begun.
     pub(super) begun: AtomicU32,
-    /// `begun` when the monitor looked the last time. Under the pool's lock, like the next.
+    /// `begun` at the monitor's last look. Under the pool's lock, like `counted`.
     pub(super) seen: AtomicU32,
     /// It counts against the processors.
     pub(super) counted: AtomicBool,
-    /// When the monitor saw for the first time that it is where it is, in ticks.
+    /// When the monitor first saw it at its current request, in ticks.
     pub(super) since: AtomicU32,
-    /// It serves a context; and hangs.
+    /// It serves a context; and it hangs.
     pub(super) is_busy: AtomicBool,
     pub(super) is_hung: AtomicBool,
-    /// What interrupts it at its request.
+    /// Interrupts it at its request.
     #[cfg(not(loom))]
     pub(super) interruptible: Interruptible,
 }
 
-/// All of them, of which nothing takes memory before it is used.
+/// All slots. None takes memory before it is used.
 #[cfg(not(loom))]
 pub fn new_slots() -> Result<Box<[Slot]>> {
     const { assert!(SLEEP == 0) };
     let layout = Layout::array::<Slot>(SLOTS).map_err(|_| Errno::ENOMEM)?;
-    // SAFETY: the layout is not empty, and the one with which Box will free it. A slot is atomic
-    // integers and flags, for which zeros are valid.
+    // SAFETY: the layout is not empty, and Box frees with the same one. A slot is atomic integers and flags, for which zeros are valid.
     unsafe {
         let at = NonNull::new(alloc_zeroed(layout).cast::<Slot>()).ok_or(Errno::ENOMEM)?;
         Ok(Box::from_raw(

@@ -16,9 +16,9 @@ use crate::syscall::Tried;
 pub struct Worker<Q: 'static> {
     pub(super) pool: &'static Pool<Q>,
     pub(super) slot: u16,
-    /// Requests that it has carried out in this turn.
+    /// Requests that it has executed in this turn.
     pub(super) turn: u32,
-    /// For how long it was at the last request.
+    /// How long the last request took.
     pub(super) last_ns: u64,
 }
 
@@ -27,12 +27,12 @@ impl<Q: Served> Worker<Q> {
         &self.pool.slots[usize::from(self.slot)]
     }
 
-    /// What it carries out.
+    /// The class of requests that it executes.
     pub fn class(&self) -> Class {
         class_of(self.slot)
     }
 
-    /// By which it is known to [`Pool::interrupt`].
+    /// Its number for [`Pool::interrupt`].
     pub fn slot(&self) -> u16 {
         self.slot
     }
@@ -51,8 +51,8 @@ impl<Q: Served> Worker<Q> {
         }
     }
 
-    /// The request that it had is no longer found. True if it was to be interrupted; then
-    /// `take_interrupt` is to be called before the next one begins. Called under the context's lock.
+    /// The current request can no longer be found by a canceller. True: it was interrupted; then call `take_interrupt` before the next
+    /// request begins. Called under the context's lock.
     pub fn was_interrupted(&self) -> bool {
         #[cfg(loom)]
         return false;
@@ -60,8 +60,7 @@ impl<Q: Served> Worker<Q> {
         self.place().interruptible.was_interrupted()
     }
 
-    /// Takes the signal that was meant for the request before, so that the next one is not
-    /// interrupted by it.
+    /// Takes the signal that was meant for the last request, so that it does not interrupt the next one.
     pub fn take_interrupt(&self) {
         #[cfg(not(loom))]
         self.place().interruptible.take();
@@ -77,7 +76,7 @@ impl<Q: Served> Worker<Q> {
         exec::try_to_execute(req)
     }
 
-    /// Carries out one that may not end by itself. So many of its bytes have been moved when it was tried.
+    /// Executes a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
     pub fn carry_out_long(&mut self, req: &mut Req, moved: u64) {
         #[cfg(not(loom))]
         {
@@ -98,14 +97,13 @@ impl<Q: Served> Worker<Q> {
         self.turn += 1;
     }
 
-    /// Starts something that can take long, and that the monitor is to see then.
+    /// Starts something that can take long, so that the monitor sees it if it does.
     pub fn hand_over<T>(&mut self, start: impl FnOnce() -> T) -> T {
         self.begin();
         start()
     }
 
-    /// Carries out a request for which the device has been told to get ready: how long it takes says
-    /// nothing of the next.
+    /// Executes a request for which the device was told to get ready. How long it takes says nothing about the next request.
     #[cfg(not(loom))]
     pub fn carry_out_prepared(&mut self, req: &mut Req) {
         self.begin();
@@ -113,7 +111,7 @@ impl<Q: Served> Worker<Q> {
         exec::execute(req, None);
     }
 
-    /// Something that the monitor would see if it did not come to an end.
+    /// Begins something that the monitor sees if it does not end.
     fn begin(&mut self) {
         // Relaxed: a number that the monitor compares with itself.
         let begun = &self.place().begun;
@@ -121,12 +119,12 @@ impl<Q: Served> Worker<Q> {
         self.turn += 1;
     }
 
-    /// Carries a request of a context with these profiles out, and learns from it.
+    /// Executes a request of a context with these profiles, and learns from it.
     pub fn carry_out(&mut self, profiles: &Profiles, req: &mut Req, sole_in_flight: bool) {
         self.begin();
         let mut now = Now::read();
         let start = now.ns;
-        // For what it tells of the file, which is all that is wanted here.
+        // For what it notes about the file: the answer is not needed here.
         profiles.is_file(req.call(), sole_in_flight, &mut now);
         req.set_route(Route::Thread);
         profiles.carry_out(
@@ -140,12 +138,12 @@ impl<Q: Served> Worker<Q> {
         self.recount(profiles);
     }
 
-    /// For how long it was at the last request.
+    /// How long the last request took.
     pub fn last_ns(&self) -> u64 {
         self.last_ns
     }
 
-    /// Whether that was long: then the next one is asked whether it waits.
+    /// Whether that was long: then the next request is asked whether it waits.
     pub fn is_suspicious(&self) -> bool {
         self.last_ns > tuning().fast_ns
     }
@@ -155,7 +153,7 @@ impl<Q: Served> Worker<Q> {
         self.turn < tuning().turn || self.pool.waiting[self.class() as usize].load(Relaxed) == 0
     }
 
-    /// Counts against the processors, or does not, as the profile says.
+    /// Makes it count against the processors or not, as the profile says.
     pub(super) fn recount(&self, profiles: &Profiles) {
         let counts = !profiles.waits();
         if self.place().counted.load(Relaxed) != counts {
