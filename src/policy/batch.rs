@@ -1,4 +1,4 @@
-//! Whether the kernel's AIO gets requests together: in one batch, by one io_submit(2), and in it merged.
+//! Which requests the kernel gets together: in one batch, by one call, and in it merged.
 //!
 //! All requests of a batch name one file and go in one direction. So an answer for the first request is the answer for every
 //! one: whether the thread needs the signal shield, whether requests like these still wait for their device, whether a refusal
@@ -20,13 +20,13 @@ impl Direction {
     }
 }
 
-/// What is known of a request.
+/// The facts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// The kernel's AIO can execute it, and requests like it have lately waited for their device.
     pub for_kernel: bool,
     pub direction: Direction,
-    /// The call's word for its file, and what was known of that file when the request was submitted.
+    /// The call's number for its file, and what was known of that file when the request was submitted.
     pub file: (u64, Key),
     /// Its offset, if it is a plain read or write, without vectors: these can be merged.
     pub start: Option<u64>,
@@ -34,39 +34,39 @@ pub struct Request {
     pub bytes: u64,
     /// The kernel must give a result for this request alone.
     pub no_merge: bool,
-    /// An eventfd is told when it has completed.
+    /// An eventfd is notified of its completion.
     pub has_eventfd: bool,
 }
 
 /// What the thread that hands a batch over can do for its requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// It may hand writes over. To do so can mean to wait for the file's lock or for a journal.
+    /// It may hand writes over. That can mean to wait for the file's lock or for a journal.
     pub writes: bool,
-    /// The thread that takes the results tells eventfds.
+    /// The thread that takes the completions notifies eventfds.
     pub eventfds: bool,
 }
 
 impl Caller {
-    /// A worker. The reaper takes the results.
+    /// A worker. The reaper takes the completions.
     pub const WORKER: Caller = Caller {
         writes: true,
         eventfds: true,
     };
-    /// A thread that may wait, or has the kernel not wait, and that hands over to a context's own kernel queue. The thread that
-    /// waits for an eventfd can be another than the one that takes results there.
+    /// A thread that hands over to a context's own kernel queue, and that may wait or tells the kernel not to wait. The thread that waits
+    /// for an eventfd need not be the one that takes completions there.
     pub const OWN_QUEUE: Caller = Caller {
         writes: true,
         eventfds: false,
     };
-    /// A thread that submits, and so must not wait, and that hands over to a context's own kernel queue.
+    /// A submitter that hands over to a context's own kernel queue, and so must not wait.
     pub const SUBMITTER: Caller = Caller {
         writes: false,
         eventfds: false,
     };
 }
 
-/// The requests of a batch, or those that are merged.
+/// The requests of a batch, or those of a merged operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined {
     first: Request,
@@ -91,12 +91,12 @@ impl Joined {
         self.bytes = self.bytes.saturating_add(next.bytes);
     }
 
-    /// Whether the next one is for the same file, in the same direction.
+    /// Whether the next request is for the same file, in the same direction.
     fn is_like(&self, next: &Request) -> bool {
         next.file == self.first.file && next.direction == self.first.direction
     }
 
-    /// Whether the next one transfers what comes after what the last one does.
+    /// Whether the next request begins where the last one ends.
     fn is_followed_by(&self, next: &Request) -> bool {
         self.last.start.is_some_and(|start| {
             self.is_like(next) && next.start == Some(start.wrapping_add(self.last.bytes))
@@ -104,7 +104,7 @@ impl Joined {
     }
 }
 
-/// Whether a request may join a batch that this caller hands over. None: whether it may begin one.
+/// Whether a request may join a batch that this caller hands over. Without a batch: whether it may begin one.
 pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller, tuning: &Tuning) -> bool {
     next.for_kernel
         && (caller.writes || next.direction == Direction::Read)
@@ -116,7 +116,7 @@ pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller, tuning: &Tu
         })
 }
 
-/// Whether a request of a batch may be merged with those before it. An eventfd is told of each request by itself.
+/// Whether a request of a batch may be merged with those before it. An eventfd is notified of each request by itself.
 pub fn merges(before: &Joined, next: &Request, tuning: &Tuning) -> bool {
     let goes_alone = |one: &Request| one.no_merge || one.has_eventfd;
     before.is_followed_by(next)
@@ -271,7 +271,7 @@ mod tests {
         no("and not more", &follow(full, read), read(T.batch_bytes));
     }
 
-    /// Random requests, random callers: what holds for the first request of a batch holds for all of it.
+    /// Random requests and callers: what holds for the first request of a batch holds for all of it.
     #[test]
     fn all_of_a_batch_are_alike() {
         let mut random = Random(1);

@@ -1,23 +1,21 @@
-//! How many workers a context may have: so many that its requests run side by side, and not so many
-//! that another finds none.
+//! How many workers a context may have: enough for its requests to run side by side, but not so many that another context finds none.
 //!
-//! A worker whose request does not come to an end is lost to the pool, but costs little. So such
-//! workers do not count, and the pool grows by as many; up to a bound, of which no context gets more
-//! than a part of what is left. Beyond that bound there are some of which each context gets one, if it
-//! has none. However many contexts hang, something is left for the next.
+//! A worker whose request does not end is lost to the pool, but costs little. So such workers do not count, and the pool grows by as many,
+//! up to a bound. Within the bound, a context gets at most a part of what is left. Beyond it, there are some more workers; a context
+//! without a worker gets one of these. So something is left for the next context, however many contexts hang.
 
 /// The workers of one class. README and man/aio2.7 state these numbers.
 #[derive(Clone, Copy)]
 pub struct Limits {
-    /// Most of one context.
+    /// The most for one context.
     pub alone: u32,
-    /// Most of all contexts that are at requests which may soon end.
+    /// The most for all contexts together, without workers that hang.
     pub together: u32,
-    /// Most of all for contexts that have some.
+    /// The most together for contexts that have some already.
     pub shared: u32,
-    /// A context gets this part of what is left of `shared`: one of so many.
+    /// A context gets this part of what is left of `shared`: 1/`part`.
     pub part: u32,
-    /// Most of all.
+    /// The most in all.
     pub most: u32,
 }
 
@@ -30,7 +28,7 @@ pub const SHORT_WORKERS: Limits = Limits {
     most: if cfg!(loom) { 2 } else { 4096 },
 };
 
-/// Workers for those that may not.
+/// Workers for requests that may not end by themselves.
 pub const LONG_WORKERS: Limits = Limits {
     alone: 2048,
     together: u32::MAX,
@@ -39,18 +37,18 @@ pub const LONG_WORKERS: Limits = Limits {
     most: if cfg!(loom) { 0 } else { 6144 },
 };
 
-/// What the pool's workers of that class do.
+/// Counts of the pool's workers of one class.
 #[derive(Clone, Copy)]
 pub struct Facts {
-    /// Those that serve the context.
+    /// Workers that serve the context.
     pub own: u32,
-    /// Those that serve any.
+    /// Workers that serve any context.
     pub busy: u32,
-    /// Those of them whose request does not come to an end.
+    /// Busy workers whose request does not end.
     pub hung: u32,
 }
 
-/// Whether the context may have one more.
+/// Whether the context may have one more worker.
 pub fn may_have_one_more(facts: Facts, limits: Limits) -> bool {
     let moving = facts.busy.saturating_sub(facts.hung);
     let left_of_moving = limits.together.saturating_sub(moving);

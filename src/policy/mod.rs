@@ -1,4 +1,4 @@
-//! What is decided from facts alone: plain data in, an answer out, without I/O, clock, atomics or unsafe.
+//! Decisions from facts alone: plain data in, an answer out, without I/O, clock, atomics or unsafe.
 
 pub mod batch;
 pub mod decide;

@@ -1,4 +1,4 @@
-//! What is expected of one request: what its call says, and what its file's profile says.
+//! What is expected of one request: from its call, and from its file's profile.
 
 #![cfg_attr(loom, allow(dead_code))]
 
@@ -10,9 +10,9 @@ use super::tuning::Tuning;
 pub enum Outlook {
     /// It is a no-op.
     Nop,
-    /// It is a read or write at an offset, or a sync. All of these end by themselves, if they are for a file.
+    /// It is a read or write at an offset, or a sync. If its descriptor is a file's, it ends by itself.
     File(View),
-    /// It is something else, or there is none. It may wait for ever.
+    /// It is something else, or there is no request. It may wait for ever.
     Other,
 }
 
@@ -25,7 +25,7 @@ impl Outlook {
         }
     }
 
-    /// Whether it is known to be fast: a caller can carry it out as well as a worker.
+    /// Whether it is known to be fast: a caller can execute it as well as a worker.
     #[inline]
     pub fn is_fast(&self, t: &Tuning) -> bool {
         match self {
@@ -35,7 +35,7 @@ impl Outlook {
         }
     }
 
-    /// Whether it may wait, but requests like it have lately all been over soon.
+    /// Whether it may wait, but requests like it have lately all ended soon.
     #[inline]
     pub fn is_bounded(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.is_bounded(t))
@@ -53,40 +53,39 @@ impl Outlook {
         self.file_is(|view| view.kind == Kind::Read && !view.is_direct())
     }
 
-    /// Whether it is serial. A write to a regular file is, if it does not wait for a device: a second one beside it would wait
-    /// for the file's lock, and use a second processor to no purpose. So is a request that is done sooner than it could be handed
-    /// over.
+    /// Whether it is serial. A write to a regular file is serial if it does not wait for a device: a second one beside it would wait for
+    /// the file's lock, and use a second processor in vain. A request that takes less time than its hand-over is serial, too.
     #[inline]
     pub fn is_serial(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.is_serial(t))
     }
 
-    /// Whether it is for a file that was open with O_DIRECT, all of whose requests have waited lately.
+    /// Whether its file was open with O_DIRECT, and all requests for the file have waited lately.
     #[inline]
     pub fn is_device_bound(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.kind != Kind::Sync && view.is_device_bound(true, t))
     }
 
-    /// Whether it is a read through the page cache of a file all of whose reads have waited lately.
+    /// Whether it is a read through the page cache, and all reads of the file have waited lately.
     #[inline]
     pub fn is_device_bound_buffered(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.kind == Kind::Read && view.is_device_bound(false, t))
     }
 
-    /// Whether it is a write to what was a regular file.
+    /// Whether it is a write to a file that was found to be regular.
     #[inline]
     pub fn is_regular_write(&self) -> bool {
         self.file_is(View::is_regular_write)
     }
 
-    /// Whether it writes, and so may bring signals upon the thread that carries it out.
+    /// Whether it writes, and so may raise a signal in the thread that executes it.
     #[inline]
     pub fn writes(&self) -> bool {
         self.file_is(|view| view.kind == Kind::Write)
     }
 
-    /// Whether a submitter may try it as a read: it is known to be fast, or can be tried without waiting and is not
-    /// known to be tried in vain.
+    /// Whether a submitter may try it as a read: it is known to be fast, or it can be tried without waiting and is not known to be tried in
+    /// vain.
     #[inline]
     pub fn may_read_at_submit(&self, t: &Tuning) -> bool {
         self.is_fast(t) || self.may_be_cached() && !self.is_device_bound_buffered(t)

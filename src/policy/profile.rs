@@ -1,10 +1,9 @@
-//! What is learned of a file, from how long its requests take and whether they wait: a profile, and the profile
-//! that follows from it and one observation.
+//! What is learned of a file from how long its requests take and whether they wait: a profile, and the profile that follows from it and one
+//! observation.
 //!
-//! Reads, writes and syncs of a file have a profile each. A file that is new takes what is known of its family: files
-//! of the same class on the same device. What its own requests then do overrides that. So a program that uses a
-//! thousand files need not prove each of them. A family learns from the first requests of each of its files and from no
-//! others, and so a file counts as much as any other, however many requests it gets.
+//! Reads, writes and syncs of a file have a profile each. A new file begins with what is known of its family: files of the same class on
+//! the same device. Its own requests then override that. So a program that uses a thousand files need not prove each of them. A family
+//! learns only from the first requests of each of its files. So each file counts as much as any other, however many requests it gets.
 //!
 //! Everything here is a hint. A wrong profile costs time.
 
@@ -12,10 +11,10 @@
 use super::tuning::TUNING;
 use super::tuning::Tuning;
 
-/// What requests do that are alike.
+/// Requests that behave alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// At an offset, both.
+    /// Read and Write: at an offset.
     Read,
     Write,
     /// fsync and fdatasync.
@@ -24,7 +23,7 @@ pub enum Kind {
 
 pub const KINDS: usize = 3;
 
-/// What a file was found to be.
+/// The class that a file was found to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Class {
     /// A regular file; else a block device.
@@ -33,21 +32,21 @@ pub struct Class {
     pub direct: bool,
 }
 
-/// One request, as it was carried out.
+/// One request, as it was executed.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     /// How long it took.
     pub ns: u64,
-    /// Whether it gave up the processor meanwhile; None: that is not known.
+    /// Whether it gave up the processor meanwhile. None: not known.
     pub waited: Option<bool>,
     /// It is a write to a regular file, which takes the file's lock.
     pub locks: bool,
-    /// Others of its context ran beside it.
+    /// Other requests of its context ran beside it.
     pub crowded: bool,
 }
 
 impl Observation {
-    /// What a write to a regular file waits for may have been just another write of the same program.
+    /// A write to a regular file may have waited just for another write of the same program.
     pub fn is_inconclusive(&self, tuning: &Tuning) -> bool {
         let slow = self.ns > tuning.fast_ns || self.waited == Some(true);
         self.locks && self.crowded && slow
@@ -57,20 +56,20 @@ impl Observation {
 /// What is known of the requests of one kind to one file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// After so many more fast requests the next is expected to be fast.
+    /// After this many more fast requests, the next is expected to be fast.
     fast_after: u16,
-    /// How many in a row have waited; more than `Tuning::in_a_row`: device-bound.
+    /// How many in a row have waited. If these are more than `Tuning::in_a_row`, the file is device-bound.
     waits: u8,
-    /// How many were bounded, less what those cost that were not.
+    /// How many were bounded, less a penalty for each that was not.
     bounded: u8,
     /// How many were trivial, less those that were not.
     trivial: u8,
-    /// How many there were, up to `Tuning::young`.
+    /// How many there were, `Tuning::young` at most.
     age: u8,
 }
 
 impl Profile {
-    /// Of a file of which nothing is known.
+    /// The profile of a file of which nothing is known.
     pub const fn new(tuning: &Tuning) -> Profile {
         Profile {
             fast_after: tuning.in_a_row as u16,
@@ -81,7 +80,7 @@ impl Profile {
         }
     }
 
-    /// Of what is no file: nothing is expected of it.
+    /// The profile of something that is not a file: nothing is expected of it.
     pub const fn none(tuning: &Tuning) -> Profile {
         Profile {
             fast_after: tuning.fast_after_max,
@@ -108,7 +107,7 @@ impl Profile {
         Profile {
             fast_after: match seen.waited {
                 Some(true) => self.after_wait(tuning),
-                // It may only have been kept from running: the next one, which is asked, tells.
+                // Perhaps it was only kept from running. The next request is asked, and tells.
                 _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
             },
@@ -121,8 +120,8 @@ impl Profile {
         }
     }
 
-    /// The profile of a young file when its family has become better known: it is expected to be like that, as far
-    /// as its own requests have not shown that it is not.
+    /// The profile of a young file after its family has become better known: the file is expected to be like the family, unless its own
+    /// requests have shown the contrary.
     pub fn joined(self, prior: Profile, tuning: &Tuning) -> Profile {
         let has_waited = self.fast_after > u16::from(tuning.in_a_row);
         let always = |count: u8, expected: u8| {
@@ -158,7 +157,7 @@ impl Profile {
         (self.fast_after + tuning.after_wait).min(tuning.fast_after_max)
     }
 
-    /// Its requests are not for a caller, for a while.
+    /// For a while, its requests are not for a caller.
     pub fn distrusted(self, tuning: &Tuning) -> Profile {
         Profile {
             fast_after: self.after_wait(tuning),
@@ -167,7 +166,7 @@ impl Profile {
         }
     }
 
-    /// Nothing is known of whether it waits for a device.
+    /// Whether it waits for a device is not known any more.
     pub fn unbound(self) -> Profile {
         Profile { waits: 0, ..self }
     }
@@ -177,7 +176,7 @@ impl Profile {
         self.fast_after == 0 && !self.is_young(tuning)
     }
 
-    /// Whether its requests tell what its family is like.
+    /// Whether its family learns from its requests.
     pub fn is_young(self, tuning: &Tuning) -> bool {
         self.age < tuning.young
     }
@@ -213,7 +212,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// The family after one more young request of one of its files.
+    /// The family after one more request of one of its young files.
     pub fn after(self, seen: &Observation, tuning: &Tuning) -> Family {
         if seen.is_inconclusive(tuning) {
             return self;
@@ -226,7 +225,7 @@ impl Family {
         };
         let fast = match seen.waited {
             Some(true) => Some(false),
-            // It may only have been kept from running.
+            // Perhaps it was only kept from running.
             _ if is_long => None,
             _ => Some(true),
         };
@@ -237,9 +236,9 @@ impl Family {
         }
     }
 
-    /// What is expected of a new file of the family. With half of the points a property is expected of it: one file alone, with all of
-    /// its young requests, does not take a full family below that. That it makes its requests wait is expected only past the page
-    /// cache: what is in the cache depends on the file.
+    /// What is expected of a new file of the family. A property is expected if it has half of the points: the young requests of one file
+    /// alone do not take a full family below that. That requests wait is expected only past the page cache: what is in the cache depends on
+    /// the file.
     pub fn prior(self, class: Class, tuning: &Tuning) -> Profile {
         let holds = |points| points >= tuning.in_a_row / 2;
         let new = Profile::new(tuning);
@@ -277,9 +276,9 @@ impl Family {
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub kind: Kind,
-    /// None: it is no file, or nobody has looked yet.
+    /// None: it is not a file, or nobody has looked yet.
     pub class: Option<Class>,
-    /// The profile's bits: most questions are about a part of it.
+    /// The bits of the profile: most questions need only a part of it.
     pub bits: u64,
 }
 
@@ -320,14 +319,14 @@ impl View {
         self.is(|class| class.direct)
     }
 
-    /// A sync of it takes as long as the last one did: nothing piles up in the page cache.
+    /// Whether a sync of it takes as long as the last one: nothing accumulates in the page cache.
     #[inline]
     fn is_even(&self) -> bool {
         self.kind != Kind::Sync || self.is_direct()
     }
 
-    /// Whether it is expected to be fast. A write to a regular file is one that a caller may carry out soon: one
-    /// after another is the caller's as well as a worker's.
+    /// Whether it is expected to be fast. Writes to a regular file go to a caller sooner: since they run one after another, a caller
+    /// executes them as well as a worker.
     #[inline]
     pub fn is_fast(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
@@ -335,13 +334,13 @@ impl View {
         known && self.is_even()
     }
 
-    /// Whether it may wait, but is expected to be over soon.
+    /// Whether it may wait, but is expected to end soon.
     #[inline]
     pub fn is_bounded(&self, tuning: &Tuning) -> bool {
         self.profile().bounded == tuning.in_a_row && self.is_even()
     }
 
-    /// Whether it had better run alone: it takes its file's lock, or is done sooner than handed over.
+    /// Whether it had better run alone: it takes its file's lock, or takes less time than its hand-over.
     #[inline]
     pub fn is_serial(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
@@ -356,9 +355,8 @@ impl View {
             && self.class.is_some_and(|class| class.direct == direct)
     }
 
-    /// Whether a caller that is to be back in time can carry it out if it is expected to be fast: a read, or what
-    /// goes past the page cache to a device, which then does it at once. A write to a file may have to wait for a
-    /// journal or for dirty pages, however often it did not.
+    /// Whether a caller with a time limit may execute it if it is expected to be fast: a read, or a write past the page cache to a device,
+    /// which executes it at once. A write to a file may have to wait for a journal or for dirty pages, even if it never did before.
     #[inline]
     pub fn fits_in_time(&self) -> bool {
         match self.kind {
@@ -409,7 +407,7 @@ mod tests {
         ..WAITS
     };
 
-    /// So many of these.
+    /// A number of equal observations.
     type Seen = (usize, Observation);
 
     fn all(start: Profile, seen: &[Seen]) -> Profile {
@@ -432,8 +430,7 @@ mod tests {
         }
     }
 
-    /// After these observations, in this order, a request of that kind and class is expected to be: fast, bounded,
-    /// serial, device-bound.
+    /// After these observations, in this order, a request of that kind and class is expected to be: fast, bounded, serial, device-bound.
     #[test]
     fn what_is_expected_after_what_was_seen() {
         let locks = |seen: Observation| Observation {
@@ -516,7 +513,7 @@ mod tests {
         }
     }
 
-    /// A file that is not like its family keeps a caller waiting once, and does not make the others slow.
+    /// A file that is unlike its family keeps a caller waiting once, and does not make the others slow.
     #[test]
     fn what_a_file_does_itself_overrides_its_family() {
         let fast = family(&[(99, FAST)]);

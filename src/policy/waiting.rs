@@ -1,15 +1,15 @@
-//! What becomes of a request that may wait for somebody else.
+//! How a request that may wait for somebody else is executed.
 
 use super::route::Route;
 
 /// A request that may wait for somebody else, and that a worker has taken.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Patient {
-    /// It can wait without a thread: as far as its attributes are concerned, and because its descriptor is in the program's table.
+    /// It can wait without a thread: its attributes allow that, and its descriptor is in the program's table.
     pub may_wait_apart: bool,
     /// There may be an epoll.
     pub has_readiness: bool,
-    /// It has waited there, and its file was said to be ready.
+    /// It has waited in the epoll, and its file was reported as ready.
     pub has_waited: bool,
 }
 
@@ -19,8 +19,8 @@ pub fn is_tried(req: &Patient) -> bool {
     req.may_wait_apart && req.has_readiness
 }
 
-/// It would have had to wait. [`Route::Readiness`]: it waits in the epoll. [`Route::Thread`]: the worker waits. Where epoll says something else
-/// than the call, it would be tried again and again.
+/// Where a request waits that was tried in vain. [`Route::Readiness`]: in the epoll. [`Route::Thread`]: in the worker. It waits in the
+/// epoll only once: if epoll and the call disagreed, it would be tried again and again.
 #[inline]
 pub fn would_wait(req: &Patient) -> Route {
     if is_tried(req) && !req.has_waited {
@@ -34,7 +34,7 @@ pub fn would_wait(req: &Patient) -> Route {
 mod tests {
     use super::*;
 
-    /// What may wait for somebody else waits in the epoll if it can, and once.
+    /// A request that may wait for somebody else waits in the epoll if it can, and only once.
     #[test]
     fn what_waits_for_its_file_needs_no_thread() {
         let yes = Patient {
