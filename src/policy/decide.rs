@@ -1,19 +1,19 @@
-//! Who carries a request out.
+//! How a request is carried out.
 //!
 //! The answer is a [`Route`], and it is given at four moments:
 //!
-//! - a request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. What these leave is
-//!   queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
-//! - a caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller that only looks: [`for_poller`].
-//! - a worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that may wait for somebody else,
-//!   [`super::waiting`] says whether in a thread.
-//! - the monitor ticks: [`at_tick`].
+//! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. What these leave is queued,
+//!   and [`queued`] says who comes for it. That is asked again whenever something may have changed.
+//! - A caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
+//! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that request may wait for somebody
+//!   else, [`super::waiting`] says whether in a thread.
+//! - The monitor ticks: [`at_tick`].
 //!
-//! docs/architecture.md has all of it as one table. Facts are plain data. A fact that takes a look at a profile, or an
-//! atomic, is passed as a function, which is called only if the answer depends on it.
+//! docs/architecture.md has all of it as one table. Facts are plain data. If a fact needs a look at a profile or an atomic, it is passed as
+//! a function, which is called only if the answer depends on it.
 //!
-//! Whatever the facts are, no decision is wrong: what they change is how long something takes. There is one exception. A caller gets
-//! no request that may keep it for ever: that follows from [`Outlook`].
+//! No decision is wrong, whatever the facts are: they change only how long something takes. There is one exception. A caller must get no
+//! request that may keep it for ever: [`Outlook`] ensures that.
 
 #![cfg_attr(loom, allow(dead_code))]
 
@@ -28,9 +28,9 @@ pub struct Submit {
     /// The first one.
     pub first: Outlook,
     pub all_fast: bool,
-    /// No second thread is worth waking for requests like these: see [`Outlook::is_serial`]. A no-op takes no time.
+    /// No second thread is worth waking for these requests: see [`Outlook::is_serial`]. A no-op takes no time.
     pub all_serial: bool,
-    /// There is one, which is bounded.
+    /// There is only one, which is bounded.
     pub one_bounded: bool,
     pub len: u64,
 }
@@ -56,28 +56,28 @@ impl Submit {
     }
 }
 
-/// A context, and what its callers have been seen to do.
+/// A context, and what was learned of its callers.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Queue {
-    /// Requests that are accepted and have no event yet, without those that wait for their files to become ready.
+    /// Accepted requests without an event, except those that wait for their files to become ready.
     pub in_flight: u32,
-    /// Those of them that somebody carries out.
+    /// Requests in flight that are being carried out.
     pub running: u32,
-    /// Those of these that end by themselves.
+    /// Running requests that end by themselves.
     pub running_short: u32,
-    /// Those of these that may have a file's lock for a while.
+    /// Running requests that may hold a file's lock for a while.
     pub transfers: u32,
-    /// So many may run at a time.
+    /// The most requests that may run at a time.
     pub limit: u32,
-    /// So many that end by themselves may run at a time, for the sake of other contexts.
+    /// The most requests that may run at a time and end by themselves, for the sake of other contexts.
     pub share: u32,
-    /// Something that ends by itself is queued.
+    /// A request that ends by itself is queued.
     pub is_queued: bool,
     /// Workers that are handing requests over to the kernel, and look again at once.
     pub handing_over: u32,
-    /// Ticks in a row at which nothing had moved, though something was queued.
+    /// Ticks in a row without any movement, although something was queued.
     pub still: u32,
-    /// The first one that is queued is a write to the file for which a caller is just handing writes over.
+    /// The first queued request is a write to the file for which a caller is now handing writes over.
     pub behind_writer: bool,
     /// Callers sleep. A caller that sleeps does not come.
     pub has_waiters: bool,
@@ -89,47 +89,47 @@ pub struct Queue {
     pub is_prompt: bool,
     /// A caller has lately come back soon each time.
     pub is_returning: bool,
-    /// The last caller that could have slept in the own queue has a time limit. To hand over can take longer.
+    /// The last caller that could have slept in the own queue has a time limit. A hand-over can take longer.
     pub is_timed: bool,
-    /// What was handed over there the last time was done when that call returned: to hand over is to wait.
+    /// The last hand-over to the own queue returned with its requests completed: a hand-over there waits.
     pub has_waited: bool,
-    /// There is a ring of io_uring with room: to hand over to that is never to wait.
+    /// There is a ring of io_uring with room: a hand-over to it never waits.
     pub has_ring: bool,
 }
 
 impl Queue {
-    /// How many are in flight and do not run.
+    /// How many requests are in flight and do not run.
     #[inline]
     pub fn waiting(&self) -> u32 {
         self.in_flight.saturating_sub(self.running)
     }
 
-    /// Whether what runs does not come to an end, so that others had better begin beside it.
+    /// Whether the requests that run do not end, so that others had better begin beside them.
     #[inline]
     pub fn is_stuck(&self, t: &Tuning) -> bool {
         self.still != 0 && (self.still >= t.still || !self.behind_writer)
     }
 
-    /// Whether as many of the class run as another context can bear.
+    /// Whether as many requests of the class run as other contexts can bear.
     #[inline]
     fn has_its_share(&self, class: Class, t: &Tuning) -> bool {
         class == Class::Short && self.still < t.still && self.running_short >= self.share
     }
 
-    /// Whether one more of the class may begin.
+    /// Whether one more request of the class may begin.
     #[inline]
     pub fn may_begin(&self, class: Class, t: &Tuning) -> bool {
         self.running < self.limit && !self.has_its_share(class, t)
     }
 
-    /// Whether a caller will come for what it can carry out.
+    /// Whether a caller will come for the requests that it can execute.
     #[inline]
     fn caller_comes(&self) -> bool {
         self.is_prompt && !self.has_waiters
     }
 
-    /// Whether a caller that waits hands over to the kernel what begins with this one. One request alone is done sooner by
-    /// the caller itself. A sample is a worker's, unless to hand it over is to wait for it.
+    /// Whether a caller that waits hands over to the kernel, beginning with this request. One request alone is done sooner by the caller
+    /// itself. A sample is a worker's, unless its hand-over would wait for it anyway.
     #[inline]
     fn is_for_returning_reaper(
         &self,
@@ -155,17 +155,17 @@ impl Queue {
 /// A context's own kernel queue.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct OwnQueue {
-    /// Requests that the kernel carries out there.
+    /// Requests in flight there.
     pub in_flight: u32,
     /// It has no room for another batch.
     pub is_full: bool,
-    /// Somebody sleeps there, or hands over, or takes what has been done.
+    /// A thread sleeps there, or hands over, or takes completions.
     pub has_reaper: bool,
-    /// That one sleeps.
+    /// That thread sleeps.
     pub is_asleep: bool,
     /// A submitter hands over there.
     pub has_submitter: bool,
-    /// So many submits pass without a hand-over.
+    /// The number of submits that pass without a hand-over.
     pub pause: u32,
     /// A caller sleeps there because submitters hand over there.
     pub has_hint: bool,
@@ -191,17 +191,17 @@ impl OwnQueue {
     }
 }
 
-/// Who carries out what is queued.
+/// How the queued requests are carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Left {
-    /// None: nobody now. A request that runs has to end first.
+    /// None: not now. A request that runs must end first.
     pub route: Option<Route>,
-    /// The monitor sees to it that nothing stays. If it cannot, a worker does.
+    /// The monitor makes sure that nothing stays. If there is no monitor, a worker does.
     pub needs_lease: bool,
 }
 
 impl Left {
-    /// To somebody who is expected to come.
+    /// Left to a thread that is expected to come.
     const fn to(route: Route) -> Left {
         Left {
             route: Some(route),
@@ -222,20 +222,20 @@ impl Left {
     }
 }
 
-/// What a submit leads to.
+/// The answer to a submit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Submitted {
-    /// [`Route::KernelSubmit`]: this thread hands it over; [`Route::UringSubmit`]: to the ring. [`Route::InlineSubmit`]: it carries it out.
-    /// [`Route::InlineWaiting`]: it is left to a caller; the monitor sees to it that nothing stays, and if it
-    /// cannot, [`queued`] decides. None: `queued` decides.
+    /// [`Route::KernelSubmit`]: this thread hands the requests over; [`Route::UringSubmit`]: to the ring. [`Route::InlineSubmit`]: this
+    /// thread executes them. [`Route::InlineWaiting`]: they are left to a caller, and the monitor makes sure that nothing stays; if there
+    /// is no monitor, [`queued`] decides. None: `queued` decides.
     pub route: Option<Route>,
-    /// A caller can carry out requests like these. If not, no caller is prompt any more.
+    /// A caller can execute requests like these. If not, no caller counts as prompt any more.
     pub suits_caller: bool,
-    /// Requests like these are handed over by who submits: the pause becomes shorter, and from now on a caller sleeps in the own queue.
+    /// Submitters hand requests like these over: the pause becomes shorter, and from now on a caller sleeps in the own queue.
     pub counts: bool,
 }
 
-/// Requests are submitted to a context: before they are queued.
+/// Requests are submitted to a context and not yet queued.
 #[inline]
 pub fn at_submit(
     submit: &Submit,
@@ -248,8 +248,8 @@ pub fn at_submit(
     if !queue.callers_carry_out {
         return answer;
     }
-    // Reads that will wait, whose events another thread sleeps for: neither has a worker to be woken for them, nor that
-    // thread by one. A write may have to wait for the file's lock or a journal before it is under way.
+    // Reads that will wait, and another thread sleeps for their events. The submitter hands them over: no worker must be woken for that,
+    // and no worker wakes that thread. A write may have to wait for the file's lock or a journal before it is in flight.
     answer.counts = queue.has_waiters && submit.first.is_device_bound(t) && !submit.first.writes();
     if answer.counts
         && own.is_asleep
@@ -261,7 +261,8 @@ pub fn at_submit(
         answer.route = Some(Route::KernelSubmit);
         return answer;
     }
-    // No worker has to be woken to hand them over. Not beside a caller who does so in the own queue: its events would come from two threads.
+    // With the ring, no worker must be woken to hand them over. Not beside a caller that hands over in the own queue: its events would come
+    // from two threads.
     if queue.has_ring
         && own.in_flight == 0
         && submit.first.is_device_bound(t)
@@ -283,21 +284,21 @@ pub fn at_submit(
     answer
 }
 
-/// A submit of io_submit(), beside its requests.
+/// A submit by io_submit(), beside its requests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Within {
-    /// There are reads that who submits may carry out.
+    /// There are reads that the submitter may execute.
     pub has_reads: bool,
-    /// The program submits within what it does for events.
+    /// The program submits while it handles events.
     pub is_nested: bool,
-    /// Callers look for events, and have nothing else to do.
+    /// Callers poll, and have nothing else to do.
     pub is_polled: bool,
     pub short_of_threads: bool,
-    /// A worker carries the next device-bound request out all the same, to see whether it still waits.
+    /// A worker executes the next device-bound request itself, to see whether it still waits.
     pub is_sample: bool,
 }
 
-/// io_submit(): whether who submits sees to the first requests itself, before the others are queued.
+/// io_submit(): whether the submitter carries the first requests out itself, before the others are queued.
 #[inline]
 pub fn within_submit(
     first: &Outlook,
@@ -307,13 +308,13 @@ pub fn within_submit(
     t: &Tuning,
 ) -> Submitted {
     let mut answer = Submitted::default();
-    // As the kernel does: reads that do not wait are over when io_submit() returns.
+    // As with the kernel's AIO: reads that do not wait have completed when io_submit() returns.
     if submit.has_reads && !submit.is_nested && first.may_read_at_submit(t) {
         answer.route = Some(Route::InlineSubmit);
         return answer;
     }
-    // They will wait for a device, and a caller comes and sleeps in the own queue, or looks there, for their events. As long as
-    // nobody is there: who hands over takes back itself what the kernel would have to wait for.
+    // They will wait for a device, and a caller comes for their events and sleeps or looks in the own queue. Only while nobody is there:
+    // the submitter itself takes back what the kernel would have to wait for.
     answer.counts = first.is_device_bound(t);
     if answer.counts
         && own.pause == 0
@@ -327,14 +328,14 @@ pub fn within_submit(
     answer
 }
 
-/// Whether who submits may hand over in a queue where nobody is.
+/// Whether a submitter may hand over in an own queue where nobody is.
 #[inline]
 pub fn is_free(queue: &Queue, own: &OwnQueue, short_of_threads: bool) -> bool {
     !own.has_reaper && !queue.has_waiters && own.takes_batch(short_of_threads)
 }
 
-/// io_submit(): a request that is left. `is_before`: as long as this thread runs, workers may not; `has_worker`: there is one
-/// for it, and it can have the file.
+/// io_submit(): how a remaining request is carried out. `is_before`: while this thread runs, workers may not. `has_worker`: there is a
+/// worker for it, which can have the file.
 #[inline]
 pub fn left_by_submit(is_before: bool, has_worker: impl FnOnce() -> bool) -> Route {
     if !is_before && has_worker() {
@@ -344,7 +345,7 @@ pub fn left_by_submit(is_before: bool, has_worker: impl FnOnce() -> bool) -> Rou
     }
 }
 
-/// Who comes for what is queued first.
+/// Which thread is expected to come for the first queued request.
 #[inline]
 fn who_comes(
     queue: &Queue,
@@ -365,8 +366,8 @@ fn who_comes(
     (by_worker && first.is_device_bound(t)).then_some(Route::KernelThread)
 }
 
-/// Requests of that class are queued: who comes for them. [`Route::Thread`]: a worker is told, unless one was (`is_told`), and has not
-/// come yet.
+/// Requests of that class are queued: how they are carried out. [`Route::Thread`]: a worker is told, unless one was told (`is_told`) and
+/// has not come yet.
 #[inline]
 pub fn queued(
     class: Class,
@@ -386,18 +387,18 @@ pub fn queued(
         return Left::TO_WORKER;
     }
     if is_full {
-        // Whoever carries that out looks for more.
+        // The thread that carries out a running request looks for more.
         return Left::until_one_ends(false);
     }
-    // Should what runs not come to an end, the monitor has others begin beside it.
+    // If the running requests do not end, the monitor has others begin beside them.
     if queue.has_its_share(class, t) {
         return Left::until_one_ends(true);
     }
     Left::TO_WORKER
 }
 
-/// A worker looks: whether it takes what is queued first ([`Route::Thread`]). Not what would only be in the way of another that
-/// runs, or of a caller's.
+/// A worker looks: whether it takes the first queued request ([`Route::Thread`]). It takes none that would only obstruct another running
+/// request, or a caller's.
 #[inline]
 pub fn for_worker(
     class: Class,
@@ -427,32 +428,32 @@ pub fn for_worker(
     }
 }
 
-/// What the kernel's AIO says of a request.
+/// What the kernel queue says of a request.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Kernel {
-    /// It can carry it out.
+    /// It can execute the request.
     pub takes: bool,
     /// It has room for more.
     pub has_room: bool,
-    /// A worker carries it out all the same, to see whether it still waits.
+    /// A worker executes it itself, to see whether it still waits.
     pub is_sample: bool,
 }
 
-/// What a worker does with the request that it has taken.
+/// What a worker does with a request that it has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
-    /// [`Route::KernelThread`]: it hands it over, with those that join. [`Route::Thread`]: it carries it out.
+    /// [`Route::KernelThread`]: it hands the request over, with those that join. [`Route::Thread`]: it executes the request.
     pub route: Route,
-    /// It is one of those of which some are samples.
+    /// Requests like this count towards the next sample.
     pub counts: bool,
-    /// It tells the device of it and of so many more reads at most, before it waits for the first.
+    /// Before it waits for this read, it tells the device of it and of this many more reads at most.
     pub ahead: Option<u32>,
-    /// It takes so many more fast ones at most, before it takes the lock again.
+    /// It takes this many more fast requests at most, before it takes the lock again.
     pub more: u32,
 }
 
-/// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it
-/// is carried out together with others. `last_ns`: so long that worker was at the last one.
+/// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it is executed
+/// together with others. `last_ns`: how long the last request of this worker took.
 #[inline]
 pub fn taken_by_worker(
     req: &Outlook,
@@ -472,33 +473,33 @@ pub fn taken_by_worker(
     if req.is_device_bound(t) {
         let kernel = kernel();
         answer.counts = kernel.takes;
-        // One alone is done sooner by the worker that has it.
+        // A single request is done sooner by the worker that has it.
         let has_company = queue.transfers > 1 || queue.is_queued;
         if kernel.takes && kernel.has_room && !kernel.is_sample && has_company {
             answer.route = Route::KernelThread;
             return answer;
         }
     }
-    // Half are left to others, in both cases.
+    // In both cases, half are left to others.
     let half = queue.waiting() / 2;
     if req.is_device_bound_buffered(t) && queue.is_queued && are_told_of() {
         answer.ahead = Some(half.min(t.takes));
     } else if only_observes && !queue.has_waiters && req.is_fast(t) {
-        // Nobody sleeps who might want the event of the first; and if all are like the last one, they take no longer together than one may.
+        // No thread sleeps that might want the first event. If all are like the last one, together they take no longer than one may.
         let together = (t.fast_ns / last_ns.max(1)).min(t.takes.into()) as u32;
         answer.more = half.min(together.saturating_sub(1));
     }
     answer
 }
 
-/// A caller waits for events, and does not carry out what is queued first. If that was left to it, a worker is told.
+/// A caller waits for events, and does not execute the first queued request. If that was left to it, a worker is told.
 #[inline]
 pub fn gives_back(queue: &Queue) -> Option<Route> {
     (queue.is_prompt && queue.is_queued).then_some(Route::Thread)
 }
 
-/// A caller waits for events: whether it carries this request out. `is_lone`: nothing else is in flight that would be late for it;
-/// `is_timed`: it has a time limit; `untouched`: the request has no attribute for which it may not be tried.
+/// A caller waits for events: whether it executes this request. `is_lone`: no other request is in flight that would be late because of it.
+/// `is_timed`: the caller has a time limit. `untouched`: the request has no attribute that forbids an attempt.
 #[inline]
 pub fn for_caller(
     req: &Outlook,
@@ -512,8 +513,8 @@ pub fn for_caller(
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// Whether a caller that has its events, and has carried requests out for so long, goes on with those that are waiting: with serial ones,
-/// which nobody else will carry out; with others as long as many wait. The last ones had better be there for the next call.
+/// Whether a caller that has its events, and has executed requests for `ns`, goes on with waiting requests. With serial ones, because no
+/// other thread will execute them; with others, as long as many wait: the last ones had better be there for the next call.
 #[inline]
 pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     if is_serial {
@@ -523,8 +524,8 @@ pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     }
 }
 
-/// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands over what is queued first
-/// ([`Route::KernelWaiting`]), or carries it out as a sample. None: it is a worker's.
+/// A caller waits for events, executes nothing, and may be in the own queue: whether it hands the first queued request over
+/// ([`Route::KernelWaiting`]), or executes it as a sample. None: the request is a worker's.
 #[inline]
 pub fn for_reaper(
     queue: &Queue,
@@ -544,8 +545,8 @@ pub fn for_reaper(
     })
 }
 
-/// A caller looks for events in vain, again and again, and nothing has begun for so long: whether it carries a request out.
-/// `is_before`: as long as it runs, workers may not. Somebody who has a request may have been kept from going on by this very thread.
+/// A caller looks for events in vain, again and again, and nothing has begun for `idle_ns`: whether it executes a request. `is_before`:
+/// while it runs, workers may not. Perhaps this very thread keeps the owner of a request from going on.
 #[inline]
 pub fn for_poller(
     idle_ns: u64,
@@ -560,16 +561,16 @@ pub fn for_poller(
 /// What a tick of the monitor changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick {
-    /// The monitor goes on looking after the context.
+    /// The monitor continues to look after the context.
     pub stays: bool,
     /// See [`Queue::still`].
     pub still: u32,
-    /// [`Route::Thread`]: nobody has come for what is queued. Callers do not count as coming any more, and [`queued`] decides.
+    /// [`Route::Thread`]: nobody has come for the queued requests. Callers are not expected any more, and [`queued`] decides.
     pub route: Option<Route>,
 }
 
-/// The monitor ticks. `has_moved`: requests were taken since the last tick; `is_last`: it does not look again;
-/// `has_in_kernel`: the kernel carries some out in the own queue.
+/// The monitor ticks. `has_moved`: requests were taken since the last tick. `is_last`: it does not look again. `has_in_kernel`: requests
+/// are in flight in the own queue.
 #[inline]
 pub fn at_tick(
     queue: &Queue,

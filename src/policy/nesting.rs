@@ -1,14 +1,14 @@
-//! Submits that nest: a program sees to its events as soon as it has submitted, and submits again before it returns, as QEMU
-//! does. If the events were always there by then, it would need more and more stack. So from some depth on, events come later
-//! with each level, until the program finds none and returns.
+//! Nested submits: a program handles its events as soon as it has submitted, and submits again before it returns, as QEMU does. If the
+//! events were always there at once, it would need more and more stack. So from some depth on, events come later with each level, until the
+//! program finds none and returns.
 
 use super::tuning::Tuning;
 use arrayvec::ArrayVec;
 
-/// The levels that are told from each other, and so the longest pause.
+/// The most levels that are distinguished; they also limit the pause.
 const LEVELS: usize = 26;
 
-/// The submits that have not returned, as far as their places in the stack tell.
+/// The submits that have not returned, as far as their positions in the stack show.
 #[derive(Default)]
 pub struct Nesting {
     levels: ArrayVec<usize, LEVELS>,
@@ -17,7 +17,7 @@ pub struct Nesting {
 }
 
 impl Nesting {
-    /// One more submit, from this place of a stack that grows downwards.
+    /// Notes one more submit, at this position of a stack that grows downwards.
     pub fn note(&mut self, place: usize, tuning: &Tuning) {
         let last = self.levels.last().copied();
         self.deeper = last.is_some_and(|last| place < last && last - place <= tuning.nesting_apart);
@@ -25,7 +25,7 @@ impl Nesting {
             return;
         }
         if !self.deeper {
-            // Those have returned, or belong to another stack.
+            // These have returned, or belong to another stack.
             let returned = self
                 .levels
                 .iter()
@@ -39,7 +39,7 @@ impl Nesting {
         self.levels.push(place);
     }
 
-    /// By how many nanoseconds the events of the last submit had better be late.
+    /// How many nanoseconds late the events of the last submit should come.
     pub fn pause_ns(&self, tuning: &Tuning) -> u64 {
         match self.levels.len().checked_sub(tuning.nesting_free + 1) {
             // At one level, a program may submit as often as it likes.

@@ -1,18 +1,18 @@
 //! The ways to carry a request out, and how many requests took each.
 
-/// The way that a request took.
+/// The way a request took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Route {
     /// Its system call was not made: it was cancelled, refused, or too late.
     NotMade,
-    /// A caller that waits for events carried it out.
+    /// A caller that waits for events executed it.
     InlineWaiting,
-    /// Its submitter carried it out, within the call that submitted it.
+    /// Its submitter executed it, within the call that submitted it.
     InlineSubmit,
-    /// A thread carried it out in place of a worker: workers could not be had, or could not run, or the process ended.
+    /// A thread executed it in place of a worker: workers could not be had, or could not run, or the process ended.
     InlineStandIn,
-    /// A worker carried it out.
+    /// A worker executed it.
     Thread,
     /// A worker handed it over to the kernel's AIO.
     KernelThread,
@@ -20,7 +20,7 @@ pub enum Route {
     KernelWaiting,
     /// Its submitter handed it over to the kernel's AIO, within the call that submitted it.
     KernelSubmit,
-    /// It waited for its file to become ready, and then a worker carried it out; or that was all that was asked.
+    /// It waited for its file to become ready, and then a worker executed it; or it had asked only for that.
     Readiness,
     /// A worker handed it over to io_uring.
     UringThread,
@@ -31,7 +31,7 @@ pub enum Route {
 impl Route {
     pub const COUNT: usize = Route::ALL.len();
 
-    /// All of them, by their numbers.
+    /// All routes, by number.
     pub const ALL: [Route; 11] = [
         Route::NotMade,
         Route::InlineWaiting,
@@ -46,7 +46,7 @@ impl Route {
         Route::UringSubmit,
     ];
 
-    /// The same where io_uring does what the kernel's AIO would have.
+    /// The same route with io_uring in place of the kernel's AIO.
     pub fn by_io_uring(self) -> Route {
         if self == Route::KernelSubmit {
             Route::UringSubmit
@@ -55,7 +55,7 @@ impl Route {
         }
     }
 
-    /// What follows the number of such requests, for people.
+    /// The words that follow the number of such requests, for people.
     pub fn words(self) -> &'static str {
         match self {
             Route::NotMade => "not made",
@@ -90,7 +90,7 @@ impl From<Route> for Taken {
     }
 }
 
-/// In the number that a request keeps.
+/// A bit of the number that a request keeps.
 const MERGED: u8 = 0x80;
 
 impl From<Taken> for u8 {
@@ -123,7 +123,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// One more, of which this is the number that it kept.
+    /// Counts a request, which has kept this number.
     #[inline]
     pub fn count(&mut self, number: u8) {
         if let Some(taken) = self.taken.get_mut(usize::from(number & !MERGED)) {

@@ -1,4 +1,4 @@
-//! Tables of facts and the routes that follow from them, and what holds for all facts.
+//! Tables of facts with the routes that follow from them, and what holds for all facts.
 
 use super::super::profile::{Class as FileClass, Kind, Observation, Profile, View};
 use super::super::tuning::TUNING;
@@ -21,7 +21,7 @@ const DEVICE: FileClass = FileClass {
     direct: true,
 };
 
-/// What is known of a file after many requests, of which one in `waits` waited; 0: none.
+/// A file after many requests, of which one in `waits` waited; 0: none.
 fn file(kind: Kind, class: FileClass, ns: u64, waits: u32) -> Outlook {
     let seen = |i| Observation {
         ns,
@@ -46,7 +46,7 @@ fn slow(kind: Kind) -> Outlook {
     file(kind, DIRECT, 300_000, 1)
 }
 
-/// Waits now and then, and is bounded.
+/// A file whose requests wait now and then, and are bounded.
 fn bounded() -> Outlook {
     file(Kind::Read, DIRECT, 100_000, 2)
 }
@@ -55,7 +55,7 @@ fn slow_cached() -> Outlook {
     file(Kind::Read, CACHED, 300_000, 1)
 }
 
-/// All facts that there are.
+/// All facts.
 #[derive(Clone, Copy, Debug)]
 struct World {
     queue: Queue,
@@ -63,10 +63,10 @@ struct World {
     submit: Submit,
     within: Within,
     class: Class,
-    /// The first one that is queued.
+    /// The first queued request.
     first: Outlook,
     is_told: bool,
-    /// The one that was taken, or may be.
+    /// The request that was taken, or may be.
     req: Outlook,
     only_observes: bool,
     last_ns: u64,
@@ -103,7 +103,7 @@ struct Answers {
 }
 
 impl World {
-    /// A context in which nothing is known of callers and two requests are in flight, of which one is queued.
+    /// A context whose callers are unknown, with two requests in flight, of which one is queued.
     #[rustfmt::skip]
     fn new() -> World {
         let queue = Queue {
@@ -166,7 +166,7 @@ macro_rules! world {
     }};
 }
 
-/// Rows: what it is, the facts that differ, and the answer.
+/// Rows: a name, the facts that differ, and the answer.
 macro_rules! table {
     ($base:expr, $answer:expr; $($what:literal: $($($fact:ident).+ = $value:expr),* => $expected:expr;)*) => {
         let base: World = $base;
@@ -312,15 +312,15 @@ fn within_io_submit() {
     }
 }
 
-/// To somebody who is expected to come; the monitor looks after it.
+/// Left to a thread that is expected to come; the monitor looks after it.
 fn leased(route: Route) -> Left {
     Left::to(route)
 }
 
 const WORKER: Left = Left::TO_WORKER;
-/// What runs has to end first; the monitor looks after it.
+/// A running request must end first; the monitor looks after it.
 const WATCHED: Left = Left::until_one_ends(true);
-/// What runs has to end first.
+/// A running request must end first.
 const NOBODY: Left = Left::until_one_ends(false);
 
 #[test]

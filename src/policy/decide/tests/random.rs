@@ -17,7 +17,7 @@ fn any_outlook(random: &mut Random) -> Outlook {
     }
 }
 
-/// Each fact, and how it becomes another.
+/// Each fact, and how it is changed.
 type Fact = (&'static str, fn(&mut World, &mut Random));
 
 macro_rules! facts {
@@ -99,7 +99,7 @@ fn any_submit(random: &mut Random) -> Submit {
     submit(&all)
 }
 
-/// A world as it can be.
+/// A possible world.
 fn any_world(random: &mut Random) -> World {
     let mut world = World::new();
     for (_, change) in FACTS {
@@ -112,7 +112,7 @@ fn any_world(random: &mut Random) -> World {
     queue.in_flight = queue
         .in_flight
         .max(queue.running + u32::from(queue.is_queued));
-    // Who hands writes over has them in the kernel by then.
+    // A caller that hands writes over has them in the kernel by then.
     queue.behind_writer &= world.has_in_kernel;
     world.own.has_reaper |= world.own.is_asleep;
     world
@@ -159,8 +159,8 @@ fn each_route_is_taken() {
         }
     }
     for route in Route::ALL {
-        // What becomes of these is not decided here: whoever finds them so carries them out, or nobody.
-        // The engine itself finds that it has a ring.
+        // These are not decided here: they follow from what a thread finds when it carries the request out. The engine itself finds that it
+        // has a ring.
         let is_found = matches!(route, NotMade | Readiness | UringThread);
         assert_eq!(taken[route as usize] == 0, is_found, "{route:?}");
     }
@@ -175,7 +175,7 @@ fn what_holds_for_all() {
         let world = any_world(&mut random);
         let all = world.answers();
         let World { queue, own, .. } = &world;
-        // What may wait for ever is no caller's, and no submitter's either if there is a worker.
+        // A request that may wait for ever is no caller's, and no submitter's either if there is a worker.
         if matches!(world.req, Outlook::Other) {
             assert_eq!(all.for_caller, None);
             assert_eq!(all.taken.route, Thread);
@@ -194,7 +194,7 @@ fn what_holds_for_all() {
         if world.class == Class::Long {
             assert!(matches!(all.queued.route, None | Some(Thread)));
         }
-        // A time limit: nothing that may wait.
+        // A caller with a time limit gets no request that may wait.
         if world.is_timed && all.for_caller.is_some() {
             assert!(world.req.is_fast(T) && world.req.fits_in_time());
         }
@@ -202,19 +202,19 @@ fn what_holds_for_all() {
         if !queue.callers_carry_out {
             assert_eq!((all.submitted.route, all.for_reaper), (None, None));
         }
-        // Whoever submits must not wait: it hands over reads, without the shield that a write needs, and only
-        // beside one that sleeps. What joins these, and that a batch has one direction, is shown in `policy::batch`.
+        // A submitter must not wait: it hands over reads, without the shield that a write needs, and only beside a caller that sleeps.
+        // `policy::batch` shows which requests join these, and that a batch has one direction.
         if all.submitted.route == Some(KernelSubmit) {
             handed += 1;
             assert!(!world.submit.first.writes() && own.is_asleep && queue.has_waiters);
         }
-        // Nothing is left without an owner: a worker is told or takes it, the monitor looks after it, or one of those
-        // that run ends and whoever carried that out looks for more.
+        // Nothing is left without an owner: a worker is told or takes it, the monitor looks after it, or a running request ends and its
+        // thread looks for more.
         if queue.is_queued {
             for left in [all.queued, all.for_worker] {
                 let is_owned = left.route == Some(Thread) || left.needs_lease || queue.running != 0;
                 assert!(is_owned, "{world:?}");
-                // Nobody is expected to come without that.
+                // Without a lease, nobody is expected to come.
                 assert!(left.needs_lease || matches!(left.route, None | Some(Thread)));
             }
             assert!(
@@ -222,7 +222,7 @@ fn what_holds_for_all() {
                 "{world:?}"
             );
         }
-        // Who is expected to come is not asleep, and does.
+        // A thread that is expected to come is not asleep, and comes.
         let comes = [all.queued.route, all.for_worker.route];
         if comes.contains(&Some(KernelWaiting)) {
             assert!(queue.is_returning && !queue.is_timed && !queue.has_waiters);
@@ -231,7 +231,7 @@ fn what_holds_for_all() {
         if all.submitted.route == Some(InlineWaiting) || comes.contains(&Some(InlineWaiting)) {
             assert!(queue.is_prompt && !queue.has_waiters);
         }
-        // What is stuck is left to nobody but a worker.
+        // If the queue is stuck, requests are left to a worker only.
         if queue.is_stuck(T) && world.class == Class::Short {
             assert!(matches!(all.queued.route, None | Some(Thread)));
         }
