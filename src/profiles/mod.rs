@@ -1,16 +1,14 @@
-//! What a context's requests have lately been seen to do, and so who is to carry them out.
+//! What was learned of a context's requests, and so how they should be carried out.
 //!
-//! Two things are learned from measured service times. Of a context: whether its requests wait, so
-//! that each wants a worker of its own, or keep a processor busy ([`Profiles::waits`]; the pool
-//! counts by it). Of each file, reads, writes and syncs apart: a profile ([`crate::policy::profile`]), which says
-//! whether they are fast, so that a caller who waits for events anyway had better carry them out itself than
-//! have another thread woken ([`Outlook::fast`]). On a zram device a hand-over costs more than the read. Profiles
-//! are kept in a [`table`]. A file of which there is none yet is expected to be like the last one that was new.
+//! Two things are learned from measured service times. For a context: whether its requests wait, so that each needs a worker of its own, or
+//! keep a processor busy ([`Profiles::waits`]; the pool counts by it). For each file, and separately for reads, writes and syncs: a profile
+//! ([`crate::policy::profile`]), which says whether they are fast. If they are, a caller that waits for events anyway had better execute
+//! them itself than have another thread woken ([`Outlook::is_fast`]): a hand-over can cost more than the request. Profiles are kept in a
+//! [`table`]. A file without a profile is expected to be like the last new file.
 //!
-//! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. What must be
-//! right is not taken from here, with one exception: that a caller never gets caught in a request
-//! that does not end. So it carries out nothing but reads and writes at an offset, and syncs, of
-//! what [`Profiles::is_file`] has found to be a regular file or a block device.
+//! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. Nothing that must be right depends on it, with one
+//! exception: a caller must never get caught in a request that does not end. So it executes only reads and writes at an offset, and syncs,
+//! and only of what [`Profiles::is_file`] has found to be a regular file or a block device.
 
 mod table;
 
@@ -25,43 +23,43 @@ use crate::sys::{has_flag, monotonic_ns, spread, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
-// Not loom's, also in a model: nothing is ordered by them.
+// Not loom's, also in a model: they order nothing.
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
 use table::{FAMILIES, Few, Found, NO_FAMILY, Seen, Slot, Table};
 
-/// Of what nothing is known.
+/// The profile of a file of which nothing is known.
 fn new_profile() -> u64 {
     Profile::new(tuning()).to_bits()
 }
 
 pub struct Profiles {
     waits: AtomicU32,
-    /// Slow requests, to pick those by that a worker carries out all the same.
+    /// Counts device-bound requests: some of them are samples, which a worker executes itself.
     count: AtomicU32,
     /// Another context uses the same device, for one request at a time.
     shares: AtomicBool,
-    /// The family of the file that was new the last time.
+    /// The family of the last new file.
     newest: AtomicU8,
     files: Table,
     families: Few<FAMILIES>,
 }
 
-/// What a look at a file before its request is carried out has shown.
+/// The answer of a look at a file before its request is executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Looked {
     /// A regular file or a block device.
     File,
-    /// The same, of which nothing was known: what is expected of the request may be something else now.
+    /// The same, and nothing was known of it: the expectation of the request may have changed.
     NewFile,
     NoFile,
 }
 
-/// When the clock was read the last time.
+/// The last reading of the clock.
 #[derive(Clone, Copy)]
 pub struct Now {
     pub ns: u64,
-    /// Nothing that takes time has been done since.
+    /// Nothing that takes time was done since.
     fresh: bool,
 }
 
@@ -90,13 +88,13 @@ impl Profiles {
         }
     }
 
-    /// They give up the processor to wait, at least one in three of them.
+    /// Whether its requests give up the processor to wait, at least one in three of them.
     pub fn waits(&self) -> bool {
         self.waits.load(Relaxed) >= u32::from(tuning().in_a_row) / 4
     }
 
-    /// How many requests may run at a time, for the sake of other contexts. What a device is given, it
-    /// takes its time for, and whoever comes later waits for all of it.
+    /// How many requests may run at a time, for the sake of other contexts. A device takes its time for all requests that it has, and a
+    /// later one waits for all of them.
     pub fn share(&self) -> u32 {
         if self.shares.load(Relaxed) && self.waits() {
             tuning().fairness_cap
@@ -105,7 +103,7 @@ impl Profiles {
         }
     }
 
-    /// Asks the kernel what the descriptor names, remembers that, and tells the others that use the device.
+    /// Asks the kernel what the descriptor names, notes that, and tells the other users of the device.
     fn look(&self, used: Use, sole_in_flight: bool, now: u64) -> Looked {
         let tick = Seen::tick(now >> tuning().tick_shift);
         let found = used.ask().map(|asked| {
@@ -154,7 +152,7 @@ impl Profiles {
         }
     }
 
-    /// A file that is new in this slot is taken to be like others of its family.
+    /// A new file in this slot is expected to be like others of its family.
     fn begin(&self, slot: &Slot, seen: Seen) {
         for kind in [Kind::Read, Kind::Write, Kind::Sync] {
             let profile = match seen.found {
@@ -173,7 +171,7 @@ impl Profiles {
         family.unwrap_or_default().prior(found.class, tuning())
     }
 
-    /// What is known now of what a request is for.
+    /// What is known now of a request's file.
     #[inline(always)]
     fn view(&self, used: Use) -> View {
         let (kind, file) = (used.kind, used.key.file());
@@ -187,8 +185,8 @@ impl Profiles {
         }
     }
 
-    /// What is expected of a file that nobody has looked at: that it is like the last one that was new. Whoever carries
-    /// its request out looks first.
+    /// What is expected of a file that nobody has looked at: that it is like the last new file. The thread that executes its request looks
+    /// first.
     #[cold]
     fn guess(&self, used: Use) -> View {
         let (kind, family) = (used.kind, self.newest.load(Relaxed));
@@ -207,7 +205,7 @@ impl Profiles {
         }
     }
 
-    /// The profile of the file that a request is for becomes another, if there is one.
+    /// Changes the profile of a request's file, if it has one.
     fn change(&self, used: Use, next: impl FnOnce(Profile) -> Profile) {
         let file = used.key.file();
         if let Some(slot) = self.files.find(file)
@@ -219,9 +217,8 @@ impl Profiles {
         }
     }
 
-    /// Carries a request out and learns from it. `now` becomes the time afterwards, or, of a no-op,
-    /// which takes none, stays. Of a `suspect` it is found out whether it waits. `sole_in_flight`: no other
-    /// of the context's runs beside it.
+    /// Executes a request and learns from it. `now` becomes the time afterwards; after a no-op, which takes no time, it stays. If the
+    /// request is a `suspect`, it is asked whether it waits. `sole_in_flight`: no other request of the context runs beside it.
     pub fn carry_out(
         &self,
         req: &mut Req,
@@ -232,7 +229,7 @@ impl Profiles {
     ) {
         let start = now.ns;
         if req.call().nr == IOCB2_NOP {
-            // There is nothing to learn: two clock reads would be a fifth of it.
+            // There is nothing to learn, and two readings of the clock would be a large part of a no-op.
             execute(req, now.fresh.then_some(start));
             return now.ages();
         }
@@ -249,7 +246,7 @@ impl Profiles {
             None if ns > tuning().fast_ns => None,
             None => Some(false),
         };
-        // One that was only tried (see `exec::execute_if_cached`) tells nothing.
+        // If it was only tried (see `exec::execute_if_cached`), it tells nothing.
         if req.res() != -i64::from(libc::EINTR) {
             self.learn(used, ns, waited, sole_in_flight);
         }
@@ -257,7 +254,7 @@ impl Profiles {
         now.ages();
     }
 
-    /// A request took so long, and waited meanwhile, as far as is known.
+    /// Learns from a request that took `ns`, and whether it waited meanwhile, if that is known.
     fn learn(
         &self,
         used: Option<(Use, View)>,
@@ -291,7 +288,7 @@ impl Profiles {
         }
     }
 
-    /// A young file tells what its family is like, and learns from it.
+    /// The family of a young file learns from it, and the file from its family.
     fn learn_family(&self, used: Use, seen: &Observation) {
         let slot = self.files.find(used.key.file());
         let Some(found) = slot.and_then(|slot| slot.seen().found) else {
@@ -320,9 +317,9 @@ impl Profiles {
         }
     }
 
-    /// Whether a request that is known to be fast is for a file, still. Asks the kernel, but not
-    /// each time: a descriptor that was closed and given to something else, which then may have the
-    /// caller wait, is noticed after about a millisecond. `sole_in_flight`: as with `carry_out`.
+    /// Whether a request that is known to be fast is still for a file. Asks the kernel, but not each time: if the descriptor was closed and
+    /// given to something else, for which the caller might have to wait, that is noticed at the next tick. `sole_in_flight`: as in
+    /// `carry_out`.
     pub fn is_file(&self, call: &Call, sole_in_flight: bool, now: &mut Now) -> Looked {
         let Some(used) = Use::of(call) else {
             return if call.nr == IOCB2_NOP {
@@ -341,7 +338,7 @@ impl Profiles {
         }
     }
 
-    /// Requests like this one are not for a caller, for a while.
+    /// For a while, requests like this one are not for a caller.
     pub fn distrust(&self, call: &Call) {
         if let Some(used) = Use::of(call) {
             self.change(used, |profile| profile.distrusted(tuning()));
@@ -357,22 +354,22 @@ impl Profiles {
         })
     }
 
-    /// Whether the next device-bound request is one that a worker carries out all the same.
+    /// Whether a worker executes the next device-bound request itself, as a sample.
     #[cfg(not(loom))]
     pub fn wants_sample(&self) -> bool {
         self.count.load(Relaxed) % tuning().device_bound_sample == 0
     }
 
-    /// So many device-bound requests have been seen to.
+    /// Counts device-bound requests that were carried out.
     pub fn count_device_bound(&self, requests: u32) {
         let count = self.count.load(Relaxed);
         let most = tuning().device_bound_sample - count % tuning().device_bound_sample;
-        // Not past the next sample, unless that is it.
+        // Not past the next sample, unless that was the first of these.
         let count = count.wrapping_add(requests.min(most));
         self.count.store(count, Relaxed);
     }
 
-    /// The kernel does not take requests like this one.
+    /// The kernel queue does not take requests like this one.
     pub fn not_for_kernel(&self, call: &Call) {
         if let Some(used) = Use::of(call) {
             self.change(used, Profile::unbound);
@@ -380,7 +377,7 @@ impl Profiles {
     }
 }
 
-/// In a model, what reads waits for its device.
+/// In a model, reads wait for their device.
 #[cfg(loom)]
 impl Profiles {
     pub fn outlook(&self, call: &Call) -> Outlook {
@@ -402,7 +399,7 @@ impl Profiles {
     }
 }
 
-/// What is known of a file is known of these apart.
+/// The file and the kind of a request: each pair of them has a profile.
 #[derive(Clone, Copy)]
 struct Use {
     key: Key,
@@ -428,14 +425,14 @@ impl Use {
         })
     }
 
-    /// What the files of a class on a device are known by. Never 0.
+    /// The number of the files of a class on a device. Never 0.
     fn family_number(self, class: Class, device: u64) -> u32 {
         let device = self.key.device().unwrap_or(device);
         let bits = u32::from(class.regular) | u32::from(class.direct) << 1 | 1 << 2;
         spread(device) & !7 | bits
     }
 
-    /// If it was looked at when its request was submitted, what it was then; Some(None): no file.
+    /// The class when the request was submitted, if the file was looked at then. Some(None): not a file.
     fn class_at_submit(self) -> Option<Option<Class>> {
         let facts = self.key.facts()?;
         Some(facts.file.then_some(Class {
@@ -444,8 +441,7 @@ impl Use {
         }))
     }
 
-    /// Asks the kernel what it is; None if it is no file. Of one that was looked at when the request was submitted,
-    /// the inode stands for the device.
+    /// Asks the kernel what it is. None: not a file. If it was looked at when the request was submitted, the inode stands for the device.
     fn ask(self) -> Option<Asked> {
         if let Some(class) = self.class_at_submit() {
             return class.map(|class| Asked {
@@ -467,22 +463,22 @@ impl Use {
     }
 }
 
-/// What the kernel says of a file.
+/// The kernel's answer about a file.
 struct Asked {
     class: Class,
     device: u64,
-    /// It is like others of its kind. A file without a size may be one that makes up what is read, as those in /proc do:
-    /// how one of these ends says nothing of another.
+    /// It is like others of its class. A file without a size may be one whose content is made up at each read, as in /proc: such a file
+    /// says nothing about others.
     is_alike: bool,
 }
 
-/// Whether to take a sample, one time in `period` (a power of two). The clock's lower bits are
-/// random enough, and a counter would be one more line that the threads have to share.
+/// Whether to take a sample, one time in `period` (a power of two). The lower bits of the clock are random enough, and a counter would be
+/// one more cache line that the threads share.
 fn is_sample(now: u64, period: u32) -> bool {
     spread(now) & (period - 1) == 0
 }
 
-/// Whether a request writes, and so may bring signals upon the thread that carries it out.
+/// Whether a request writes, and so may raise a signal in the thread that executes it.
 pub fn writes(call: &Call) -> bool {
     Use::of(call).is_some_and(|used| used.kind == Kind::Write)
 }

@@ -1,45 +1,43 @@
-//! Where profiles are kept: a table that begins with a few files, within the context, and grows as a program uses more
-//! of them at a time.
+//! A table of profiles, which begins with a few files, within the context, and grows as a program uses more of them at a time.
 //!
-//! It is read and written without a lock, and all in it are hints: an update may get lost, and what has just been
-//! replaced may be found once more. What must be right is in one word with what it is known by: a file and when
-//! it was looked at.
+//! It is read and written without a lock, and everything in it is a hint: an update may get lost, and a replaced entry may be found once
+//! more. What must be right is in one word with its file: when the file was looked at, and what it was found to be.
 
 use crate::policy::profile::{Class, KINDS, Kind};
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::OnceLock;
-// Not loom's, also in a model: nothing is ordered by them.
+// Not loom's, also in a model: they order nothing.
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Files that there is room for, from the beginning.
+/// Files for which there is room from the beginning.
 const FIRST: usize = 8;
-/// And when these are not enough. Powers of two. No more is kept: of more files, some begin anew.
+/// The sizes of the tables that follow when this is not enough. Powers of two. With more files than the last has room for, some begin anew.
 const MORE: [usize; 2] = [128, 4096];
-/// A file is in one of so many slots, from where its number says.
+/// A file is in one of this many slots, from the position on that its number says.
 const NEAR: usize = 8;
 
-/// What a slot is known by.
+/// The identity of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Never 0.
     pub file: u32,
-    /// When it was looked at.
+    /// When the file was looked at.
     pub tick: u32,
-    /// What it was found to be; None: it is no file.
+    /// What it was found to be. None: not a file.
     pub found: Option<Found>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub class: Class,
-    /// Which family it belongs to: a number less than [`FAMILIES`]; or NO_FAMILY.
+    /// Its family: a number less than [`FAMILIES`], or NO_FAMILY.
     pub family: u8,
 }
 
 pub const FAMILIES: usize = 6;
 pub const NO_FAMILY: u8 = 6;
-/// In the place of a family, of what is no file.
+/// In place of a family, for what is not a file.
 const NO_FILE: u8 = 7;
 
 /// Bits of a slot's first word: the class, the family, the tick, and above them the file.
@@ -50,7 +48,7 @@ const TICK: u32 = 5;
 const FILE: u32 = 32;
 
 impl Seen {
-    /// A time, as far as there is room for it.
+    /// A time, cut to the bits that there are for it.
     pub fn tick(ticks: u64) -> u32 {
         ticks as u32 & ((1 << (FILE - TICK)) - 1)
     }
@@ -90,11 +88,11 @@ impl Seen {
 /// What is known of a file, or of a family.
 pub struct Slot {
     seen: AtomicU64,
-    /// By kind. The upper bits say of which file it is.
+    /// By kind. The upper bits say which file this is about.
     known: [AtomicU64; KINDS],
 }
 
-/// Above what is known.
+/// The position of these upper bits.
 const TAG: u32 = 48;
 
 impl Slot {
@@ -109,7 +107,7 @@ impl Slot {
         Seen::of(self.seen.load(Relaxed))
     }
 
-    /// What it was found to be.
+    /// The class that the file was found to have.
     #[inline]
     pub fn class(&self) -> Option<Class> {
         let word = self.seen.load(Relaxed);
@@ -132,7 +130,7 @@ impl Slot {
         u64::from(file as u16 | 1 << 15) << TAG
     }
 
-    /// What is known of that file; None: nothing.
+    /// What is known of that file. None: nothing.
     pub fn known(&self, file: u32, kind: Kind) -> Option<u64> {
         Slot::part(file, self.known[kind as usize].load(Relaxed))
     }
@@ -146,13 +144,13 @@ impl Slot {
         self.known[kind as usize].store(known | Slot::tag(file), Relaxed);
     }
 
-    /// Nothing is written if it stays as it is: two threads that carry out requests of one file would take the
-    /// line from each other for each.
+    /// Writes nothing if nothing changes: else two threads that execute requests of one file would take the cache line from each other each
+    /// time.
     pub fn learn(&self, file: u32, kind: Kind, next: impl FnOnce(Option<u64>) -> u64) {
         let word = self.known[kind as usize].load(Relaxed);
         let learned = next(Slot::part(file, word)) | Slot::tag(file);
         if learned != word {
-            // One attempt: another's lesson will do as well.
+            // One attempt: if another thread was sooner, its lesson will do as well.
             let _ = self.known[kind as usize].compare_exchange(word, learned, Relaxed, Relaxed);
         }
     }
@@ -165,7 +163,7 @@ impl Slot {
     }
 }
 
-/// So many slots, all of them near each other: for families.
+/// A fixed number of slots, all searched: for families.
 pub struct Few<const N: usize>([Slot; N]);
 
 impl<const N: usize> Few<N> {
@@ -177,7 +175,7 @@ impl<const N: usize> Few<N> {
         self.0.get(usize::from(index))
     }
 
-    /// Where that one is; if it was nowhere, from now on in the place of the one that was looked at the longest ago.
+    /// The index of that family. A new one takes the place of the one that was looked at the longest ago.
     pub fn find_or_add(&self, seen: Seen) -> u8 {
         let at = find(&self.0, seen.file).unwrap_or_else(|| oldest(&self.0, seen.tick));
         self.0[at].see(seen);
@@ -195,7 +193,7 @@ fn oldest(slots: &[Slot], now: u32) -> usize {
         seen => Seen::tick(u64::from(now.wrapping_sub(seen.tick))),
     };
     let ages = slots.iter().map(age).enumerate();
-    // Of several, the first: so what is there is found soon.
+    // Of several, the first, so that it is found quickly.
     ages.rev()
         .max_by_key(|&(_, age)| age)
         .map_or(0, |(at, _)| at)
@@ -214,14 +212,14 @@ impl Table {
         }
     }
 
-    /// Where a file is, if it is there.
+    /// The slots in which a file may be.
     #[inline]
     fn near(&self, file: u32) -> &[Slot] {
         let slots = self.more.iter().rev().find_map(OnceLock::get);
         match slots {
             None => &self.first,
             Some(slots) => {
-                // So that all are in one piece, the last ones begin a little earlier.
+                // Near the end of the table they begin a little earlier, so that they are in one piece.
                 let at = file as usize & (slots.len() - 1);
                 &slots[at.min(slots.len() - NEAR)..][..NEAR]
             }
@@ -233,7 +231,7 @@ impl Table {
         self.near(file).iter().find(|slot| slot.is(file))
     }
 
-    /// A slot for a file that has none, as which it is known from now on. May allocate.
+    /// Gives a new file a slot. May allocate.
     pub fn add(&self, seen: Seen) -> &Slot {
         let is_full = |near: &[Slot]| near.iter().all(|slot| !slot.is(0));
         if is_full(self.near(seen.file)) {
@@ -245,7 +243,7 @@ impl Table {
         slot
     }
 
-    /// Makes the next larger table, if there is one and memory for it. What others learn meanwhile may get lost.
+    /// Makes the next larger table, if there is one and memory for it. What other threads learn meanwhile may get lost.
     fn grow(&self) {
         let is_unused = |more: &&OnceLock<_>| more.get().is_none();
         let Some((more, len)) = self.more.iter().zip(MORE).find(|(more, _)| is_unused(more)) else {
@@ -262,17 +260,17 @@ impl Table {
                 slot.copy_to(to);
             }
         }
-        // If another thread was sooner, that one's is used.
+        // If another thread was sooner, its table is used.
         let _ = more.set(larger);
     }
 }
 
-/// Empty slots, of which the kernel gives memory to those alone that are used; None: there is none.
+/// Empty slots; the kernel gives memory only to those that are used. None: there is no memory.
 fn slots(len: usize) -> Option<Box<[Slot]>> {
     let layout = Layout::array::<Slot>(len)
         .ok()
         .filter(|layout| layout.size() != 0)?;
-    // SAFETY: the layout is not empty, and the one with which the box will free it. Zeros are empty slots.
+    // SAFETY: the layout is not empty, and the box frees with the same one. Zeros are empty slots.
     unsafe {
         let at = alloc_zeroed(layout).cast::<Slot>();
         (!at.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(at, len)))
@@ -339,7 +337,7 @@ mod tests {
         }
     }
 
-    /// Descriptors, and numbers as inodes give them.
+    /// Descriptors, and numbers like those of inodes.
     #[test]
     fn a_thousand_files_are_all_remembered() {
         let inode = |i: u32| (i.wrapping_mul(0x9e37_79b9) >> 5).max(1);

@@ -9,13 +9,12 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 
-/// What io_submit(2) takes.
+/// A request as io_submit(2) takes it.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct KernelIocb {
     pub data: u64,
-    /// The field that is this on machines that have their low bytes first, as those that are
-    /// supported (see `abi`).
+    /// It stands before `rw_flags` on little-endian machines, and no others are supported (see `abi`).
     pub key: u32,
     pub rw_flags: u32,
     pub opcode: u16,
@@ -31,7 +30,7 @@ pub struct KernelIocb {
 
 const _: () = assert!(size_of::<KernelIocb>() == 64);
 
-/// What stands in an event for the number of a place if it has none.
+/// In an event, in place of the number of a place: the event has none.
 pub const NO_PLACE: u64 = u64::MAX;
 
 /// The kernel adds to the eventfd in `resfd`.
@@ -42,8 +41,7 @@ pub const PWRITE: u16 = 1;
 pub const PREADV: u16 = 7;
 pub const PWRITEV: u16 = 8;
 
-/// A context of the kernel's, if one can be had whose ring is as we know it. None behind a system call
-/// filter.
+/// A context of the kernel's AIO, if one with a ring of the known form can be had. None behind a system call filter.
 pub fn new_context(events: usize) -> Option<u64> {
     let mut kernel = 0u64;
     let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];
@@ -57,8 +55,7 @@ pub fn new_context(events: usize) -> Option<u64> {
     Some(kernel)
 }
 
-/// The kernel's ring, by what a context is known: its number is its ring's address. The kernel lets the
-/// process take events by itself.
+/// The kernel's ring. The number of a context is the address of its ring. The kernel lets the process take events itself.
 #[repr(C)]
 pub struct Ring {
     _id: u32,
@@ -71,7 +68,7 @@ pub struct Ring {
     _header_length: u32,
 }
 
-/// What follows in the ring: so many of these.
+/// The events, which follow the header of the ring.
 #[repr(C)]
 struct KernelEvent {
     data: AtomicU64,
@@ -84,8 +81,8 @@ const _: () = assert!(size_of::<Ring>() == 32 && size_of::<KernelEvent>() == 32)
 
 impl Ring {
     pub fn at(kernel: u64) -> &'static Ring {
-        // SAFETY: the kernel has mapped the ring there, for as long as the context lives, and none that is
-        // used here is ever destroyed. All that the kernel writes to is atomic.
+        // SAFETY: the kernel has mapped the ring there, for as long as the context lives, and no context that is used here is ever
+        // destroyed. All that the kernel writes to is atomic.
         unsafe { &*ptr::with_exposed_provenance(kernel as usize) }
     }
 
@@ -100,7 +97,7 @@ impl Ring {
 
 impl Completions for Ring {
     fn available(&self) -> usize {
-        // Relaxed: who takes them looks again.
+        // Relaxed: `take` looks again.
         let [size, head, tail] =
             [&self.size, &self.head, &self.tail].map(|word| word.load(Relaxed));
         let tail = if tail < head {
@@ -113,14 +110,14 @@ impl Completions for Ring {
 
     fn take(&self) -> Option<(u64, i64)> {
         let size = self.size.load(Relaxed);
-        // Relaxed: only we move it.
+        // Relaxed: only the caller, under its lock, moves it.
         let head = self.head.load(Relaxed);
         // Acquire: pairs with the kernel's barrier before it moves the tail: the event is there.
         if head == self.tail.load(Acquire) || head >= size {
             return None;
         }
         let events = ptr::from_ref(self).wrapping_add(1).cast::<KernelEvent>();
-        // SAFETY: within the ring, which has as many events as it says behind its header.
+        // SAFETY: within the ring, which has as many events behind its header as the header says.
         let event = unsafe { &*events.wrapping_add(head as usize) };
         let taken = (event.data.load(Relaxed), event.res.load(Relaxed));
         let next = if head + 1 == size { 0 } else { head + 1 };
@@ -137,16 +134,15 @@ impl Completions for Ring {
     }
 }
 
-/// How many events a context of the kernel's has.
+/// How many events a context of the kernel's AIO has.
 pub fn events(kernel: u64) -> usize {
     Ring::at(kernel).available()
 }
 
-/// Sleeps until a context of the kernel's has an event, for so long at most; it stays there. None: there
-/// is a filter.
+/// Sleeps until a context of the kernel's AIO has an event, `ns` at most. The event stays there. None: there is a filter.
 pub fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
-    // To where no process can be written to: io_getevents(2) says so as soon as there is an event, and
-    // leaves it in the ring, from which nobody but [`Ring::take`] takes any.
+    // An address that no process can write to: as soon as there is an event, io_getevents(2) fails and leaves it in the ring, from which
+    // only [`Ring::take`] takes events.
     const NOWHERE: u64 = !0 << 12;
     let limit = timespec(ns);
     let args = [kernel, 1, 1, NOWHERE, &raw const limit as u64, 0];
@@ -157,7 +153,7 @@ pub fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
     })
 }
 
-/// How many of these, `MOST` at most, the kernel takes; None: there is a filter.
+/// Submits these, `MOST` at most, and returns how many the kernel has taken. None: there is a filter.
 pub fn submit<const MOST: usize>(kernel: u64, iocbs: &mut [KernelIocb]) -> Option<usize> {
     let pointers: ArrayVec<*mut KernelIocb, MOST> = iocbs.iter_mut().map(ptr::from_mut).collect();
     let (count, at) = (pointers.len() as u64, pointers.as_ptr() as u64);
@@ -165,8 +161,7 @@ pub fn submit<const MOST: usize>(kernel: u64, iocbs: &mut [KernelIocb]) -> Optio
     Some(taken.max(0) as usize)
 }
 
-/// Has a context of the kernel's show an event that is none of a request's: of reading no bytes from
-/// a file of the library's own.
+/// Makes an event in a context of the kernel's AIO that belongs to no request, by a read of no bytes from a file of the library's own.
 pub fn ring_doorbell(kernel: u64, file: RawFd) {
     let mut doorbell = [KernelIocb {
         data: NO_PLACE,
@@ -177,10 +172,10 @@ pub fn ring_doorbell(kernel: u64, file: RawFd) {
     submit::<1>(kernel, &mut doorbell);
 }
 
-/// Makes a call of the kernel's AIO, past whatever may have been put before libc's: aio2-run answers these
-/// numbers by this library. None: it is not made, because the thread's calls go through a filter, which may
-/// not know it and end the process. Nothing stands between the question and the call.
+/// Makes a call of the kernel's AIO, past any replacement of libc's functions: aio2-run answers these calls by this library. None: the call
+/// is not made, because the thread has a system call filter, which may not know the call and kill the process. Nothing happens between the
+/// check and the call.
 fn aio_call(nr: c_long, args: [u64; 6]) -> Option<i64> {
-    // SAFETY: what is called with is ours; a context's number is the kernel's to check.
+    // SAFETY: the arguments are ours; the kernel checks the number of a context.
     (!has_call_filter()).then(|| unsafe { raw_call(nr as u32, &args) })
 }

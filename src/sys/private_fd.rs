@@ -1,7 +1,7 @@
 //! The library's private descriptors in the program's table: none of them stands for a file of the program's.
 //!
-//! A program that closes all it finds (closefrom()) would close them too. The object that aio2-run
-//! preloads keeps it from that: it asks here which they are.
+//! A program that closes all descriptors that it finds (closefrom()) would also close these. The object that aio2-run preloads prevents
+//! that: it asks here which they are.
 
 use super::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
 use nix::errno::Errno;
@@ -10,19 +10,18 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 
-/// As high as a descriptor is, unless fs.nr_open was raised: those beyond are not protected.
+/// The most descriptors unless fs.nr_open was raised: those beyond are not protected.
 const NUMBERS: usize = 1 << 20;
 
-/// A bit for each. Relaxed throughout: a program that closes a descriptor in one thread while
-/// another submits a request for it has to expect either order.
+/// A bit for each private descriptor. Relaxed throughout: if a program closes a descriptor in one thread while another submits a request
+/// for it, it must expect either order.
 static OWN: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
 /// How many of these words have ever had a bit.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-/// Where the library's numbers begin, so that they are out of the way of a program that expects to get
-/// low ones, and above all that it has asked for by dup2() while they were here: what it has by a fixed
-/// number it may want there again.
+/// The lowest number for the library's descriptors. They stay away from the low numbers that a program expects to get, and `ABOVE` all
+/// those that it has asked for by dup2() while the library had them: it may want such a fixed number again.
 const HIGH: RawFd = 192;
 static ABOVE: AtomicI32 = AtomicI32::new(HIGH);
 
@@ -31,13 +30,13 @@ fn word(fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
     Some((OWN.get(fd / 64)?, 1 << (fd % 64)))
 }
 
-/// The number is not for the library any more, as long as there are others.
+/// From now on the library avoids this number, as long as there are others.
 pub fn reserve(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
 thread_local! {
-    /// The thread has the library's own descriptor table (see [`super::host::OwnTable`]), of which the program sees nothing.
+    /// The thread has the library's own descriptor table (see [`super::host::OwnTable`]), which the program does not see.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -45,12 +44,12 @@ pub fn is_inside() -> bool {
     INSIDE.get()
 }
 
-/// The calling thread has that table from here on.
+/// From here on the calling thread has that table.
 pub fn set_inside() {
     INSIDE.set(true);
 }
 
-/// A duplicate with a high number; at the lowest that is free if there is no room up there.
+/// A duplicate with a high number. If no high number is free: the lowest that is.
 pub fn duplicate(number: RawFd) -> Result<RawFd> {
     for least in [ABOVE.load(Relaxed), HIGH, 3] {
         // SAFETY: integers; reports a number that is not open.
@@ -70,11 +69,10 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
     Err(Errno::EMFILE)
 }
 
-/// Of these, duplicates of the program's own files: a forked child does not keep them.
+/// The private descriptors that are duplicates of the program's own files: a forked child does not keep them.
 static LENT: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
-/// A duplicate of a file of the program's, for where there is no other table. Called as long as no child is
-/// forked ([`Making`]).
+/// A duplicate of a file of the program's, if there is no other table to hold it. Called while no child can be forked ([`Making`]).
 pub fn lend(number: RawFd) -> Result<RawFd> {
     let dup = duplicate(number)?;
     if let Some((_, bit)) = word(dup) {
@@ -99,7 +97,7 @@ pub fn close_lent() {
 }
 
 pub fn close(fd: RawFd) {
-    // Before: afterwards the number may be the program's.
+    // Before the close: afterwards the number may be the program's.
     if let Some((word, bit)) = word(fd).filter(|_| !is_inside()) {
         word.fetch_and(!bit, Relaxed);
         LENT[fd as usize / 64].fetch_and(!bit, Relaxed);
@@ -107,26 +105,26 @@ pub fn close(fd: RawFd) {
     close_here(fd);
 }
 
-/// The same of one in whatever table the thread has.
+/// The same for a descriptor in whatever table the thread has.
 pub fn close_here(fd: RawFd) {
     if fd >= 0 {
-        // libc's own is a cancellation point.
+        // Not libc's function: it is a cancellation point.
         // SAFETY: a descriptor of the library's own.
         unsafe { libc::syscall(libc::SYS_close, fd) };
     }
 }
 
-/// As long as this is there no child is forked by way of libc: descriptors are made that nobody knows of
-/// yet, and that the child could not give back.
+/// While this exists, no child is forked through libc: the thread makes descriptors that nobody knows of yet, and that a child could not
+/// close.
 pub struct Making(());
 
-/// 1 while somebody makes descriptors, or forks. A futex.
+/// 1 while a thread makes descriptors, or forks. A futex.
 static BUSY: AtomicU32 = AtomicU32::new(0);
-/// How long a fork waits: it may be called by a signal handler that has interrupted whoever makes some.
+/// The longest wait of a fork: a signal handler may call it that has interrupted the thread that makes descriptors.
 const FORK_PATIENCE_NS: u64 = 1_000_000_000;
 
 thread_local! {
-    /// How many of them the thread has.
+    /// How many `Making`s the thread has.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -169,7 +167,7 @@ fn end() {
     futex_wake(&BUSY, i32::MAX);
 }
 
-/// Before a fork, and after it in both processes.
+/// Called before a fork; `after_fork`: after it, in both processes.
 pub fn before_fork() {
     begin(FORK_PATIENCE_NS);
 }
@@ -178,10 +176,10 @@ pub fn after_fork() {
     end();
 }
 
-/// The lowest of them that is not below `from`; -1: there is none. Safe in a signal handler.
+/// The lowest private descriptor that is not below `from`. -1: there is none. Safe in a signal handler.
 pub extern "C" fn next(from: RawFd) -> RawFd {
     let from = from.max(0) as usize;
-    // Of the first word, only those from there on.
+    // In the first word, only the bits from there on.
     let mut wanted = u64::MAX << (from % 64);
     let used = &OWN[..USED.load(Relaxed)];
     for (i, word) in used.iter().enumerate().skip(from / 64) {
@@ -197,8 +195,7 @@ pub extern "C" fn next(from: RawFd) -> RawFd {
 /// No descriptor.
 pub const NO_FILE: RawFd = -1;
 
-/// A private descriptor, which gives way to the program's. Relaxed: a number. What it names the kernel keeps in
-/// order.
+/// A private descriptor, which gives way to the program's. Relaxed: only a number; the kernel orders accesses to what it names.
 pub struct Private(AtomicI32);
 
 impl Private {
@@ -211,7 +208,7 @@ impl Private {
         self.0.load(Relaxed)
     }
 
-    /// Makes it, if there is none; None: it cannot be had.
+    /// Makes it, if there is none. None: it cannot be had.
     pub fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
         let _making = Making::begin();
         if self.get() != NO_FILE {
@@ -225,8 +222,8 @@ impl Private {
         Some(())
     }
 
-    /// The program is about to put something else in the place of this number, which may be this one's. If no other can be
-    /// had, there is none from here on.
+    /// The program is about to use this number for something else, and it may be this one's. If no other number can be had, there is no
+    /// descriptor from here on.
     pub fn release_number(&self, fd: RawFd) {
         if self.get() != fd {
             return;
@@ -239,7 +236,7 @@ impl Private {
         }
     }
 
-    /// The program has closed it: there is none from here on.
+    /// The program has closed it: there is no descriptor from here on.
     pub fn forget(&self) {
         if let Some((word, bit)) = word(self.0.swap(NO_FILE, Relaxed)) {
             word.fetch_and(!bit, Relaxed);

@@ -1,12 +1,12 @@
 //! A ring of io_uring(7): its calls, and its memory.
 //!
-//! One thread submits to a ring, and it is a thread of the library's. The kernel completes a request in the thread that submitted it, and interrupts the
-//! system call in which that thread waits. If a thread of the program submitted, its own system calls would end early, and its requests would not
-//! complete as long as it waits uninterruptibly for something else. If a request has to wait, a thread of the kernel's executes it; the kernel
-//! cancels such requests when the thread that submitted them ends.
+//! Only one thread submits to a ring, and it is a thread of the library's. The kernel completes a request in the thread that submitted it,
+//! and interrupts the system call in which that thread waits. If a thread of the program submitted, its own system calls would end early,
+//! and its requests would not complete while it waits uninterruptibly for something else. If a request has to wait, a thread of the
+//! kernel's executes it; the kernel cancels such requests when the thread that submitted them ends.
 //!
-//! IORING_SETUP_DEFER_TASKRUN is not used. With it, requests complete in io_uring_enter(2) alone, and a system call filter that comes
-//! later may forbid that call.
+//! IORING_SETUP_DEFER_TASKRUN is not used. With it, requests complete only in io_uring_enter(2), and a system call filter that comes later
+//! may forbid that call.
 
 use super::aio::{KernelIocb, PREAD, PREADV, PWRITE};
 use super::private_fd::{NO_FILE, Private};
@@ -45,7 +45,7 @@ struct Params {
     cq: Offsets,
 }
 
-/// What the kernel takes.
+/// A submission queue entry.
 #[repr(C)]
 struct Entry {
     opcode: u8,
@@ -77,8 +77,9 @@ struct RingFd {
 const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
 const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
 
-/// There is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the kernel's threads
-/// belong to the process, and the ring does not count against RLIMIT_MEMLOCK; a thread can have a number of its own for a ring (Linux 5.18).
+/// The needed features: there is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the
+/// kernel's threads belong to the process, and the ring does not count against RLIMIT_MEMLOCK; a thread can have a number of its own for a
+/// ring (Linux 5.18).
 const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 12;
 
 const SUBMIT_ALL: u32 = 1 << 7;
@@ -90,35 +91,35 @@ const ENTER_REGISTERED_RING: u64 = 1 << 4;
 
 const SQES_AT: i64 = 0x1000_0000;
 
-/// What was submitted.
+/// The answer of a submission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Submitted {
-    /// All of it, or as much as there is to be submitted once more.
+    /// All requests, or some: submit the rest once more.
     Some,
-    /// The ring's own thread has to give back what is left.
+    /// The kernel does not take the rest: the thread of the ring must give it back.
     Refused,
-    /// Nothing, nor ever again: there is a filter, or no number.
+    /// None, now or ever: there is a filter, or the ring has no number.
     Never,
 }
 
 pub struct Uring {
-    /// Until a thread adopts the ring.
+    /// The descriptor, until a thread adopts the ring.
     fd: Private,
-    /// NO_FILE: none.
+    /// The number of the ring in the thread that has adopted it. NO_FILE: none.
     number: AtomicI32,
     rings: Mapping,
     entries: Mapping,
     params: Params,
 }
 
-// SAFETY: the mappings are reached through atomics, but for entries that one thread at a time has (see `push` and `take`).
+// SAFETY: the mappings are accessed through atomics, except entries, which only one thread at a time accesses (see `push` and `take`).
 unsafe impl Sync for Uring {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Uring {}
 
 impl Uring {
-    /// A ring for so many requests, a power of two, that adds to this eventfd when one of the kernel's threads has done something.
-    /// None: there is none to be had, or a system call filter.
+    /// A ring for `requests`, a power of two. It adds to this eventfd when a thread of the kernel's has completed something. None: it
+    /// cannot be had, or there is a system call filter.
     pub fn new(requests: u32, eventfd: RawFd) -> Option<Uring> {
         let fd = Private::new();
         let Some((params, rings, entries)) = map(requests, &fd) else {
@@ -147,8 +148,8 @@ impl Uring {
         (call(libc::SYS_io_uring_register, args)? >= 0).then_some(())
     }
 
-    /// The calling thread is the one that submits. From here on it names the ring by a number of its own, and the ring has no descriptor: the program cannot
-    /// close it, and no child inherits it. If the kernel gives it no number, nothing can be submitted.
+    /// The calling thread becomes the one that submits. From here on it names the ring by a number of its own, and the ring has no
+    /// descriptor: the program cannot close it, and no child inherits it. If the kernel gives no number, nothing can be submitted.
     pub fn adopt(&self) {
         let mut ring = RingFd {
             offset: u32::MAX,
@@ -168,26 +169,28 @@ impl Uring {
         self.fd.release_number(fd);
     }
 
-    /// In a forked child.
+    /// In a forked child: closes the descriptor.
     pub fn abandon(&self) {
         self.fd.close();
     }
 
     fn word(&self, offset: u32) -> &AtomicU32 {
-        // SAFETY: the kernel says where its words are, within the mapping, which lives as long as `self`. Whoever else writes there does so atomically.
+        // SAFETY: the kernel says where its words are, within the mapping, which lives as long as `self`. All others who write there do so
+        // atomically.
         unsafe { &*self.rings.at.wrapping_add(offset as usize).cast() }
     }
 
-    /// How many there are to be submitted.
+    /// How many requests are queued and not yet submitted.
     pub fn queued(&self) -> u32 {
         let [head, tail] = [self.params.sq.head, self.params.sq.tail];
-        // Acquire: pairs with the kernel's release when it has read an entry, which may be written to from then on.
+        // Acquire: pairs with the kernel's release after it has read an entry: from then on the entry may be overwritten.
         self.word(tail)
             .load(Relaxed)
             .wrapping_sub(self.word(head).load(Acquire))
     }
 
-    /// Adds a request, of fewer than 2^32 bytes. The caller has made sure that there is room, and that no other thread adds or takes back.
+    /// Adds a request of fewer than 2^32 bytes. The caller ensures that there is room, and that no other thread adds or takes back
+    /// meanwhile.
     pub fn push(&self, iocb: &KernelIocb) {
         const READ: u8 = 22;
         const WRITE: u8 = 23;
@@ -211,21 +214,21 @@ impl Uring {
             more: [0; 3],
         };
         let tail = self.word(self.params.sq.tail);
-        // Relaxed: only who adds changes it.
+        // Relaxed: only `push` and `take_back` change it, one at a time.
         let at = tail.load(Relaxed);
         let entries = self.entries.at.cast::<Entry>();
-        // SAFETY: within the mapping, and the kernel does not read what is behind the tail.
+        // SAFETY: within the mapping, and the kernel does not read beyond the tail.
         unsafe {
             entries
                 .add((at & (self.params.sq_entries - 1)) as usize)
                 .write(entry)
         };
-        // Release: the kernel, or who takes back, reads the entry after the tail.
+        // Release: the kernel, or `take_back`, reads the entry after the tail.
         tail.store(at.wrapping_add(1), Release);
     }
 
-    /// Takes back the request that was added last, unless it is submitted, and returns its data. Only the thread that submits calls this, while no
-    /// other thread adds.
+    /// Takes back the request that was added last, unless it is submitted, and returns its data. Only the thread that submits calls this,
+    /// while no other thread adds.
     pub fn take_back(&self) -> Option<u64> {
         if self.queued() == 0 {
             return None;
@@ -240,7 +243,7 @@ impl Uring {
         Some(data)
     }
 
-    /// Submits `count` of the requests that were added. Nothing stands between the question whether there is a filter and the call.
+    /// Submits `count` of the queued requests. Nothing happens between the check for a filter and the call.
     pub fn submit(&self, count: u32) -> Submitted {
         let ring = self.number.load(Relaxed);
         if ring == NO_FILE {
@@ -271,7 +274,7 @@ impl Uring {
     }
 }
 
-/// Makes a ring, with the flags that the kernel has, and maps it.
+/// Makes a ring, with the flags that the kernel knows, and maps it.
 fn map(requests: u32, fd: &Private) -> Option<(Params, Mapping, Mapping)> {
     let mut params = Params::default();
     fd.open(|| {
@@ -302,14 +305,14 @@ fn map(requests: u32, fd: &Private) -> Option<(Params, Mapping, Mapping)> {
 impl Completions for Uring {
     fn available(&self) -> usize {
         let [head, tail] = [self.params.cq.head, self.params.cq.tail];
-        // Relaxed: who takes them looks again.
+        // Relaxed: `take` looks again.
         let [head, tail] = [head, tail].map(|at| self.word(at).load(Relaxed));
         tail.wrapping_sub(head) as usize
     }
 
     fn take(&self) -> Option<(u64, i64)> {
         let head = self.word(self.params.cq.head);
-        // Relaxed: only who takes moves it.
+        // Relaxed: only the caller, under its lock, moves it.
         let at = head.load(Relaxed);
         // Acquire: pairs with the kernel's release: the entry is there.
         if at == self.word(self.params.cq.tail).load(Acquire) {
@@ -325,7 +328,7 @@ impl Completions for Uring {
         Some((data, i64::from(res)))
     }
 
-    /// Cancelled: because the thread that has submitted it ends. As for the others, the system call says it better.
+    /// ECANCELED: the thread that submitted it has ended. For the other errors, the system call gives a better answer.
     fn is_refusal(&self, res: i64, _nowait: bool) -> bool {
         use libc::{EAGAIN, EBADF, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP};
         [EAGAIN, EBADF, ECANCELED, EINTR, EINVAL, ENOMEM, EOPNOTSUPP]
@@ -340,7 +343,7 @@ impl Drop for Uring {
     }
 }
 
-/// Memory of the ring's. A child does not have it.
+/// A mapping of the ring. A forked child does not have it.
 struct Mapping {
     at: *mut u8,
     bytes: usize,
@@ -369,13 +372,13 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: made above, and used by nobody any more.
+        // SAFETY: made by `new`, and nobody uses it any more.
         unsafe { libc::munmap(self.at.cast(), self.bytes) };
     }
 }
 
-/// Past whatever may have been put before libc's, as in [`super::aio`]. None: there is a filter.
+/// Makes the call past any replacement of libc's functions, as in [`super::aio`]. None: there is a filter.
 fn call(nr: libc::c_long, args: [u64; 6]) -> Option<i64> {
-    // SAFETY: what is called with is ours.
+    // SAFETY: the arguments are ours.
     (!has_call_filter()).then(|| unsafe { raw_call(nr as u32, &args) })
 }
