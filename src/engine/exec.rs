@@ -1,4 +1,4 @@
-//! Executes a request in the calling thread.
+//! Carries out a request in the calling thread.
 
 use crate::abi::{IOCB_ATTR_LINK, iocb2};
 use crate::attr::{self, SubmitClock};
@@ -12,7 +12,7 @@ use crate::syscall::{Tried, make_at_once, make_interruptibly, rest_of, try_at_on
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
 
-/// Executes the request in this thread and fills in its event. Changes errno. `now`: the current time, if the caller has just read the
+/// Carries out the request in this thread and fills in its event. Changes errno. `now`: the current time, if the caller has just read the
 /// clock.
 pub fn execute(req: &mut Req, now: Option<u64>) {
     execute_by(req, make, now);
@@ -102,8 +102,8 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
     tried
 }
 
-/// Executes a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the attempt
-/// transferred.
+/// Carries out a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the
+/// attempt transferred.
 #[cfg(not(loom))]
 pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
     let call = *req.call();
@@ -168,7 +168,7 @@ pub fn read_ahead(req: &Req) {
     };
 }
 
-/// Executes one record in the calling thread and copies its event to `out`. Changes errno.
+/// Carries out one record in the calling thread and copies its event to `out`. Changes errno.
 ///
 /// # Safety
 /// `iocb` is aligned to 8, and as many bytes from there on are readable as it says.

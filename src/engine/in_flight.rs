@@ -11,7 +11,7 @@ pub const REAPED: usize = 64;
 /// Completions.
 pub type Done<Q> = ArrayVec<InFlight<Q>, REAPED>;
 
-/// What an engine executes as one operation, and whose requests these are.
+/// What an engine carries out as one operation, and whose requests these are.
 pub struct InFlight<Q> {
     pub owner: Q,
     /// One request, or the requests of a merged operation.
@@ -22,16 +22,16 @@ pub struct InFlight<Q> {
     pub began: u64,
     /// It was handed over with the order not to wait for anything.
     pub nowait: bool,
-    /// The kernel has not executed it.
+    /// The kernel has not carried it out.
     pub is_refused: bool,
 }
 
 impl<Q> InFlight<Q> {
-    /// Gives back the requests, each with its result. A request that must be executed once more comes as an error: if the kernel would have
-    /// had to wait, or if a merged operation was cut short, every request behind the place where it stopped. Each of these is executed by
-    /// itself from then on, because the kernel has reported the outcome of one of them at most. In the request where it stopped, some bytes
-    /// were transferred. A write reports them: these bytes are in the file, and by itself it would have reported the same. A read is made
-    /// once more.
+    /// Gives back the requests, each with its result. A request that must be carried out once more comes as an error: if the kernel would
+    /// have had to wait, or if a merged operation was cut short, every request behind the place where it stopped. Each of these is carried
+    /// out by itself from then on, because the kernel has reported the outcome of one of them at most. In the request where it stopped,
+    /// some bytes were transferred. A write reports them: these bytes are in the file, and by itself it would have reported the same. A
+    /// read is made once more.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
         let mut over = self.is_refused;
@@ -59,7 +59,7 @@ impl<Q> InFlight<Q> {
     }
 }
 
-/// The kernel has executed a request, which began at this time.
+/// The kernel has carried out a request, which began at this time.
 fn end(req: &mut Req, res: i64, began: u64) {
     if !req.bound().is_none() {
         attr::end_in_kernel(req);

@@ -6,8 +6,8 @@
 //! completions. io_submit(2) may block, but here it blocks a worker, and the pool allows for that.
 //!
 //! It takes plain reads and writes of files opened with O_DIRECT for which many requests in a row have waited
-//! ([`crate::policy::outlook::Outlook::is_device_bound`]). Nothing depends on it: if the kernel does not take a request, a worker executes
-//! it. Each pool has one ([`Kaio`]), made when it is first needed.
+//! ([`crate::policy::outlook::Outlook::is_device_bound`]). Nothing depends on it: if the kernel does not take a request, a worker carries
+//! it out. Each pool has one ([`Kaio`]), made when it is first needed.
 //!
 //! A seccomp filter may be installed at any time, for all threads at once, and it may kill a process that makes a call of the kernel's AIO.
 //! So each such call is made right after the check that there is no filter ([`crate::sys::aio`]), and no call is needed to get completions

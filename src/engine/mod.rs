@@ -41,22 +41,22 @@ pub trait Completes: Clone + Send + 'static {
     /// Whether both are references to the same.
     fn is(&self, other: &Self) -> bool;
 
-    /// Takes back requests of its own that an engine has executed. The engine's thread calls this, without any lock.
+    /// Takes back requests of its own that an engine has carried out. The engine's thread calls this, without any lock.
     fn complete_all(&self, done: Done<Self>);
 }
 
-/// An owner whose requests workers execute: it keeps them itself until a worker takes them.
+/// An owner whose requests workers carry out: it keeps them itself until a worker takes them.
 pub trait Served: Completes {
     /// What was learned of its requests: whether its workers count against the processors.
     fn profiles(&self) -> &Profiles;
 
-    /// Has a worker execute requests until there are none, or another context needs the worker.
+    /// Has a worker carry out requests until there are none, or another context needs the worker.
     fn serve(&self, worker: &mut Worker<Self>);
 
     /// The monitor looks after it. Returns whether the monitor must come again.
     fn tick(&self, look: Look) -> bool;
 
-    /// Executes requests that wait for nobody, in place of a worker that cannot be started. False: there was none.
+    /// Carries out requests that wait for nobody, in place of a worker that cannot be started. False: there was none.
     fn stand_in(&self, class: Class) -> bool;
 
     /// How many workers serve it. Called under the pool's lock, like `count_worker`.
@@ -65,14 +65,14 @@ pub trait Served: Completes {
     /// One more serves it, or one less.
     fn count_worker(&self, class: Class, more: bool);
 
-    /// Whether a caller executes its requests, and so keeps a processor busy.
+    /// Whether a caller carries out its requests, and so keeps a processor busy.
     fn serves_itself(&self) -> bool;
 
     /// The file that this request waited for is ready.
     #[cfg(not(loom))]
     fn ready(&self, req: Req);
 
-    /// Wakes its waiters: perhaps no thread executes what they wait for.
+    /// Wakes its waiters: perhaps no thread carries out what they wait for.
     fn wake_waiters(&self);
 }
 
@@ -105,13 +105,13 @@ pub struct Start {
     pub nowait: bool,
 }
 
-/// A way other than threads to carry requests out: its callers start them and do not wait for them. There is one value for the process, or
-/// one for a context as long as the context has it. None is ever freed.
+/// A way other than threads to carry requests out: its callers start them and do not wait for them. There is one value for a pool, or one
+/// for a context as long as the context has it. None is ever freed.
 ///
 /// | | [`kaio::Kaio`] | [`own_queue::OwnQueue`] |
 /// | --- | --- | --- |
 /// | `takes` | plain reads and writes at an offset | the same |
-/// | `room` | of the process; none while the reaper is being started, or if it cannot be | of the context |
+/// | `room` | of the pool; none while the reaper is being started, or if it cannot be | of the context |
 /// | `start` | io_submit(2), or the reaper's io_uring_enter(2); starts the reaper | io_submit(2) |
 /// | `reap` | takes from the ring; blocks in epoll_wait(2), the reaper alone | takes from the ring; blocks in io_getevents(2), one caller at a time |
 /// | `wake` | makes the reaper look at its eventfd again | has the kernel complete a read of no bytes there |
@@ -120,7 +120,7 @@ pub struct Start {
 /// Threads ([`pool::Pool`]) take requests from their owner themselves, when they choose to ([`Served::serve`]). So no batch is handed to
 /// them: `enqueue` starts whatever the owner has, `room` is without limit, nobody reaps, and a child inherits nothing of them.
 pub trait Engine<Q> {
-    /// Whether it can execute a request at all. `policy` decides whether it does.
+    /// Whether it can carry out a request at all. `policy` decides whether it does.
     fn takes(req: &Req) -> bool;
 
     /// How many more requests it takes now: a hint.

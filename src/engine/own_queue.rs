@@ -1,7 +1,7 @@
 //! A context's own kernel queue: the way to carry requests out without a worker.
 //!
-//! If a caller comes back to wait again and again, for requests that the kernel can execute (see [`crate::engine::kaio`]), it can hand them
-//! over itself and sleep until the kernel has completed one. Then no thread must be woken: no worker to hand over, no reaper to take
+//! If a caller comes back to wait again and again, for requests that the kernel can carry out (see [`crate::engine::kaio`]), it can hand
+//! them over itself and sleep until the kernel has completed one. Then no thread must be woken: no worker to hand over, no reaper to take
 //! completions, and the caller not by the reaper. This needs a context of the kernel's that shows the requests of the caller's context and
 //! no others: an own queue. There are [`OWN_QUEUES_MAX`] of them in the process. A context keeps its own queue as long as it lives. The
 //! kernel's contexts stay for the next.
@@ -25,9 +25,10 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 const OWN_QUEUES_MAX: usize = 8;
-/// Requests in flight in one. Beyond these, workers execute requests or hand them over.
+/// Requests in flight in one. Beyond these, workers carry out requests or hand them over.
 pub const EVENTS: usize = 128;
-/// Room for wake-ups that were not taken yet: one for each time that the caller sleeps. It takes 64 events at a time.
+/// Room for wake-ups that were not taken yet: one for each time that the caller sleeps. The caller takes 64 events at a
+/// time.
 const DOORBELLS: usize = 4;
 /// The longest sleep of the caller. If the program has closed the descriptor of the doorbell, the caller is late by this.
 const SLEEP_NS: u64 = 100_000_000;

@@ -60,7 +60,7 @@ impl<Q> OwnQueues<Q> {
 }
 
 impl<Q> OwnQueue<Q> {
-    /// The kernel: executes `most` requests, or as many as there are when `end_kernel` is called.
+    /// The kernel: carries out `most` requests, or as many as there are when `end_kernel` is called.
     pub fn run_kernel(&self, most: usize) {
         for _ in 0..most {
             let mut kernel = self.kernel.lock().unwrap();

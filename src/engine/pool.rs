@@ -9,8 +9,8 @@
 //! - A monitor (an otherwise idle worker, which exists only while contexts wait in a run queue and perhaps nobody comes) looks from time to
 //!   time which workers are still at the same request as the last time. Those are stuck, and do not count until they move.
 //!
-//! If a caller executes the requests of its context itself, because it waits for them anyway, no worker is woken for each. The context is
-//! leased: if the caller does not come, the monitor makes sure that nothing stays undone.
+//! If a caller carries out the requests of its context itself, because it waits for them anyway, no worker is woken for each. The context
+//! is leased: if the caller does not come, the monitor makes sure that nothing stays undone.
 //!
 //! Requests that may wait for somebody else without limit ([`Class::Long`]: pipes, sockets, locks, sleep) have workers of their own, one
 //! for each request that runs. There may be many of these, and they do not count against the processors. So such requests keep no disk
@@ -19,7 +19,7 @@
 //! A context gets only so many workers that some are left for others ([`crate::policy::fairness`]). While it has that many, the contexts
 //! behind it in the run queue go first. If a worker stays at one request for long, it hangs: another worker is started in its place.
 //!
-//! If there is no worker and no thread can be started, the thread that has tried to start one stands in: it executes the requests of the
+//! If there is no worker and no thread can be started, the thread that has tried to start one stands in: it carries out the requests of the
 //! contexts in the run queues that do not wait for somebody else.
 //!
 //! Lock order: the pool's lock may be taken under a context's lock, never the other way round. Neither is held across a system call.
@@ -178,7 +178,7 @@ impl<Q: Served> Pool<Q> {
         })
     }
 
-    /// The same, with workers that stay awake for a moment: for requests that their callers cannot execute.
+    /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
     #[cfg(not(loom))]
     pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
         let pool = Pool::new(start)?;
@@ -219,7 +219,7 @@ impl<Q: Served> Pool<Q> {
 
     /// Tries once more to start a worker.
     pub fn retry(&'static self) {
-        // First the class that may wait for ever: no other thread can execute its requests.
+        // First the class that may wait for ever: no other thread can carry out its requests.
         for class in [Class::Long, Class::Short] {
             let wakeup = self.wakeup(&mut self.state.lock(), class);
             self.perform(wakeup);
@@ -271,7 +271,7 @@ impl<Q: Served> Pool<Q> {
         drop(forgotten);
     }
 
-    /// How many workers may keep processors busy for that context. A caller that executes requests counts as one.
+    /// How many workers may keep processors busy for that context. A caller that carries out requests counts as one.
     fn processors_for(&self, context: Option<&Q>) -> u32 {
         let callers = u32::from(context.is_some_and(Q::serves_itself));
         self.processors.saturating_sub(callers).max(1)
@@ -363,8 +363,8 @@ impl<Q: Served> Pool<Q> {
         });
     }
 
-    /// If no worker is left, executes the requests of the contexts in the run queue that wait for nobody. A thread that enqueues a context
-    /// later cannot start a worker either, and does the same. False: there was nothing.
+    /// If no worker is left, carries out the requests of the contexts in the run queue that wait for nobody. A thread that enqueues a
+    /// context later cannot start a worker either, and does the same. False: there was nothing.
     fn stand_in(&'static self, class: Class) -> bool {
         let mut any = false;
         let mut left = self.state.lock().run_queue(class).contexts.len();

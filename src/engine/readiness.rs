@@ -2,7 +2,7 @@
 //!
 //! A thread that has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
 //! [`Readiness::tell`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker makes
-//! the call. So this is not a [`super::Engine`]: it executes nothing, and a file that is reported as ready but is not does no harm.
+//! the call. So this is not a [`super::Engine`]: it carries nothing out, and a file that is reported as ready but is not does no harm.
 //!
 //! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
 //! back at a time, and the next one when that one has ended ([`Readiness::ended`]). Epoll reports a file once ([`libc::EPOLLONESHOT`]), and

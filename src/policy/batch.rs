@@ -23,7 +23,7 @@ impl Direction {
 /// The facts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// The kernel's AIO can execute it, and requests like it have lately waited for their device.
+    /// The kernel's AIO can carry it out, and requests like it have lately waited for their device.
     pub for_kernel: bool,
     pub direction: Direction,
     /// The call's number for its file, and what was known of that file when the request was submitted.

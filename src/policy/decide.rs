@@ -2,8 +2,8 @@
 //!
 //! The answer is a [`Route`], and it is given at four moments:
 //!
-//! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. What these leave is queued,
-//!   and [`queued`] says who comes for it. That is asked again whenever something may have changed.
+//! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. Requests that
+//!   these leave are queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
 //! - A caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
 //! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that request may wait for somebody
 //!   else, [`super::waiting`] says whether in a thread.
@@ -122,7 +122,7 @@ impl Queue {
         self.running < self.limit && !self.has_its_share(class, t)
     }
 
-    /// Whether a caller will come for the requests that it can execute.
+    /// Whether a caller will come for the requests that it can carry out.
     #[inline]
     fn caller_comes(&self) -> bool {
         self.is_prompt && !self.has_waiters
@@ -226,10 +226,10 @@ impl Left {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Submitted {
     /// [`Route::KernelSubmit`]: this thread hands the requests over; [`Route::UringSubmit`]: to the ring. [`Route::InlineSubmit`]: this
-    /// thread executes them. [`Route::InlineWaiting`]: they are left to a caller, and the monitor makes sure that nothing stays; if there
-    /// is no monitor, [`queued`] decides. None: `queued` decides.
+    /// thread carries them out. [`Route::InlineWaiting`]: they are left to a caller, and the monitor makes sure that nothing stays; if
+    /// there is no monitor, [`queued`] decides. None: `queued` decides.
     pub route: Option<Route>,
-    /// A caller can execute requests like these. If not, no caller counts as prompt any more.
+    /// A caller can carry out requests like these. If not, no caller counts as prompt any more.
     pub suits_caller: bool,
     /// Submitters hand requests like these over: the pause becomes shorter, and from now on a caller sleeps in the own queue.
     pub counts: bool,
@@ -287,14 +287,14 @@ pub fn at_submit(
 /// A submit by io_submit(), beside its requests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Within {
-    /// There are reads that the submitter may execute.
+    /// There are reads that the submitter may carry out.
     pub has_reads: bool,
     /// The program submits while it handles events.
     pub is_nested: bool,
     /// Callers poll, and have nothing else to do.
     pub is_polled: bool,
     pub short_of_threads: bool,
-    /// A worker executes the next device-bound request itself, to see whether it still waits.
+    /// A worker carries out the next device-bound request itself, to see whether it still waits.
     pub is_sample: bool,
 }
 
@@ -431,18 +431,18 @@ pub fn for_worker(
 /// What the kernel queue says of a request.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Kernel {
-    /// It can execute the request.
+    /// It can carry out the request.
     pub takes: bool,
     /// It has room for more.
     pub has_room: bool,
-    /// A worker executes it itself, to see whether it still waits.
+    /// A worker carries it out itself, to see whether it still waits.
     pub is_sample: bool,
 }
 
 /// What a worker does with a request that it has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
-    /// [`Route::KernelThread`]: it hands the request over, with those that join. [`Route::Thread`]: it executes the request.
+    /// [`Route::KernelThread`]: it hands the request over, with those that join. [`Route::Thread`]: it carries out the request.
     pub route: Route,
     /// Requests like this count towards the next sample.
     pub counts: bool,
@@ -452,7 +452,7 @@ pub struct Taken {
     pub more: u32,
 }
 
-/// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it is executed
+/// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it is carried out
 /// together with others. `last_ns`: how long the last request of this worker took.
 #[inline]
 pub fn taken_by_worker(
@@ -492,14 +492,14 @@ pub fn taken_by_worker(
     answer
 }
 
-/// A caller waits for events, and does not execute the first queued request. If that was left to it, a worker is told.
+/// A caller waits for events, and does not carry out the first queued request. If that was left to it, a worker is told.
 #[inline]
 pub fn gives_back(queue: &Queue) -> Option<Route> {
     (queue.is_prompt && queue.is_queued).then_some(Route::Thread)
 }
 
-/// A caller waits for events: whether it executes this request. `is_lone`: no other request is in flight that would be late because of it.
-/// `is_timed`: the caller has a time limit. `untouched`: the request has no attribute that forbids an attempt.
+/// A caller waits for events: whether it carries out this request. `is_lone`: no other request is in flight that would be late because of
+/// it. `is_timed`: the caller has a time limit. `untouched`: the request has no attribute that forbids an attempt.
 #[inline]
 pub fn for_caller(
     req: &Outlook,
@@ -513,8 +513,8 @@ pub fn for_caller(
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// Whether a caller that has its events, and has executed requests for `ns`, goes on with waiting requests. With serial ones, because no
-/// other thread will execute them; with others, as long as many wait: the last ones had better be there for the next call.
+/// Whether a caller that has its events, and has carried out requests for `ns`, goes on with waiting requests. With serial ones, because no
+/// other thread will carry them out; with others, as long as many wait: the last ones had better be there for the next call.
 #[inline]
 pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     if is_serial {
@@ -524,8 +524,8 @@ pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     }
 }
 
-/// A caller waits for events, executes nothing, and may be in the own queue: whether it hands the first queued request over
-/// ([`Route::KernelWaiting`]), or executes it as a sample. None: the request is a worker's.
+/// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands the first queued request over
+/// ([`Route::KernelWaiting`]), or carries it out as a sample. None: the request is a worker's.
 #[inline]
 pub fn for_reaper(
     queue: &Queue,
@@ -545,7 +545,7 @@ pub fn for_reaper(
     })
 }
 
-/// A caller looks for events in vain, again and again, and nothing has begun for `idle_ns`: whether it executes a request. `is_before`:
+/// A caller looks for events in vain, again and again, and nothing has begun for `idle_ns`: whether it carries out a request. `is_before`:
 /// while it runs, workers may not. Perhaps this very thread keeps the owner of a request from going on.
 #[inline]
 pub fn for_poller(

@@ -25,7 +25,7 @@ impl Outlook {
         }
     }
 
-    /// Whether it is known to be fast: a caller can execute it as well as a worker.
+    /// Whether it is known to be fast: a caller can carry it out as well as a worker.
     #[inline]
     pub fn is_fast(&self, t: &Tuning) -> bool {
         match self {
@@ -78,7 +78,7 @@ impl Outlook {
         self.file_is(View::is_regular_write)
     }
 
-    /// Whether it writes, and so may raise a signal in the thread that executes it.
+    /// Whether it writes, and so may raise a signal in the thread that carries it out.
     #[inline]
     pub fn writes(&self) -> bool {
         self.file_is(|view| view.kind == Kind::Write)

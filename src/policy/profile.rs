@@ -32,7 +32,7 @@ pub struct Class {
     pub direct: bool,
 }
 
-/// One request, as it was executed.
+/// One request, as it was carried out.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation {
     /// How long it took.
@@ -326,7 +326,7 @@ impl View {
     }
 
     /// Whether it is expected to be fast. Writes to a regular file go to a caller sooner: since they run one after another, a caller
-    /// executes them as well as a worker.
+    /// carries them out as well as a worker.
     #[inline]
     pub fn is_fast(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
@@ -355,8 +355,9 @@ impl View {
             && self.class.is_some_and(|class| class.direct == direct)
     }
 
-    /// Whether a caller with a time limit may execute it if it is expected to be fast: a read, or a write past the page cache to a device,
-    /// which executes it at once. A write to a file may have to wait for a journal or for dirty pages, even if it never did before.
+    /// Whether a caller with a time limit may carry it out if it is expected to be fast: a read, or a write past the page cache to a
+    /// device, which carries it out at once. A write to a file may have to wait for a journal or for dirty pages, even if it never did
+    /// before.
     #[inline]
     pub fn fits_in_time(&self) -> bool {
         match self.kind {

@@ -6,13 +6,13 @@
 pub enum Route {
     /// Its system call was not made: it was cancelled, refused, or too late.
     NotMade,
-    /// A caller that waits for events executed it.
+    /// A caller that waits for events carried it out.
     InlineWaiting,
-    /// Its submitter executed it, within the call that submitted it.
+    /// Its submitter carried it out, within the call that submitted it.
     InlineSubmit,
-    /// A thread executed it in place of a worker: workers could not be had, or could not run, or the process ended.
+    /// A thread carried it out in place of a worker: workers could not be had, or could not run, or the process ended.
     InlineStandIn,
-    /// A worker executed it.
+    /// A worker carried it out.
     Thread,
     /// A worker handed it over to the kernel's AIO.
     KernelThread,
@@ -20,7 +20,7 @@ pub enum Route {
     KernelWaiting,
     /// Its submitter handed it over to the kernel's AIO, within the call that submitted it.
     KernelSubmit,
-    /// It waited for its file to become ready, and then a worker executed it; or it had asked only for that.
+    /// It waited for its file to become ready, and then a worker carried it out; or it had asked only for that.
     Readiness,
     /// A worker handed it over to io_uring.
     UringThread,

@@ -87,9 +87,9 @@ tuning! {
     /// Requests. The most of a context in a device that another context uses for one request at a time. More: the other context waits
     /// longer; less: the device is idle meanwhile.
     fairness_cap: u32 = 8,
-    /// Requests. The most that a worker executes for one context while others wait. More: the others wait longer; less: more locks.
+    /// Requests. The most that a worker carries out for one context while others wait. More: the others wait longer; less: more locks.
     turn: u32 = 16,
-    /// Calls. After this many that came right after a submit, no worker is woken for requests that the caller can execute. A number that
+    /// Calls. After this many that came right after a submit, no worker is woken for requests that the caller can carry out. A number that
     /// cannot be reached: never.
     prompt_in_a_row: u32 = if cfg!(loom) { 1 } else { 2 },
     /// Requests. If this many are in flight in the own queue, a submitter does not hand over: its call would take longer, and workers are
@@ -120,15 +120,15 @@ tuning! {
 
     /// Nanoseconds. A request that takes less is trivial: not worth the lock that two threads would have to share for it.
     trivial_ns: u64 = t.hand_over_ns / 16,
-    /// Nanoseconds. If a request takes more and has waited, it is not fast: beside it, a hand-over counts little. So it is asked whether it
-    /// has waited. This is also the limit for the requests together that a worker takes at once.
+    /// Nanoseconds. A request that takes more is asked whether it has waited. If it has, it is not fast: beside it, a hand-over counts
+    /// little. This is also the limit for all requests together that a worker takes at once.
     fast_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. Within this time is soon: for a caller that comes back for events, and for what a thread stays awake for.
     soon_ns: u64 = t.hand_over_ns * 6,
-    /// Nanoseconds. The time for which a caller of io_submit() executes reads that do not wait. The rest is worth a worker.
+    /// Nanoseconds. The time for which a caller of io_submit() carries out reads that do not wait. The rest is worth a worker.
     at_submit_ns: u64 = t.hand_over_ns * 4,
     /// Nanoseconds. A request that takes less is bounded, although it may wait: a caller that waits for it alone may as well do so in the
-    /// system call. If nothing has begun for this long, a caller that looks in vain executes requests: it may occupy the only processor.
+    /// system call. If nothing has begun for this long, a caller that looks in vain carries out requests: it may occupy the only processor.
     bounded_ns: u64 = t.hand_over_ns * 16,
 
     // ---- When a property counts as known, and for how long ----
@@ -144,8 +144,8 @@ tuning! {
     soon_in_a_row: u32 = t.in_a_row as u32 / 4,
     /// Submits. If nobody has waited for events for this many, the program polls, and the kernel may get its requests within io_submit().
     without_wait: u32 = t.in_a_row as u32,
-    /// Requests, a power of two. Of the device-bound requests that the kernel could execute, a worker executes one of this many, to see
-    /// whether the file is still device-bound: this costs more than asking a request whether it waited.
+    /// Requests, a power of two. Of the device-bound requests that the kernel could carry out, a worker carries out one of this many, to
+    /// see whether the file is still device-bound: this costs more than asking a request whether it waited.
     device_bound_sample: u32 = t.sample * 16,
 }
 

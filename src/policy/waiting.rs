@@ -1,4 +1,4 @@
-//! How a request that may wait for somebody else is executed.
+//! How a request that may wait for somebody else is carried out.
 
 use super::route::Route;
 

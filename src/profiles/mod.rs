@@ -1,14 +1,14 @@
-//! What was learned of a context's requests, and so how they should be carried out.
+//! What was learned of a context's requests.
 //!
 //! Two things are learned from measured service times. For a context: whether its requests wait, so that each needs a worker of its own, or
 //! keep a processor busy ([`Profiles::waits`]; the pool counts by it). For each file, and separately for reads, writes and syncs: a profile
-//! ([`crate::policy::profile`]), which says whether they are fast. If they are, a caller that waits for events anyway had better execute
-//! them itself than have another thread woken ([`Outlook::is_fast`]): a hand-over can cost more than the request. Profiles are kept in a
+//! ([`crate::policy::profile`]), which says whether they are fast. If they are, a caller that waits for events anyway had better carry them
+//! out itself than have another thread woken ([`Outlook::is_fast`]): a hand-over can cost more than the request. Profiles are kept in a
 //! [`table`]. A file without a profile is expected to be like the last new file.
 //!
 //! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. Nothing that must be right depends on it, with one
-//! exception: a caller must never get caught in a request that does not end. So it executes only reads and writes at an offset, and syncs,
-//! and only of what [`Profiles::is_file`] has found to be a regular file or a block device.
+//! exception: a caller must never get caught in a request that does not end. So it carries out only reads and writes at an offset, and
+//! syncs, and only of what [`Profiles::is_file`] has found to be a regular file or a block device.
 
 mod table;
 
@@ -35,7 +35,7 @@ fn new_profile() -> u64 {
 
 pub struct Profiles {
     waits: AtomicU32,
-    /// Counts device-bound requests: some of them are samples, which a worker executes itself.
+    /// Counts device-bound requests: some of them are samples, which a worker carries out itself.
     count: AtomicU32,
     /// Another context uses the same device, for one request at a time.
     shares: AtomicBool,
@@ -45,7 +45,7 @@ pub struct Profiles {
     families: Few<FAMILIES>,
 }
 
-/// The answer of a look at a file before its request is executed.
+/// The answer of a look at a file before its request is carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Looked {
     /// A regular file or a block device.
@@ -185,8 +185,8 @@ impl Profiles {
         }
     }
 
-    /// What is expected of a file that nobody has looked at: that it is like the last new file. The thread that executes its request looks
-    /// first.
+    /// What is expected of a file that nobody has looked at: that it is like the last new file. The thread that carries out its request
+    /// looks first.
     #[cold]
     fn guess(&self, used: Use) -> View {
         let (kind, family) = (used.kind, self.newest.load(Relaxed));
@@ -217,7 +217,7 @@ impl Profiles {
         }
     }
 
-    /// Executes a request and learns from it. `now` becomes the time afterwards; after a no-op, which takes no time, it stays. If the
+    /// Carries out a request and learns from it. `now` becomes the time afterwards; after a no-op, which takes no time, it stays. If the
     /// request is a `suspect`, it is asked whether it waits. `sole_in_flight`: no other request of the context runs beside it.
     pub fn carry_out(
         &self,
@@ -354,7 +354,7 @@ impl Profiles {
         })
     }
 
-    /// Whether a worker executes the next device-bound request itself, as a sample.
+    /// Whether a worker carries out the next device-bound request itself, as a sample.
     #[cfg(not(loom))]
     pub fn wants_sample(&self) -> bool {
         self.count.load(Relaxed) % tuning().device_bound_sample == 0
@@ -478,7 +478,7 @@ fn is_sample(now: u64, period: u32) -> bool {
     spread(now) & (period - 1) == 0
 }
 
-/// Whether a request writes, and so may raise a signal in the thread that executes it.
+/// Whether a request writes, and so may raise a signal in the thread that carries it out.
 pub fn writes(call: &Call) -> bool {
     Use::of(call).is_some_and(|used| used.kind == Kind::Write)
 }

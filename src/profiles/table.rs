@@ -1,7 +1,7 @@
 //! A table of profiles, which begins with a few files, within the context, and grows as a program uses more of them at a time.
 //!
 //! It is read and written without a lock, and everything in it is a hint: an update may get lost, and a replaced entry may be found once
-//! more. What must be right is in one word with its file: when the file was looked at, and what it was found to be.
+//! more. One word has everything that must be right together: the file, when it was looked at, and its class.
 
 use crate::policy::profile::{Class, KINDS, Kind};
 use std::alloc::{Layout, alloc_zeroed};
@@ -144,8 +144,8 @@ impl Slot {
         self.known[kind as usize].store(known | Slot::tag(file), Relaxed);
     }
 
-    /// Writes nothing if nothing changes: else two threads that execute requests of one file would take the cache line from each other each
-    /// time.
+    /// Writes nothing if nothing changes: else two threads that carry out requests of one file would take the cache line from each other
+    /// each time.
     pub fn learn(&self, file: u32, kind: Kind, next: impl FnOnce(Option<u64>) -> u64) {
         let word = self.known[kind as usize].load(Relaxed);
         let learned = next(Slot::part(file, word)) | Slot::tag(file);
@@ -243,7 +243,7 @@ impl Table {
         slot
     }
 
-    /// Makes the next larger table, if there is one and memory for it. What other threads learn meanwhile may get lost.
+    /// Makes the next larger table, if there is one and memory for it. Updates by other threads meanwhile may get lost.
     fn grow(&self) {
         let is_unused = |more: &&OnceLock<_>| more.get().is_none();
         let Some((more, len)) = self.more.iter().zip(MORE).find(|(more, _)| is_unused(more)) else {

@@ -3,7 +3,7 @@
 //! Only one thread submits to a ring, and it is a thread of the library's. The kernel completes a request in the thread that submitted it,
 //! and interrupts the system call in which that thread waits. If a thread of the program submitted, its own system calls would end early,
 //! and its requests would not complete while it waits uninterruptibly for something else. If a request has to wait, a thread of the
-//! kernel's executes it; the kernel cancels such requests when the thread that submitted them ends.
+//! kernel's carries it out; the kernel cancels such requests when the thread that submitted them ends.
 //!
 //! IORING_SETUP_DEFER_TASKRUN is not used. With it, requests complete only in io_uring_enter(2), and a system call filter that comes later
 //! may forbid that call.

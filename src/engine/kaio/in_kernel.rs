@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<libc::iovec>() == size_of::<[u64; 2]>());
 /// Requests that have got a place, as io_submit(2) takes them.
 pub type Handed = ArrayVec<KernelIocb, BATCH>;
 
-/// How many requests at the beginning of the batch the kernel can execute as one read or write. None: just one.
+/// How many requests at the beginning of the batch the kernel can carry out as one read or write. None: just one.
 fn run_of(batch: &[Req]) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {

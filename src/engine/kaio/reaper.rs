@@ -22,7 +22,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
-/// Requests in flight here. Beyond these, workers execute them.
+/// Requests in flight here. Beyond these, workers carry them out.
 const EVENTS: usize = 256;
 /// While something is in flight, the reaper looks at the ring this often, even without a wake-up: the program may have closed the
 /// descriptors of the doorbell.
@@ -152,7 +152,7 @@ impl<Q: Completes> Kaio<Q> {
         }
     }
 
-    /// Sets the eventfd that a context of the kernel's AIO adds to for each request. A ring has its own.
+    /// Sets the eventfd that a context of the kernel's AIO adds to for each request. A ring keeps the one that it was made with.
     fn tell(&self) {
         let eventfd = self.doorbell.eventfd.load(Relaxed);
         self.here.tell(if self.ring().is_some() {

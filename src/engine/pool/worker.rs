@@ -16,7 +16,7 @@ use crate::syscall::Tried;
 pub struct Worker<Q: 'static> {
     pub(super) pool: &'static Pool<Q>,
     pub(super) slot: u16,
-    /// Requests that it has executed in this turn.
+    /// Requests that it has carried out in this turn.
     pub(super) turn: u32,
     /// How long the last request took.
     pub(super) last_ns: u64,
@@ -27,7 +27,7 @@ impl<Q: Served> Worker<Q> {
         &self.pool.slots[usize::from(self.slot)]
     }
 
-    /// The class of requests that it executes.
+    /// The class of requests that it carries out.
     pub fn class(&self) -> Class {
         class_of(self.slot)
     }
@@ -76,7 +76,7 @@ impl<Q: Served> Worker<Q> {
         exec::try_to_execute(req)
     }
 
-    /// Executes a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
+    /// Carries out a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
     pub fn carry_out_long(&mut self, req: &mut Req, moved: u64) {
         #[cfg(not(loom))]
         {
@@ -103,7 +103,7 @@ impl<Q: Served> Worker<Q> {
         start()
     }
 
-    /// Executes a request for which the device was told to get ready. How long it takes says nothing about the next request.
+    /// Carries out a request for which the device was told to get ready. How long it takes says nothing about the next request.
     #[cfg(not(loom))]
     pub fn carry_out_prepared(&mut self, req: &mut Req) {
         self.begin();
@@ -119,7 +119,7 @@ impl<Q: Served> Worker<Q> {
         self.turn += 1;
     }
 
-    /// Executes a request of a context with these profiles, and learns from it.
+    /// Carries out a request of a context with these profiles, and learns from it.
     pub fn carry_out(&mut self, profiles: &Profiles, req: &mut Req, sole_in_flight: bool) {
         self.begin();
         let mut now = Now::read();

@@ -1,4 +1,4 @@
-//! What holds for all facts.
+//! Properties that hold for all facts.
 
 use super::*;
 use crate::tests::Random;
@@ -166,7 +166,7 @@ fn each_route_is_taken() {
     }
 }
 
-/// What holds whatever the facts are.
+/// These properties hold whatever the facts are.
 #[test]
 fn what_holds_for_all() {
     let mut random = Random(3);
