@@ -20,8 +20,8 @@ static OWN: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 
 /// How many of these words have ever had a bit.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-/// The lowest number for the library's descriptors. They stay away from the low numbers that a program expects to get, and `ABOVE` all
-/// those that it has asked for by dup2() while the library had them: it may want such a fixed number again.
+/// The lowest number for the library's descriptors: a program expects to get low ones itself. `ABOVE` also keeps them above each number
+/// that the program has asked for by dup2() while the library had it: the program may want such a fixed number again.
 const HIGH: RawFd = 192;
 static ABOVE: AtomicI32 = AtomicI32::new(HIGH);
 
