@@ -59,7 +59,7 @@ impl Context {
     }
 }
 
-/// The answers.
+/// Asks the policy.
 impl Context {
     /// Whether one more request of the class may begin.
     #[inline]

@@ -271,7 +271,7 @@ impl Context {
 /// Requests that the kernel has carried out, and requests that must be carried out once more.
 pub(super) struct Done {
     pub(super) done: Chain,
-    /// The last one first.
+    /// In reverse order.
     pub(super) again: Chain,
     /// Number of requests in both chains.
     pub(super) count: u32,
