@@ -4,29 +4,29 @@
 # Builds and runs the C tests: every c-tests/*/*.c is a program, every c-tests/*/*.sh a script;
 # there is no list to maintain. A test ends with 0 (passed), 1 (failed) or 77 (skipped).
 #
-#     run.sh [NAME...]        all tests, or only these: by name, without its folder, by a pattern ('cancel*'),
-#                             or by folder ('cancel/', 'attr/*cache*'); a path will do as well
-#     run.sh --list [NAME...] their names with folders; nothing is run
+#     run.sh [NAME...]        runs all tests, or only these: by name without the folder, by a pattern ('cancel*'),
+#                             by folder ('cancel/', 'attr/*cache*'), or by path
+#     run.sh --list [NAME...] prints their names with folders, and runs nothing
 #
-# long_* are run by LONG=1, or by a NAME that begins so.
+# long_* run only if LONG is 1, or if a NAME begins with long_.
 #
 # Environment:
 #     LIBDIR        directory with libaio2.so and libaio2.so.0 (required)
 #     HOOKS_LIBDIR  the same for the build with test hooks; without it hook_* are skipped
 #     CC            compiler (default: cc)        CFLAGS   more flags
 #     BUILD         where output goes (default: build/c-tests)
-#     PROGRAMS      where programs go (default: BUILD); several runs at a time may share them
+#     PROGRAMS      where programs go (default: BUILD); several runs at the same time may share them
 #     FEWER         divides the rounds of stress tests
 #     WRAPPER       command to run each program under, e.g. "valgrind --error-exitcode=99"
 #     TIME_FACTOR   multiplies the time limits (for a WRAPPER that slows programs down)
 #
-# Lines near the top of a test that the runner knows:
+# The runner knows these lines near the top of a test:
 #     /* time limit: 120 s */     instead of 60 (in a script: # time limit: 120 s)
 #     /* needs: root */           skipped for other users
-#     /* needs: kernel AIO */     skipped if AIO2_ENGINE keeps requests from it
-#     /* needs: kernel queue */   the same of the kernel's AIO and io_uring
-#     /* needs: readiness */      skipped if requests do not wait in the epoll
-#     /* with any engine the same */   of all tests, left out if AIO2_ENGINE chooses one: it carries out no request
+#     /* needs: kernel AIO */     skipped if AIO2_ENGINE excludes the kernel's AIO
+#     /* needs: kernel queue */   skipped if AIO2_ENGINE excludes the kernel's AIO and io_uring
+#     /* needs: readiness */      skipped if AIO2_ENGINE excludes readiness, the epoll in which requests wait
+#     /* with any engine the same */   left out of a run of all tests if AIO2_ENGINE chooses an engine
 
 set -u
 export LC_ALL=C
@@ -75,14 +75,14 @@ for pattern in "${@:-*}"; do
     esac
     found=
     for test in "${tests[@]}"; do
-        # Without a folder, in whichever it is.
+        # A name without a folder matches in every folder.
         name=$test
         [[ $pattern == */* ]] || name=${test##*/}
         # shellcheck disable=SC2053 # patterns are meant
         [[ $name == $pattern ]] || continue
         found=1
         [[ ${test##*/} != long_* || ${pattern##*/} == long_* || ${LONG:-0} = 1 ]] || continue
-        # Not in a run of all.
+        # Left out only if all tests run.
         [ $# -gt 0 ] || [ -z "${AIO2_ENGINE:-}" ] || ! head -n 15 "$here/$test".* | grep -q 'with any engine the same' || continue
         chosen+=("$test")
     done
@@ -111,16 +111,16 @@ PROGRAMS=${PROGRAMS:-$BUILD}
 mkdir -p "$BUILD" "$PROGRAMS" || exit 1
 BUILD=$(cd "$BUILD" && pwd) || exit 1
 PROGRAMS=$(cd "$PROGRAMS" && pwd) || exit 1
-# For tests that are scripts.
+# Exported for tests that are scripts.
 export CC BUILD LIBDIR SRCDIR="$here" INCLUDE="$root/include" HOOKS_LIBDIR="${HOOKS_LIBDIR:-}"
 
 flags=(-std=c11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -I"$root/include" -I"$here")
 read -r -a more <<<"${CFLAGS:-}"
-# RUNPATH, not RPATH: LD_LIBRARY_PATH must be able to choose the build with test hooks.
+# RUNPATH, not RPATH, so that LD_LIBRARY_PATH can choose the build with test hooks.
 libs=(-L"$LIBDIR" -Wl,--enable-new-dtags -Wl,-rpath,"$LIBDIR" -laio2 -lpthread)
 read -r -a wrapper <<<"${WRAPPER:-}"
 
-# Programs of another compiler or other flags are not up to date.
+# If the compiler or the flags have changed, all programs are built again.
 stamp="$CC ${flags[*]} ${more[*]:-} ${libs[*]}"
 exec 9>"$PROGRAMS/.lock"
 flock 9
@@ -137,7 +137,7 @@ passed=0
 failed=0
 skipped=0
 
-# report STATUS NAME SECONDS [FILE]: one line, and the test's output below it.
+# report STATUS NAME SECONDS [FILE]: prints one line, and below it the test's output from FILE.
 report() {
     printf '%-4s %s %s\n' "$1" "$2" "$3"
     if [ -n "${4:-}" ] && [ -s "$4" ]; then
@@ -202,8 +202,8 @@ run_one() { # NAME
     limit=$(head -n 15 "$source" | sed -n 's/.*time limit: *\([0-9][0-9]*\) s.*/\1/p' | head -n 1)
     limit=$((${limit:-60} * ${TIME_FACTOR:-1}))
     began=$(date +%s%N)
-    # The program's own alarm comes first: it says where it hung. timeout(1) leads a process group of
-    # its own; what is left of the group is ended, so that a failed test does not disturb the next.
+    # The program's own alarm comes first and says where the program hung. timeout(1) leads a new process group. The rest
+    # of the group is killed, so that a failed test does not disturb the next.
     TEST_TIME_LIMIT=$limit LD_LIBRARY_PATH=$library_path env --default-signal=INT,QUIT \
         timeout --kill-after=5 $((limit + 5)) "${command[@]}" >"$output" 2>&1 </dev/null &
     group=$!
@@ -216,7 +216,7 @@ run_one() { # NAME
     case $status in
     0) report ok "$name" "$seconds" ;;
     77)
-        # A skipped test says why; one that does not has failed to run.
+        # A skipped test must say why. If it does not, it has failed.
         if grep -q '^SKIPPED: ' "$output"; then
             report SKIP "$name" "$seconds" "$output"
         else

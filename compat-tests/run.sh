@@ -1,27 +1,26 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Shows that programs written for libaio run on ours: other projects' programs and test suites from Debian's
-# packages (listed in compat-tests/packages; nothing is installed here), and programs of our own that are run with the
-# real libaio and with ours.
+# Shows that programs written for libaio run on ours: programs and test suites of other projects from Debian's packages (listed
+# in compat-tests/packages; this script installs nothing), and programs of our own, which also run with the real libaio.
 #
-#     run.sh [NAME...]     all tests, or only these; a NAME may be a pattern ('fio-*')
-#     run.sh --list        their names
+#     run.sh [NAME...]     runs all tests, or only these; a NAME may be a pattern ('fio-*')
+#     run.sh --list        prints their names
 #
 # Environment:
 #     LIBDIR       directory with libaio2.so.0
 #     COMPATDIR    directory with our libaio.so.1
-#     RUN          aio2-run; if it is not there, LD_PRELOAD alone is used where that is enough
-#     REAL=1       run everything on the real libaio instead: shows that the tests themselves are good
+#     RUN          aio2-run; without it, LD_PRELOAD is used if that is enough
+#     REAL=1       runs everything with the real libaio: shows that the tests themselves are good
 #     BUILD        where programs and sources go (default: build/compat-tests)
 #     LIBAIO_SRC   a source tree of libaio 0.3.113, instead of `apt-get source libaio`
 #     CC           compiler (default: cc)
 #     TIME_FACTOR  multiplies the time limits
-#     FEWER        divides the rounds of some programs. What runs by library path or in a container has fewer by itself, if LONG is not 1:
-#                  it is the same library
+#     FEWER        divides the rounds of some programs. If LONG is not 1, tests by library path or in a container always have fewer
+#                  rounds, because it is the same library
 #
-# A line a test (ok, FAIL or SKIP, name, seconds), below it what a test that did not pass has said; the last
-# line counts. Devices, mounts and files are gone afterwards, also after Ctrl-C. What needs root or zram is skipped without it.
+# Prints one line for each test (ok, FAIL or SKIP, name, seconds), and below it the output of a test that did not pass. The last line
+# counts. Afterwards no devices, mounts or files are left, also after Ctrl-C. Tests that need root or zram are skipped without them.
 
 set -u
 export LC_ALL=C
@@ -89,7 +88,7 @@ for how in preload path; do
     add append-$how 60 program.sh $how append
     add pollpri-$how 60 program.sh $how pollpri
 done
-# What only the object sees that aio2-run preloads, and that comes with our libaio.so.1.
+# Programs with calls that only the object preloaded by aio2-run and our libaio.so.1 see.
 for program in closeall dup2 lastwrites descriptors numbers; do
     add $program-run 120 program.sh run $program
 done
@@ -120,7 +119,7 @@ add stress-ng 120 stress-ng.sh
 add sysbench 120 others.sh sysbench
 add stressapptest 60 others.sh stressapptest
 add mariadb 180 others.sh mariadb
-# It makes some of its calls by syscall(), too.
+# It also makes some of its calls by syscall().
 add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
@@ -138,7 +137,7 @@ if [ "${1:-}" = --list ]; then
     exit 0
 fi
 
-# ---- What they run on ---------------------------------------------------------------------------------
+# ---- The libraries under test -------------------------------------------------------------------------
 
 if [ "$REAL" = 1 ]; then
     LIBDIR= COMPATDIR= RUN=
@@ -166,7 +165,7 @@ trap 'stop 129' HUP
 trap 'stop 130' INT
 trap 'stop 143' TERM
 
-# The test takes its devices away itself, for which it is given time.
+# The test removes its own devices, so this waits for it.
 stop() {
     trap '' HUP INT TERM
     if [ -n "$group" ]; then
@@ -181,7 +180,7 @@ run_one() { # NUMBER
     local output=$BUILD/$name.out
     read -r -a command <<<"${commands[$1]}"
     began=$(date +%s%N)
-    # timeout(1) leads a process group of its own, and sends TERM to all of it; KILL follows only if a test does not manage to end.
+    # timeout(1) leads a new process group and sends TERM to all of it. KILL follows only if a test does not end by itself.
     divisor=${FEWER:-1}
     case $name in
     *-path | container-*) [ "${LONG:-0}" != 0 ] || divisor=${FEWER:-4} ;;

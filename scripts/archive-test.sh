@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The static archive: it defines the exported functions and no other global symbol, can be linked beside another Rust
-# archive (Rust's own archives cannot: each brings the same standard library), and does its work at exit().
+# The static archive: it defines the exported functions and no other global symbol. It can be linked beside another Rust
+# archive (Rust's own archives cannot, because each contains the same standard library). It does its work at exit().
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -48,8 +48,8 @@ for cc in gcc clang; do
     done
 done
 
-# What the library does at exit() hangs on an entry of .fini_array, to which no symbol refers: it must survive each way of
-# linking. One worker, and that blocked on a pipe: the write behind it is carried out at exit() or never.
+# An entry of .fini_array starts the library's work at exit(). No symbol refers to it, and it must survive each way of linking.
+# The only worker is blocked by a read of a pipe, so the write behind that read is carried out at exit() or never.
 cat >"$work/exit.c" <<'EOF'
 #include <aio2.h>
 #include <fcntl.h>
@@ -85,7 +85,7 @@ for cc in gcc clang; do
         [ "$(cat "$work/written")" = written ] || die "linked by $cc $how, exit() does not carry out what was accepted"
     done
 done
-# The control: without the work at exit() the file is empty, unless a worker was quicker than the end.
+# The control: without the work at exit() the file is empty, unless a worker wrote before the process ended.
 for ((try = 0; try < 50; try++)); do
     timeout 20 "$work/exit" "$work/written" _exit || die "it ends with $?"
     [ -s "$work/written" ] || break

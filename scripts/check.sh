@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# check.sh [STEP...]: every check, or only these (core, a few of the C tests, only if it is named). The last line counts: N passed, N failed, N skipped.
+# check.sh [STEP...]: runs every step, or only these. The step core, a few of the C tests, runs only if it is named. The last line counts:
+# N passed, N failed, N skipped.
 #
 # A step is a function below, run as a process of its own with a time limit. It ends with 0 (passed), 77 (skipped: the
-# last line that it printed says why) or anything else (failed). One that runs several tests prints as its last
-# line how many "N passed, N failed, N skipped", and these are counted instead of the step. What a step prints goes
-# to build/check/STEP.log, and to the terminal if it failed.
+# last line that it printed says why) or anything else (failed). If a step runs several tests, its last line is
+# "N passed, N failed, N skipped", and these tests are counted instead of the step. The output of a step goes to
+# build/check/STEP.log, and, if it failed, to the terminal.
 #
-# LONG=1 adds what takes longer.
+# LONG=1 adds tests that take longer.
 
 set -u
 . "$(dirname "$0")/common.sh"
@@ -17,8 +18,8 @@ export LONG=${LONG:-0}
 long=1
 [ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
 
-# What the others need, and then rows of steps side by side, each in its order: of those that mostly compile, of those that run slowed
-# down, of those that wait for devices, and of those that run programs of others. Name and time limit in seconds.
+# Steps with their time limits in seconds. The first is needed by all others. Then rows of steps run side by side: steps that mostly
+# compile, steps whose tests run slowed down, steps that wait for devices, and steps that run programs of others.
 first="
 lib=600
 "
@@ -94,7 +95,7 @@ step_layers() {
     scripts/layers.py
 }
 
-# Adds up what the test harness says of each of its programs.
+# Adds up the results that the test harness prints for each program.
 count_rust_tests() {
     sed -n 's/^test result: .*\. \([0-9]*\) passed; \([0-9]*\) failed; \([0-9]*\) ignored.*/\1 \2 \3/p' "$1" |
         awk '{ p += $1; f += $2; s += $3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit p + f == 0 }'
@@ -132,7 +133,7 @@ step_exports() {
     # The hooks are read from the environment: they add no symbol.
     nm -D --defined-only --with-symbol-versions "$build/hooks-lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
         diff -u "$build/check/exports" -
-    # And nothing of them is in the library that is installed.
+    # The installed library contains no hooks.
     ! grep -q AIO2_HOOK "$build/lib/libaio2.so" || die "the library has test hooks"
 }
 
@@ -145,11 +146,11 @@ step_elf() {
     grep -q 'BIND_NOW' <<<"$dynamic" || die "not linked with -z now"
     ! grep -q TEXTREL <<<"$dynamic" || die "it has text relocations"
     readelf -lW "$build/lib/libaio2.so" | grep -q 'GNU_STACK.* RW ' || die "it asks for an executable stack"
-    # What every C program has, and the unwinder of Rust's panic messages.
+    # The libraries of every C program, and the unwinder for Rust's panic messages.
     diff -u <(printf '%s\n' ld-linux libc libgcc_s) \
         <(sed -n 's/.*(NEEDED).*\[\(ld-linux\|[^.]*\).*\]$/\1/p' <<<"$dynamic" | sort) || die "it needs other libraries"
 
-    # What is preloaded, and found as libaio: one thing, but for the name.
+    # The preloaded object and the replacement of libaio: they differ only in name.
     for object in aio2/libaio2-preload.so aio2/libaio.so.1; do
         dynamic=$(readelf -dW "$build/lib/$object")
         grep -q 'FLAGS_1.*NODELETE' <<<"$dynamic" || die "$object: no NODELETE"
@@ -159,7 +160,7 @@ step_elf() {
         grep -q "NEEDED.*\[$soname\]" <<<"$dynamic" || die "$object does not need $soname"
     done
     grep -q 'SONAME.*\[libaio.so.1\]' <<<"$dynamic" || die "the soname of $object is not libaio.so.1"
-    # Else ldconfig would make a libaio.so.1 of it, in the place of the distribution's.
+    # If it had one, ldconfig would make a link libaio.so.1 to it, in place of the distribution's libaio.
     ! readelf -dW "$build/lib/aio2/libaio2-preload.so" | grep SONAME || die "libaio2-preload.so has a soname"
     diff -u <(nm -D --with-symbol-versions "$build/lib/aio2/libaio2-preload.so" | sed 's/^[0-9a-f]* *//' | sort) \
         <(nm -D --with-symbol-versions "$build/lib/aio2/libaio.so.1" | sed 's/^[0-9a-f]* *//' | sort) ||
@@ -222,30 +223,30 @@ step_c-tests() {
     c_tests c-tests
 }
 
-# All of them once more where the kernel's AIO carries nothing out.
+# All C tests once more, carried out by worker threads alone.
 step_c-tests-threads() {
     [ "$LONG" != 0 ] || export FEWER=4
     AIO2_ENGINE=threads c_tests c-tests-threads
 }
 
-# Once more without io_uring: those that what is in the place of it can touch.
+# C tests that depend on the kernel's AIO, once more without io_uring.
 step_c-tests-kaio() {
     AIO2_ENGINE=kaio c_tests c-tests-kaio doorbell_closed filter_inflight kernel_aio file_runs attr_route no_descriptors fork_raw_descriptors
 }
 
-# Of these a few, for `make check-quick`: one of each kind that takes little time.
+# A few C tests for `make check-quick`: one of each kind, each of them fast.
 step_core() {
     c_tests c-tests sizes header setup_null errnos handles \
         exactly_once_nop exactly_once_read random_order getevents_min cancel cancel_running drain link overflow_both \
         attr_all attr_timing kernel_aio destroy_inflight exit_writes fork_raw file_runs wakeup_handover hook_panic
 }
 
-# The models need loom's own types in place of the standard library's: a build of their own. How far each goes is written in it.
+# The models need loom's types in place of the standard library's, and so a separate build. Each model says how far it goes.
 step_loom() {
     local out=$build/check/loom.out status=0
     export RUSTFLAGS="--cfg loom"
     grep -rq 'fn loom_' src || skip "there are no loom models"
-    # One at a time: the models' workers are in a static.
+    # One model at a time, because the models' workers are in a static variable.
     cargo test --quiet --profile loom --locked --lib --target-dir "$target/loom" -- loom --test-threads=1 >"$out" 2>&1 || status=$?
     cat "$out"
     count_rust_tests "$out" || { echo "no model ran"; exit 1; }
@@ -294,7 +295,7 @@ run() { # STEP LIMIT
     local log=$build/check/$1.log began=$SECONDS status counts took used before
     get_used
     before=$used
-    # timeout(1) leads a process group of its own, so that the trap above, and it itself, end all of the step.
+    # timeout(1) leads a new process group, so the trap above and timeout(1) itself end all processes of the step.
     timeout --kill-after=20 "$2" "$0" --step "$1" >"$log" 2>&1 </dev/null &
     group=$!
     wait "$group"
@@ -309,17 +310,17 @@ run() { # STEP LIMIT
     fi
     report "$1" "$log" "$status" "$took" $counts >"$build/check/$1.report"
     status=$?
-    # In one piece: the other row prints, too.
+    # Printed in one piece, because the other rows print, too.
     cat "$build/check/$1.report"
     return $status
 }
 
-# Says what came of a step, and counts it.
+# Prints the result of a step, and counts it.
 report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
     local step=$1 log=$2 status=$3 took=$4 counts=
     shift 4
     if [ $# != 0 ]; then
-        # A step that fails without a failed test has failed itself.
+        # If a step fails and none of its tests did, the step itself has failed.
         [ "$status" = 0 ] || [ "$2" != 0 ] || set -- "$1" 1 "$3"
         [ "$2" = 0 ] || status=1
         counts=": $1 passed, $2 failed, $3 skipped"
@@ -334,7 +335,7 @@ report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
     case $status in
     0)
         echo "ok   $step$counts $took"
-        # What was not run, and why, is worth more than what was.
+        # Only the skipped tests are listed, with the reason.
         grep -A 1 '^SKIP' "$log" | grep -v '^--$' | sed 's/^/     /'
         ;;
     77)
@@ -342,11 +343,11 @@ report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
         ;;
     *)
         echo "FAIL $step$counts $took; all of it is in ${log#"$root"/}"
-        # A log of many tests: those that failed, each with what it said.
+        # A log of many tests: prints the failed tests with their output.
         if [ -n "$counts" ] && grep -q '^FAIL' "$log"; then
             awk '/^FAIL/ { show = 1; print; next } /^[^ ]/ { show = 0 } show' "$log" | head -n 200 | sed 's/^/     /'
         else
-            # The first error says most, the last line what came of it.
+            # Prints the beginning, which has the first error, and the end, which has the result.
             awk 'NR <= 20 { print; next } { last[NR % 30] = $0 }
                 END { if (NR > 50) print "..."; for (i = NR > 50 ? NR - 29 : 21; i <= NR; i++) print last[i % 30] }' "$log" |
                 sed 's/^/     /'
@@ -357,7 +358,7 @@ report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
 }
 
 wanted=" $* "
-# Runs those that are wanted of these steps. False if one failed.
+# Runs those of these steps that are wanted. False if one failed.
 row() { # STEP=LIMIT...
     local step result=0
     trap '[ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null; wait; exit 130' INT TERM

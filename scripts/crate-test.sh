@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The Rust crate in rust/: built against an installed library that pkg-config finds, without a warning; its tests, documents and their examples.
+# The Rust crate in rust/: it builds without a warning against an installed library that pkg-config finds. Runs its tests, and builds its
+# documents and their examples.
 
 set -eu
 . "$(dirname "$0")/common.sh"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Debian's packages: they are built, of what cargo has made here already; lintian has no error and no warning; in a clean root they are installed, the
-# README's program and one that is written for libaio run from them, and when they are removed nothing of them is left.
+# Debian's packages: they are built from cargo's archive, and lintian has no error and no warning. They are installed in a clean root. The
+# README's program and a program for libaio run with them. If they are removed, nothing of them is left.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -10,7 +10,7 @@ set -eu
 command -v dh >/dev/null && command -v lintian >/dev/null || { echo "there is no debhelper, or no lintian"; exit 77; }
 [ -e .git ] || { echo "this tree is of a tarball"; exit 77; }
 [ -e "$cargo_archive" ] || die "there is no $cargo_archive: run make first"
-# The source package, and the tests that its build runs, with LONG=1: they take most of the time.
+# The source package, and the tests that its build runs, take most of the time: only with LONG=1.
 options=()
 if [ "${LONG:-0}" = 0 ]; then
     export DEB_BUILD_OPTIONS=nocheck
@@ -18,7 +18,7 @@ if [ "${LONG:-0}" = 0 ]; then
 fi
 AIO2_ARCHIVE=$cargo_archive scripts/deb.sh "${options[@]}"
 cd "$build/deb"
-# No bug: nobody has asked Debian for it yet.
+# There is no Debian bug that asks for this package yet.
 lintian --allow-root --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs ./*.changes || die "lintian finds something"
 
 [ "$(id -u)" = 0 ] || { echo "installing in a clean root needs root"; exit 77; }
@@ -26,17 +26,17 @@ command -v mmdebstrap >/dev/null || { echo "there is no mmdebstrap"; exit 77; }
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/aio2-deb.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 clean=$work/root
-# Unpacked; with LONG=1 installed as a system would.
+# The packages of the clean root are only unpacked; with LONG=1 they are installed as in a real system.
 variant=extract
 [ "${LONG:-0}" = 0 ] || variant=essential
 mmdebstrap --quiet --variant=$variant --include=libc-bin,libgcc-s1,coreutils,grep,dash,sed "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$clean" \
     >"$work/log" 2>&1 || { cat "$work/log"; echo "a clean root cannot be made here"; exit 77; }
 
 mkdir -p "$clean/proc" "$clean/dev"
-# For a program that is linked with it.
+# For the program that is linked with libaio.
 cp "$(cc -print-file-name=libaio.so.1)" "$clean/usr/lib/"
 
-# All that there is, with sizes, but for what dpkg and ldconfig note down.
+# All files with their sizes, except the records of dpkg and ldconfig.
 state() {
     (cd "$clean" && find . -xdev '(' -path ./var/lib/dpkg -o -path ./var/log -o -path ./var/cache/ldconfig -o -path ./etc/ld.so.cache ')' -prune -o \
         -type d -printf '%p/\n' -o -printf '%p %s\n' | sort)
@@ -45,7 +45,7 @@ state >"$work/before"
 mapfile -t packages < <(printf '%s\n' ./*.deb | grep -v -e -dbgsym)
 dpkg "--root=$clean" --force-depends -i "${packages[@]}" >"$work/log" 2>&1 || { cat "$work/log"; die "the packages cannot be installed"; }
 
-# Compiled here, by what -dev has installed: a compiler in the clean root would be most of it.
+# Compiled here with the files of the -dev package, because a compiler would make the clean root much larger.
 libdir=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
 export PKG_CONFIG_SYSROOT_DIR=$clean PKG_CONFIG_LIBDIR=$clean$libdir/pkgconfig PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
 # shellcheck disable=SC2046
@@ -57,11 +57,11 @@ in_clean() { # EXPECTED COMMAND...
         grep -q "$1" "$work/out" || die "in a clean root, \`${*:2}\` ends with $? and says: $(cat "$work/out")"
 }
 in_clean '^/file: read [1-9]' /first /file
-# The control, and the two ways.
+# The control, then the two ways to replace libaio.
 in_clean '^the kernel ' /whose
 in_clean '^ours$' aio2-run /whose
 in_clean '^ours$' env LD_LIBRARY_PATH="$libdir/aio2" /whose
-# The tests that go with the packages, outside of the root.
+# The tests of the packages themselves, outside the clean root.
 export AUTOPKGTEST_TMP=$work/tests
 mkdir "$AUTOPKGTEST_TMP"
 (cd "$root" && LD_LIBRARY_PATH=$clean$libdir sh debian/tests/program) >"$work/log" 2>&1 || { cat "$work/log"; die "debian/tests/program fails"; }

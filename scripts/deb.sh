@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# deb.sh [OPTION...]: makes Debian's packages of the tarball and of debian/, in build/deb; options are dpkg-buildpackage's. AIO2_ARCHIVE is handed on to the build (scripts/build-lib.sh).
+# deb.sh [OPTION...]: makes Debian's packages from the tarball and debian/, in build/deb. The options go to dpkg-buildpackage, and
+# AIO2_ARCHIVE to the build (scripts/build-lib.sh).
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -20,7 +21,7 @@ mv "aio2-$version.tar.gz" "aio2_$version.orig.tar.gz"
 tar -xzf "aio2_$version.orig.tar.gz"
 cp -a "$root/debian" "aio2-$version"
 cd "aio2-$version"
-# -d: Rust may be there without being one of Debian's packages. Its version is what cargo asks for in Cargo.toml.
+# -d: Rust need not come from Debian's packages. cargo checks its version by Cargo.toml.
 env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET dpkg-buildpackage -d -us -uc "$@" >../build.log 2>&1 || { tail -n 40 ../build.log; die "the packages cannot be built: see build/deb/build.log"; }
 cd ..
 rm -rf "aio2-$version"

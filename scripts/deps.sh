@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Installs what building, the demo and the checks need and the machine lacks: Debian's packages with apt-get, and
-# Rust, if it is missing or too old. LONG=1 adds what only long checks need. Does nothing, and asks no network, if all is there.
+# Installs what is missing for the build, the demo and the checks: Debian's packages with apt-get, and Rust if it is missing or
+# too old. LONG=1 adds packages that only long checks need. If nothing is missing, does nothing and uses no network.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
-# package=what it is needed for on a machine that got it another way: a command, or a file.
+# package=a command or file of it, or - for none. If that exists, the package is not needed.
 needed="
 gcc=gcc
 g++=g++
@@ -46,7 +46,7 @@ man-db=man
 groff-base=groff
 mandoc=mandoc
 "
-# What is big is installed for the long checks only.
+# Big packages, for the long checks only.
 [ "${LONG:-0}" = 0 ] || needed="$needed
 mariadb-server-core=mariadbd
 mariadb-client-core=mariadb
@@ -83,7 +83,7 @@ if [ ${#missing[@]} -gt 0 ]; then
         die "these are missing, and there is no apt-get to install them with (the names are Debian's): ${missing[*]}"
     echo "installing ${missing[*]}"
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-    # Before Debian 12 its files were in a package that clang brings.
+    # Before Debian 12 its files were in a package on which clang depends.
     if [ -z "$(apt-cache madison libclang-rt-dev)" ]; then
         for i in "${!missing[@]}"; do
             [ "${missing[i]}" != libclang-rt-dev ] || unset "missing[i]"
@@ -96,7 +96,7 @@ fi
 
 wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
-# Whether this version is at least what Cargo.toml asks for.
+# Whether this version is at least the rust-version of Cargo.toml.
 new_enough() {
     [ -n "$1" ] && [ "$(printf '%s\n' "$wanted" "$1" | sort -V | head -n 1)" = "$wanted" ]
 }
@@ -106,7 +106,7 @@ cargo_version() {
 }
 
 if ! new_enough "$(cargo_version)"; then
-    # What a stable Debian release has does for us from Debian 13 on.
+    # From Debian 13 on, the Rust of a stable release is new enough.
     candidate=
     if command -v apt-cache >/dev/null; then
         candidate=$(apt-cache policy cargo | sed -n 's/^ *Candidate: *\([0-9.]*\).*/\1/p')
@@ -114,7 +114,7 @@ if ! new_enough "$(cargo_version)"; then
     if command -v rustup >/dev/null; then
         echo "installing Rust's stable toolchain with rustup"
         rustup toolchain install stable --profile minimal --component rustfmt --component clippy
-        # Another default is the user's own choice.
+        # If there is a default, it is the user's choice and stays.
         rustup default >/dev/null 2>&1 || rustup default stable
     elif new_enough "$candidate"; then
         echo "installing Debian's Rust $candidate"

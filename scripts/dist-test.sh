@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The tarball: the same bytes when it is made twice; the library is built of it without a network and with an empty CARGO_HOME, in a
-# folder that it does not name, for a named target; with LONG=1, optimised and in two folders, with the same bytes.
+# The tarball: made twice, it has the same bytes. The library is built from it for a named target, without a network and with an empty
+# CARGO_HOME, and does not contain the name of its folder. With LONG=1, it is optimised, and two folders give the same bytes.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -19,7 +19,7 @@ cmp "$work/one/$tarball" "$work/two/$tarball" || die "made twice, the tarball is
 offline=(unshare -n)
 [ "$(id -u)" = 0 ] || offline=(unshare -rn)
 "${offline[@]}" true 2>/dev/null || { echo "a network namespace cannot be made here"; exit 77; }
-# Optimising costs most of a build, and a second one shows what the paths do not: with LONG=1.
+# Optimising takes most of the time of a build, and a second build takes as long as the first: only with LONG=1.
 quick=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
 folders=(one/here)
 [ "${LONG:-0}" = 0 ] || { quick=() && folders+=(two/there/deeper); }
@@ -40,7 +40,7 @@ done
 nm -D --defined-only --with-symbol-versions "$tree/build/lib/libaio2.so" | sed 's/^[0-9a-f]* *//' | sort |
     diff -u <(grep -v '^#' exports.txt) - || die "built of the tarball, the library exports something else"
 
-# The specification for rpm is of this version; with LONG=1 packages are built by it, of what cargo has made here already.
+# rpm's spec file has this version. With LONG=1 it builds packages from cargo's archive.
 command -v rpmbuild >/dev/null || exit 0
 [ "$(rpmspec -q --srpm --qf '%{version}' rpm/aio2.spec)" = "$version" ] || die "rpm/aio2.spec has another version than Cargo.toml"
 [ "${LONG:-0}" != 0 ] || exit 0

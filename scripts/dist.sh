@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# dist.sh [TO]: writes aio2-VERSION.tar.gz into build/dist, or into the folder TO: what a build needs, with the crates, so that it needs no
-# network. What only developers need is left out: cbindgen (the header is there) and loom. debian/ is left out, too: a distribution has its own.
+# dist.sh [TO]: writes aio2-VERSION.tar.gz into build/dist, or into the folder TO. It has all that a build needs, with the crates, so the
+# build needs no network. It leaves out what only developers need: cbindgen (the header is there) and loom. It also leaves out debian/,
+# because a distribution has its own.
 #
-# The same sources give the same bytes. Times in it are SOURCE_DATE_EPOCH, or that of the last commit.
+# The same sources give the same bytes. All times in it are SOURCE_DATE_EPOCH, or the time of the last commit.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -22,10 +23,10 @@ git ls-files -z --cached --others --exclude-standard -- ':!debian' ':!.ci' |
     while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
     tar -c --null --no-recursion -T - | { mkdir "$tree/$name" && tar -x -C "$tree/$name"; }
 cd "$tree/$name"
-# Each of these sections ends at the next line that is empty.
+# Each of these sections ends at the next empty line.
 sed -i '/^\[target.*dependencies\]$/,/^$/d' Cargo.toml
 mkdir .cargo
-# Takes what is not needed any more out of Cargo.lock, too.
+# This also removes crates from Cargo.lock that are not needed any more.
 cargo vendor --quiet --versioned-dirs vendor
 printf '[source.crates-io]\nreplace-with = "vendored"\n\n[source.vendored]\ndirectory = "vendor"\n' >.cargo/config.toml
 cd ..

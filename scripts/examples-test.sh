@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The programs in examples/ compile without a warning and do what they say: those in C, C++ and Python. (The README's, first.c, has a test
-# of its own.)
+# The programs in examples/ in C, C++ and Python compile without a warning and do what they say. (first.c, the README's program, has its
+# own test.)
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
-# Not in /tmp, which may be in memory: the page cache is what one of them is about.
+# Not in /tmp, which may be in memory: one of the programs shows the page cache.
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/aio2-examples.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 bin=$work/bin
@@ -50,7 +50,7 @@ two lines"
     chmod 500 "$from/empty"
     "$bin/copytree" "$from" "$to" >"$work/out" || die "copytree: $(cat "$work/out")"
     diff -r --no-dereference "$from" "$to" || die "copytree: the copy differs"
-    # Type, mode, owner, size and time of everything, the top included; a directory's size is its own affair.
+    # Type, mode, owner and time of everything, also of the top directory. Sizes of files only, because those of directories may differ.
     attributes() {
         (cd "$1" && find . -printf '%p %y %m %U %G %T@ %l\n' | sort && find . -type f -printf '%p %s\n' | sort)
     }
@@ -127,7 +127,7 @@ MAP
         echo "the page cache cannot be dropped here: the rest of the map is not tested"
         return
     fi
-    # Its own reads it has dropped again, then; a write comes into the cache without its neighbours.
+    # So cachemap has dropped its own reads from the cache. A write brings only its own pages into the cache.
     dd if=/dev/urandom of="$file" bs=64k seek=3 count=2 conv=notrunc status=none
     dd if=/dev/urandom of="$file" bs=4k seek=130 count=1 conv=notrunc status=none
     "$bin/cachemap" "$file" >"$work/out"
@@ -138,7 +138,7 @@ MAP
     done_with cachemap
 }
 
-# ---- The same program in other languages: what it says of each file -----------------------------------
+# ---- The same program in other languages: what it prints for each file --------------------------------
 
 check_first() { # NAME COMMAND...
     local name=$1 i

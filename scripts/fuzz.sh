@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# fuzz.sh [SECONDS [CORPUS]]: runs the fuzz target of fuzz/, whose library makes no system calls for requests, for so long (default: 20).
-# Inputs that are worth keeping stay in CORPUS (default: build/fuzz/corpus). Ends with 77 if there is no nightly Rust, or no
-# libFuzzer: the coverage is the compiler's, the fuzzer clang's.
+# fuzz.sh [SECONDS [CORPUS]]: runs the fuzz target of fuzz/ for SECONDS (default: 20). Its library makes no system calls for requests.
+# Inputs that are worth keeping stay in CORPUS (default: build/fuzz/corpus). Ends with 77 if there is no nightly Rust, which records the
+# coverage, or no clang, which has libFuzzer.
 
 set -u
 . "$(dirname "$0")/common.sh"
@@ -22,7 +22,7 @@ mkdir -p "$corpus"
 triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
 flags="--cfg aio2_fuzz -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
-# Overflows of integers and wrong assumptions are what is looked for.
+# With debug assertions and overflow checks, because these are the faults that are looked for.
 RUSTFLAGS=$flags CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true \
     cargo +nightly build --quiet --release --locked --target "$triple" --target-dir "$target/fuzz" >"$out/build.log" 2>&1 || {
     cat "$out/build.log"

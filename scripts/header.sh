@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # header.sh update: writes include/aio2.h anew from the Rust types.
-# header.sh check: fails, and shows the difference, if it is not what they say.
+# header.sh check: if the header does not match the Rust types, shows the difference and fails.
 
 set -eu
 . "$(dirname "$0")/common.sh"

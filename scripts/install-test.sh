@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Installs into an empty directory, compares the files with those that belong there, builds C and C++ programs against
-# what was installed through pkg-config, linked dynamically and statically, and runs them. Then uninstalls: nothing is left, and no folder
-# either. And a copy of the tree is built by other tools and with other flags, and is not installed when it is older than its sources.
+# Installs into an empty directory and compares the files with the expected ones. Builds C and C++ programs with pkg-config against the
+# installed files, linked dynamically and statically, and runs them. Then uninstalls: no file and no folder is left. Builds a copy of the
+# tree with other tools and flags. If that build is older than its sources, it must not be installed.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -62,16 +62,16 @@ try() {
     flags=$(pkg-config --cflags aio2)
     case $how in
     dynamic) libs=$(pkg-config --libs aio2) ;;
-    # The archive in a program that is otherwise dynamic ...
+    # Only this library is linked statically.
     archive) libs=$(pkg-config --static --libs aio2 | sed 's/-laio2/-l:libaio2.a/') ;;
-    # ... and in one that has nothing dynamic.
+    # The whole program is linked statically.
     static) libs="-static $(pkg-config --static --libs aio2)" ;;
     esac
     # shellcheck disable=SC2086
     $compiler -std=$standard -x $language -O2 -Wall -Wextra -Wpedantic -Werror $flags "$source" -x none -o "$work/program" $libs
     LD_LIBRARY_PATH=$dest$libdir "$work/program" "$work/file" >"$work/out" ||
         die "$compiler -std=$standard $how: $(basename "$source") ends with $?: $(cat "$work/out")"
-    # What was meant to be linked was.
+    # The program is linked in the intended way.
     case $how in
     dynamic) readelf -dW "$work/program" | grep -q "NEEDED.*$soname" || die "$how: does not need $soname" ;;
     archive) ! readelf -dW "$work/program" | grep -q 'NEEDED.*aio2' || die "$how: needs the shared library" ;;
@@ -81,7 +81,7 @@ try() {
 }
 
 printf 'eleven byte' >"$work/file"
-# The C program of the README; as C++ with what a C++ programmer would have around it, and the header twice.
+# A C++ program like the README's, with the constructs of a C++ programmer. It includes the header twice.
 cat >"$work/first.cc" <<'EOF'
 #include <aio2.h>
 #include <aio2.h>
@@ -114,7 +114,7 @@ int main(int, char **argv)
     std::printf("request %llu read %lld bytes\n", static_cast<unsigned long long>(event.data), static_cast<long long>(event.res));
 }
 EOF
-# As C, the header twice, and after headers that define the same types.
+# The C program includes the header twice, after headers that define the same types.
 {
     printf '#include <aio2.h>\n#include <signal.h>\n#include <linux/aio_abi.h>\n'
     cat examples/first.c
@@ -128,7 +128,7 @@ one() { # PREFIX LIBDIR
     diff -u <(expected "${prefix#/}" "${libdir#/}" | sort) <(files) || die "other files were installed than should be"
 
     export PKG_CONFIG_SYSROOT_DIR=$dest PKG_CONFIG_LIBDIR=$dest$libdir/pkgconfig
-    # Without these pkg-config leaves out -I and -L of the system's directories, with or without the sysroot before them.
+    # Without these, pkg-config leaves out -I and -L of the system's directories, even behind the sysroot.
     export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
     [ "$(pkg-config --modversion aio2)" = "$version" ] || die "pkg-config says another version"
     pkg-config --libs aio2-ffi | grep -q -- '-laio2-ffi .*-laio2\>' || die "--libs aio2-ffi: $(pkg-config --libs aio2-ffi)"
@@ -151,19 +151,19 @@ one() { # PREFIX LIBDIR
 one /usr /usr/lib/x86_64-linux-gnu
 one /opt/aio2 /opt/aio2/lib
 
-# ---- A tree of its own: tools, flags, and builds that are older than the sources ---------------------
+# ---- A copy of the tree: tools, flags, and builds that are older than the sources --------------------
 
 tree=$work/tree
 mkdir "$tree"
 tar -c --exclude=./build --exclude=./target --exclude=./.git . | tar -x -C "$tree"
 [ -e "$cargo_archive" ] || die "there is no $cargo_archive: run make first"
-# What cargo makes is not made once more: one test of the whole build is that of the tarball.
+# Cargo is not called again: the test of the tarball covers the whole build.
 in_tree() {
     make --no-print-directory -C "$tree" "$@" AIO2_ARCHIVE="$cargo_archive" >"$work/log" 2>&1
 }
 in_tree || { cat "$work/log"; die "make fails in a copy of the tree"; }
 [ "$(wc -l <"$work/log")" = 2 ] && grep -q '^built in build/lib: libaio2.so.0 ' "$work/log" || die "make says: $(cat "$work/log")"
-# The same as the one that was built here: the library does not depend on where it was built, or when.
+# The files are the same as those built here: they do not depend on the folder or the time of the build.
 if [ -z "${CC:-}${CFLAGS:-}${CPPFLAGS:-}${LDFLAGS:-}" ]; then
     for file in libaio2.a "libaio2.so.$version" "libaio2-ffi.so.$version" aio2/libaio.so.1 aio2/libaio2-preload.so; do
         cmp "$build/lib/$file" "$tree/build/lib/$file" || die "built in another folder, $file is another"
@@ -182,13 +182,13 @@ for used in '^ld.bfd .*-r ' '^ar ' '^objcopy ' '^cc -pipe .*-DANOTHER_DEFINITION
 done
 grep -q "my-ar rcsD" "$work/log" || die "V=1 does not show the commands: $(cat "$work/log")"
 
-# As root installs what a user has built: no flag is given again, and nothing is built again.
+# As if root installed what a user has built: no flags are given again, and nothing is built again.
 in_tree install PREFIX="$work/prefix" PATH=/usr/bin:/bin || { cat "$work/log"; die "what was built is not installed"; }
 cmp "$tree/build/lib/libaio2.a" "$work/prefix/lib/libaio2.a"
 for says in "^installed: $work/prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/prefix/lib" "PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig"; do
     grep -q "$says" "$work/log" || die "make install says: $(cat "$work/log")"
 done
-# The examples for other build systems, with what was installed.
+# The examples for other build systems, with the installed files.
 cp -RL examples "$work"
 for how in cmake meson; do
     command -v $how >/dev/null || continue

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# install.sh install|uninstall: called by the Makefile, which gives PREFIX and the rest in the environment. One list
-# for both, so that uninstall removes just what install made, and the folders that it leaves empty.
+# install.sh install|uninstall: called by the Makefile, which passes PREFIX and the other directories in the environment. Both
+# actions use one list, so uninstall removes exactly what install made, and folders that are empty then.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -18,7 +18,7 @@ uninstall) ;;
 *) die "usage: install.sh install|uninstall" ;;
 esac
 
-# gone FILE: removes it, then each folder that is empty now, up to one that a system has without it.
+# gone FILE: removes FILE, then each parent folder that is empty now, except folders that a system has anyway.
 gone() {
     local folder=$1
     [ -e "$1" ] || [ -L "$1" ] || return 0
@@ -61,12 +61,12 @@ if [ "$action" = install ]; then
     pc=$(mktemp -d)
     run=$(mktemp)
     trap 'rm -rf "$pc" "$run"' EXIT
-    # Directories under the prefix are written relative to it, for `pkg-config --define-prefix`.
+    # Directories under the prefix are written relative to the prefix, for `pkg-config --define-prefix`.
     for module in aio2 aio2-ffi; do
         sed -e "s|@PREFIX@|$PREFIX|" -e "s|@LIBDIR@|${LIBDIR/#"$PREFIX/"/'${prefix}/'}|" \
             -e "s|@INCLUDEDIR@|${INCLUDEDIR/#"$PREFIX/"/'${prefix}/'}|" -e "s|@VERSION@|$version|" "pkgconfig/$module.pc.in" >"$pc/$module.pc"
     done
-    # Between quotes in a shell script, and in sed's command.
+    # Quoted twice: for single quotes in a shell script, and for sed's command.
     quoted=$(sed "s/'/'\\\\''/g; s/[&|\\]/\\\\&/g" <<<"$LIBDIR")
     sed -e "s|@LIBDIR@|$quoted|" bin/aio2-run >"$run"
 fi
@@ -80,7 +80,7 @@ link "libaio2-ffi.so.$version" "$LIBDIR" "$ffi_soname"
 link "$ffi_soname" "$LIBDIR" libaio2-ffi.so
 put 644 include/aio2.h "$INCLUDEDIR"
 put 644 include/aio2/libaio.h "$INCLUDEDIR/aio2"
-# libaio's name in a directory of its own: never in the place of the distribution's.
+# Files with libaio's name go to a separate directory, so that they never replace the distribution's.
 put 755 "$build/lib/aio2/libaio.so.1" "$LIBDIR/aio2"
 link libaio.so.1 "$LIBDIR/aio2" libaio.so
 put 755 "$build/lib/aio2/libaio2-preload.so" "$LIBDIR/aio2"
@@ -98,7 +98,7 @@ for page in man/*.[1-9]; do
     done
 done
 
-# What is staged is somebody else's to finish.
+# With DESTDIR, the files are only staged: the packager runs ldconfig.
 if [ -n "$DESTDIR" ]; then
     echo "${action}ed in $DESTDIR, for the prefix $PREFIX"
     exit

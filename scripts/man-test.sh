@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The manual pages are formatted without a warning, name every exported function, and what they show compiles and runs.
+# The manual pages are formatted without a warning and name every exported function. Their examples compile and run.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -24,7 +24,7 @@ for page in man/*.[1-9]; do
         grep -q "^\.SH $section$" "$page" || die "$page has no section $section"
     done
 done
-# Who is referred to is there, if it is one of ours.
+# If a page refers to a page of ours, that page exists.
 for name in $(sed -n 's/^\.BR \(aio2[a-z_-]*\|io[a-z_]*2[a-z_]*\) (\([37]\)).*/\1.\2/p' man/*); do
     [ -e "man/$name" ] || grep -qxF ".\\\" also: $name" man/*.3 || die "a page refers to $name, which is not there"
 done
@@ -37,14 +37,14 @@ for name in $(sed -n 's/^AIO2_INLINE [^(]*[ *]\([a-z0-9_]*\)(.*/\1/p' include/ai
     grep -qxF ".\\\" also: $name.3" man/*.3 || die "no manual page describes $name"
 done
 
-# example PAGE OPTIONS...: what stands between .EX and .EE in EXAMPLES, compiled as $work/PAGE.
+# example PAGE OPTIONS...: compiles the text between .EX and .EE in EXAMPLES to $work/PAGE.
 example() {
     sed -n '/^\.SH EXAMPLES/,/^\.SH/{/^\.EX/,/^\.EE/{/^\.E[XE]/d;p}}' "man/$1" |
         sed -e 's/\\e/\\/g' -e 's/\\-/-/g' -e 's/\\&//g' -e "s/\\\\(aq/'/g" >"$work/$1.c"
     [ -s "$work/$1.c" ] || die "$1 has no example"
     cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Werror -o "$work/$1" "$work/$1.c" "${@:2}" || die "the example of $1 is not compiled"
 }
-# runs PAGE [ARGUMENT...]: what it prints is in $work/out.
+# runs PAGE [ARGUMENT...]: runs the example; its output is in $work/out.
 runs() {
     timeout 20 "$work/$1" "${@:2}" >"$work/out" || die "the example of $1 ends with $?: $(cat "$work/out")"
 }

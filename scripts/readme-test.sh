@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# README.md is short, what the documents name is there, and the program in it is examples/first.c, has fewer than 60 lines, compiles and loses no event.
+# README.md is short, and links in the documents lead to files. Its program is examples/first.c, has fewer than 60 lines, compiles and
+# loses no event.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -9,7 +10,7 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# It is short, and what it and the other documents name is there.
+# The README is short, and links in all documents lead to files.
 [ "$(wc -l <README.md)" -le 120 ] || die "README.md has more than 120 lines"
 for document in *.md docs/*.md; do
     for link in $(grep -o '](\([^)#:]*\)[)#]' "$document" | sed 's/^](//; s/[)#]$//'); do
@@ -32,7 +33,7 @@ for cc in gcc clang; do
     for ((i = 0; i < 16; i++)); do
         grep -qx "$work/file$i: read $((11 + i)) bytes, waited [0-9]* ns, ran [1-9][0-9]* ns" "$work/out" || die "it prints: $(cat "$work/out")"
     done
-    # A request's failure is not a call's: it names what failed, and the others go on.
+    # If one request fails, the program names its file, and the other requests continue.
     if "$work/first" / "$work/file0" >"$work/out" 2>&1; then
         die "reading a directory does not fail"
     fi

@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # sanitizers.sh address|thread [TEST...]: builds the library and some of c-tests/ with AddressSanitizer or
-# ThreadSanitizer, and runs them. Ends with 77 if there is no nightly Rust: the compiler's -Zsanitizer needs one.
+# ThreadSanitizer, and runs them. Ends with 77 if there is no nightly Rust, because -Zsanitizer needs it.
 #
-# Both halves use one runtime, Rust's: clang's own may be older than the compiler that instruments the library, and two
-# cannot be in one process. clang instruments the C half.
+# Both halves use one runtime, Rust's. One process cannot have two, and clang's runtime may be older than the compiler that
+# instruments the library. clang instruments the C half.
 #
 # The Rust standard library is the precompiled one, which is not instrumented:
-# - AddressSanitizer sees all that the library itself does, and what the standard library allocates and frees.
-# - ThreadSanitizer would not see what happens in the standard library's slow paths, the contended lock above all, and would
-#   report races between threads that a contended mutex keeps apart. So these few functions get a wrapper that tells it
-#   (tsan-std.c). Their fast paths are inlined into the library, and are instrumented with it.
+# - AddressSanitizer sees all accesses of the library itself, and what the standard library allocates and frees.
+# - ThreadSanitizer does not see the slow paths of the standard library, mainly the contended lock, and would report races
+#   between threads that a contended mutex keeps apart. So these functions get a wrapper that tells ThreadSanitizer
+#   (tsan-std.c). Their fast paths are inlined into the library and instrumented with it.
 
 set -u
 . "$(dirname "$0")/common.sh"
@@ -41,9 +41,9 @@ mkdir -p "$out/lib"
 
 flags="-Zsanitizer=$kind -Cunsafe-allow-abi-mismatch=sanitizer"
 if [ $kind = thread ]; then
-    # The names have a hash of the compiler in them.
+    # The names contain a hash of the compiler.
     std_function() {
-        # Not nm: if LLVM's linker plugin is installed, it asks that about the bitcode, which is too new for it.
+        # Not nm: if LLVM's linker plugin is installed, nm has it read the bitcode, which is too new for it.
         readelf -sW "$rust_libs"/libstd-*.rlib 2>/dev/null | awk -v name="$1" '$4 == "FUNC" && $8 ~ name { print $8; exit }'
     }
     lock=$(std_function 'sync5mutex5futex.*Mutex14lock_contended$')
@@ -52,8 +52,8 @@ if [ $kind = thread ]; then
     flags+=" -Clink-arg=$out/tsan-std.o -Clink-arg=-Wl,--wrap=$lock"
 fi
 
-# Without LTO, so that the standard library stays apart and its functions can be wrapped. With --target the flags are for the
-# library alone, not for build scripts.
+# Without LTO, so that the functions of the standard library can be wrapped. With --target, so that the flags are not used for build
+# scripts.
 RUSTFLAGS=$flags CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
     cargo +nightly build --quiet --release --locked --target "$triple" \
     --target-dir "$target/$runtime" >"$out/build.log" 2>&1 || {
@@ -64,7 +64,7 @@ cp "$target/$runtime/$triple/release/libaio2.so" "$out/lib/libaio2.so.0.tmp" || 
 mv "$out/lib/libaio2.so.0.tmp" "$out/lib/libaio2.so.0"
 ln -sfn libaio2.so.0 "$out/lib/libaio2.so"
 
-# The compiler for the runner of the C tests. The program carries the runtime, for the library too.
+# The compiler for the runner of the C tests. The program contains the runtime, also for the library.
 cat >"$out/cc" <<EOF
 #!/bin/sh
 exec clang -fsanitize=$kind -fno-sanitize-link-runtime -fno-omit-frame-pointer "\$@" \\
@@ -72,7 +72,7 @@ exec clang -fsanitize=$kind -fno-sanitize-link-runtime -fno-omit-frame-pointer "
 EOF
 chmod +x "$out/cc"
 
-# A control: a program with a fault must be found out, or the rest means nothing.
+# A control: if the fault of this program is not found, the other results mean nothing.
 cat >"$out/control.c" <<'EOF'
 #include <aio2.h>
 #include <pthread.h>
@@ -131,13 +131,13 @@ grep -q "ERROR: AddressSanitizer: heap-use-after-free\|WARNING: ThreadSanitizer:
 include=
 case $kind in
 address)
-    # Left out: many_contexts, which weighs memory, and bad_buffers, which counts on addresses that nobody maps meanwhile.
+    # Left out: many_contexts, because it measures memory, and bad_buffers, because it needs addresses that stay unmapped.
     patterns="exactly_once_* overflow_* wakeup_hammer destroy_* attr_* cancel* eventfd_* corrupt_header bad_descriptors submit_* view_* handles"
     [ "${LONG:-0}" = 0 ] || forks="fork_* exit_*"
     ;;
 thread)
-    # Left out: corrupt_header, which races by design, and the fork_* tests: ThreadSanitizer does not support threads in the
-    # child of a process with threads.
+    # Left out: corrupt_header, because it races by design, and the fork_* tests, because ThreadSanitizer does not support
+    # threads in the child of a process with threads.
     patterns="exactly_once_* overflow_* wakeup_hammer destroy_* attr_timing cancel* eventfd_* workers_*"
     include="-include $root/scripts/tsan-ring.h"
     ;;
@@ -164,7 +164,7 @@ elif [ -z "${forks:-}" ]; then
     # shellcheck disable=SC2046
     run $(names "$patterns")
 else
-    # The search for leaks at the end of a child would have to stop its parent's threads.
+    # No search for leaks: at the end of a child it would have to stop its parent's threads.
     # shellcheck disable=SC2046
     {
         run $(names "$patterns")

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # symbols.sh update: writes Debian's lists of exported symbols, debian/PACKAGE.symbols, from exports.txt and the header. A symbol keeps the
-# version that it came with; a new one has that of Cargo.toml.
-# symbols.sh check: fails, and shows the difference, if one is not what these say.
+# version in which it was added; a new symbol gets the version of Cargo.toml.
+# symbols.sh check: if a list does not match, shows the difference and fails.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -13,7 +13,7 @@ update | check) ;;
 *) die "usage: symbols.sh update|check" ;;
 esac
 
-# list SONAME PACKAGE: of the symbols that are read, as exports.txt has them.
+# list SONAME PACKAGE: writes the list for the symbols on standard input, which have the form of exports.txt.
 list() {
     local file=debian/$2.symbols kind name symbol since new
     new=$(

@@ -8,7 +8,7 @@ set -u
 
 command -v valgrind >/dev/null || { echo "there is no valgrind"; exit 77; }
 
-# Those that go through most of the library; not the long ones, under a tool that runs one thread at a time.
+# Tests that use most of the library. No long ones, because valgrind runs one thread at a time.
 tests="attr_all attr_big_event attr_pack attr_timing call_data cancel_race cancel_wakes counters destroy_race destroyed_handle
 eventfd_overflow issue overflow_large_event ring_twice submit_copied submit_malformed submit_max_requests workers_grow"
 if [ "${LONG:-0}" = 0 ]; then export FEWER=10; else tests+=" overflow_both"; fi
@@ -16,11 +16,11 @@ if [ "${LONG:-0}" = 0 ]; then export FEWER=10; else tests+=" overflow_both"; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What is still reachable at exit is no leak: the library's workers are still there then, and the pool and the registry are never freed.
+# Memory that is still reachable at exit is no leak: workers still exist then, and the pool and the registry are never freed.
 wrapper="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=definite,indirect,possible"
 wrapper+=" --errors-for-leak-kinds=definite,indirect,possible --fair-sched=yes --suppressions=$root/scripts/valgrind.supp"
 
-# A control: without it, a valgrind that finds nothing could just as well not be looking.
+# A control: valgrind must find this leak, or its other results mean nothing.
 cat >"$work/leak.c" <<'EOF'
 #include <stdlib.h>
 void *volatile kept;
@@ -47,7 +47,7 @@ else
     failed=1
 fi
 
-# With a library as distributions install it, and a worker that lives at the end; the suppressions are needed for that, and enough.
+# A stripped library, as distributions install it, and a worker that exists at the end: the suppressions are needed, and enough.
 cat >"$work/worker.c" <<'END'
 #include <aio2.h>
 #include <unistd.h>
@@ -79,8 +79,8 @@ else
     failed=$((failed + 1))
 fi
 
-# Not -O2: what valgrind says is about the program as written. Its own directory: the runner keeps programs of other flags apart by building
-# them anew.
+# -O0, so that valgrind's messages match the source. A separate directory, because the runner builds programs again if their flags
+# change.
 # shellcheck disable=SC2086
 LIBDIR=$build/lib BUILD=$build/valgrind WRAPPER=$wrapper TIME_FACTOR=5 CFLAGS=-O0 \
     c-tests/run.sh $tests >"$work/out"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Writes that follow each other past the page cache, and a limit of the file's size that lies within one of them: that one has
- * written the bytes up to the limit, and says so; those behind it say -EFBIG. Also in a file to which they are appended, where what
- * the events say is what is there: no bytes twice, and none that nobody speaks of.
+ * O_DIRECT writes that follow each other in a file, and a file size limit (RLIMIT_FSIZE) within one of them: that write returns
+ * the number of bytes up to the limit, and the writes behind it return -EFBIG. The same with O_APPEND, where the file contains
+ * exactly the bytes that the events report: none twice, and none that no event reports.
  */
 /* time limit: 180 s */
 #include "test.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A caller of io_getevents2() that waits for one request alone may carry it out though it waits for a device, if such have been
- * over soon. Not if there is a timeout, which it would have to keep, nor if something else is in flight, which it would be late
- * for. IOCB_ATTR_ROUTE tells who has made the call.
+ * A caller of io_getevents2() that waits for a single request may carry it out although it waits for a device, if such requests
+ * have ended soon. It does not if it has a timeout, which it would miss, or if another request is in flight, which it would
+ * delay. IOCB_ATTR_ROUTE says which thread has made the call.
  */
 /* needs: root */
 #include "test.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A raw loop device with O_DIRECT and without: random writes and reads at depths 1, 32 and 256, in both ways
- * of reaping, in blocks of 512 and of 8192 bytes; what was written and synced is in the file behind it.
+ * A raw loop device with and without O_DIRECT: random writes and reads at depths 1, 32 and 256, with both ways
+ * of reaping, in blocks of 512 and of 8192 bytes. Data that was written and synced is in the file behind the device.
  */
 /* time limit: 90 s */
 /* needs: root */

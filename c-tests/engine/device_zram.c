@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A raw block device (zram) with O_DIRECT and without: random writes and reads at depths 1, 32 and 256, in both
- * ways of reaping, through a ring that overflows; every block holds what was written to it.
+ * A raw block device (zram) with and without O_DIRECT: random writes and reads at depths 1, 32 and 256, with both
+ * ways of reaping, through a ring that overflows. Every block contains the data that was written to it.
  */
 /* time limit: 90 s */
 /* needs: root */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program closes what the library's reaper of the kernel's AIO is told by, and has files of its own under these numbers
- * afterwards: all events come, what is submitted then is carried out, and the program's files stay open and unread. Nor does it matter
- * that there was no descriptor to be had for a while.
+ * The program closes the descriptors that wake the library's reaper, and opens its own files under these numbers. All
+ * events come, later requests are carried out, and the program's files stay open and unread. The same if no descriptor
+ * was available for a while.
  */
 /* needs: kernel queue */
 /* time limit: 90 s */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * EIO: a loop device whose file was truncated under it. The requests beyond its new end get -EIO in `res`, those
- * before it, among them and at once, are carried out, and so is what another context does.
+ * EIO: the file behind a loop device was truncated. Requests beyond its new end get -EIO in `res`. Requests before the end,
+ * submitted among them, are carried out, and so are those of another context.
  */
 /* time limit: 60 s */
 /* needs: root */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Requests that follow each other in a file past the page cache, many in flight: what is written is there, one event each,
- * and each request's result is its own where only some of them can be carried out: at a limit of the file's size, at its
- * end, and about a bad buffer. By a thread that waits without a limit, by one that waits for a time, and with a thread of
- * its own for the events.
+ * Many O_DIRECT requests in flight that follow each other in a file: all data is written, and each request has one event. If
+ * only some of them can be carried out (at a file size limit, at the end of the file, near a bad buffer), each request still
+ * has its own result. With a thread that waits without a time limit, one that waits with a time limit, and a separate thread
+ * for the events.
  */
 /* time limit: 180 s */
 #include "test.h"

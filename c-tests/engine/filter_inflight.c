@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A seccomp filter comes for all threads at once (SECCOMP_FILTER_FLAG_TSYNC) while requests are with the kernel's AIO or io_uring, handed
- * over by workers or by a caller that sleeps there: one that allows all, one that ends a process which makes any call of
- * these, and one that ends it also for the question whether there is a filter. All events come, what is submitted
- * afterwards is carried out, and io_destroy2(), exit() and fork() end.
+ * A seccomp filter is set for all threads at once (SECCOMP_FILTER_FLAG_TSYNC) while the kernel's AIO or io_uring has requests, handed
+ * over by workers or by a caller that sleeps there. One filter allows all calls, one kills a process that makes a call of these
+ * engines, and one also kills it if it asks whether there is a filter. All events come, later requests are carried out, and
+ * io_destroy2(), exit() and fork() end.
  */
 /* needs: kernel queue */
 /* time limit: 120 s */

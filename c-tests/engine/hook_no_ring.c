@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Where there is no io_uring (here: by a test hook), workers hand requests over to the kernel's AIO; if AIO2_ENGINE keeps them from that, or the kernel has
- * none to spare, they make the system calls. Where there is one, AIO2_ENGINE says which of them is used. The program sees no error.
+ * If there is no io_uring (here by a test hook), workers hand requests over to the kernel's AIO. If AIO2_ENGINE forbids that, or
+ * the kernel's limit is reached, they make the system calls. If there is io_uring, AIO2_ENGINE chooses the engine. The program sees
+ * no error.
  */
 /* needs: root */
 /* with any engine the same */

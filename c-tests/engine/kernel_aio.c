@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the kernel's AIO carries out for a worker (O_DIRECT on a device that waits): the data is right, every request has one
- * event, errors are those of pread and pwrite, and destroy, exit, fork, a limit of workers and a descriptor that names
- * something else afterwards are what they always are. The thread for it goes when it has nothing to do. Where the kernel's AIO
- * cannot be had (its limit reached, a seccomp filter), or must not be used (AIO2_ENGINE), nothing of it is used, and nothing is missed.
+ * Requests that the kernel's AIO carries out for a worker (O_DIRECT on a slow device): the data is right, every request has one
+ * event, and errors are those of pread and pwrite. Destroy, exit, fork, a limit of workers, and a descriptor that names
+ * another file afterwards behave as with workers. The reaper ends if it has nothing to do. If the kernel's AIO is not available
+ * (its limit is reached, or a seccomp filter), or not allowed (AIO2_ENGINE), it is not used, and all requests complete.
  */
 /* needs: kernel queue */
 /* time limit: 120 s */

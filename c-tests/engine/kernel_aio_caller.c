@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A caller that comes back to wait again and again hands its O_DIRECT requests over to the kernel's AIO itself, and sleeps there.
- * Whatever else happens to its context must wake it: other requests, a signal handler, the timeout, io_destroy2(). What it
- * leaves behind comes to whoever asks next, in whatever way. Nothing is lost, nothing comes twice, and a child has nothing of it;
- * nor has a thread whose seccomp filter does not know the calls.
+ * A caller that comes back soon after each wait hands its O_DIRECT requests over to the kernel's AIO itself, and sleeps there.
+ * All other things that happen to its context must wake it: other requests, a signal handler, the timeout, io_destroy2().
+ * Events that it does not take come to the next caller, by every function for that. No event is lost or comes twice. A forked
+ * child inherits none of this, and a thread whose seccomp filter does not know the calls does not use it.
  *
- * The device is a loop device on a file system that can be frozen: then its writes stay where they are.
+ * The device is a loop device on a file system that can be frozen: then its writes do not complete.
  */
 /* needs: kernel AIO */
 /* time limit: 120 s */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads and writes of one file past the page cache, mixed, several in flight: one event each, and all data is right; by a thread that
- * waits for events without a limit, by one that waits for a time, and by one that looks and does not wait. It prints their
- * numbers: kernel_aio_mixed_calls.sh counts what they call.
+ * O_DIRECT reads and writes of one file, mixed, several in flight: one event each, and all data is right. With a thread that waits
+ * for events without a time limit, one that waits with a time limit, and one that looks without waiting. It prints their thread
+ * numbers: kernel_aio_mixed_calls.sh counts their system calls.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A caller that waits for cached reads carries them out itself, also if they go to a thousand files in turn, of which each
- * is read a few times: what is learned of some is expected of the others. It is not expected of files of another kind, nor of those
- * that make up what is read, as in /proc, which may wait for ever. Where there is no memory to remember so many, less is learned,
- * and nothing is lost. Who has made a call the kernel tells: it counts the reads of each thread.
+ * A caller that waits for cached reads carries them out itself, even if it reads a thousand files in turn, each a few
+ * times: the library expects of new files what it has learned of others. It does not for files of another kind, nor for files
+ * whose content the kernel generates, as in /proc, because they may wait for ever. If there is no memory for so many profiles, less
+ * is learned, and no event is lost. The kernel counts the reads of each thread, which shows the thread that made a call.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Many reads at once of what is not in the page cache, of which workers tell the device before they wait for the first: the data is
- * right, every request has one event, errors and short reads are those of pread, cancelling and destroying lose none. (That the
- * device is told is what reads_cold_calls.sh shows.)
+ * Many reads at a time of data that is not in the page cache. Workers announce the reads to the device before they wait for the
+ * first: the data is right, every request has one event, errors and short reads are those of pread, and cancel and destroy
+ * lose no event. (reads_cold_calls.sh shows that the reads are announced.)
  */
 /* time limit: 60 s */
 /* needs: root */

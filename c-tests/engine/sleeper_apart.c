@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * One thread submits reads past the page cache, another sleeps in io_getevents2() for their events: who submits hands them over to the
- * kernel's AIO, and the other sleeps there. Every read gets one event, with its data; so do other requests in between, which somebody
- * else has to wake it for, and reads that the kernel gives back because a write keeps it from carrying them out at once.
+ * One thread submits O_DIRECT reads, another sleeps in io_getevents2() for their events: the submitter hands them over to the
+ * kernel's AIO, and the other thread sleeps there. Every read gets one event, with its data. So do other requests in between, for
+ * which another thread must wake the sleeper, and reads that the kernel gives back because a write would make it wait.
  */
 /* time limit: 120 s */
 /* needs: root */

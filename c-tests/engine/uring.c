@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What io_uring carries out for a worker: the data is right, and its thread and ring come and go. The program sees nothing of it: no descriptor, and no
- * system call of its own threads that ends early, as those of a thread do that submits to a ring. A child has nothing of it, a program that
- * takes the process's place neither, and the parent's requests go on. One that the kernel has got is not cancelled.
+ * Requests that io_uring carries out for a worker: the data is right, and its thread and ring start and end as needed. The program sees
+ * no descriptor of it, and no system call of its threads ends early, as it would in a thread that submits to a ring. A forked child
+ * and a program started by exec inherit nothing of it, and the parent's requests go on. A request that the kernel has is not cancelled.
  */
 /* needs: root */
 /* with any engine the same */

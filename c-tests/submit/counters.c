@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The header's counters: requests accepted, events produced (the overflow list's included), events that took the overflow
- * list, bytes published and reaped; refused requests and io_issue2() do not count; the flag is set while the list is not empty.
+ * The counters in the ring's header: accepted requests, produced events (including those of the overflow list), events that used the
+ * overflow list, published and reaped bytes. Refused requests and io_issue2() do not count. While the list is not empty, the flag is
+ * set.
  */
 #include "test.h"
 

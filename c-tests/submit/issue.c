@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_issue2() carries out one request in the calling thread: result and attribute returns are written, and nothing behind
- * them; if the event does not fit the call is not made; it needs no context and no worker.
+ * io_issue2() carries out one request in the calling thread. It writes the result and the attribute returns, and nothing behind
+ * them. If the event does not fit, the call is not made. It needs no context and no worker.
  */
 #include "test.h"
 

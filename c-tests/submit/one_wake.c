@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_submit2 makes at most one wake-up system call, however many requests it takes, and none when nobody needs
- * waking; and with requests enough the calls for waking become fewer than the requests. The program puts
- * itself in the place of the C library's syscall(), through which the library calls futex.
+ * io_submit2() makes at most one wake-up system call, even for many requests, and none if no thread needs one. With
+ * enough requests there are fewer wake-up calls than requests. The program replaces the C library's syscall(), by which
+ * the library calls futex(2).
  */
 /* time limit: 60 s */
 #include "test.h"

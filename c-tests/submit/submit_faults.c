@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_submit2() does not wait for memory: neither for a buffer that is not there, nor for one of a file. The read is one that who
- * submits hands over to the kernel's AIO otherwise, because another thread sleeps there for its event; and io_submit(2) brings
- * the buffer in, however long that takes. Here it takes until io_submit2() has returned.
+ * io_submit2() does not wait for memory: neither for a buffer that is not present, nor for a mapped file. Otherwise the submitter would
+ * hand such a read over to the kernel's AIO, because another thread sleeps there for its event, and io_submit(2) would wait for
+ * the page faults of the buffer. In this test they last until io_submit2() has returned.
  */
 /* needs: kernel AIO */
 /* needs: root */

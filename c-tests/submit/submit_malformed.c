@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A malformed record stops io_submit2() there: -EINVAL if it is the first, else the bytes before it, whose
- * requests run; nothing behind it is looked at, and nothing beyond nbytes is read. io_issue2() refuses it, too.
+ * io_submit2() stops at a malformed record. If it is the first, it returns -EINVAL; otherwise the number of bytes before it, and the
+ * requests there run. Nothing behind the record and nothing beyond nbytes is read. io_issue2() refuses such a record, too.
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * At max_requests in flight io_submit2() takes what there is room for and then gives -EAGAIN; a request whose
- * event has been produced is no longer in flight, reaped or not.
+ * Up to max_requests in flight, io_submit2() accepts requests, and then returns -EAGAIN. A request whose event has been produced
+ * is no longer in flight, whether the event was reaped or not.
  */
 #include "test.h"
 

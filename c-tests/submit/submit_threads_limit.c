@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A submit of many bytes does not take more places than it has requests: while one thread submits large records, and far
+ * A submit of many bytes does not reserve more room than it has requests: while one thread submits large records, and far
  * fewer than max_requests are in flight, another thread's submit is not refused.
  */
 #include "test.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A request that waits for its file without a thread ends as the plain call would: errors at once, the program's own wishes kept (no
- * waiting, a time limit, a least number of bytes), all bytes of a write, the order of those for one file, the end of the other
- * side, a cancellation. Its attributes say what they say of one that waits in its call. Where there can be no epoll a thread waits.
+ * A request that waits for its file without a thread ends like the plain call: errors come at once, the program's settings count (no
+ * waiting, a time limit, a minimum of bytes), a write moves all bytes, requests for one file keep their order, and the end of the
+ * other side and a cancellation end it. Its attributes return what they return if the call waits. Without an epoll a thread waits.
  */
 /* needs: readiness */
 #include "test.h"

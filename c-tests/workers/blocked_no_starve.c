@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A thousand reads of empty pipes in flight, on the same context and on another, keep no disk read waiting, nor a write of a
- * program that is told of its end by an eventfd: they take as long as without. The end of their contexts interrupts all of them.
+ * A thousand reads of empty pipes are in flight, on the same context and on another. They do not delay a disk read, or a write
+ * whose end an eventfd reports. When their contexts end, all of them are interrupted.
  */
 /* time limit: 60 s */
 #include "test.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Contexts whose requests do not come to an end, however many, do not keep a context from its requests: it has a worker for a read
- * of another file. When the others go on, all of theirs complete, too.
+ * If the requests of many contexts hang, another context still has a worker for a read of another file. When the hanging requests
+ * can continue, all of them complete, too.
  */
 /* time limit: 120 s */
 /* needs: root */

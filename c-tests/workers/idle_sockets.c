@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads of thousands of idle sockets cost memory, not threads, and keep nothing else waiting that may wait: a sleep ends beside
- * them, also in another context. When something comes, each gets it. The end of a context ends those that still wait. What cannot
- * wait so, however much of it one context has, leaves workers for another.
+ * Reads of thousands of idle sockets cost memory, not threads, and do not delay other requests that may wait: a sleep ends beside
+ * them, also in another context. When data comes, each read gets its data. The end of a context ends the reads that still wait. If
+ * one context has many requests that cannot wait in the epoll, they still leave workers for another context.
  */
 /* time limit: 120 s */
 /* needs: readiness */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * No thread can be created: never, after some, now and then. Requests still complete, because a caller
- * that submits, or waits in io_getevents2, carries them out; a request that blocks does not hold the others
- * up, nor the timeout; destruction and exit work as ever.
+ * No thread can be created: never, only the first few, or only sometimes. Requests still complete, because a caller
+ * that submits or waits in io_getevents2() carries them out. A request that blocks delays neither the others nor
+ * the timeout. Destroy and exit work as usual.
  */
 /* time limit: 90 s */
 #include "test.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Without threads, who waits makes the calls that cannot wait for somebody else: on names, between files, an open that leads to a
- * file. An open of a FIFO, a lock or a sleep does not hold it up; the caller's I/O priority is its own afterwards.
+ * Without threads, the waiter makes the calls that cannot wait for somebody else: on names, between files, an open of a regular
+ * file. An open of a FIFO, a lock or a sleep does not block it. Afterwards the caller has its own I/O priority again.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Without threads, a write that does not fit into a pipe does not hold up the caller that waits: the timeout counts,
- * other requests are carried out, and the write is, as soon as there is a thread.
+ * Without threads, a write that does not fit into a pipe does not block the caller that waits: the timeout works, other
+ * requests are carried out, and so is the write as soon as there is a thread.
  */
 /* time limit: 20 s */
 #include "test.h"

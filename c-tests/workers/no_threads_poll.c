@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Without threads, requests complete also for a caller that never waits: who asks again and again with
- * min_bytes 0, or with a timeout of zero, gets them all.
+ * Without threads, requests complete also for a caller that polls without waiting: with min_bytes 0, or with a timeout of
+ * zero, it gets all events.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Without threads, the caller that waits carries requests out. The signals that a system call provokes in the
- * thread that makes it (SIGPIPE, SIGXFSZ) do not hit that caller: it gets the errno in `res`, as it would from
- * a worker, in whose place it stands. So too the thread that carries out at exit() what is left.
+ * Without threads, the caller that waits carries requests out. A signal that a system call raises in its thread (SIGPIPE,
+ * SIGXFSZ) is not delivered to this caller: it gets the errno in `res`, as from a worker. The same for the thread that
+ * carries out the remaining requests at exit().
  */
 #include "test.h"
 #include "stress.h"

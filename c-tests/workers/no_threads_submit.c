@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Without threads, who submits carries the requests out: an eventfd is told, and the ring has the events, before io_submit2()
- * returns, for a program that makes no other call. So too those that may wait for somebody else, if they do not have to. Those
- * that do are tried again with each submit.
+ * Without threads, the submitter carries the requests out: before io_submit2() returns, the eventfd is signalled and the ring has
+ * the events, also for a program that makes no other call. The same for requests that may wait for somebody else but need not
+ * wait now. Each submit tries again those that have to wait.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program's thread-local variables are on every thread's stack, also on that of a thread of the library's: however large
- * they are, there is a worker, and whoever waits for an eventfd or looks at the ring gets what it waits for.
+ * The program's thread-local variables are on every thread's stack, also on those of the library's threads. Even if they are
+ * large, there is a worker, and a program that waits for an eventfd or looks at the ring gets its events.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The pool grows when requests wait and workers are blocked: without a limit of its own a context's reads from pipes all
- * run, and do not keep anything else waiting; nor does a context whose own limit is reached keep another waiting.
+ * The pool grows when requests wait and workers are blocked. If a context has no limit of workers, all its reads from pipes run,
+ * and do not delay other requests. A context that has reached its limit does not delay another context.
  */
 #include "test.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* `workers` limits how many of a context's requests run at a time, and so how many threads there are for them; the rest waits its turn, in order. */
+/* `workers` limits how many requests of a context run at a time, and so how many threads it has; the other requests wait in order. */
 #include "test.h"
 
 enum { COUNT = 20 };

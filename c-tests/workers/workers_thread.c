@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A worker is a thread named aio2-worker with every signal blocked, but for the real-time one by which the library interrupts its
- * calls if they may not end, and a small stack; it starts when there is work, not with the
- * context, and ends when it has been idle for a while; then others start again.
+ * A worker is a thread named aio2-worker with a small stack. It blocks every signal, except the real-time signal with which the
+ * library interrupts calls that may not end. It starts when there is work, not with the context, and ends when it has been idle
+ * for a while. Later work starts workers again.
  */
 #include "test.h"
 

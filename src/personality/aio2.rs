@@ -1,11 +1,11 @@
-//! The C boundary: pointers, errno and nothing else.
+//! The C boundary: only pointers and errno.
 //!
-//! Each function turns what C gave it into Rust types, calls the core, and turns the answer into a
-//! value >= 0 or a negative errno. There is no logic here.
+//! Each function converts its C arguments to Rust types, calls the core, and converts the result to a value >= 0 or a negative
+//! errno. There is no logic here.
 //!
 //! # Safety
-//! All functions: pointers are NULL or valid for what the function does with them; a context
-//! handle may be anything, as it is looked up and never followed.
+//! For all functions: each pointer is NULL, or valid for what the function does with it. A context handle may have any value,
+//! because it is looked up and never dereferenced.
 #![allow(clippy::missing_safety_doc)]
 
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
@@ -22,7 +22,7 @@ use std::mem::offset_of;
 use std::os::fd::IntoRawFd;
 use std::ptr;
 
-/// What its contexts are like.
+/// How contexts of this personality behave.
 const BEHAVIOUR: Behaviour = Behaviour {
     holds_files: false,
     has_claims: false,
@@ -31,7 +31,7 @@ const BEHAVIOUR: Behaviour = Behaviour {
     usual_size: Class::Small,
 };
 
-/// The ring of a context, if it is one of these.
+/// The ring of a context, if the context belongs to this personality.
 fn ring_of(context: &Context) -> Result<&Ring> {
     context.ring().ring2().ok_or(Errno::EINVAL)
 }
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn io_setup2(
         if ctx.is_null() {
             return Err(Errno::EFAULT);
         }
-        // SAFETY: not NULL, so valid.
+        // SAFETY: `ctx` is not NULL, so it is valid.
         if !unsafe { *ctx }.is_null() {
             return Err(Errno::EINVAL);
         }
@@ -90,10 +90,10 @@ pub unsafe extern "C" fn io_setup2(
     }) as c_int
 }
 
-/// The parameters as this library knows them, and how many of their bytes the caller has.
+/// The parameters that this library knows, and how many of their bytes the caller has.
 ///
 /// # Safety
-/// `params` is NULL or valid for the bytes that it says.
+/// `params` is NULL, or valid for the number of bytes in its first field.
 unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_params, usize)> {
     const KNOWN: usize = size_of::<io_setup2_params>();
     const MOST: usize = 4096;
@@ -111,7 +111,7 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
         asked.eventfd = -1;
         return Ok((asked, 0));
     }
-    // SAFETY: the first field is always there.
+    // SAFETY: `params` is not NULL, so the caller promises that its first field is valid.
     let bytes = unsafe { (&raw const (*params).bytes).read() } as usize;
     if bytes < size_of::<u32>() {
         return Err(Errno::EINVAL);
@@ -120,7 +120,7 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
         return Err(Errno::E2BIG);
     }
     let known = bytes.min(KNOWN);
-    // SAFETY: the caller has `bytes` bytes; any bits are valid parameters.
+    // SAFETY: the caller has `bytes` bytes there, and any bits are valid parameters.
     unsafe {
         ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known);
         let rest = std::slice::from_raw_parts(params.cast::<u8>().add(known), bytes - known);
@@ -129,13 +129,13 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
         }
     }
     if known < offset_of!(io_setup2_params, features) {
-        // A caller that does not know of eventfds has none.
+        // If the caller's structure has no `eventfd` yet, there is no eventfd.
         asked.eventfd = -1;
     }
     Ok((asked, known))
 }
 
-/// Gives the caller what was made, as far as it knows of it.
+/// Writes the parameters that are used back to the caller, as far as its structure has them.
 ///
 /// # Safety
 /// `params` has `known` bytes.
@@ -146,7 +146,7 @@ unsafe fn write_back(made: &io_setup2_params, params: *mut io_setup2_params, kno
     ];
     for (at, bytes) in outputs {
         let bytes = bytes.min(known.saturating_sub(at));
-        // SAFETY: of both structures, `known` bytes are there.
+        // SAFETY: both structures have `known` bytes.
         unsafe {
             let from = ptr::from_ref(made).cast::<u8>().add(at);
             params
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn io_pgetevents2(
         let (timeout, mask) = unsafe { (timeout.as_ref(), sigmask.as_ref()) };
         let deadline = deadline(timeout)?;
         let _cancel = mask.map(|_| NoCancel::new());
-        // SAFETY: a set of the caller's.
+        // SAFETY: a signal set of the caller's.
         let mask = mask.map(|mask| unsafe { SigSet::from_sigset_t_unchecked(*mask) });
         // SAFETY: the caller has `nbytes` bytes there, until we return.
         let mut out = unsafe { Out::new(events.cast(), nbytes) };
@@ -369,7 +369,7 @@ pub unsafe extern "C" fn io_issue2(
         }
         // SAFETY: the caller has `nbytes` bytes at `event`.
         let mut out = unsafe { Out::new(event.cast(), nbytes) };
-        // SAFETY: a record of the caller's, aligned, with as many bytes as it says.
+        // SAFETY: a record of the caller's: aligned, and with the number of bytes in its head.
         carrier::outside(|| unsafe { issue(iocb, &mut out) })
     })
 }

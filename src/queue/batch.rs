@@ -27,31 +27,31 @@ use arrayvec::ArrayVec;
 #[cfg(not(loom))]
 use std::cell::OnceCell;
 
-/// A submit under way: the caller's records are read, and requests built, without the lock.
+/// A submit under way: it reads the caller's records and builds requests without the lock.
 pub struct Batch<'a> {
     context: &'a ContextRef,
-    /// Places for small requests that it has taken.
+    /// Free slots for small requests, taken when the submit began.
     small: FreeList,
-    /// How many requests there was room for when it began.
+    /// Number of requests for which there was room when the submit began.
     room: usize,
     requests: List,
-    /// Those of them that have begun: nothing has to come before them any more.
+    /// Requests of this submit that have begun: no earlier request has to end first.
     #[cfg(not(loom))]
     begun: List,
     len: usize,
     expected: Submit,
-    /// When they were submitted, if one of them has asked.
+    /// The time of the submit, if a request asks for it.
     pub(super) submitted_ns: Option<u64>,
-    /// Of the requests, those that the kernel would complete at once.
+    /// Number of requests that the kernel would complete within io_submit().
     #[cfg(not(loom))]
     at_once: u32,
-    /// Those that who submits them may carry out.
+    /// Number of requests that the submitter may carry out.
     #[cfg(not(loom))]
     for_submitter: usize,
-    /// Those of whose end an eventfd tells.
+    /// Number of requests with an eventfd.
     #[cfg(not(loom))]
     told: usize,
-    /// There are some that neither the pool nor who submits carries out.
+    /// Neither the pool nor the submitter carries out some of the requests.
     #[cfg(not(loom))]
     elsewhere: bool,
 }
@@ -62,7 +62,7 @@ impl<'a> Batch<'a> {
         Batch::begin_with(context, wanted, |_, room| room)
     }
 
-    /// `claim` is told how much room there is, and returns how much of it is this submit's.
+    /// `claim` gets the room there is, and returns the part that this submit gets.
     #[inline(always)]
     fn begin_with(
         context: &'a ContextRef,
@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// A place for one more request; None if there is no room, or no memory.
+    /// A free slot for one more request; None if there is no room, or no memory.
     pub fn slot(&mut self, class: Size) -> Option<FreeSlot> {
         if self.len == self.room {
             return None;
@@ -113,7 +113,7 @@ impl<'a> Batch<'a> {
             if let Some(slot) = slab.free.take() {
                 return Some(slot);
             }
-            // The allocator may make system calls: not under the lock.
+            // Not under the lock, because the allocator may make system calls.
             let slots = slab.growth(1);
             drop(state);
             let chunk = Chunk::new(class, slots)?;
@@ -121,7 +121,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// One more request, for the queue.
+    /// Adds a request that will be queued.
     pub(super) fn push(&mut self, req: Req) {
         self.expected.add(self.context.outlook(&req), tuning());
         req.set_stage(Stage::Accepted);
@@ -129,14 +129,14 @@ impl<'a> Batch<'a> {
         self.len += 1;
     }
 
-    /// Gives the places back that were not used.
+    /// Gives the unused slots back.
     fn give_back(&mut self, state: &mut State) {
         let unused = self.small.len();
         let free = &mut state.slabs.of(self.context.behaviour.usual_size).free;
         free.take_from(&mut self.small, unused);
     }
 
-    /// Queues the requests. Returns how who submits is then to hand them over to the kernel, if so.
+    /// Queues the requests. If the submitter must then hand them over to the kernel, returns the route.
     fn hand_over(&mut self, state: &mut State, deferred: &mut Deferred) -> Option<Route> {
         deferred.queued = true;
         let route = self
@@ -154,15 +154,15 @@ impl<'a> Batch<'a> {
         route.filter(|route| matches!(route, Route::KernelSubmit | Route::UringSubmit))
     }
 
-    /// Queues those that may begin; the others wait for these, or for earlier ones.
+    /// Queues the requests that may begin. The others wait for them, or for earlier requests.
     fn let_begin(&mut self, state: &mut State) {
         let mut go = List::new();
         state.order.admit(&mut self.requests, &mut go);
         state.enqueue_by_class(&mut go);
     }
 
-    /// Queues what was built, as far as there still is room, and gives back what was not used.
-    /// Returns the bytes of the records that were not accepted.
+    /// Queues the requests for which there is still room, and gives unused slots back. Returns the bytes of the records that were
+    /// not accepted.
     pub(super) fn enqueue(&mut self) -> Result<usize> {
         let mut deferred = Deferred::new();
         let mut rejected = 0;
@@ -201,7 +201,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether there are workers, as long as a submit goes on that leaves requests to them.
+/// Ensures that there are workers, until the submit that leaves requests to them is over.
 #[cfg(not(loom))]
 struct Workers {
     pool: &'static Pool,
@@ -217,7 +217,7 @@ impl Workers {
         }
     }
 
-    /// Whether there is a worker for requests of that class. Of those that may wait for ever, each has one.
+    /// Whether there is a worker for requests of this class. Requests that may wait for ever need a worker each.
     fn has(&mut self, class: Class) -> bool {
         let hold = &mut self.holds[class as usize];
         if hold.is_none() {
@@ -227,17 +227,18 @@ impl Workers {
     }
 }
 
-/// Holds the files of requests, so that others than who submits them can carry them out.
+/// Holds the files of requests, so that threads other than the submitter can carry them out.
 #[cfg(not(loom))]
 pub trait HoldFiles {
-    /// Makes a request one that others can carry out, after its submit. An error: only the caller can, now.
+    /// Holds the request's file, so that other threads can carry the request out after its submit. If this fails, only the
+    /// caller can carry it out, and must do so now.
     fn hold_for(&mut self, req: &mut Req) -> Result<()>;
-    /// From here on the requests alone hold their files: before they can end.
+    /// From here on the requests alone hold their files. Must be called before a request can end.
     fn release(&mut self);
 }
 
-/// A submit whose places in flight are reserved at the beginning, because some of its requests may complete before it
-/// is over; what others carry out is to hold its file.
+/// A submit that reserves its room in flight when it begins, because some of its requests may complete before it ends.
+/// Requests that other threads carry out must hold their files.
 #[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
@@ -252,7 +253,7 @@ impl<'a> Batch<'a> {
         self.len == self.room
     }
 
-    /// One more request, for the pool.
+    /// Adds a request for the pool.
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(req.at_once());
         self.for_submitter += usize::from(req.is_for_submitter());
@@ -260,14 +261,14 @@ impl<'a> Batch<'a> {
         self.push(req);
     }
 
-    /// One more request, that somebody else completes.
+    /// Counts a request that neither the pool nor the submitter completes.
     pub fn count(&mut self) {
         self.len += 1;
         self.elsewhere = true;
     }
 
-    /// Carries out what is not left to others, queues the rest, and gives back what was not used. It is all within
-    /// the submit: the program's descriptors still name what they did.
+    /// Carries out the requests that are not left to other threads, queues the rest, and gives unused slots and room back. The
+    /// submit is not over yet, so the program's descriptors still name the same files.
     pub fn enqueue_reserved(&mut self, holder: &mut impl HoldFiles) {
         let mut deferred = Deferred::new();
         let mut state = self.context.state.lock();
@@ -290,7 +291,7 @@ impl<'a> Batch<'a> {
         self.leave_to_others(holder);
     }
 
-    /// Whether the caller sees to the first requests now, and how.
+    /// The route of the first requests, if the caller carries them out or hands them over now.
     fn within_submit(&self, state: &mut State) -> Option<Route> {
         let context = self.context;
         let submit = Within {
@@ -301,7 +302,7 @@ impl<'a> Batch<'a> {
             is_sample: context.profiles.wants_sample(),
         };
         let (facts, own) = (context.queue_facts(state), context.own_queue_facts(state));
-        // Again: to build the others took a while.
+        // Asked again, because some time has passed since this request was built.
         let first = context.first(&self.requests);
         let answer = decide::within_submit(&first, &submit, &facts, &own, tuning());
         if answer.counts {
@@ -310,7 +311,7 @@ impl<'a> Batch<'a> {
         answer.route
     }
 
-    /// Takes the first requests that go that way: those before which nothing has to come that is under way.
+    /// Takes the first requests that can take this route. No request under way may have to end before them.
     fn take_for(&mut self, state: &mut State, route: Route) {
         let context = self.context;
         let mut is_wanted = |req: &Req| {
@@ -326,7 +327,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Carries out reads at the beginning of the submit: what takes longer is a worker's.
+    /// Carries out reads when the submit begins. Reads that take longer are left to workers.
     fn carry_out_reads(&mut self) {
         let context = self.context;
         let profiles = &context.profiles;
@@ -340,15 +341,15 @@ impl<'a> Batch<'a> {
             && let Some(mut req) = self.begun.pop()
         {
             req.set_route(Route::InlineSubmit);
-            // A sandbox may not know the call that does not wait.
+            // A system call filter may not know the call that does not wait.
             let outlook = context.outlook(&req);
             let is_done = if outlook.may_be_cached() && !filtered() {
-                // Nothing is learned: that it was not there says nothing of those who wait for it.
+                // The profile learns nothing: a read that misses the page cache here does not show how long a read takes that waits.
                 exec::execute_if_cached(&mut req, None);
                 now = Now::read();
                 true
             } else if outlook.is_fast(tuning()) {
-                // For what it tells of the file, which is all that is wanted here.
+                // Called because it updates the profile of the file. Its result is not needed here.
                 profiles.is_file(req.call(), one, &mut now);
                 profiles.carry_out(&mut req, exec::execute, false, one, &mut now);
                 true
@@ -368,19 +369,19 @@ impl<'a> Batch<'a> {
         Context::publish_all(context, &mut done);
     }
 
-    /// Queues the requests, each with the right to its file. Where there is nobody to leave one to, it is
-    /// carried out here, as soon as nothing has to come before it, as the kernel does.
+    /// Queues the requests, and each holds its file. If no other thread can carry a request out, this thread does it, as the
+    /// kernel does, as soon as all requests that must come before it have ended.
     fn leave_to_others(&mut self, holder: &mut impl HoldFiles) {
         let begun = std::mem::replace(&mut self.begun, List::new());
         let others = std::mem::replace(&mut self.requests, List::new());
         if begun.is_empty() && others.is_empty() {
             if self.elsewhere {
-                // Those need one of the library's threads, too.
+                // These requests need a thread of the library, too.
                 rank::look();
             }
             return;
         }
-        // While this thread runs, others may never.
+        // With a real-time policy, this thread may keep workers from its processor as long as it runs.
         let is_before = rank::look() == Standing::Before;
         let mut workers = Workers::new(self.context.pool);
         for (mut left, has_begun) in [(begun, true), (others, false)] {
@@ -396,7 +397,7 @@ impl<'a> Batch<'a> {
                     self.context.wait_to_begin(&req);
                 }
                 req.set_route(Route::InlineSubmit);
-                // Signals end a call that waits, as they do in the kernel's io_submit().
+                // A signal interrupts a call that waits, as in the kernel's io_submit().
                 unharmed(|| exec::execute(&mut req, None));
                 let mut done = ArrayVec::<Req, BATCH_MAX>::new();
                 done.push(req);
@@ -424,7 +425,7 @@ impl<'a> Batch<'a> {
     fn note_submit(&self, submits: &mut Submits) {
         let context = self.context;
         submits.note(context.in_vain.load(Relaxed), self.told != 0);
-        // Relaxed: hints. Nothing is written if they stay as they are: others read in that line.
+        // Relaxed: hints. They are written only if they change, because other threads read in this cache line.
         let pause_ns = submits.nesting.pause_ns(tuning());
         if context.pause_ns.load(Relaxed) != pause_ns {
             context.pause_ns.store(pause_ns, Relaxed);

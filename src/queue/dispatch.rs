@@ -1,4 +1,4 @@
-//! Who is told that something is queued: a worker, or nobody if a caller or a worker will come for it anyway.
+//! Dispatching: a worker is told that requests are queued, unless a caller or a worker comes for them anyway.
 
 use super::{Context, ContextRef, Deferred, SOON, State};
 use crate::engine::pool::Look;
@@ -11,8 +11,8 @@ use crate::sys::monotonic_ns;
 use crate::syscall::{Class, carrier};
 
 impl Context {
-    /// Tells the pool, unless it knows, that there is something for one more worker to do; unless
-    /// somebody else comes for it.
+    /// Tells the pool that there is work for one more worker, unless the pool knows it already, or a caller or a worker comes
+    /// for it.
     pub(super) fn enqueue(
         this: &ContextRef,
         state: &mut State,
@@ -22,7 +22,7 @@ impl Context {
         Context::enqueue_if(this, state, class, true, deferred);
     }
 
-    /// The same; no caller comes for it.
+    /// Like `enqueue`, if no caller comes for the requests.
     pub(super) fn enqueue_for_worker(
         this: &ContextRef,
         state: &mut State,
@@ -67,20 +67,20 @@ impl Context {
         Context::enqueue(this, state, Class::Long, deferred);
     }
 
-    /// How many workers serve it. Called under the pool's lock.
+    /// Number of workers that serve the context. Called under the pool's lock.
     pub fn workers(&self, class: Class) -> u32 {
-        // Relaxed, here and below: the lock orders it.
+        // Relaxed, here and below: the pool's lock orders it.
         self.workers[class as usize].load(Relaxed)
     }
 
-    /// One more serves it, or one less. Called under the pool's lock.
+    /// Counts one more worker that serves the context, or one less. Called under the pool's lock.
     pub fn count_worker(&self, class: Class, more: bool) {
         let now = self.workers(class);
         let now = if more { now + 1 } else { now - 1 };
         self.workers[class as usize].store(now, Relaxed);
     }
 
-    /// Whether its caller has been seen to carry its requests out itself.
+    /// Whether the context's caller has lately carried its requests out itself.
     pub fn serves_itself(&self) -> bool {
         self.serves_itself.load(Relaxed)
     }
@@ -91,8 +91,8 @@ impl Context {
             .store(state.prompt == tuning().prompt_in_a_row, Relaxed);
     }
 
-    /// Requests are submitted and not queued yet: whether they are handed over by who submits, or left to a caller. Notes
-    /// the submit, for a caller that comes right after it.
+    /// Called when requests are submitted and not queued yet. Decides whether the submitter hands them over, or whether they are
+    /// left to a caller. Notes the submit, so that a caller that comes right after it is noticed.
     pub(super) fn at_submit(
         &self,
         state: &mut State,
@@ -123,7 +123,7 @@ impl Context {
         answer.route
     }
 
-    /// Has the pool's monitor look after the context; false if there is none.
+    /// Leases the context: the pool's monitor looks after it. False if there is no monitor.
     pub(super) fn lease(this: &ContextRef, state: &mut State, deferred: &mut Deferred) -> bool {
         if !state.leased
             && let Some(wakeup) = this.pool.lease(this.clone())
@@ -134,9 +134,8 @@ impl Context {
         state.leased
     }
 
-    /// What the monitor does for a leased context: should its requests not have moved since the
-    /// last time, the caller is doing something else, and workers are needed. Returns whether it
-    /// stays leased.
+    /// The monitor's tick for a leased context. If none of its requests has been taken since the last tick, the caller is
+    /// doing something else, and a worker is told. Returns whether the context stays leased.
     pub fn tick(this: &ContextRef, look: Look) -> bool {
         let has_reaper = Context::tick_kernel(this, look);
         let mut deferred = Deferred::new();

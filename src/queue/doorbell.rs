@@ -1,4 +1,4 @@
-//! What a caller with a signal mask sleeps for.
+//! The doorbell of a caller that sleeps with a signal mask.
 
 use crate::ring::wait::Wake;
 use crate::sys::write_eventfd;
@@ -7,8 +7,8 @@ use crate::sys::{host::HeldFile, private_fd::is_inside};
 use nix::sys::eventfd::EventFd;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// An eventfd that a caller sleeps for. It is in the table of that thread; where others have another table, it is
-/// held there, too.
+/// An eventfd that wakes a caller. It is in the descriptor table of that thread. If the threads that ring it have another
+/// table, it is held there, too.
 pub struct Doorbell {
     pub eventfd: EventFd,
     #[cfg(not(loom))]
@@ -16,10 +16,10 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// It has not been rung.
+    /// Takes the rings back: as if it had not been rung.
     pub fn clear(&self) {
         let mut count = 0u64;
-        // SAFETY: eight bytes of ours. It does not wait.
+        // SAFETY: `count` has the 8 bytes. The eventfd is non-blocking, so this does not wait.
         unsafe {
             let fd = self.eventfd.as_fd().as_raw_fd();
             libc::syscall(libc::SYS_read, fd, &raw mut count, 8);

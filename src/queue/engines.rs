@@ -1,4 +1,4 @@
-//! What engines see of a context: a reference to it, which they keep as long as they have something of it.
+//! What engines see of a context: a reference, which they keep as long as they have requests of the context.
 
 use super::{Context, ContextRef};
 use crate::engine::own_queue;
@@ -6,7 +6,7 @@ use crate::engine::{
     Completes, Served, in_flight, kaio,
     pool::{self, Look},
 };
-/// What personalities have engines do without a context: they know of no engine.
+/// Personalities know no engine. They call these functions of engines that need no context.
 #[cfg(not(loom))]
 pub use crate::engine::{allowed, exec::issue};
 use crate::profiles::Profiles;
@@ -22,7 +22,7 @@ pub type Hold = pool::Hold<ContextRef>;
 pub type OwnQueues = own_queue::OwnQueues<ContextRef>;
 pub type OwnQueue = own_queue::OwnQueue<ContextRef>;
 pub type TakenQueue = own_queue::Taken<ContextRef>;
-/// What the kernel has carried out.
+/// Completions from the kernel.
 pub type KernelDone = in_flight::Done<ContextRef>;
 
 impl Completes for ContextRef {

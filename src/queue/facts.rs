@@ -1,4 +1,4 @@
-//! The facts by which [`crate::policy::decide`] decides.
+//! Gathers the facts for [`crate::policy::decide`].
 
 use super::engines::{Kaio, Worker};
 use super::{Context, State};
@@ -41,7 +41,7 @@ impl Context {
         self.profiles.outlook(req.call())
     }
 
-    /// What is known of a request that may wait for somebody else.
+    /// The facts of a request that may wait for somebody else.
     #[cfg(not(loom))]
     pub(super) fn patient(&self, req: &Req) -> Patient {
         Patient {
@@ -51,7 +51,7 @@ impl Context {
         }
     }
 
-    /// What is known of the first of some requests.
+    /// The outlook of the first of these requests.
     #[inline]
     pub(super) fn first(&self, requests: &List) -> Outlook {
         let first = requests.peek();
@@ -59,7 +59,7 @@ impl Context {
     }
 }
 
-/// The answers.
+/// Asks the policy.
 impl Context {
     /// Whether one more request of the class may begin.
     #[inline]
@@ -67,7 +67,7 @@ impl Context {
         self.queue_facts(state).may_begin(class, tuning())
     }
 
-    /// Who comes for what is queued. `caller_comes`: a caller that waits may.
+    /// Which thread comes for the queued requests. `caller_comes`: a caller that waits may come for them.
     #[inline]
     pub(super) fn queued(&self, state: &State, class: Class, caller_comes: bool) -> Left {
         let facts = self.queue_facts(state);
@@ -85,7 +85,7 @@ impl Context {
         )
     }
 
-    /// Whether a worker takes what is queued.
+    /// Whether a worker takes queued requests.
     #[inline]
     pub(super) fn for_worker(&self, state: &State, class: Class) -> Left {
         decide::for_worker(
@@ -97,7 +97,7 @@ impl Context {
         )
     }
 
-    /// What a worker does with a short request that it has taken.
+    /// How a worker treats a short request that it has taken.
     #[inline]
     pub(super) fn taken_by_worker(&self, state: &State, req: &Req, worker: &Worker) -> Taken {
         let taken = decide::taken_by_worker(
@@ -124,7 +124,7 @@ impl Context {
         }
     }
 
-    /// Whether a device can be told of this read, and of the first one that is queued, which will wait for it, too.
+    /// Whether this read and the first queued one can both be announced to the device, and the queued one will wait for it, too.
     #[inline]
     fn are_told_of(&self, state: &State, req: &Req) -> bool {
         let queued = state.queues[Class::Short as usize].peek();
@@ -133,7 +133,7 @@ impl Context {
             && queued.is_some_and(|call| self.is_told_of(call))
     }
 
-    /// Whether a read through the page cache is likely to wait for a device that can be told of it.
+    /// Whether a call is a read through the page cache that can be announced to its device, and is likely to wait for it.
     #[inline]
     pub(super) fn is_told_of(&self, call: &Call) -> bool {
         syscall::can_be_told_of(call)

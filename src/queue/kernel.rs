@@ -15,50 +15,51 @@ use crate::syscall::{Call, Class, carrier};
 use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
-/// Where a context's callers wait for the kernel, once one of them has wanted to; None: it cannot.
+/// The context's own queue, taken when a caller first wants to wait for the kernel there. None: it can have none.
 pub type OwnQueueSlot = OnceLock<Option<TakenQueue>>;
 
-/// What the kernel carries out in the context's own queue. As long as there is any, the monitor looks after
-/// the context, and takes what has been done if nobody sleeps there.
+/// Requests that the kernel carries out in the context's own queue. As long as there are any, the monitor looks after the
+/// context, and takes completions if no thread sleeps there.
 #[derive(Default)]
 pub struct KernelInFlight {
-    /// How many there are.
+    /// Number of these requests.
     pub(super) count: u32,
-    /// The thread that sleeps there, or hands over, or takes what has been done.
+    /// The thread that sleeps there, hands over, or takes completions.
     pub(super) reaper: Option<u32>,
-    /// How often, lately, a caller was back soon after it had waited; when one had the last time, and
-    /// how many requests were in flight then.
+    /// How often in a row a caller came back soon after it had waited; when a caller last left, and how many requests were in
+    /// flight then.
     pub(super) back: u32,
     pub(super) left_ns: u64,
     pub(super) left_in_flight: u32,
-    /// The last one was to be back at a certain time.
+    /// The last caller had a time limit.
     pub(super) in_time: bool,
-    /// That one sleeps.
+    /// The reaper sleeps.
     pub(super) asleep: bool,
-    /// The descriptor that it hands writes over for.
+    /// The descriptor for which the reaper hands writes over.
     pub(super) writes: Option<u64>,
-    /// What was handed over the last time had been done when io_submit(2) returned, and all before.
+    /// When io_submit(2) last returned to a reaper, the kernel had completed all requests: these and all before.
     pub(super) waited: bool,
-    /// The thread that has submitted, and hands over there beside it.
+    /// The submitter that hands over beside the reaper.
     pub(super) submitter: Option<u32>,
-    /// A caller sleeps there because submitters hand over there, as long as this is not 0: so often it may do so in vain.
+    /// The submit hint. As long as it is not 0, a caller sleeps in the own queue because submitters hand over there. A sleep
+    /// without a completion takes 1 away.
     pub(super) submit_hint: u32,
-    /// For so many submits nothing is handed over by who submits; and how many there were the last time.
+    /// Number of submits during which submitters do not hand over; and how many they were the last time.
     pub(super) pause: u32,
     pub(super) last_pause: u32,
-    /// How often somebody has been there, and how often when the monitor looked the last time.
+    /// How often there was a reaper, in all and up to the last tick.
     pub(super) visits: u32,
     pub(super) visits_before: u32,
 }
 
 impl State {
-    /// Whether the kernel carries some out in the context's own queue.
+    /// Whether the kernel carries out requests in the context's own queue.
     pub(super) fn has_in_kernel(&self) -> bool {
         self.kernel.count != 0
     }
 
-    /// Whether what is queued are writes like those that a caller is just handing over: whoever began with
-    /// them would wait for what that one waits for, and then be in its way.
+    /// Whether the first queued request is a write to the file for which the reaper is handing writes over. A worker that
+    /// began it would wait for the same thing as the reaper, and then be in its way.
     pub(super) fn waits_for_writer(&self) -> bool {
         self.kernel.writes.is_some_and(|file| {
             let first = self.queues[Class::Short as usize].peek();
@@ -78,13 +79,13 @@ impl State {
         };
     }
 
-    /// A caller has waited, and is about to leave.
+    /// A caller has waited, and is about to leave the library.
     pub(super) fn note_leaving(&mut self) {
         self.kernel.left_ns = monotonic_ns();
         self.kernel.left_in_flight = self.in_flight;
     }
 
-    /// A request that was taken is not carried out after all.
+    /// A taken request is not carried out now, and counts as not begun again.
     pub(super) fn give_up(&mut self, req: &Req) {
         self.running.leave(req);
         req.set_worker(NO_WORKER);
@@ -108,7 +109,7 @@ impl Context {
         )
     }
 
-    /// Whether a request joins those that this caller hands over. If so, it is added to them.
+    /// Whether a request joins the batch that this caller hands over. If so, adds it to the facts of the batch.
     pub(super) fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
         let next = self.facts(req);
         let yes = joins(joined.as_ref(), &next, caller, tuning());
@@ -138,7 +139,7 @@ impl Context {
         }
     }
 
-    /// Hands a request that was taken over to the kernel, and those with it that are like it.
+    /// Hands a taken request over to the kernel, together with queued requests that join it.
     pub(super) fn hand_over<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -171,13 +172,13 @@ impl Context {
         (state, Deferred::new())
     }
 
-    /// Hands what was just submitted over to the ring of io_uring, by whoever submits: that takes no time.
+    /// Called by a submitter. Puts its requests into the ring of io_uring, which waits for nothing.
     pub(super) fn hand_over_to_ring(this: &ContextRef) {
         let how = Start {
             route: Route::KernelSubmit,
             nowait: true,
         };
-        // To wake the ring's thread takes a call that a filter of this thread's alone may not know.
+        // Waking the ring's thread takes a system call, and this thread alone may have a filter that does not know it.
         let mut goes_on = !has_call_filter();
         let mut state = this.state.lock();
         while goes_on {
@@ -199,21 +200,21 @@ impl Context {
         }
         let mut deferred = Deferred::new();
         deferred.queued = true;
-        // What is left is a worker's.
+        // The remaining requests are for workers.
         Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         drop(state);
         Context::run_deferred_of_submit(this, &mut deferred);
     }
 
-    /// Hands requests like this one over, if they still are what they were. Those that were not taken
-    /// stay in the batch; true: the kernel has refused them.
+    /// Hands a batch over, if `call`, its first, is still device-bound. Requests that the kernel does not take stay in
+    /// the batch. True if the kernel has refused them.
     pub(super) fn hand_over_as(
         &self,
         call: &Call,
         batch: &mut kaio::Batch,
         hand_over: impl FnOnce(&mut kaio::Batch) -> bool,
     ) -> bool {
-        // The program's number may name something else by now.
+        // The program's descriptor may name another file by now.
         let is_device_bound = if self.behaviour.holds_files {
             let looked = self.profiles.is_file(call, false, &mut Now::read());
             looked != Looked::NoFile && self.profiles.outlook(call).is_device_bound(tuning())
@@ -256,34 +257,34 @@ impl Context {
             if req.may_be_queued() {
                 state.requeue(req);
             } else {
-                // Of one block, and for that the kernel has an answer at once: see `hand_over_in_submit`.
+                // Only a request of one block may not be queued, and the kernel answers for it at once: see `hand_over_in_submit`.
                 req.set_res(-i64::from(libc::EAGAIN));
                 Context::complete(this, state, req, deferred);
             }
         }
-        // With a limit, others may have waited for these.
+        // If the context has a limit of workers, other requests may have waited for these to end.
         Context::enqueue(this, state, Class::Short, deferred);
         Context::enqueue(this, state, Class::Long, deferred);
     }
 }
 
-/// What the kernel has carried out, and what is to be carried out once more.
+/// Requests that the kernel has carried out, and requests that must be carried out once more.
 pub(super) struct Done {
     pub(super) done: Chain,
-    /// The last one first.
+    /// In reverse order.
     pub(super) again: Chain,
-    /// How many these are.
+    /// Number of requests in both chains.
     pub(super) count: u32,
-    /// It would have had to wait for one of them.
+    /// A request for which the kernel must not wait came back, not carried out.
     pub(super) would_wait: bool,
-    /// One that it has not carried out, though it might have waited for it.
+    /// A request that the kernel has refused, although it was allowed to wait.
     pub(super) refused: Option<Call>,
-    /// What is left of those that are done.
+    /// The part of completed requests that is told after the lock is released.
     pub(super) tells: ArrayVec<Tell, REAPED>,
 }
 
 impl Done {
-    /// Does what [`Deferred::note_ended`] does for those that are done.
+    /// Sorts the requests. For those that the kernel has carried out, does what [`Deferred::note_ended`] does.
     pub(super) fn of(requests: KernelDone) -> Done {
         let mut all = Done {
             done: Chain::new(),
@@ -317,14 +318,14 @@ impl Done {
 }
 
 impl KernelInFlight {
-    /// The calling thread is there from now on.
+    /// The calling thread is the reaper from now on.
     pub(super) fn begin_reaping(&mut self) {
         self.reaper = Some(carrier::thread());
         self.visits = self.visits.wrapping_add(1);
     }
 
-    /// The kernel would have had to wait for something, a device or the program's memory: nothing is handed over by who submits for a while, which is the
-    /// longer the more often that comes.
+    /// The kernel would have had to wait for a device or for the program's memory. So submitters do not hand over for a while:
+    /// the more often this happens, the longer the pause.
     pub(super) fn hold_off(&mut self) {
         self.last_pause = (self.last_pause * 2).clamp(1, tuning().sample);
         self.pause = self.last_pause;
@@ -334,19 +335,19 @@ impl KernelInFlight {
         self.back = 0;
     }
 
-    /// What was left to a caller was not seen to. It does not count if that one is just handing over.
+    /// A caller has not come for requests that were left to it. This does not count if a caller is handing over.
     pub(super) fn stay_behind(&mut self) {
         if self.reaper.is_none() {
             self.nobody_comes();
         }
     }
 
-    /// A submit whose requests its thread could have handed over.
+    /// Counts a submit whose requests the submitter could have handed over.
     pub(super) fn pause_passes(&mut self) {
         self.pause = self.pause.saturating_sub(1);
     }
 
-    /// The same beside a caller that sleeps: from now on it sleeps in the own queue.
+    /// The same beside a caller that sleeps. From now on callers sleep in the own queue.
     pub(super) fn note_submitter(&mut self) {
         self.submit_hint = tuning().in_a_row.into();
         self.pause_passes();

@@ -1,17 +1,16 @@
-//! A context: a queue of requests, those that run, and the ring that their events go to.
+//! A context: the queued requests, the running requests, and the ring for their events.
 //!
-//! One lock guards all of it but the ring's reaping side. It is held for a few instructions, and on
-//! the way of a request never across a system call (a caller that has to help for want of threads,
-//! and the end of the process, look at descriptors under it). What has to be done after an action
-//! and without the lock (waking, signalling) is collected in [`Deferred`].
+//! One lock guards all of it, except the reaping side of the ring. It is held for a few instructions. While requests are
+//! submitted, carried out and completed, no thread makes a system call under it. There are two exceptions, which look at
+//! descriptors under it: a caller that helps because there are no threads, and the end of the process. Wake-ups and signals
+//! are collected in [`Deferred`], and sent when the lock is released.
 //!
-//! The way a request is carried out stays behind a seam: a carrier takes requests with
-//! `Context::take_if`, and gives each back with `Context::complete`; [`crate::engine::pool`] is told with
-//! `enqueue` that there are some. There are two: workers make the system call, or hand the request to
-//! the kernel's AIO (`hand_over`), whose reaper gives it back. A caller who waits does the same in
-//! their place: it makes the system call (`carry_out_short`), or hands over and waits for the kernel
-//! itself (`wait_in_own_queue`). What the kernel carries out is in [`kernel`], a submit under way in
-//! [`batch`], one who waits for events in [`reap`], and what the end of the process needs in `ending`.
+//! A thread that carries requests out takes them with `Context::take_if`, and gives each back with `Context::complete`.
+//! `enqueue` tells [`crate::engine::pool`] that requests are queued. A worker makes the system call, or hands the request
+//! over to the kernel (`hand_over`), and the reaper gives it back. A caller that waits can do the same in place of a worker:
+//! it makes the system call (`carry_out_short`), or hands over and waits for the kernel itself (`wait_in_own_queue`).
+//! Requests in the kernel are in [`kernel`], a submit under way in [`batch`], a caller that waits for events in [`reap`],
+//! and the end of the process in `ending`.
 
 mod batch;
 mod behaviour;
@@ -67,25 +66,25 @@ use nix::errno::Errno;
 use std::ops::Deref;
 use std::os::fd::RawFd;
 
-/// Who carries a context's requests out, beside its callers.
+/// The engines that carry a context's requests out, beside its callers.
 #[derive(Clone, Copy)]
 pub struct Engines {
     pub pool: &'static Pool,
     pub own_queues: &'static OwnQueues,
 }
 
-/// A reference to a context, which stays where it is as long as there are any.
+/// A reference to a context. The context does not move as long as a reference exists.
 pub type ContextRef = Ref<Context>;
 
 const RING_BYTES_DEFAULT: u32 = 64 << 10;
 const RING_BYTES_MAX: u32 = 1 << 30;
 const MAX_REQUESTS_DEFAULT: u32 = 65536;
-/// What stands for the time if it was not read.
+/// Stands for the current time if the clock was not read.
 const SOON: u64 = u64::MAX;
-/// The most requests that a worker carries out before it takes the lock again, and the most reads that a device is told of beside the
-/// first.
+/// The most requests that a worker carries out before it takes the lock again, and the most reads announced to a device
+/// beside the first.
 const BATCH_MAX: usize = if cfg!(loom) { 2 } else { 8 };
-/// Who waits for requests to end that it has interrupted does so again if none ends for so long.
+/// If no interrupted request ends within this time, the thread that waits for them interrupts them again.
 const INTERRUPT_AGAIN_NS: u64 = 20_000_000;
 
 pub struct Context {
@@ -98,31 +97,30 @@ pub struct Context {
     /// Most requests that run at a time.
     limit: u32,
     pub profiles: Profiles,
-    /// `State::prompt` is enough: for the pool.
+    /// `State::prompt` has reached its limit. The pool reads this without the lock.
     serves_itself: AtomicBool,
-    /// Workers that serve it, by the class of what they carry out. Under the pool's lock, and of the
-    /// standard library also in a model.
+    /// Number of workers that serve the context, by the class of their requests. Guarded by the pool's lock. The atomics are
+    /// the standard library's also in a model.
     workers: [std::sync::atomic::AtomicU32; 2],
-    /// How often somebody has looked for events in vain. Of the standard library also in a model: a
-    /// count that orders nothing.
+    /// How often a caller found no event and did not wait. It orders nothing, so it is the standard library's atomic also in
+    /// a model.
     in_vain: std::sync::atomic::AtomicU32,
-    /// For so many nanoseconds workers keep events back (see [`Nesting`]); and [`Submits::are_polled`]: for threads that do
-    /// not have the lock.
+    /// Copies for threads without the lock: how long workers delay events, in nanoseconds (see [`Nesting`]), and
+    /// [`Submits::are_polled`].
     pause_ns: std::sync::atomic::AtomicU64,
     polled: std::sync::atomic::AtomicBool,
-    /// What the last caller with a signal mask has slept for, for the next.
+    /// The doorbell of the last caller with a signal mask; the next one takes it.
     doorbell: Lock<Option<Box<Doorbell>>>,
-    /// Of callers that may not carry requests out.
+    /// Spinning of callers before they sleep.
     spin: Spin,
-    /// Bumped when a request ends while somebody waits for that (`State::waiting_for_end`): a futex.
+    /// A futex. It is incremented when a request ends and `State::waiting_for_end` is not 0.
     ended: AtomicU32,
-    /// Where its callers wait for the kernel, once one of them has wanted to; None: it cannot.
     own_queue: OwnQueueSlot,
     state: Apart<Lock<State>>,
 }
 
-/// In cache lines of its own. What is changed under the lock would else take the line of what others
-/// read without it, and which that is would change with every field that is added.
+/// Has cache lines of its own. Otherwise a write under the lock could take away the cache line of a field that other
+/// threads read without the lock.
 #[repr(align(128))]
 struct Apart<T>(T);
 
@@ -135,66 +133,64 @@ impl<T> Deref for Apart<T> {
 }
 
 struct State {
-    /// What may begin, by its class.
+    /// Requests that may begin, by class.
     queues: [List; 2],
-    /// What may not, yet.
+    /// Requests that may not begin yet.
     order: Order,
-    /// What the end of the process leaves undone.
+    /// Requests that the end of the process leaves undone.
     left: List,
     running: Running,
-    /// Accepted, event not yet produced.
+    /// Number of requests that were accepted and have no event yet.
     in_flight: u32,
-    /// It is in the pool's run queues.
+    /// The context is in the pool's run queue, by class.
     enqueued: [bool; 2],
-    /// The pool's monitor looks after it.
+    /// The pool's monitor looks after the context.
     leased: bool,
-    /// Requests ever taken out of the queue to be carried out, and how many these were when the
-    /// monitor looked the last time.
+    /// How many requests have been taken out of the queue to be carried out, in all and up to the last tick.
     taken: u64,
     taken_before: u64,
-    /// The same, and when, when somebody had looked in vain and something was being done.
+    /// The same count, and the time, when a polling caller last saw that this count had changed, or that nothing was in flight.
     taken_idle: u64,
     idle_since: u64,
-    /// How often, lately, a caller came for events right after a submit, and carried requests out
-    /// itself.
+    /// How often in a row a caller came for events right after a submit, and carried requests out itself.
     prompt: u32,
-    /// How often in a row the monitor has found that nothing moved, though something is queued.
+    /// How many ticks in a row have found requests queued and none taken since the tick before.
     still: u32,
     /// Workers that are handing requests over to the kernel.
     handing_over: u32,
     kernel: KernelInFlight,
     submits: Submits,
-    /// When requests that are all known to be fast were submitted the last time, or SOON.
+    /// The time of the last submit whose requests suit a caller (`at_submit`), or SOON.
     submitted_ns: u64,
-    /// By which thread.
+    /// The thread that made this submit.
     submitter: u32,
-    /// Nothing is accepted any more.
+    /// If set, nothing is accepted any more.
     closed: Option<Closed>,
-    /// Threads that wait for requests to end.
+    /// Number of threads that wait for requests to end.
     waiting_for_end: u32,
-    /// Those in flight that the kernel would have completed within io_submit().
+    /// Number of requests in flight that the kernel would have completed within io_submit().
     at_once: u32,
-    /// How those that have ended were carried out.
+    /// Counts of the routes of ended requests.
     routes: Routes,
     backlog: Backlog,
     slabs: Slabs,
 }
 
-/// Where submits have come from whose requests their caller had better carry out.
+/// What is known of the submits of callers that had better carry their requests out themselves.
 #[derive(Default)]
 struct Submits {
     #[cfg_attr(loom, expect(dead_code))]
     nesting: Nesting,
-    /// How many of all submits there were since somebody waited for events.
+    /// Number of submits since a caller last waited for events.
     without_wait: u32,
-    /// How many in a row there were after which somebody has looked for events in vain; and how often
-    /// that had been done in all when there was the last one.
+    /// Number of submits in a row after which a caller looked for events and found none; and `Context::in_vain` at the last
+    /// submit.
     polled: u32,
     in_vain: u32,
 }
 
 impl Submits {
-    /// Whether somebody is going to look for events who has nothing else to do.
+    /// Whether the program polls for events, and does nothing else meanwhile.
     fn are_polled(&self) -> bool {
         self.polled > tuning().without_wait
     }
@@ -202,7 +198,8 @@ impl Submits {
 
 #[cfg(not(loom))]
 impl Submits {
-    /// One more, up to which somebody has looked in vain so often. Who is `told` does not have to.
+    /// Counts one more submit. `in_vain` is `Context::in_vain` at this time. `told`: an eventfd tells of events, so the program
+    /// does not have to poll.
     fn note(&mut self, in_vain: u32, told: bool) {
         let one_more = |count: u32, if_so| if if_so { count.saturating_add(1) } else { 0 };
         self.without_wait = self.without_wait.saturating_add(1);
@@ -214,7 +211,7 @@ impl Submits {
         self.nesting.note(stack, tuning());
     }
 
-    /// Whether nobody has waited for events for a while.
+    /// Whether no caller has waited for events for a while.
     fn are_without_wait(&self) -> bool {
         self.without_wait > tuning().without_wait
     }
@@ -263,18 +260,18 @@ impl State {
         &mut self.queues[Class::Short as usize]
     }
 
-    /// How many are in flight and do not run: those that wait their turn, or for an earlier one.
+    /// Number of requests in flight that have not begun: they are queued, or an earlier request must end first.
     fn waiting(&self) -> u32 {
         let begun = self.running.len() + self.running.waiting();
         self.in_flight.saturating_sub(begun)
     }
 
-    /// Whether it is soon after the last submit.
+    /// Whether `now` is soon after `submitted_ns`.
     fn is_soon(&self, now: u64) -> bool {
         now - self.submitted_ns.min(now) < tuning().hand_over_ns
     }
 
-    /// Puts a request that was taken back to where it was, at the front of its queue.
+    /// Puts a taken request back at the front of its queue.
     fn requeue(&mut self, req: Req) {
         self.running.leave(&req);
         req.set_worker(NO_WORKER);
@@ -282,7 +279,7 @@ impl State {
         self.short().push_front(req);
     }
 
-    /// Takes the first request that is queued and that `wanted` says yes to, whatever its class.
+    /// Takes the first queued request that is `wanted`, from any class.
     fn take_queued(&mut self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
         self.queues
             .iter_mut()
@@ -318,8 +315,8 @@ impl State {
 }
 
 impl Context {
-    /// A context with the ring of io_setup2(). `id` is the new context's, `params` as the caller gave them; what was
-    /// made is written back.
+    /// Makes a context with the ring of io_setup2(). `id` is the new context's. `params` are the caller's; the values that are
+    /// used are written back to them.
     pub fn new(
         params: &mut io_setup2_params,
         id: u64,
@@ -349,7 +346,7 @@ impl Context {
         })
     }
 
-    /// A context without limits of its own.
+    /// Makes a context without limits of its own.
     pub fn with_ring(
         ring: Events,
         backlog: Backlog,
@@ -383,7 +380,7 @@ impl Context {
         self.ring.view()
     }
 
-    /// The descriptors that the context holds, for a forked child to close; -1 for none.
+    /// The context's descriptors, which a forked child closes; -1 stands for none.
     pub fn fds(&self) -> [RawFd; 2] {
         [
             self.ring.fd(),
@@ -399,11 +396,11 @@ impl Context {
         self.pool
     }
 
-    /// Accepts the records in `nbytes` bytes at `iocbs`, as far as they are well-formed and there
-    /// is room; returns their bytes.
+    /// Accepts the records in `nbytes` bytes at `iocbs` until one is malformed or there is no more room. Returns the bytes of
+    /// the accepted records.
     ///
     /// # Safety
-    /// `iocbs` is aligned to 8 and `nbytes` bytes behind it are readable.
+    /// `iocbs` is aligned to 8, and `nbytes` bytes from there on are readable.
     pub unsafe fn submit(this: &ContextRef, iocbs: *const u8, nbytes: usize) -> Result<usize> {
         let mut batch = Batch::begin(this, nbytes / size_of::<iocb2>())?;
         let clock = SubmitClock::new();
@@ -411,8 +408,8 @@ impl Context {
         let mut done = 0;
         let mut stopped = Errno::EINVAL;
         while done < nbytes {
-            // SAFETY: within the bytes that the caller vouches for, and aligned: every record so
-            // far was a multiple of 8.
+            // SAFETY: the caller promises `nbytes` readable bytes, and `done` is less. It is aligned to 8, because `iocbs` is, and
+            // the size of every record is a multiple of 8.
             let record =
                 unsafe { Record::read(iocbs.add(done), nbytes - done, &clock, &mut scratch) };
             let Ok(record) = record else { break };
@@ -435,7 +432,7 @@ impl Context {
         }
     }
 
-    /// How many more requests may be in flight.
+    /// Number of requests for which there is room in flight.
     fn room(&self, state: &State) -> usize {
         let room = self.ring.room(&state.backlog, state.in_flight);
         self.max_requests.saturating_sub(state.in_flight).min(room) as usize

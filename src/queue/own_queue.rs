@@ -21,24 +21,23 @@ use crate::syscall::{Class, carrier};
 use nix::sys::signal::SigSet;
 use std::ptr::NonNull;
 
-/// What is not larger lies in one piece on a device.
+/// A transfer of at most this size lies in one piece on a device.
 const BLOCK: u64 = 4096;
 const REFUSED: u32 = 1 << 16;
 
-/// Who waits until the kernel has done all looks at first this often, then less and less.
+/// The first and the longest pause between two looks of a thread that drains.
 const DRAIN_NS: u64 = 20_000;
 const DRAIN_NS_MAX: u64 = 1_000_000;
 
-/// One call of io_getevents2(), as far as it concerns requests that the kernel carries out in the
-/// context's own queue.
+/// One call of io_getevents2(): its state that concerns the context's own queue.
 pub struct Visit {
-    /// When it is over: see [`Deadline::ns`].
+    /// The deadline: see [`Deadline::ns`].
     pub until: u64,
-    /// It may sleep there.
+    /// The caller may sleep in the own queue.
     may_sleep: bool,
-    /// It has looked whether something has been done there.
+    /// The caller has looked for completions there.
     has_looked: bool,
-    /// It was counted whether it came soon after the last.
+    /// `note_coming` has counted this call.
     has_come: bool,
 }
 
@@ -46,42 +45,42 @@ impl Visit {
     pub(super) fn new(deadline: &Deadline, mask: Option<&SigSet>) -> Visit {
         Visit {
             until: deadline.ns(),
-            // The signal mask cannot be changed and a sleep begun there in one call.
+            // No call changes the signal mask and begins a sleep there in one step.
             may_sleep: mask.is_none(),
             has_looked: false,
             has_come: false,
         }
     }
 
-    /// Whether it is to look, since it does not sleep: once.
+    /// Whether a caller that does not sleep looks for completions now: once in each call.
     pub(super) fn looks_in(&mut self) -> bool {
         !std::mem::replace(&mut self.has_looked, true)
     }
 }
 
-/// What one who reaps in the own queue has found.
+/// What a thread that reaps in the own queue has found.
 pub(super) struct Found {
     any: bool,
     /// How the wait ended; None: it must not wait there.
     waited: Option<Waited>,
-    /// The monitor looks after what is left.
+    /// The context is leased: the monitor looks after the remaining requests.
     is_watched: bool,
 }
 
-/// Callers who hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
+/// Callers that hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
 impl Context {
     pub(super) fn own_queue(&self) -> Option<&'static OwnQueue> {
         Some(self.own_queue.get()?.as_ref()?.own_queue())
     }
 
-    /// The same, not under the lock.
+    /// The same; takes one if there is none yet. Not under the lock.
     pub(super) fn own_queue_or_new(&self) -> Option<&'static OwnQueue> {
         let own_queues = || self.own_queues.take();
         Some(self.own_queue.get_or_init(own_queues).as_ref()?.own_queue())
     }
 
-    /// Hands what is queued and for the kernel over, or sleeps until the kernel has done something,
-    /// another waker has come, or the time is up. Err: neither; the caller has to sleep elsewhere.
+    /// Hands queued requests over to the kernel, or sleeps until the kernel has completed something, another thread wakes the
+    /// caller, or the time is up. Err: it did neither, and the caller has to sleep elsewhere.
     pub(super) fn wait_in_own_queue<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -92,7 +91,7 @@ impl Context {
         if !visit.may_sleep {
             return Err(state);
         }
-        // Others who wait would have to be woken by whoever sleeps there.
+        // If there were other waiters, the thread that sleeps there would have to wake them.
         if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
             state.kernel.nobody_comes();
             return Err(state);
@@ -127,13 +126,13 @@ impl Context {
             Context::hand_over_as_reaper(this, state, deferred, own_queue, batch);
             return Ok(Waited::Woken);
         }
-        // What was left to us and is not for us.
+        // Requests may have been left to this caller that it cannot hand over.
         Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         match this.own_queue().filter(|_| sleeps_there) {
             Some(own_queue) => {
                 let waited =
                     Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
-                // There is a filter, which may be this thread's alone. The monitor sees to what is there.
+                // There is a system call filter, perhaps for this thread alone. The monitor looks after the requests in the kernel.
                 visit.may_sleep = waited.is_some();
                 Ok(waited.unwrap_or(Waited::Woken))
             }
@@ -146,7 +145,7 @@ impl Context {
         }
     }
 
-    /// Takes requests that this caller may hand over, for the kernel to carry out in the own queue.
+    /// Takes requests that this caller may hand over in the own queue. They are leased first.
     pub(super) fn take_kernel(
         this: &ContextRef,
         state: &mut State,
@@ -164,7 +163,7 @@ impl Context {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Hands over, by a caller who then comes for what has been done.
+    /// Hands over, in a caller that then comes for the completions.
     pub(super) fn hand_over_as_reaper(
         this: &ContextRef,
         mut state: Guard<State>,
@@ -191,8 +190,8 @@ impl Context {
         }
     }
 
-    /// Hands over what was taken, and queues again what the kernel does not take: says whether it has refused
-    /// some. `nowait`: see [`Start`].
+    /// Hands a batch over, and queues again what the kernel does not take. Returns whether the kernel has refused requests.
+    /// `nowait`: see [`Start`].
     pub(super) fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
@@ -207,7 +206,7 @@ impl Context {
         (state, refused)
     }
 
-    /// The same; what the kernel does not take comes back.
+    /// The same, but returns what the kernel does not take.
     pub(super) fn hand_over_batch<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -217,18 +216,18 @@ impl Context {
         nowait: bool,
     ) -> (Guard<'a, State>, bool, kaio::Batch) {
         let call = *batch[0].call();
-        // Before they are there: so the monitor stays.
+        // Counted before the kernel has them, so that the monitor stays.
         state.kernel.count += batch.len() as u32;
         batch.iter().for_each(|req| req.set_worker(OWNER_KERNEL));
         drop(state);
         this.run_deferred(&mut deferred);
         let shield = kaio::direction(&call).needs_shield().then(Shield::new);
-        // The kernel's io_submit() brings memory in, too.
+        // The kernel's io_submit() also waits for page faults.
         let may_fault = this.behaviour.submit_may_fault;
         let is_ready = |req: &Req| may_fault || own_queue.has_buffer_of(req.call());
         let would_wait = nowait && !batch.iter().all(is_ready);
         let route = if nowait {
-            // Who submits must not wait.
+            // A submitter must not wait.
             Route::KernelSubmit
         } else {
             Route::KernelWaiting
@@ -264,8 +263,8 @@ impl Context {
         found.waited
     }
 
-    /// Publishes what the kernel has done in the own queue, and waits for the first of it `until` then at
-    /// most. Who calls this sees to it that what is left is watched: others may have relied on that.
+    /// Publishes what the kernel has completed in the own queue; waits for the first completion, at the longest `until` then.
+    /// The caller must ensure that the rest is watched, because other threads may have relied on it.
     pub(super) fn reap_own_queue(
         this: &ContextRef,
         mut state: Guard<State>,
@@ -283,7 +282,7 @@ impl Context {
         this.run_deferred(&mut deferred);
         let reaped = carrier::outside(|| own_queue.reap(until));
         let waited = reaped.waited;
-        // None of them has an eventfd.
+        // None of these requests has an eventfd.
         let mut done = Done::of(reaped.done);
         let any = done.count != 0;
         let mut deferred = Deferred::new();
@@ -292,7 +291,7 @@ impl Context {
             state.kernel.reaper = None;
             state.kernel.asleep = false;
         }
-        // It was meant for whoever sleeps there, and may not have got there.
+        // The wake-up was meant for the thread that sleeps there, and may not have reached it.
         let wakes_sleeper = reaped.woken && state.kernel.asleep;
         let was_leased = waiter.is_none_or(|waiter| state.backlog.waiters.leave(waiter));
         state.kernel.count -= done.count;
@@ -324,7 +323,7 @@ impl Context {
         }
     }
 
-    /// Hands over what was just submitted, as far as the kernel has not to wait for that: neither for a device nor for
+    /// Called by a submitter. Hands its requests over, except those for which the kernel would have to wait, for a device or for
     /// memory.
     pub(super) fn hand_over_submitted(this: &ContextRef) {
         let own_queue = this.own_queue();
@@ -346,7 +345,7 @@ impl Context {
                 state.kernel.pause = REFUSED;
             }
         }
-        // What is left is a worker's.
+        // The remaining requests are for workers.
         Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         let is_watched = state.leased;
         drop(state);
@@ -356,9 +355,9 @@ impl Context {
         }
     }
 
-    /// Hands over what is at the front of these, within its submit: the kernel takes the files by the program's
-    /// descriptors. It is to wait for nothing meanwhile; what it would have to wait for comes back at once, and stays
-    /// in the list. (Of one block: of more, part may be under way by then. The file of such a request is held.)
+    /// Hands over requests at the front of the list, within their submit: so the kernel takes the files by the program's
+    /// descriptors. The kernel must not wait for anything. If it would have to wait for a request of one block, that request
+    /// comes back at once and stays in the list. A part of a larger request may be under way by then, so its file is held.
     #[cfg(not(loom))]
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
@@ -395,7 +394,7 @@ impl Context {
                 back.push(req);
             }
             drop(state);
-            // Now, while nobody else takes what has been done.
+            // Now, because no other thread takes completions yet.
             let mut done = Done::of(if own_queue.has_done() {
                 own_queue.reap(0).done
             } else {
@@ -430,7 +429,7 @@ impl Context {
         self.joins(&mut None, req, Caller::OWN_QUEUE)
     }
 
-    /// Takes requests that the kernel is to carry out together.
+    /// Takes requests that the kernel will carry out together.
     #[cfg(not(loom))]
     pub(super) fn batch_for_own_queue(
         &self,
@@ -455,7 +454,7 @@ impl Context {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Publishes what the kernel has done in the own queue, without waiting for it; false: nothing.
+    /// Publishes what the kernel has completed in the own queue, without waiting. False if there was nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
         let found = Context::find_done(this);
         if found.as_ref().is_some_and(|found| !found.is_watched) {
@@ -464,7 +463,7 @@ impl Context {
         found.is_some_and(|found| found.any)
     }
 
-    /// The same, by one who sees to what is left.
+    /// The same. The caller must ensure that the rest is watched.
     fn find_done(this: &ContextRef) -> Option<Found> {
         let own_queue = this.own_queue().filter(|own_queue| own_queue.has_done())?;
         let state = this.state.lock();
@@ -472,13 +471,13 @@ impl Context {
             .then(|| Context::reap_own_queue(this, state, Deferred::new(), own_queue, 0, None))
     }
 
-    /// Whether somebody is in the own queue who has to see first what the kernel has done (see `hand_over_in_submit`).
+    /// Whether a thread is in the own queue that must be the first to see the completions (see `hand_over_in_submit`).
     pub(super) fn is_handing_over(&self, state: &State) -> bool {
         !self.behaviour.callers_carry_out() && state.kernel.reaper.is_some()
     }
 
-    /// Waits until the kernel carries nothing out in the own queue any more, and publishes it all. It does not
-    /// sleep in the kernel's AIO, which a filter may forbid.
+    /// Waits until the kernel carries out nothing in the own queue, and publishes all completions. It does not sleep in the
+    /// kernel's AIO, because a system call filter may forbid that.
     pub(super) fn drain_kernel(this: &ContextRef) {
         let mut pause = DRAIN_NS;
         while let Some(own_queue) = this.own_queue()
@@ -493,8 +492,7 @@ impl Context {
         }
     }
 
-    /// Sees to it that the monitor looks after what the kernel carries out in the own queue, or that there
-    /// is nothing.
+    /// Ensures that the requests in the own queue are watched: by a lease or a reaper, or else drains.
     pub(super) fn monitor_kernel(this: &ContextRef) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -508,8 +506,8 @@ impl Context {
         }
     }
 
-    /// What the monitor does for what the kernel carries out in the own queue, unless somebody is there, who
-    /// then sees that nobody watches any more: that is returned.
+    /// The monitor's tick for the requests in the own queue. If there is a reaper, does nothing and returns true: the reaper
+    /// notices by itself if the context is not leased any more.
     pub(super) fn tick_kernel(this: &ContextRef, look: Look) -> bool {
         let mut state = this.state.lock();
         let kernel = &mut state.kernel;
@@ -520,17 +518,17 @@ impl Context {
         if !has_reaper && !comes && look == Look::Again && Context::take_done(this) {
             let kernel = &mut this.state.lock().kernel;
             kernel.nobody_comes();
-            // That was us.
+            // `take_done` has counted as a visit.
             kernel.visits_before = kernel.visits;
         }
         has_reaper
     }
 }
 
-/// What models begin with, and how they end.
+/// The beginning and the end of models.
 #[cfg(loom)]
 impl Context {
-    /// Callers are known to come back to hand over, and sleep in the own queue. Returns that.
+    /// From now on the context expects callers to come back, hand over, and sleep in the own queue. Returns the own queue.
     pub fn expect_reaper(&self) -> Option<&'static OwnQueue> {
         let own_queue = self.own_queue_or_new();
         let kernel = &mut self.state.lock().kernel;
@@ -543,7 +541,7 @@ impl Context {
         self.state.lock().kernel.asleep
     }
 
-    /// Waits until every event has been published, without a hand in that.
+    /// Waits until other threads have published every event.
     pub fn wait_for_others(&self) {
         self.wait_for_end(NEVER, |state| state.in_flight == 0);
     }

@@ -1,7 +1,8 @@
 //! Requests that wait for their files to become ready, without a thread each: see [`crate::engine::readiness`].
 //!
-//! A worker tries a request without waiting. If it would wait, it stays among those that run, which says that it has begun; but nobody carries it out,
-//! and it counts for nothing there. When its file is ready it is queued once more. Whoever cancels it takes it out of the epoll.
+//! A worker tries a request without waiting. If the request would wait, it stays in the list of running requests, because it
+//! has begun; but no thread carries it out, and it does not count there. When its file is ready, it is queued once more. A
+//! thread that cancels it takes it out of the epoll.
 
 use super::engines::Worker;
 use super::{Closed, Context, ContextRef, Deferred, State};
@@ -13,8 +14,8 @@ use crate::sync::Guard;
 use crate::syscall::{Class, Tried};
 
 impl Context {
-    /// Tries a request, which may wait for somebody else, without waiting. What comes back is to be carried out by the worker, and of so many bytes
-    /// that has been done.
+    /// Tries a request that may wait for somebody else, without waiting. If it returns a request, the worker must carry out the
+    /// rest of it: the number says how many bytes have been moved already.
     pub(super) fn try_long<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
@@ -42,7 +43,7 @@ impl Context {
         let mut state = this.state.lock();
         let mut is_interrupted = worker.was_interrupted();
         if let Some((fd, way)) = file {
-            // One that is closed interrupts what runs.
+            // The end of a context interrupts workers, so this request stays with its worker.
             if state.closed.is_some() && !is_interrupted {
                 return (state, deferred, Some((req, 0)));
             }
@@ -61,7 +62,7 @@ impl Context {
                         return (state, deferred, Some((req, 0)));
                     }
                 }
-                // With a limit, one of the other class may have waited for this one.
+                // If the context has a limit of workers, a request of the other class may have waited for this one.
                 Context::enqueue(this, &mut state, Class::Short, &mut deferred);
                 return (state, deferred, None);
             }
@@ -94,7 +95,7 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Takes back a request that waits, with that `data`, if it is given.
+    /// Takes back a request that waits for its file: if `data` is given, one with this `data`.
     pub(super) fn take_awaiting(
         &self,
         state: &mut State,
@@ -112,7 +113,7 @@ impl Context {
         Some(req)
     }
 
-    /// A request ends: the next one for the same file may be served.
+    /// A request ends. The next one that waits for the same file has its turn.
     #[inline]
     pub(super) fn note_awaited(&self, req: &Req, deferred: &mut Deferred) {
         if let Some(number) = req.awaited() {

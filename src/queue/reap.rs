@@ -1,4 +1,4 @@
-//! A caller who wants events: it carries requests out, or sleeps until there are some.
+//! A caller that wants events: it carries requests out, or sleeps until there are events.
 
 use super::doorbell::Doorbell;
 use super::own_queue::Visit;
@@ -27,15 +27,15 @@ use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
-/// How long a waiter that carries requests out itself, for want of threads, sleeps between two
-/// looks at requests that are not ready.
+/// If there are no threads and a waiter carries requests out itself, it looks at requests that are not ready after each sleep
+/// of this length.
 const HELP_TICK_NS: u64 = 10_000_000;
-/// The same of one for whom there is no descriptor that it could be woken by.
+/// The longest sleep of a waiter that no thread can wake, because there is no descriptor for its doorbell.
 const LOOK_NS: u64 = 1_000_000;
 
 impl Context {
-    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the time is
-    /// up. `mask` is the caller's signal mask while it waits.
+    /// Copies events to `out` until it has `min` bytes, the next event does not fit, or the deadline has passed. `mask` is
+    /// the caller's signal mask while it waits.
     pub fn get_events(
         this: &ContextRef,
         min: usize,
@@ -67,11 +67,11 @@ impl Context {
             }
             let mut state = this.state.lock();
             if min != 0 && wait.visit.until != 0 {
-                // It may find what it wants, but would have waited.
+                // This caller waits, even if it finds its events at once.
                 state.submits.without_wait = 0;
             }
             let end = this.collect(&mut state, out, &wait);
-            // With the kernel there would be an event by now, or another would have taken it.
+            // With the kernel's AIO there would be an event by now, or another caller would have taken it.
             wait.only_for_prompt = may_wait_for_prompt && state.at_once != 0;
             let least = min.max(wait.only_for_prompt.into());
             let over = end.is_some() || out.len() >= least || wait.deadline.passed();
@@ -81,7 +81,7 @@ impl Context {
                 continue;
             }
             if end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
-                // Who asks again and again and never waits has to help, too.
+                // A caller that polls without waiting must also carry requests out.
                 drop(state);
                 if Context::carry_out_here(this, syscall::is_ready) {
                     continue;
@@ -90,7 +90,7 @@ impl Context {
             }
             let mut deferred = Deferred::new();
             if wait.slept {
-                // What we leave behind is for the next.
+                // The remaining events are for the next waiter.
                 this.ring.wake(&mut state.backlog, &mut deferred.wakes);
             }
             drop(state);
@@ -102,9 +102,9 @@ impl Context {
         }
     }
 
-    /// A caller looks for events, finds none and does not wait for them. It sees to what the kernel
-    /// carries out for those who look; or, if callers have done so for a while, and nothing has been
-    /// carried out meanwhile, it carries a request out. True: there may be events.
+    /// Called if a caller looks for events, finds none and does not wait. If the context is polled, takes completions from the own
+    /// queue. If callers have polled for a while and nothing has been carried out meanwhile, carries a request out. True:
+    /// there may be events.
     pub fn help_poller(this: &ContextRef) -> bool {
         let before = this.in_vain.fetch_add(1, Relaxed);
         // Relaxed: a hint.
@@ -125,15 +125,14 @@ impl Context {
         let facts = this.queue_facts(&state);
         drop(state);
         if idle_ns > tuning().bounded_ns && !this.behaviour.callers_carry_out() {
-            // A worker may want this very processor.
+            // A worker may need this processor.
             futex_wait(&AtomicU32::new(0), 0, now + tuning().soon_ns);
         }
         let route = decide::for_poller(idle_ns, &facts, is_before_workers, tuning());
         route.is_some() && Context::carry_out_here(this, syscall::is_ready)
     }
 
-    /// Copies events to `out`, those that had no room in the ring included; returns why there will be
-    /// no more, if so.
+    /// Copies events to `out`, also those that had no room in the ring. If there will be no more, returns why.
     fn collect(&self, state: &mut State, out: &mut Out, wait: &Wait) -> Option<Errno> {
         let State {
             backlog,
@@ -155,8 +154,8 @@ impl Context {
         }
     }
 
-    /// Brings `need` bytes of events nearer: carries requests out, or sleeps until there may be some;
-    /// or finds, without the lock, what that takes.
+    /// Makes one step towards `need` bytes of events: carries requests out, sleeps until there may be events, or releases the
+    /// lock and prepares the sleep.
     fn wait_for<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -176,7 +175,7 @@ impl Context {
             this.run_deferred(&mut deferred);
             return Ok(());
         }
-        // Who waits in the own queue is told of events alone.
+        // A caller in the own queue is woken only for events.
         let mut state = if wait.only_for_prompt {
             state
         } else {
@@ -190,11 +189,11 @@ impl Context {
         };
         let Some(sleeper) = &wait.sleeper else {
             if state.submitter == carrier::thread() && state.is_soon(monotonic_ns()) {
-                // A worker was quicker, by a hair: the next may be left to us.
+                // A worker was a little faster than this caller: the next request may be left to the caller.
                 let prompt = state.prompt + 1;
                 this.set_prompt(&mut state, prompt);
             }
-            // Not under the lock: it may make a system call. So look again afterwards.
+            // Not under the lock, because this may make a system call. So the caller looks again afterwards.
             drop(state);
             wait.sleeper = Some(Sleeper::new(this, wait.mask.is_some()));
             return Ok(());
@@ -207,8 +206,8 @@ impl Context {
         Ok(())
     }
 
-    /// Sleeps until the leased waiter is woken, the time is up or a signal handler has run; then
-    /// the waiter is off the list.
+    /// Sleeps until the listed waiter is woken, the deadline has passed, or a signal handler has run. Afterwards the waiter is
+    /// off the list.
     fn sleep(
         this: &ContextRef,
         sleeper: &Sleeper,
@@ -221,7 +220,7 @@ impl Context {
             until = until.min(monotonic_ns() + LOOK_NS);
         }
         if this.pool.short_of_threads() {
-            // Perhaps nobody else comes to carry them out.
+            // Perhaps no other thread can carry them out.
             this.pool.retry();
             while !waiter.woken()
                 && !deadline.passed()
@@ -230,7 +229,7 @@ impl Context {
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let began = monotonic_ns();
-        // What a device takes its time for may need the processor.
+        // If a request waits for a device, another thread may need this processor.
         let spins = this.pool.stays_awake() && !this.profiles.waits();
         if spins {
             this.spin.spin(began, || waiter.woken() || began >= until);
@@ -247,7 +246,7 @@ impl Context {
             waiter.wait_for_waker();
         }
         if let Some(doorbell) = &sleeper.doorbell {
-            // Nobody has it now.
+            // No waker has it now.
             doorbell.clear();
         }
         if spins && waited == Waited::Woken {
@@ -256,8 +255,8 @@ impl Context {
         waited
     }
 
-    /// Carries out, in a thread that waits for events or has just submitted, what it can do as fast as
-    /// any worker, the first of which it has taken. Others may carry out the rest meanwhile.
+    /// Carries out requests that the calling thread can carry out as fast as a worker. It has taken the first. Other threads may
+    /// carry out the rest meanwhile.
     fn carry_out_short<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -280,7 +279,7 @@ impl Context {
             drop(state);
             let goes = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
                 Looked::File => true,
-                // It was taken for what other files are like.
+                // The request was taken because of the profiles of other files.
                 Looked::NewFile => this.is_for_caller(&req, until, true),
                 Looked::NoFile => false,
             };
@@ -299,7 +298,7 @@ impl Context {
                 this.profiles.distrust(req.call());
             }
             if !goes || req.res() == -i64::from(libc::EINTR) {
-                // It is a worker's, which nothing interrupts, and which may wait.
+                // A worker carries it out: no signal handler interrupts a worker, and a worker may wait.
                 this.run_deferred(&mut deferred);
                 return Context::put_back(this, req, current);
             }
@@ -337,7 +336,7 @@ impl Context {
         }
     }
 
-    /// Carries requests out in a thread that waits for events, the first of which it has taken.
+    /// Carries requests out in a caller that waits for events. It has taken the first.
     pub(super) fn carry_out_waiting(
         this: &ContextRef,
         mut state: Guard<State>,
@@ -353,7 +352,7 @@ impl Context {
         });
     }
 
-    /// Takes a request that a caller who waits can carry out itself.
+    /// Takes a request that a waiting caller can carry out itself.
     fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
         if !self.behaviour.callers_carry_out() {
             return None;
@@ -364,8 +363,8 @@ impl Context {
         })
     }
 
-    /// Whether a caller that is to be back `until` then carries a request out. `is_lone`: nothing else is in flight that
-    /// would be late for it.
+    /// Whether a caller with the deadline `until` carries a request out. `is_lone`: no other request is in flight that this one
+    /// could delay.
     fn is_for_caller(&self, req: &Req, until: u64, is_lone: bool) -> bool {
         let untouched = || req.bound().need_nothing();
         let outlook = self.outlook(req);
@@ -373,8 +372,8 @@ impl Context {
     }
 }
 
-/// How a caller carries out what it has taken while it waits for events: if it is to be back in time, it reads
-/// what is in the page cache, and leaves what is not to a worker.
+/// How a caller carries out requests while it waits for events. If it has a deadline, it reads only what is in the page cache,
+/// and leaves other reads to a worker.
 struct InTime<'a> {
     context: &'a Context,
     is_bound: bool,
@@ -395,7 +394,7 @@ impl InTime<'_> {
         #[cfg(not(loom))]
         if self.is_bound
             && self.context.outlook(req).may_be_cached()
-            // A sandbox may not know the later call.
+            // A system call filter may not know the newer call.
             && !self.filtered.get_or_init(has_call_filter)
         {
             return exec::execute_if_cached(req, now);
@@ -414,11 +413,11 @@ fn is_before_workers() -> bool {
     }
 }
 
-/// What a caller goes by who carries requests out.
+/// The run budget of a caller that carries requests out.
 struct RunBudget<E> {
-    /// It has what it wants with so many bytes of events.
+    /// Number of bytes of events that are enough for the caller.
     need: u64,
-    /// It is to be back by then.
+    /// The caller's deadline.
     until: u64,
     execute: E,
     now: Now,
@@ -448,8 +447,8 @@ impl RunBudget<()> {
     }
 }
 
-/// Sleeps in ppoll(2), the one call that changes the signal mask and waits as one: until the
-/// eventfd is written to, CLOCK_MONOTONIC is `until`, or a signal handler has run.
+/// Sleeps in ppoll(2), because it changes the signal mask and waits in one step: until the eventfd is written to,
+/// CLOCK_MONOTONIC is `until`, or a signal handler has run.
 fn sleep_in_poll(doorbell: Option<&Doorbell>, until: u64, mask: &SigSet) -> Waited {
     let left = if until == 0 {
         0
@@ -469,12 +468,12 @@ struct Wait<'a> {
     deadline: Deadline,
     mask: Option<&'a SigSet>,
     visit: Visit,
-    /// No event was asked for. It waits for one only because requests are in flight that the kernel would have
-    /// completed within io_submit(), and as long as there are any.
+    /// The caller asked for no event. It waits for one only as long as requests are in flight that the kernel would have
+    /// completed within io_submit().
     only_for_prompt: bool,
-    /// Where it sleeps; None: it has not, yet.
+    /// Where it sleeps; None: it has not slept yet.
     sleeper: Option<Sleeper<'a>>,
-    /// It has slept, and may have been woken for events that it leaves behind.
+    /// It has slept, and may have been woken for events that it does not take.
     slept: bool,
     /// A signal handler has run.
     interrupted: bool,
@@ -482,8 +481,7 @@ struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     fn begin(deadline: Deadline, mask: Option<&'a SigSet>) -> Wait<'a> {
-        // A signal that the mask lets through must come through, also if there is nothing to wait
-        // for.
+        // A signal that the mask does not block must be delivered, also if there is nothing to wait for.
         let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
         Wait {
             visit: Visit::new(&deadline, mask),
@@ -505,7 +503,7 @@ impl<'a> Wait<'a> {
 /// Where one call of io_getevents2() sleeps.
 struct Sleeper<'a> {
     waiter: Waiter,
-    /// With a signal mask.
+    /// Only with a signal mask.
     doorbell: Option<Box<Doorbell>>,
     context: &'a Context,
 }
@@ -534,7 +532,7 @@ impl Drop for Sleeper<'_> {
 }
 
 impl Context {
-    /// What a caller with a signal mask sleeps for; None: there is no descriptor to be had.
+    /// The doorbell for a caller with a signal mask; None: out of descriptors.
     fn doorbell(&self) -> Option<Box<Doorbell>> {
         if let Some(spare) = self.doorbell.lock().take() {
             return Some(spare);
@@ -545,7 +543,7 @@ impl Context {
         let held = if self.behaviour.callers_carry_out() {
             None
         } else {
-            // Those who carry requests out have another table.
+            // The threads that carry requests out have another descriptor table.
             Some(HeldFile::hold(eventfd.as_fd().as_raw_fd()).ok()?)
         };
         try_box(Doorbell {
@@ -557,10 +555,10 @@ impl Context {
     }
 }
 
-/// When a wait is over, whatever has come.
+/// The time at which a wait ends, even without events.
 pub enum Deadline {
     Never,
-    /// It does not wait at all.
+    /// The caller does not wait at all.
     Now,
     /// CLOCK_MONOTONIC in nanoseconds.
     At(u64),

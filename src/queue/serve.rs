@@ -14,8 +14,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 impl Context {
-    /// Takes the first request out of a queue, if it is `wanted`, to be carried out and then
-    /// completed by whoever calls.
+    /// Takes the first request out of a queue, if it is `wanted`. The caller carries it out, and then completes it.
     pub(super) fn take_if(
         &self,
         state: &mut State,
@@ -31,8 +30,8 @@ impl Context {
         Some(req)
     }
 
-    /// Takes fast requests, as many as there is room for and not more than `most`, as long as they
-    /// are `wanted` and for the same file as this call.
+    /// Takes short requests from the front of the queue, as long as they are `wanted` and for the same descriptor as `first`:
+    /// at most `most`, and only if `taken` has room.
     pub(super) fn dequeue_more<const N: usize>(
         &self,
         state: &mut State,
@@ -51,7 +50,7 @@ impl Context {
         }
     }
 
-    /// Takes a request for a worker, unless it is left to somebody else.
+    /// Takes a request for a worker, unless it is left to a caller or to another worker.
     pub(super) fn take_for_worker(
         this: &ContextRef,
         state: &mut State,
@@ -69,7 +68,7 @@ impl Context {
         Some(req)
     }
 
-    /// Puts a request that was taken back to where it was, for a worker.
+    /// Puts a taken request back at the front of its queue, for a worker.
     pub(super) fn put_back(this: &ContextRef, req: Req, current: &Cell<usize>) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -81,8 +80,8 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Carries requests out, in a worker to which the pool gave this context, until there is
-    /// nothing more to do for it or the worker is wanted elsewhere.
+    /// Carries requests out, in a worker to which the pool gave this context, until none is left for this worker, or
+    /// the pool needs it elsewhere.
     pub fn serve(this: &ContextRef, worker: &mut Worker) {
         let class = worker.class();
         let mut deferred = Deferred::new();
@@ -149,7 +148,7 @@ impl Context {
             this.let_unwind();
             state = this.state.lock();
             while batch.len() > done {
-                // The one before took long: others may be sooner with these.
+                // The last request took long: other workers may begin these sooner.
                 if let Some(req) = batch.pop() {
                     state.requeue(req);
                 }
@@ -162,13 +161,14 @@ impl Context {
                 worker.take_interrupt();
                 state = this.state.lock();
             }
-            // With a limit, one of the other class may have waited for this one.
+            // If the context has a limit of workers, a request of the other class may have waited for this one to end.
             Context::enqueue(this, &mut state, class.other(), &mut deferred);
             next = Context::take_next(this, &mut state, worker, &mut deferred);
         }
     }
 
-    /// What was carried out is published after this.
+    /// Called before events are published. If submits nest, publishes later, so that the program finds no event and returns
+    /// (see `policy::nesting`).
     pub(super) fn let_unwind(&self) {
         #[cfg(not(loom))]
         match self.pause_ns.load(Relaxed) {
@@ -177,7 +177,7 @@ impl Context {
         }
     }
 
-    /// Takes another request for a worker, unless that is wanted elsewhere.
+    /// Takes another request for a worker, unless the pool needs the worker elsewhere.
     pub(super) fn take_next(
         this: &ContextRef,
         state: &mut State,
@@ -196,8 +196,8 @@ impl Context {
 /// Reads through the page cache that wait for a device.
 #[cfg(not(loom))]
 impl Context {
-    /// Carries out several: the device is told of all of them before the first is waited for. So it
-    /// has as much to do with fewer threads, and when the first is done, the others often are.
+    /// Carries out several reads: announces all of them to the device, and only then waits for the first. So fewer threads
+    /// keep the device as busy, and when the first read has ended, the others often need not wait.
     pub(super) fn read_ahead<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,

@@ -1,4 +1,4 @@
-//! Threads that carry requests out in place of workers: those could not be started, or could not run, or the process ends.
+//! Threads that carry requests out in place of workers, because workers cannot be started, cannot run, or the process ends.
 
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::exec;
@@ -10,8 +10,7 @@ use crate::sys::{Result, host::run_inside, private_fd::is_inside, progress};
 use crate::syscall::{self, Call, Class};
 
 impl Context {
-    /// Carries one queued request that `wanted` says yes to out in this thread, whatever the limit
-    /// of workers. False if there is none.
+    /// Carries out one queued request that is `wanted` in this thread, and ignores the limit of workers. False if there is none.
     pub(super) fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
         if !this.can_carry_out_here() {
             return false;
@@ -21,7 +20,7 @@ impl Context {
         })
     }
 
-    /// Carries out one queued request, which `take` takes out of its queue.
+    /// Carries out one queued request, which `take` takes out of its queue. False if it takes none.
     pub(super) fn carry_out_one(
         this: &ContextRef,
         take: impl FnOnce(&mut State) -> Option<Req>,
@@ -50,9 +49,8 @@ impl Context {
         self.behaviour.callers_carry_out()
     }
 
-    /// Carries out all queued requests of a class that do not wait for somebody else, in place of
-    /// a worker that cannot be started; the context was taken out of the run queue for it. False: there were
-    /// none.
+    /// Carries out all queued requests of a class that do not wait for somebody else, in place of a worker that cannot be
+    /// started. The caller has taken the context out of the run queue. False if there were none.
     pub fn stand_in(this: &ContextRef, class: Class) -> bool {
         #[cfg(not(loom))]
         if !this.can_carry_out_here() {
@@ -69,12 +67,12 @@ impl Context {
         }
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        // What is left stays in the run queue: whoever comes next tries again.
+        // If requests are left, the context goes back to the run queue: the next thread tries again.
         if !state.enqueued[index] && !state.queues[index].is_empty() {
             state.enqueued[index] = true;
             this.pool.requeue(this.clone(), class);
         }
-        // With a limit, one of the other class may have waited for these.
+        // If the context has a limit of workers, requests of the other class may have waited for these to end.
         Context::enqueue(this, &mut state, class.other(), &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
@@ -85,17 +83,17 @@ impl Context {
 /// Contexts that hold files.
 #[cfg(not(loom))]
 impl Context {
-    /// The same by the keeper of the library's own descriptor table, where the files are.
+    /// Like `stand_in`, in the keeper of the library's own descriptor table, where the files are.
     pub(super) fn stand_in_inside(this: &ContextRef, class: Class) -> bool {
         struct Given<'a>(&'a ContextRef, Class);
         fn job(given: usize) -> Result<i64> {
-            // SAFETY: what is given below, by one who waits for this.
+            // SAFETY: `given` below, which lives until `run_inside` returns; that waits for this function.
             let Given(context, class) = unsafe { &*(given as *const Given) };
             Ok(Context::stand_in(context, *class).into())
         }
         let given = Given(this, class);
         let at = std::ptr::from_ref(&given) as usize;
-        // It fails if there is no keeper, and so nothing that is held.
+        // It fails if there is no keeper; then no files are held, either.
         run_inside(job, at) == Ok(1)
     }
 }

@@ -1,7 +1,7 @@
-//! Trying a call that may wait for somebody else in such a way that it does not.
+//! Tries a call that may wait for somebody else, without waiting.
 //!
-//! The kernel is asked to make the call and not to wait, where what it says then is what the plain call would have
-//! returned. Where that is not so, or the kernel cannot be asked, nobody knows beforehand whether the call waits.
+//! If the kernel can be asked to make the call without waiting, and would then return what the plain call returns, it is asked.
+//! Otherwise a worker makes the plain call, because nobody knows beforehand whether it waits.
 
 use super::Call;
 use super::make::system_call;
@@ -13,21 +13,21 @@ use crate::sys::{
 use libc::{c_int, c_long, c_short};
 use std::os::fd::RawFd;
 
-/// What a call waits for: that its file can be read from, or written to.
+/// What a call waits for: its file can be read from (`In`), or written to (`Out`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     In,
     Out,
 }
 
-/// What has come of a try.
+/// The result of a try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tried {
     /// The call was made, and returned this.
     Done(i64),
-    /// It would wait for this descriptor's file.
+    /// The call would wait for this descriptor's file.
     Waits(RawFd, Way),
-    /// It has to be made plainly, and may wait. So many of its bytes have been moved already.
+    /// The plain call has to be made, and may wait. `moved` of its bytes have been moved already.
     MayWait { moved: u64 },
 }
 
@@ -35,11 +35,11 @@ const PLAINLY: Tried = Tried::MayWait { moved: 0 };
 const WOULD_WAIT: i64 = -(libc::EAGAIN as i64);
 const NOT_ASKED: i64 = -(libc::EOPNOTSUPP as i64);
 
-/// The most bytes that the kernel moves by one call.
+/// The most bytes that the kernel moves in one call.
 const BYTES_MAX: u64 = 0x7fff_f000;
 
 pub fn try_at_once(call: &Call) -> Tried {
-    // A sandbox may end a program for a call that it does not know.
+    // A system call filter may end the program for a call that it does not know.
     if cfg!(aio2_fuzz) || has_call_filter() {
         return PLAINLY;
     }
@@ -59,7 +59,7 @@ pub fn try_at_once(call: &Call) -> Tried {
     };
     match res {
         None | Some(NOT_ASKED) => PLAINLY,
-        // The program's own wish, or its limit of time, which begins with the call.
+        // The program itself asks not to wait, or has set a time limit, which begins with the plain call.
         Some(WOULD_WAIT) if has_flag(fd, libc::O_NONBLOCK) || has_time_limit(fd, way) => PLAINLY,
         Some(WOULD_WAIT) => Tried::Waits(fd, way),
         Some(res) if way == Way::Out && res > 0 && is_part(call, res as u64) => {
@@ -69,7 +69,7 @@ pub fn try_at_once(call: &Call) -> Tried {
     }
 }
 
-/// What is left of a write that has moved so many bytes, of the kinds that may move a part.
+/// The rest of a write that has moved `moved` bytes. Only for calls that may move a part.
 pub fn rest_of(call: &Call, moved: u64) -> Call {
     let mut rest = *call;
     rest.args[1] += moved;
@@ -77,7 +77,7 @@ pub fn rest_of(call: &Call, moved: u64) -> Call {
     rest
 }
 
-/// Whether a write that moved so many bytes would have gone on. One of vectors moves all or nothing here.
+/// Whether a plain write would continue after `moved` bytes. A vector write moves all or nothing here.
 fn is_part(call: &Call, moved: u64) -> bool {
     let is_plain = [libc::SYS_write, libc::SYS_sendto].contains(&c_long::from(call.nr));
     is_plain && moved < call.args[2]
@@ -86,7 +86,7 @@ fn is_part(call: &Call, moved: u64) -> bool {
 fn read(call: &Call, fd: RawFd) -> Option<i64> {
     match file_type(fd) {
         libc::S_IFSOCK if !takes_any(fd) => None,
-        // The same call; before 6.5 the other does not know sockets.
+        // recvfrom(2) does the same. Before Linux 6.5, preadv2(2) without waiting does not support sockets.
         libc::S_IFSOCK if is_plain_read(call) => {
             let receive = Call {
                 nr: libc::SYS_recvfrom as u32,
@@ -95,7 +95,7 @@ fn read(call: &Call, fd: RawFd) -> Option<i64> {
             };
             Some(without_waiting(&receive, 3))
         }
-        // Also what has no type (eventfd, timerfd). Another device may have to be waited for just to be asked.
+        // 0: a file without a type (eventfd, timerfd). Other devices are not asked, because even that may wait.
         libc::S_IFSOCK | libc::S_IFIFO | 0 => by_vectors(call, libc::SYS_preadv2),
         libc::S_IFCHR if is_plain_read(call) => read_terminal(fd),
         _ => None,
@@ -116,8 +116,8 @@ fn write(call: &Call, fd: RawFd) -> Option<i64> {
     }
 }
 
-/// A terminal cannot be asked not to wait. It does if it gives lines or at least one character, however long that takes, and if the process
-/// may read from it; poll(2) knows when there is something.
+/// A terminal cannot be read without waiting. A read waits if the terminal returns lines, or at least one character without a
+/// time limit, and if the process may read from it. Then poll(2) knows when there is input.
 fn read_terminal(fd: RawFd) -> Option<i64> {
     let modes = terminal_modes(fd)?;
     let waits = modes.c_lflag & libc::ICANON != 0
@@ -126,12 +126,12 @@ fn read_terminal(fd: RawFd) -> Option<i64> {
     (waits && may_read && !poll_now(fd, libc::POLLIN)).then_some(WOULD_WAIT)
 }
 
-/// Of no bytes a read returns at once.
+/// Whether the call is read(2) with a count in the kernel's limits. A read of 0 bytes is not, because it returns at once.
 fn is_plain_read(call: &Call) -> bool {
     c_long::from(call.nr) == libc::SYS_read && (1..=BYTES_MAX).contains(&call.args[2])
 }
 
-/// The same by the call that can be asked not to wait.
+/// Makes the same call by preadv2(2) or pwritev2(2), which can be asked not to wait.
 fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
     let nowait = libc::RWF_NOWAIT as u64;
     let [fd, memory, count, _, _, flags] = call.args;
@@ -156,7 +156,7 @@ fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
     Some(system_call(&Call::new(nr as u32, args)))
 }
 
-/// `at`: which of the arguments are its flags.
+/// `at`: the index of the argument with the flags.
 fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
     const OTHERWISE: c_int =
         libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_ERRQUEUE | libc::MSG_OOB;
@@ -177,14 +177,15 @@ fn without_waiting(call: &Call, flags_at: usize) -> i64 {
     system_call(&call)
 }
 
-/// It cannot be asked not to wait. Nor is it made here if there is a connection: somebody else may take that.
+/// accept(2) cannot be asked not to wait. It is not made here even if there is a connection, because somebody else may take
+/// that first.
 fn accept(fd: RawFd, flags: c_int) -> Option<i64> {
     let is_valid = flags & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) == 0;
     let listens = socket_option(fd, libc::SO_ACCEPTCONN, 0) == Ok(1);
     (is_valid && listens && !poll_now(fd, libc::POLLIN)).then_some(WOULD_WAIT)
 }
 
-/// One without a limit of time, which asks whether one file can be read from, or whether it can be written to.
+/// A poll without a time limit that asks for one file, and only for reading or only for writing.
 fn poll(call: &Call) -> Tried {
     let mut asked = [0; 8];
     if call.args[1] != 1 || read_memory(call.args[0] as usize, &mut asked).is_err() {
@@ -205,12 +206,12 @@ fn poll(call: &Call) -> Tried {
     Tried::Waits(fd, way)
 }
 
-/// Whether a read from this socket is content with any number of bytes.
+/// Whether a read from this socket returns with any number of bytes.
 fn takes_any(fd: RawFd) -> bool {
     socket_option(fd, libc::SO_RCVLOWAT, 0).is_ok_and(|least| least <= 1)
 }
 
-/// Whether calls on this file, if it is a socket, give up after some time.
+/// Whether the file is a socket, and calls on it have a time limit.
 fn has_time_limit(fd: RawFd, way: Way) -> bool {
     let name = match way {
         Way::In => libc::SO_RCVTIMEO,
@@ -265,7 +266,7 @@ mod tests {
         let bad = -i64::from(libc::EBADF);
         assert_eq!(try_at_once(&read_from(&to, &mut buf)), Tried::Done(bad));
         let (a, _b) = pair();
-        // Not a socket that listens; not a socket.
+        // `a` is a socket that does not listen; `to` is no socket.
         for file in [&a, &to] {
             assert_eq!(try_at_once(&call(libc::SYS_accept4, file, [0; 5])), PLAINLY);
         }
@@ -320,7 +321,7 @@ mod tests {
         };
         assert_eq!(write_some(1 << 16), PLAINLY);
         write(&to, &buf[..(1 << 16) - 100]).unwrap();
-        // Poll says that there is no room, and there is.
+        // poll(2) says that there is no room, although there is.
         assert_eq!(write_some(90), Tried::Done(90));
         assert_eq!(write_some(4096), Tried::Waits(to.as_raw_fd(), Way::Out));
     }

@@ -1,12 +1,12 @@
-//! Poll requests: one thread waits for all of them, in epoll_wait(2). They may be thousands, and
-//! may wait for ever, so they are no work for the pool.
+//! Poll requests: one thread waits for all of them, in epoll_wait(2). There may be thousands, and each may wait for ever, so
+//! the pool does not carry them out.
 //!
-//! The thread has the library's own descriptor [`Table`], to which the file of a request is sent with it, through a
-//! channel that the thread listens to as well. A pending request is in a list; whoever takes it out of there (the
-//! thread, because it is ready, or the keeper, for somebody who cancels) completes it.
+//! The thread uses the library's own descriptor [`Table`]. Each request is sent to it together with its file, through a
+//! channel to which the thread also listens. A pending request is in a list. The thread takes it out if it is ready; the
+//! keeper takes it out to cancel it. The one that took it out completes it.
 //!
-//! Where there can be no such table, the thread has the program's, in which a pending request then has a
-//! duplicate of its file: what can be polled for has no record locks as a rule, and the kernel would hold it, too.
+//! If there can be no such table, the thread uses the program's table, and a pending request has a duplicate of its file there.
+//! As a rule, files that can be polled have no record locks, and the kernel's AIO would hold the file, too.
 
 use super::channel::{self, ENDS, Received, Sender};
 use super::table::{TRIES, Table};
@@ -24,29 +24,29 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32};
 
-/// The thread ends when there was nothing to wait for so long.
+/// If there was no request for this time, the thread ends.
 const IDLE_MS: i32 = 3000;
-/// So many of the files that may say only once that something has happened are waited for at a time.
+/// How many descriptors ppoll(2) waits for at most: the epoll and files with `Pending::once`. More such files go to the epoll.
 const ONCE: usize = 64;
 const NONE: RawFd = -1;
 
 pub struct Poller {
     requests: Sender,
     list: Lock<List>,
-    /// Held while the thread is started, or ends.
+    /// Held while the thread starts or ends.
     starting: Lock<()>,
-    /// In the library's own table: the epoll, NONE as long as there is no thread; the receiving ends of channels that
-    /// it listens to, and of one that it does not yet.
+    /// Descriptors in the library's own table: the epoll (NONE as long as there is no thread), the receiving ends of the channels
+    /// to which the thread listens, and the end of a channel to which it does not listen yet.
     epoll: AtomicI32,
     receivers: [AtomicI32; RECEIVERS],
     arrived: AtomicI32,
-    /// The thread, and all that is said to be in the library's own table, is in the program's.
+    /// The thread and these descriptors are in the program's table instead.
     here: AtomicBool,
-    /// There may be requests whose files epoll is not asked about. The thread's own.
+    /// There may be pending requests with `Pending::once` that are not in the epoll. Only the thread uses this.
     once: AtomicBool,
 }
 
-/// Beside those whose sending ends are there, some are closed and not seen to be.
+/// More than `ENDS`, because the thread may not have noticed yet that some sending ends are closed.
 const RECEIVERS: usize = 2 * ENDS;
 
 struct List {
@@ -55,8 +55,7 @@ struct List {
 }
 
 struct Place {
-    /// Counts the requests that have had this place, so that a late event of an earlier one is
-    /// known.
+    /// Counts the requests that have had this place, so that a late event of an earlier request is recognised.
     turn: u32,
     pending: Option<Pending>,
 }
@@ -65,21 +64,21 @@ struct Pending {
     context: ContextRef,
     req: Req,
     obj: u64,
-    /// NONE until it has arrived.
+    /// NONE until the file has arrived.
     fd: RawFd,
     events: i16,
-    /// A pipe, which says in two ways that it is ready, whichever was asked for.
+    /// A pipe: it reports readiness by two event bits, whichever was asked for.
     pipe: bool,
-    /// A file that may say only once that something has happened. Epoll asks twice.
+    /// A file that may report an event only once. Epoll would ask it twice.
     once: bool,
 }
 
-/// In the key of an event: it is the channel's, whose descriptor is the rest.
+/// A bit in the key of an event: the event is a channel's, and the rest of the key is its descriptor.
 const CHANNEL: u64 = 1 << 63;
-/// What comes with a channel that is sent to the table.
+/// The number that is sent to the table together with a channel.
 pub const CHANNEL_COMES: u64 = u64::MAX;
 
-/// A place for a request that is about to be polled for.
+/// A reserved place for a poll request.
 pub struct Ticket {
     place: u32,
     pipe: bool,
@@ -107,7 +106,7 @@ impl Poller {
         self.requests.release_number(number);
     }
 
-    /// In a forked child: closes what it has inherited. The child has no thread.
+    /// In a forked child: closes the inherited descriptors. The child has no thread.
     pub fn abandon(&self) {
         self.requests.abandon();
         if self.is_here() {
@@ -117,11 +116,11 @@ impl Poller {
     }
 
     fn is_here(&self) -> bool {
-        // Relaxed: it is set before there is a request, and stays.
+        // Relaxed: it is set before the first request, and stays set.
         self.here.load(Relaxed)
     }
 
-    /// Makes a place for a request, and starts the thread, the first time.
+    /// Reserves a place for a request, and starts the thread if there is none.
     pub fn prepare(&'static self, shared: &'static Shared, format: u32) -> Result<Ticket> {
         shared.table.reserve().map_err(|_| Errno::EAGAIN)?;
         let mut list = self.list.lock();
@@ -136,7 +135,7 @@ impl Poller {
             pipe: format == libc::S_IFIFO,
             once: format == libc::S_IFREG,
         };
-        // From here on the thread stays, if there is one.
+        // A thread that exists does not end from here on, because the place is in use.
         if self.start(shared).is_err() {
             self.give_back(shared, ticket);
             return Err(Errno::EAGAIN);
@@ -144,22 +143,22 @@ impl Poller {
         Ok(ticket)
     }
 
-    /// Gives a place back that was not used.
+    /// Gives an unused place back.
     pub fn give_back(&self, shared: &Shared, ticket: Ticket) {
         self.list.lock().free.push(ticket.place);
         shared.table.release();
     }
 
-    /// Sees to it that there is a thread, and a channel to it.
+    /// Ensures that there is a thread and a channel to it.
     fn start(&'static self, shared: &'static Shared) -> Result<()> {
         let _starting = self.starting.lock();
-        // Relaxed: the lock orders it.
+        // Relaxed: `starting` orders it.
         let has_thread = self.epoll.load(Relaxed) != NONE;
         if has_thread && (self.is_here() || self.requests.is_there()) {
             return Ok(());
         }
         shared.table.enter();
-        // The program may close what is just being made.
+        // The program may close descriptors while they are made.
         let mut made = Err(Errno::EAGAIN);
         for _ in 0..TRIES {
             made = self.connect(&shared.table);
@@ -178,7 +177,7 @@ impl Poller {
     fn start_here(&'static self, table: &'static Table) -> Result<()> {
         let _making = Making::begin();
         self.requests.close();
-        // SAFETY: a flag.
+        // SAFETY: it takes only a flag.
         let low = Errno::result(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         let epoll = private_fd::duplicate(low);
         close(low);
@@ -197,10 +196,10 @@ impl Poller {
         started
     }
 
-    /// The same as sending it to the thread.
+    /// Does what the thread would do with a request that was sent to it.
     fn watch_here(&self, key: u64, file: RawFd) -> Result<()> {
         let _making = Making::begin();
-        // Under the lock: others may cancel it as soon as they can.
+        // Under the lock, because another thread may cancel the request.
         let mut list = self.list.lock();
         let place = list.places.get_mut(key as u32 as usize);
         let pending = place
@@ -216,7 +215,7 @@ impl Poller {
     fn connect(&'static self, table: &'static Table) -> Result<()> {
         let _making = Making::begin();
         if self.epoll.load(Relaxed) == NONE {
-            // What is left of the last thread's.
+            // Closes channels of an earlier thread.
             self.requests.close();
         }
         let (mine, receiver) = self.requests.open()?;
@@ -236,7 +235,7 @@ impl Poller {
         self.arrived.store(receiver.unwrap_or(NONE), Relaxed);
     }
 
-    /// The request is pending from here on, and its context's event will come.
+    /// From here on the request is pending, and its event will come.
     pub fn submit(
         &'static self,
         shared: &'static Shared,
@@ -271,7 +270,7 @@ impl Poller {
         loop {
             match self.requests.send(key, file) {
                 Ok(()) => return,
-                // The thread is about to take what has been sent.
+                // Too many requests are on their way. The thread takes them.
                 Err(Errno::EAGAIN | Errno::ETOOMANYREFS | Errno::ENOBUFS) => {
                     std::thread::yield_now();
                 }
@@ -297,17 +296,17 @@ impl Poller {
             return None;
         }
         let pending = place.pending.take()?;
-        // Room for all places was made when they were.
+        // `List::grow` has reserved room for all places.
         list.free.push(index);
         Some(pending)
     }
 
-    /// Cancels that context's first poll request of this iocb: its event will say 0.
+    /// Cancels the context's first poll request of this iocb: the result in its event is 0.
     pub fn cancel(&'static self, table: &'static Table, context: &ContextRef, obj: u64) -> bool {
         self.ask_to_cancel(table, context, Some(obj))
     }
 
-    /// Cancels all of that context's.
+    /// Cancels all poll requests of the context.
     pub fn cancel_all(&'static self, table: &'static Table, context: &ContextRef) {
         while self.ask_to_cancel(table, context, None) {}
     }
@@ -329,7 +328,7 @@ impl Poller {
         if self.is_here() {
             return cancel_one(ptr::from_ref(&cancel) as usize) == Ok(1);
         }
-        // What is pending keeps the table.
+        // The table exists, because a pending request keeps it.
         table.run(cancel_one, ptr::from_ref(&cancel) as usize) == Ok(1)
     }
 
@@ -342,7 +341,7 @@ impl Poller {
         })
     }
 
-    /// Takes what has come through a channel.
+    /// Takes the requests that have come through a channel.
     fn take_requests(&self, receiver: RawFd) {
         loop {
             let message = match channel::receive(receiver) {
@@ -356,14 +355,14 @@ impl Poller {
                 .filter(|place| place.turn == (message.number >> 32) as u32)
                 .and_then(|place| place.pending.as_mut());
             let Some(pending) = pending else {
-                // It was cancelled on its way.
+                // It was cancelled before it arrived.
                 drop(list);
                 close(message.file.unwrap_or(NONE));
                 continue;
             };
             pending.fd = message.file.unwrap_or(NONE);
             let (fd, events) = (pending.fd, pending.events);
-            // Under the lock: who cancels it closes that descriptor.
+            // Under the lock, because a thread that cancels the request closes this descriptor.
             let watched = if pending.once && fd != NONE {
                 self.once.store(true, Relaxed);
                 Ok(())
@@ -388,7 +387,7 @@ impl Poller {
     }
 
     fn watch(&self, how: i32, fd: RawFd, events: i16, key: u64) -> Result<()> {
-        // The bits of poll(2) and epoll are the same.
+        // poll(2) and epoll have the same event bits.
         let mut event = libc::epoll_event {
             events: u32::from(events as u16) | libc::EPOLLONESHOT as u32,
             u64: key,
@@ -398,8 +397,8 @@ impl Poller {
         Errno::result(ret).map(drop)
     }
 
-    /// A poll request is ready: completes it. All the while it can be found by those who cancel: the lock is
-    /// kept for a system call that does not wait.
+    /// A poll request is ready: completes it. It can be cancelled until it is taken. The lock is held during a system call that
+    /// does not wait.
     fn ready(&self, key: u64, seen: i16) {
         let list = self.list.lock();
         let Some(place) = list.places.get(key as u32 as usize) else {
@@ -411,7 +410,7 @@ impl Poller {
         if place.turn != (key >> 32) as u32 {
             return;
         }
-        // Some files say only once that something has happened: it is what epoll has seen.
+        // Some files report an event only once, so the events that epoll has seen are added.
         let mut mask = ready_now(pending.fd, pending.events) | seen as u16;
         if pending.pipe {
             mask |= ready_now(pending.fd, both_names(pending.events));
@@ -422,7 +421,7 @@ impl Poller {
         }
     }
 
-    /// The thread's life.
+    /// The main loop of the thread.
     fn wait(&'static self) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 64];
         let epoll = self.epoll.load(Relaxed);
@@ -430,7 +429,7 @@ impl Poller {
             if self.once.load(Relaxed) {
                 self.wait_for_once(epoll);
             }
-            // SAFETY: room for as many events as said.
+            // SAFETY: `events` has room for the number of events that is passed.
             let got = unsafe {
                 libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, IDLE_MS)
             };
@@ -453,7 +452,7 @@ impl Poller {
         }
     }
 
-    /// Waits until epoll has something, and for the files about which it is not asked meanwhile.
+    /// Waits until the epoll has an event, and meanwhile for the files that are not in it (`Pending::once`).
     fn wait_for_once(&self, epoll: RawFd) {
         let pollfd = |fd, events| libc::pollfd {
             fd,
@@ -482,9 +481,10 @@ impl Poller {
             if count == 1 {
                 return self.once.store(false, Relaxed);
             }
-            // Not for ever: what is cancelled meanwhile does not end it.
+            // With a time limit, because a cancelled request does not end this wait.
             let mut patience = timespec(IDLE_MS as u64 * 1_000_000);
-            // SAFETY: as many as said, and a time of ours. By syscall(): libc's own is a cancellation point.
+            // SAFETY: `all` has `count` elements, and `patience` is ours. By syscall(), because libc's function is a cancellation
+            // point.
             unsafe {
                 let all = all.as_mut_ptr();
                 libc::syscall(libc::SYS_ppoll, all, count, &raw mut patience, 0, 8);
@@ -500,13 +500,13 @@ impl Poller {
         }
     }
 
-    /// The program has closed all that the thread had in its table.
+    /// The program has closed the thread's descriptors in its table.
     fn lose(&self) {
-        // Whoever starts another thread then does so for requests of its own.
+        // A new thread can be started only afterwards, so it has only new requests.
         let _starting = self.starting.lock();
         self.epoll.store(NONE, Relaxed);
         while let Some(mut pending) = self.take_any() {
-            // It may be the program's by now.
+            // The number may belong to a file of the program by now.
             pending.fd = NONE;
             finish(self, pending, -i64::from(libc::EBADF));
         }
@@ -522,8 +522,8 @@ impl Poller {
         list.places[index].pending.take()
     }
 
-    /// The other end of a channel is closed. A child may still have this one, and epoll would go on telling of it by a
-    /// number that is a file's.
+    /// The other end of a channel is closed. A child may still hold this end open: then epoll would continue to report it, under a
+    /// number that may be another file's by then.
     fn hang_up(&self, receiver: RawFd) {
         let place = self.place_of(receiver);
         if let Some(place) = place {
@@ -538,7 +538,7 @@ impl Poller {
         self.receivers.iter().find(is_here)
     }
 
-    /// Nothing has happened for a while: whether the thread is to go.
+    /// Nothing has happened for a while. Returns whether the thread must end.
     fn end(&self, epoll: RawFd) -> bool {
         let Some(_starting) = self.starting.try_lock_for(0) else {
             return false;
@@ -557,16 +557,16 @@ impl Poller {
     }
 }
 
-/// Has the thread listen to a channel that has arrived, and starts it, if there is none. Done in the table.
+/// Makes the thread listen to a channel that has arrived. If there is no thread, starts it. Runs in the library's own table.
 fn listen(poller: usize) -> Result<i64> {
-    // SAFETY: what `connect` has given: never freed.
+    // SAFETY: `connect` has passed a poller, which is never freed.
     let poller: &'static Poller = unsafe { &*(poller as *const Poller) };
     super::receive_all();
     let receiver = poller.arrived.swap(NONE, Relaxed);
     let place = match poller.place_of(NONE) {
         Some(place) => place,
         None => {
-            // Of a table that nobody uses any more, or that makes itself a new one.
+            // All places are in use. The old channel belongs to a table that nobody uses any more, or that makes a new channel.
             let place = &poller.receivers[receiver.max(0) as usize % RECEIVERS];
             let old = place.load(Relaxed);
             poller.take_requests(old);
@@ -578,7 +578,7 @@ fn listen(poller: usize) -> Result<i64> {
     };
     let is_new = poller.epoll.load(Relaxed) == NONE;
     if is_new {
-        // SAFETY: a flag.
+        // SAFETY: it takes only a flag.
         let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         let made = Errno::result(epoll).inspect_err(|_| close(receiver))?;
         poller.epoll.store(made, Relaxed);
@@ -591,7 +591,7 @@ fn listen(poller: usize) -> Result<i64> {
     // SAFETY: an event of ours.
     let added = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, receiver, &mut event) };
     if let Err(errno) = Errno::result(added) {
-        // It has not come, or is something that the program has put in its place.
+        // The channel has not arrived, or the program has replaced it by something else.
         close(receiver);
         if is_new {
             poller.epoll.store(NONE, Relaxed);
@@ -617,7 +617,7 @@ fn listen(poller: usize) -> Result<i64> {
 
 struct Wanted<'a> {
     context: &'a ContextRef,
-    /// The iocb; None: whichever.
+    /// The iocb; None: any.
     obj: Option<u64>,
 }
 
@@ -626,9 +626,9 @@ struct Cancel<'a> {
     wanted: Wanted<'a>,
 }
 
-/// Cancels one request, in the table. 0: there is none.
+/// Cancels one request, in the library's own table. 0: there is none.
 fn cancel_one(given: usize) -> Result<i64> {
-    // SAFETY: what `ask_to_cancel` has given, which waits for this.
+    // SAFETY: `ask_to_cancel` has passed its own value, and waits until this function returns.
     let Cancel { poller, wanted } = unsafe { &*(given as *const Cancel) };
     let mut list = poller.list.lock();
     let Some(index) = poller.find(&list, wanted) else {
@@ -644,7 +644,7 @@ fn cancel_one(given: usize) -> Result<i64> {
 }
 
 impl List {
-    /// One more place.
+    /// Adds a place.
     fn grow(&mut self) -> Result<u32> {
         self.places.try_reserve(1).map_err(|_| Errno::EAGAIN)?;
         let all = self.places.len() + 1;
@@ -666,7 +666,7 @@ fn key(place: u32, turn: u32) -> u64 {
 
 fn finish(poller: &Poller, pending: Pending, res: i64) {
     if pending.fd != NONE {
-        // The program has the file, too, so that closing this descriptor does not make epoll forget it.
+        // The program has the same file open, so closing this descriptor alone does not remove it from the epoll.
         let _ = poller.watch(libc::EPOLL_CTL_DEL, pending.fd, 0, 0);
         close(pending.fd);
     }
@@ -683,16 +683,16 @@ fn finish(poller: &Poller, pending: Pending, res: i64) {
     Context::complete_elsewhere(&context, req);
 }
 
-/// The events, and the other names of the same.
+/// The events, and the other bits with the same meaning.
 fn both_names(events: i16) -> i16 {
     let more = |one, other| if events & one != 0 { other } else { 0 };
     events | more(libc::POLLIN, libc::POLLRDNORM) | more(libc::POLLOUT, libc::POLLWRNORM)
 }
 
 extern "C" fn poll_main(poller: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
+    // SAFETY: it names this thread by a constant string.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-poller".as_ptr()) };
-    // SAFETY: what `listen` gave: never freed.
+    // SAFETY: `listen` or `start_here` has passed a poller, which is never freed.
     let poller: &'static Poller = unsafe { &*poller.cast::<Poller>() };
     let _inside = Inside::begin();
     poller.wait();
