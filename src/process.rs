@@ -214,9 +214,14 @@ extern "C" fn release_number(fd: libc::c_int) {
     if let Some(global) = own_global() {
         private_fd::reserve(fd);
         carrier::inside(|| {
-            global.pool.kaio.release_number(fd);
-            global.pool.readiness.release_number(fd);
-            global.own_queues.release_number(fd);
+            if private_fd::is_in_first_table(fd) {
+                global.pool.kaio.release_number(fd);
+                global.pool.readiness.release_number(fd);
+                global.own_queues.release_number(fd);
+            } else {
+                // Other threads and forked children still have it by this number.
+                private_fd::disown(fd);
+            }
             global.libaio.release_number(fd);
         });
     }

@@ -3,9 +3,13 @@
 //! A program that closes all descriptors that it finds (closefrom()) would also close these. The object that aio2-run preloads prevents
 //! that: it asks here which they are.
 
-use super::{NEVER, Result, Waited, futex_wait, futex_wake, monotonic_ns};
+use super::{NEVER, Result, Waited, futex_wait, futex_wake, gettid, monotonic_ns};
+use arrayvec::ArrayString;
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{fstat, stat};
 use std::cell::Cell;
+use std::fmt::Write;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
@@ -33,6 +37,40 @@ fn word(fd: RawFd) -> Option<(&'static AtomicU64, u64)> {
 /// From now on the library avoids this number, as long as there are others.
 pub fn reserve(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
+}
+
+/// The calling thread's table is not the one in which the library has this number: there it is an ordinary one from now on.
+pub fn disown(fd: RawFd) {
+    if let Some((word, bit)) = word(fd) {
+        word.fetch_and(!bit, Relaxed);
+    }
+}
+
+/// Whether the calling thread has the descriptor table of the process's first thread, where the library's numbers are valid, rather than one of
+/// its own (unshare(2), CLONE_FILES). `fd` is a number of the library's. True if this cannot be told.
+pub fn is_in_first_table(fd: RawFd) -> bool {
+    if gettid() == std::process::id() {
+        return true;
+    }
+    let _making = Making::begin();
+    // No other table has this new file.
+    let Ok(probe) = memfd_create(c"aio2-table", MFdFlags::MFD_CLOEXEC) else {
+        return true;
+    };
+    let Ok(here) = fstat(&probe) else {
+        return true;
+    };
+    let in_first = |fd: RawFd| {
+        let mut path = ArrayString::<32>::new();
+        write!(path, "/proc/self/fd/{fd}")
+            .ok()
+            .and_then(|()| stat(path.as_str()).ok())
+    };
+    match in_first(probe.as_raw_fd()) {
+        Some(there) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
+        // Either the first table does not have it, or the first thread has ended and shows nothing.
+        None => in_first(fd).is_none(),
+    }
 }
 
 thread_local! {

@@ -70,7 +70,7 @@ pub fn prepare() {
 /// [`has_call_filter`] knows the number.
 fn is_ordinary() -> bool {
     // SAFETY: integer arguments only.
-    TIMERS_TELL.load(Relaxed) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK) > 0 }
+    TIMERS_TELL.load(Relaxed) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) > 0 }
 }
 
 /// Checks the calling thread's policy. Makes system calls.

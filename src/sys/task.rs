@@ -103,5 +103,5 @@ pub fn gettid() -> u32 {
 /// expects the lowest free one.
 pub fn has_call_filter() -> bool {
     // SAFETY: integer arguments only.
-    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) != 0 }
 }

@@ -45,6 +45,10 @@ pub fn make_at_once(call: &Call) -> i64 {
     let [fd, at, count, offset, high, flags] = call.args;
     let nowait = libc::RWF_NOWAIT as u64;
     let buffer = [at, count];
+    // For preadv2 alone it means the file's own position, from which a part that was read would be lost.
+    if offset == u64::MAX {
+        return -i64::from(libc::EINTR);
+    }
     let args = match c_long::from(call.nr) {
         libc::SYS_pread64 => [fd, buffer.as_ptr() as u64, 1, offset, 0, nowait],
         libc::SYS_preadv => [fd, at, count, offset, 0, nowait],
@@ -111,5 +115,25 @@ pub(super) fn system_call(call: &Call) -> i64 {
         -(Errno::last_raw() as i64)
     } else {
         res
+    }
+}
+
+#[cfg(all(test, not(any(loom, aio2_fuzz))))]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_read_at_no_offset_is_not_tried() {
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let mut buffer = [0u8; 8];
+        let mut read_at = |offset| {
+            let (fd, at) = (file.as_raw_fd() as u64, buffer.as_mut_ptr() as u64);
+            let args = [fd, at, 8, offset, 0, 0];
+            make_at_once(&Call::new(libc::SYS_pread64 as u32, args))
+        };
+        // In memory, as it is being run.
+        assert_eq!(read_at(0), 8);
+        assert_eq!(read_at(u64::MAX), -i64::from(libc::EINTR));
     }
 }
