@@ -626,7 +626,7 @@ static TEST_UNUSED void hard_hold_close(struct hard_hold *hold)
     close(hold->fd);
 }
 
-/* ---- Worker threads, as /proc shows them ------------------------------------------------------ */
+/* ---- Threads and descriptors, as /proc shows them --------------------------------------------- */
 
 /* Reads a small file of /proc/self/task/TID; false if the thread is gone. */
 static TEST_UNUSED bool read_task_file(const char *tid, const char *name, char *text, size_t size)
@@ -648,10 +648,10 @@ static TEST_UNUSED bool read_task_file(const char *tid, const char *name, char *
 }
 
 /*
- * Calls `each` for every thread of the process named aio2-worker and returns how many there are (or
+ * Calls `each` for every thread of the process with this name and returns how many there are (or
  * for how many `each` returned true, if it is not NULL).
  */
-static TEST_UNUSED int for_workers(bool (*each)(const char *tid, void *arg), void *arg)
+static TEST_UNUSED int for_threads(const char *thread, bool (*each)(const char *tid, void *arg), void *arg)
 {
     DIR *dir = opendir("/proc/self/task");
     struct dirent *entry;
@@ -664,7 +664,7 @@ static TEST_UNUSED int for_workers(bool (*each)(const char *tid, void *arg), voi
         if (entry->d_name[0] == '.' || !read_task_file(entry->d_name, "comm", comm, sizeof(comm)))
             continue;
         comm[strcspn(comm, "\n")] = '\0';
-        if (strcmp(comm, "aio2-worker") == 0 && (each == NULL || each(entry->d_name, arg)))
+        if (strcmp(comm, thread) == 0 && (each == NULL || each(entry->d_name, arg)))
             count++;
     }
     closedir(dir);
@@ -685,9 +685,38 @@ static TEST_UNUSED int count_threads(void)
     return count;
 }
 
+static TEST_UNUSED int for_workers(bool (*each)(const char *tid, void *arg), void *arg)
+{
+    return for_threads("aio2-worker", each, arg);
+}
+
 static TEST_UNUSED int count_workers(void)
 {
     return for_workers(NULL, NULL);
+}
+
+static TEST_UNUSED int count_reapers(void)
+{
+    return for_threads("aio2-reaper", NULL, NULL);
+}
+
+/* The same for every descriptor whose link in /proc begins so. */
+static TEST_UNUSED int for_descriptors(const char *link, bool (*each)(int fd, void *arg), void *arg)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = 0;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        char target[64] = "";
+
+        if (readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 && strncmp(target, link, strlen(link)) == 0 &&
+            (each == NULL || each(atoi(entry->d_name), arg)))
+            count++;
+    }
+    closedir(dir);
+    return count;
 }
 
 static TEST_UNUSED bool test_worker_in_call(const char *tid, void *arg)
@@ -724,37 +753,29 @@ static TEST_UNUSED void hard_hold_wait_running(int n)
     CHECK_WITHIN_MS(10000, count_workers_in(SYS_pread64) >= n);
 }
 
+static TEST_UNUSED bool test_epoll_asks(int epoll, void *arg)
+{
+    char name[64], line[256];
+    bool found = false;
+
+    snprintf(name, sizeof(name), "/proc/self/fdinfo/%d", epoll);
+    FILE *info = fopen(name, "re");
+    while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
+        unsigned int events;
+        int fd;
+
+        if (sscanf(line, "tfd: %d events: %x", &fd, &events) == 2 && fd == *(int *)arg && (events & (POLLIN | POLLOUT)) != 0)
+            found = true;
+    }
+    if (info != NULL)
+        fclose(info);
+    return found;
+}
+
 /* Whether a request waits, without a thread, for this descriptor's file to become ready. */
 static TEST_UNUSED bool is_awaited(int fd)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    bool found = false;
-
-    CHECK(dir != NULL);
-    while (!found && (entry = readdir(dir)) != NULL) {
-        char name[PATH_MAX], target[64], line[256];
-        FILE *info;
-
-        snprintf(name, sizeof(name), "/proc/self/fd/%s", entry->d_name);
-        ssize_t length = readlink(name, target, sizeof(target) - 1);
-        target[length < 0 ? 0 : length] = '\0';
-        if (strcmp(target, "anon_inode:[eventpoll]") != 0)
-            continue;
-        snprintf(name, sizeof(name), "/proc/self/fdinfo/%s", entry->d_name);
-        info = fopen(name, "re");
-        while (info != NULL && fgets(line, sizeof(line), info) != NULL) {
-            unsigned int events;
-            int here;
-
-            if (sscanf(line, "tfd: %d events: %x", &here, &events) == 2 && here == fd && (events & (POLLIN | POLLOUT)) != 0)
-                found = true;
-        }
-        if (info != NULL)
-            fclose(info);
-    }
-    closedir(dir);
-    return found;
+    return for_descriptors("anon_inode:[eventpoll]", test_epoll_asks, &fd) > 0;
 }
 
 /* The state letter of a thread: S asleep, R running; 0 if it is gone. */

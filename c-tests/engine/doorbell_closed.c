@@ -19,21 +19,6 @@ static unsigned char *memory;
 static int device;
 static io_context2_t ctx;
 
-static bool is_there_a_reaper(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    struct dirent *entry;
-    bool found = false;
-    char comm[64];
-
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL)
-        found = found || (entry->d_name[0] != '.' && read_task_file(entry->d_name, "comm", comm, sizeof(comm)) &&
-                          strcmp(comm, "aio2-reaper\n") == 0);
-    closedir(dir);
-    return found;
-}
-
 static void submit_reads(void)
 {
     union routed iocbs[DEPTH];
@@ -131,7 +116,7 @@ int main(void)
         submit_reads();
         get_reads();
     }
-    CHECK_WITHIN_MS(20000, !is_there_a_reaper());
+    CHECK_WITHIN_MS(20000, count_reapers() == 0);
     for (int i = 0; i < count; i++)
         CHECK_CMP(fcntl(kept[i], F_GETFD), >=, 0);
     CHECK_EQ(read(ends[0], seen, sizeof(seen)), 16);

@@ -115,22 +115,16 @@ static pthread_t start_and_freeze(void)
     FAIL("they are never with the kernel");
 }
 
+static bool is_high(int fd, void *arg)
+{
+    (void)arg;
+    return fd > 100;
+}
+
 /* Eventfds and the like of the library's, but for the one that a caller with a mask sleeps by, which is low. */
 static int count_anonymous(void)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    int count = 0;
-
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL) {
-        char target[64] = "";
-
-        count += atoi(entry->d_name) > 100 && readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 &&
-                 strncmp(target, "anon_inode:", strlen("anon_inode:")) == 0;
-    }
-    closedir(dir);
-    return count;
+    return for_descriptors("anon_inode:", is_high, NULL);
 }
 
 static void install(enum filter which)

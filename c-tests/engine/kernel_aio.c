@@ -22,20 +22,6 @@
 
 static int device;
 
-static int count_reapers(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    struct dirent *entry;
-    char comm[64];
-    int count = 0;
-
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL)
-        count += entry->d_name[0] != '.' && read_task_file(entry->d_name, "comm", comm, sizeof(comm)) && strcmp(comm, "aio2-reaper\n") == 0;
-    closedir(dir);
-    return count;
-}
-
 static unsigned char *direct_memory(size_t n)
 {
     void *memory;

@@ -62,33 +62,7 @@ static void warm_up(bool writes)
 
 static int count_rings(void)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    int count = 0;
-
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL) {
-        char target[64] = "";
-
-        count += readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 && strcmp(target, "anon_inode:[io_uring]") == 0;
-    }
-    closedir(dir);
-    return count;
-}
-
-static bool is_there_a_reaper(void)
-{
-    DIR *dir = opendir("/proc/self/task");
-    struct dirent *entry;
-    bool found = false;
-    char comm[64];
-
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL)
-        found = found || (entry->d_name[0] != '.' && read_task_file(entry->d_name, "comm", comm, sizeof(comm)) &&
-                          strcmp(comm, "aio2-reaper\n") == 0);
-    closedir(dir);
-    return found;
+    return for_descriptors("anon_inode:[io_uring]", NULL, NULL);
 }
 
 /* Neither a submit nor what comes afterwards interrupts what this thread waits for. */
@@ -173,18 +147,18 @@ static void run(void)
     ctx = setup2(65536, 0, 0);
     warm_up(false);
     CHECK_EQ(count_rings(), 0);
-    CHECK(is_there_a_reaper());
+    CHECK_CMP(count_reapers(), >, 0);
     undisturbed();
     children();
     cancelled();
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
-    CHECK_WITHIN_MS(20000, !is_there_a_reaper());
+    CHECK_WITHIN_MS(20000, count_reapers() == 0);
     CHECK_EQ(count_rings(), 0);
 
     /* And another ring. */
     ctx = setup2(65536, 0, 0);
     warm_up(true);
-    CHECK(is_there_a_reaper());
+    CHECK_CMP(count_reapers(), >, 0);
     exit(0);
 }
 
