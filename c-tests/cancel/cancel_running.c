@@ -24,15 +24,22 @@ static bool is_asleep_in(const char *tid, void *arg)
     return read_task_file(tid, "syscall", text, sizeof(text)) && strncmp(text, call, (size_t)length) == 0;
 }
 
-/* Submitted, and asleep in its call, or without a thread: cancelled, it ends. */
+/* Asleep in its call, or without a thread. */
+static void wait_until_waits(struct iocb2 *iocb)
+{
+    int fd = iocb->nr == SYS_ppoll ? ((struct pollfd *)(uintptr_t)iocb->args[0])->fd : (int)iocb->args[0];
+
+    CHECK_WITHIN_MS(10000, for_workers(is_asleep_in, iocb) >= 1 || is_awaited(fd));
+}
+
+/* Submitted, and waiting: cancelled, it ends. */
 static int64_t cancelled(struct iocb2 *iocb)
 {
     union event_room room;
 
     iocb->data = 77;
     submit_one(ctx, iocb);
-    int fd = iocb->nr == SYS_ppoll ? ((struct pollfd *)(uintptr_t)iocb->args[0])->fd : (int)iocb->args[0];
-    CHECK_WITHIN_MS(10000, for_workers(is_asleep_in, iocb) >= 1 || is_awaited(fd));
+    wait_until_waits(iocb);
     CHECK_EQ(CALL(io_cancel2(ctx, 77)), 0);
     get_one(ctx, &room.event);
     CHECK_EQ(room.event.data, 77);
@@ -112,27 +119,34 @@ static void all_kinds(void)
     close(other);
 }
 
-/* At a random moment, also before the call: there is one event, and it comes. What the worker does next is not disturbed. */
-static void at_any_time(void)
+/*
+ * At a random moment, also before the call or, if it `waits` already, when what it waits for has just come: there is one event, and it
+ * comes. What the worker does next is not disturbed.
+ */
+static void at_any_time(uint64_t all, bool waits)
 {
     uint64_t rng = 7;
     int ends[2];
 
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
-    for (int round = 0; round < 20000; round++) {
+    for (uint64_t round = 0; round < all; round++) {
         union event_room room;
         struct iocb2 iocb;
         char byte = 0;
-        bool byte_comes = rng_below(&rng, 4) == 0;
+        bool byte_comes = waits || rng_below(&rng, 4) == 0;
 
         io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uintptr_t)&byte, 1, 0, 0, 0);
-        iocb.data = (uint64_t)round;
+        iocb.data = round;
         submit_one(ctx, &iocb);
-        for (uint64_t spin = rng_below(&rng, 3000); spin > 0; spin--)
+        if (waits)
+            wait_until_waits(&iocb);
+        for (uint64_t spin = waits ? 0 : rng_below(&rng, 3000); spin > 0; spin--)
             __asm__ volatile("");
         if (byte_comes)
             CHECK_EQ(write(ends[1], "x", 1), 1);
-        int ret = io_cancel2(ctx, (uint64_t)round);
+        for (uint64_t spin = waits ? rng_below(&rng, 30000) : 0; spin > 0; spin--)
+            __asm__ volatile("");
+        int ret = io_cancel2(ctx, round);
         CHECK(ret == 0 || (ret == -ENOENT && byte_comes));
         get_one(ctx, &room.event);
         CHECK_EQ(room.event.data, round);
@@ -174,7 +188,8 @@ int main(void)
         }
     }
     CHECK_EQ(changed, 1);
-    at_any_time();
+    at_any_time(20000, false);
+    at_any_time(4000, true);
 
     /* The program takes it away: another one is found for what begins then, and the program's handler is not called. */
     CHECK(signal(ours, handler) != SIG_ERR);

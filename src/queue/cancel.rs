@@ -21,6 +21,10 @@ impl Context {
         #[cfg(not(loom))]
         let req = req.or_else(|| this.take_awaiting(&mut state, Some(data), &mut deferred));
         let Some(mut req) = req else {
+            // One whose file has just become ready is on its way back to the queue, and ends when it arrives there.
+            if state.running.cancel_waiting(data) {
+                return Ok(());
+            }
             return this.interrupt(&state, data);
         };
         exec::cancel(&mut req);

@@ -82,9 +82,10 @@ impl Context {
     pub fn ready(this: &ContextRef, mut req: Req) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        state.running.end_waiting(&req);
+        let is_cancelled = state.running.end_waiting(&req);
         req.set_worker(NO_WORKER);
-        if state.closed == Some(Closed::Destroyed) && this.behaviour.cancels_at_close {
+        let cancels = state.closed == Some(Closed::Destroyed) && this.behaviour.cancels_at_close;
+        if is_cancelled || cancels {
             exec::cancel(&mut req);
             Context::publish(this, &mut state, req, &mut deferred);
         } else {

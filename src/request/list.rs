@@ -2,7 +2,7 @@
 
 #[cfg(not(loom))]
 use super::Stage;
-use super::{Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef};
+use super::{CANCELLED, Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 #[cfg(not(loom))]
@@ -297,10 +297,25 @@ impl Running {
         unsafe { *head.worker.get() = OWNER_READINESS };
     }
 
-    /// It does not any more, and leaves the list.
-    pub fn end_waiting(&mut self, req: &Req) {
+    /// It does not any more, and leaves the list. True: it was cancelled after its file had become ready.
+    pub fn end_waiting(&mut self, req: &Req) -> bool {
         self.list.unlink(req.0.as_ptr());
         self.waiting -= 1;
+        // SAFETY: the lock of the list, which the caller holds, guards the cell.
+        unsafe { *req.head().worker.get() == CANCELLED }
+    }
+
+    /// Cancels a request with this `data` that waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is none.
+    pub fn cancel_waiting(&mut self, data: u64) -> bool {
+        let found = self
+            .iter()
+            .find(|one| one.data == data && one.worker == OWNER_READINESS);
+        let Some(reference) = found.map(|one| one.reference) else {
+            return false;
+        };
+        // SAFETY: the request is on the list, whose lock guards the cell.
+        unsafe { *reference.0.as_ref().worker.get() = CANCELLED };
+        true
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Carried<'_>> {
@@ -343,7 +358,7 @@ pub struct Carried<'a> {
 impl Carried<'_> {
     /// The worker that executes it, if that worker can be interrupted.
     pub fn worker(&self) -> Option<u16> {
-        (self.worker < OWNER_READINESS).then_some(self.worker)
+        (self.worker < CANCELLED).then_some(self.worker)
     }
 
     /// For which file it waits to become ready (see [`Req::set_awaited`]).

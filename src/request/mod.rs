@@ -140,6 +140,8 @@ pub const NO_WORKER: u16 = u16::MAX;
 pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
 /// The same: it waits for its file to become ready.
 pub const OWNER_READINESS: u16 = NO_WORKER - 2;
+/// The same, and it was cancelled when its file had just become ready.
+const CANCELLED: u16 = NO_WORKER - 3;
 
 /// No file.
 const NOT_AWAITED: u32 = u32::MAX;
