@@ -3,7 +3,6 @@
  * RLIMIT_SIGPENDING is used up, before a request begins or while it runs: io_cancel2() and io_destroy2() interrupt it all the
  * same.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -3,7 +3,6 @@
  * io_destroy2 with requests in flight: what runs is waited for, what is queued is cancelled and not
  * carried out, nothing touches the program's buffers afterwards, no descriptor and no mapping stays.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

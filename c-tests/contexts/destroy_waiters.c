@@ -3,7 +3,6 @@
  * io_destroy2 wakes every thread that waits in io_getevents2 or io_pgetevents2, and each gets -EINVAL;
  * with and without a request that runs until the end, however short before the threads began to wait.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

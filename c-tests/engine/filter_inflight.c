@@ -6,7 +6,7 @@
  * io_destroy2(), exit() and fork() end.
  */
 /* needs: kernel queue */
-/* time limit: 120 s */
+/* time limit: 240 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"
@@ -225,7 +225,7 @@ int main(void)
                 fflush(NULL);
                 pid_t child = fork();
                 if (child == 0) {
-                    alarm(30);
+                    alarm(60);
                     sleeps_there = way == 1;
                     run(which, end);
                 }

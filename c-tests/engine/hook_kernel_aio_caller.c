@@ -8,7 +8,7 @@
  * The device is a loop device on a file system that can be frozen: then its writes do not complete.
  */
 /* needs: kernel AIO */
-/* time limit: 120 s */
+/* time limit: 240 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

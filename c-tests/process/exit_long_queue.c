@@ -3,7 +3,6 @@
  * Exit with a long queue: as many reads of an empty pipe as a context takes, and as many writes to a file among
  * them. All writes are in the file, and the exit takes seconds, not the square of the queue.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -3,7 +3,6 @@
  * A child made by the bare system call, past the C library's fork handlers: the inherited handles are
  * -EINVAL there too, whatever the parent's threads were doing, and the parent loses nothing.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

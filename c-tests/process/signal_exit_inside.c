@@ -3,7 +3,6 @@
  * A signal handler calls exit(), wherever in the library its thread is: the process ends, soon and with that status, and what it
  * had written is there. The handler may have a small stack of its own. On files and devices on which the caller carries requests out by itself, or hands them to the kernel.
  */
-/* time limit: 120 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"

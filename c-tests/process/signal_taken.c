@@ -4,7 +4,6 @@
  * comes to the program as it was sent, also if it is the one by which requests were interrupted so far. Those that run go on, and can
  * be interrupted afterwards.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 #include <sys/signalfd.h>

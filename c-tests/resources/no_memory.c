@@ -4,7 +4,6 @@
  * after it: every call gives a documented errno or succeeds, nothing crashes, each accepted request has its
  * event, no descriptor and no mapping stays behind, and afterwards all works again.
  */
-/* time limit: 90 s */
 #include "test.h"
 #include "stress.h"
 #include "alloc_hook.h"

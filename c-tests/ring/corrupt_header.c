@@ -5,7 +5,6 @@
  * context (-EIO is allowed): but no crash, no hang, no event beyond the caller's buffer, the other context
  * is not disturbed, and io_destroy2 works.
  */
-/* time limit: 90 s */
 #include "test.h"
 #include "stress.h"
 

@@ -4,7 +4,6 @@
  * enough requests there are fewer wake-up calls than requests. The program replaces the C library's syscall(), by which
  * the library calls futex(2).
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 #include "syscall_hook.h"

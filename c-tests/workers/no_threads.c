@@ -4,7 +4,6 @@
  * that submits or waits in io_getevents2() carries them out. A request that blocks delays neither the others nor
  * the timeout. Destroy and exit work as usual.
  */
-/* time limit: 90 s */
 #include "test.h"
 #include "stress.h"
 #include "thread_hook.h"
