@@ -68,7 +68,7 @@ int main(void)
         pid_t child = fork();
 
         if (child == 0) {
-            alarm(20);
+            alarm(60);
             part(before);
         }
         wait_child(child);

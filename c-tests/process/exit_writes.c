@@ -252,7 +252,7 @@ static int child(const char *how)
         pid = fork();
         CHECK(pid >= 0);
         if (pid == 0) {
-            alarm(30);
+            alarm(60);
             prepare(0);
             submit_writes(ctx, 0, WRITES);
             exit(0);
