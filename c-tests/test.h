@@ -812,6 +812,23 @@ static TEST_UNUSED void wait_thread_asleep(pid_t tid)
     }
 }
 
+/* No thread but this one can run: none is on its way to something. */
+static TEST_UNUSED bool are_others_asleep(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    bool asleep = true;
+    struct dirent *entry;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        pid_t tid = (pid_t)atoi(entry->d_name);
+
+        asleep &= tid == 0 || tid == my_tid() || thread_state(tid) != 'R';
+    }
+    closedir(dir);
+    return asleep;
+}
+
 /* ---- Threads and children --------------------------------------------------------------------- */
 
 static TEST_UNUSED pthread_t thread_start(void *(*run)(void *), void *arg)

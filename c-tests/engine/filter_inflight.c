@@ -107,6 +107,8 @@ static pthread_t start_and_freeze(void)
     for (int tries = 0; tries < 50; tries++) {
         freeze();
         wait_thread_asleep(__atomic_load_n(&caller_tid, __ATOMIC_ACQUIRE));
+        /* A worker may just have asked whether there is a filter. */
+        CHECK_WITHIN_MS(20000, are_others_asleep());
         if (are_with_kernel())
             return thread;
         thaw();
