@@ -80,6 +80,9 @@ fn finish(req: &mut Req, call: &Call, res: i64) {
 /// If the answer is [`Tried::Done`], the request has its result.
 #[cfg(not(loom))]
 pub fn try_to_execute(req: &mut Req) -> Tried {
+    if let Some(personality) = req.personality() {
+        return (personality.try_to_execute)(req);
+    }
     let call = *req.call();
     if req.has_begun() {
         attr::go_on(req, &call);
@@ -143,6 +146,9 @@ pub fn cancel(req: &mut Req) {
         return interrupt(req);
     }
     skip(req, -ECANCELED);
+    if let Some(personality) = req.personality() {
+        (personality.cancelled)(req);
+    }
 }
 
 fn skip(req: &mut Req, res: i32) {

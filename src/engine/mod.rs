@@ -24,11 +24,15 @@ use crate::policy::route::Route;
 use crate::profiles::Profiles;
 use crate::request::Req;
 #[cfg(not(loom))]
+use crate::sys::Result;
+#[cfg(not(loom))]
 use crate::sys::uring::Uring;
 use crate::sys::{Waited, aio, variable};
 use crate::syscall::Class;
 use arrayvec::ArrayVec;
 use in_flight::Done;
+#[cfg(not(loom))]
+use libc::c_short;
 use pool::{Look, Worker};
 use std::ffi::CStr;
 #[cfg(not(loom))]
@@ -68,9 +72,10 @@ pub trait Served: Completes {
     /// Whether a caller carries out its requests, and so keeps a processor busy.
     fn serves_itself(&self) -> bool;
 
-    /// The file that this request waited for is ready.
+    /// The file that this request waited for is ready, with these events; or the request cannot wait in the epoll. Called without any
+    /// lock.
     #[cfg(not(loom))]
-    fn ready(&self, req: Req);
+    fn ready(&self, req: Req, events: Result<c_short>);
 
     /// Wakes its waiters: perhaps no thread carries out what they wait for.
     fn wake_waiters(&self);

@@ -174,17 +174,18 @@ impl<Q: Served> Pool<Q> {
             spin: None,
             kaio: Kaio::new()?,
             #[cfg(not(loom))]
-            readiness: Readiness::new(),
+            readiness: Readiness::new(false),
         })
     }
 
-    /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
+    /// The same for requests that hold their files and that their callers cannot carry out: its workers stay awake for a moment.
     #[cfg(not(loom))]
     pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
         let pool = Pool::new(start)?;
         Ok(Pool {
             // A single processor is better left to the thread that is waited for.
             spin: (pool.processors > 1).then(Spin::new),
+            readiness: Readiness::new(true),
             ..pool
         })
     }

@@ -253,6 +253,11 @@ impl<'a> Batch<'a> {
         self.len == self.room
     }
 
+    /// Whether a request that may wait for ever can be left to a worker.
+    pub fn has_long_worker(&self) -> bool {
+        Workers::new(self.context.pool).has(Class::Long)
+    }
+
     /// Adds a request for the pool.
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(req.at_once());
@@ -386,6 +391,13 @@ impl<'a> Batch<'a> {
         let mut workers = Workers::new(self.context.pool);
         for (mut left, has_begun) in [(begun, true), (others, false)] {
             while let Some(mut req) = left.pop() {
+                if req.awaits_file() {
+                    match holder.hold_for(&mut req) {
+                        Ok(()) => self.requests.push(req),
+                        Err(_) => Context::wait_here(self.context, req),
+                    }
+                    continue;
+                }
                 let class = req.manner().class();
                 let has_worker = || workers.has(class) && holder.hold_for(&mut req).is_ok();
                 if decide::left_by_submit(is_before, has_worker) == Route::Thread {

@@ -10,9 +10,11 @@ use crate::engine::{
 #[cfg(not(loom))]
 pub use crate::engine::{allowed, exec::issue};
 use crate::profiles::Profiles;
-#[cfg(not(loom))]
-use crate::request::Req;
 use crate::syscall::Class;
+#[cfg(not(loom))]
+use crate::{request::Req, sys::Result};
+#[cfg(not(loom))]
+use libc::c_short;
 
 pub type Pool = pool::Pool<ContextRef>;
 pub type Kaio = kaio::Kaio<ContextRef>;
@@ -65,8 +67,8 @@ impl Served for ContextRef {
     }
 
     #[cfg(not(loom))]
-    fn ready(&self, req: Req) {
-        Context::ready(self, req);
+    fn ready(&self, req: Req, events: Result<c_short>) {
+        Context::ready(self, req, events);
     }
 
     fn wake_waiters(&self) {

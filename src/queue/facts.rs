@@ -44,9 +44,11 @@ impl Context {
     /// The facts of a request that may wait for somebody else.
     #[cfg(not(loom))]
     pub(super) fn patient(&self, req: &Req) -> Patient {
+        let only_waits = req.awaits_file();
         Patient {
-            may_wait_apart: req.bound().may_wait_apart() && !self.behaviour.holds_files,
-            has_readiness: allows_readiness(),
+            may_wait_apart: only_waits
+                || req.bound().may_wait_apart() && !self.behaviour.holds_files,
+            has_readiness: only_waits || allows_readiness(),
             has_waited: req.awaited().is_some(),
         }
     }

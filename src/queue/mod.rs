@@ -437,9 +437,4 @@ impl Context {
         let room = self.ring.room(&state.backlog, state.in_flight);
         self.max_requests.saturating_sub(state.in_flight).min(room) as usize
     }
-
-    #[cfg(not(loom))]
-    pub fn is_closed(&self) -> bool {
-        self.state.lock().closed.is_some()
-    }
 }

@@ -8,6 +8,10 @@ use super::reference::Claimed;
 use super::{Attrs, Claim, Class, FreeSlot, Head};
 use crate::syscall::Call;
 #[cfg(not(loom))]
+use crate::{sys::Result, syscall::Tried};
+#[cfg(not(loom))]
+use libc::c_short;
+#[cfg(not(loom))]
 use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::RawFd;
@@ -38,6 +42,7 @@ impl Hints {
     const ASKS_IOPRIO: u8 = 4;
     const IS_COUNTED: u8 = 8;
     const HAS_EVENTFD: u8 = 16;
+    const AWAITS_FILE: u8 = 32;
 
     fn with(self, bit: u8, is: bool) -> Hints {
         Hints(self.0 | if is { bit } else { 0 })
@@ -67,6 +72,11 @@ impl Hints {
     pub fn has_eventfd(self, is: bool) -> Hints {
         self.with(Hints::HAS_EVENTFD, is)
     }
+
+    /// It only waits until its file is ready. It can be cancelled.
+    pub fn awaits_file(self, is: bool) -> Hints {
+        self.with(Hints::AWAITS_FILE, is)
+    }
 }
 
 /// Functions of the personality whose requests have an extension.
@@ -75,6 +85,14 @@ pub struct Personality {
     pub fd: fn(&Req) -> RawFd,
     /// Executes the request; the given function makes its call.
     pub execute: fn(&mut Req, fn(&Call) -> i64),
+    /// Whether a request that only waits for its file waits in the epoll, or else in a thread.
+    #[cfg(not(loom))]
+    pub try_to_execute: fn(&Req) -> Tried,
+    /// The file for which a request waits is ready, with these events; or the request cannot wait. Fills in the result.
+    #[cfg(not(loom))]
+    pub ready: fn(&mut Req, Result<c_short>),
+    /// The request was cancelled. Fills in the result.
+    pub cancelled: fn(&mut Req),
     /// The request, which was begun at that time, has its result. For the statistics.
     pub count: fn(&Req, u64),
     /// The call of a request with a held file, with that file's descriptor in the library's own table.
@@ -254,6 +272,16 @@ impl Req {
         (self.personality()?.ended)(self)
     }
 
+    /// The file for which it waits is ready, with these events; or it cannot wait. True if it ends with that.
+    #[cfg(not(loom))]
+    pub fn ready(&mut self, events: Result<c_short>) -> bool {
+        let personality = self.personality();
+        if let Some(personality) = personality {
+            (personality.ready)(self, events);
+        }
+        personality.is_some()
+    }
+
     /// The request's file is held; from here on `file` replaces the descriptor in the call. Called before the request
     /// is on any list.
     #[cfg(not(loom))]
@@ -293,5 +321,9 @@ impl Req {
 
     pub fn has_eventfd(&self) -> bool {
         self.hints(Hints::HAS_EVENTFD)
+    }
+
+    pub fn awaits_file(&self) -> bool {
+        self.hints(Hints::AWAITS_FILE)
     }
 }

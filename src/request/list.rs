@@ -305,11 +305,12 @@ impl Running {
         unsafe { *req.head().worker.get() == CANCELLED }
     }
 
-    /// Cancels a request with this `data` that waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is none.
-    pub fn cancel_waiting(&mut self, data: u64) -> bool {
+    /// Cancels a request that is `wanted` and waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is
+    /// none.
+    pub fn cancel_waiting(&mut self, wanted: impl Fn(u64, &Call) -> bool) -> bool {
         let found = self
             .iter()
-            .find(|one| one.data == data && one.worker == OWNER_READINESS);
+            .find(|one| one.worker == OWNER_READINESS && wanted(one.data, one.call));
         let Some(reference) = found.map(|one| one.reference) else {
             return false;
         };

@@ -11,7 +11,7 @@ mod ready;
 mod table;
 
 #[cfg(not(loom))]
-pub use at_once::{Tried, Way, rest_of, try_at_once};
+pub use at_once::{Tried, rest_of, try_at_once};
 pub use make::{is_full, make};
 #[cfg(not(loom))]
 pub use make::{make_at_once, make_interruptibly};
@@ -20,6 +20,9 @@ pub use manner::{Manner, is_carried};
 pub use ready::may_be_repeated;
 pub use ready::{can_be_told_of, is_on_file, is_ready};
 pub use table::Class;
+
+/// In place of a system call's number: waits until poll(2) reports an event. The arguments: a descriptor, and events.
+pub const AWAIT_FILE: u32 = 0xffff_fffe;
 
 /// A system call to make.
 #[derive(Clone, Copy, Debug)]

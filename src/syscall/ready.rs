@@ -1,8 +1,8 @@
 //! Whether a system call must wait for somebody else, and how the end of the process treats it.
 
-use super::Call;
 use super::manner::is_carried;
 use super::table::{self, Class, Files};
+use super::{AWAIT_FILE, Call};
 #[cfg(not(loom))]
 use crate::sys::has_flag;
 use crate::sys::{file_mode, file_type, poll_now, read_memory, vectors_bytes};
@@ -19,6 +19,10 @@ pub fn can_be_told_of(call: &Call) -> bool {
 
 /// Whether a request completes without waiting for somebody else. May return false although it would not wait.
 pub fn is_ready(call: &Call) -> bool {
+    if call.nr == AWAIT_FILE {
+        let [fd, events, ..] = call.args;
+        return poll_now(fd as RawFd, events as libc::c_short);
+    }
     match table::class(call.nr, &call.args) {
         // A no-op, or a refused call.
         None | Some(Class::Short) => true,
