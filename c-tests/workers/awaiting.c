@@ -304,18 +304,24 @@ static void attributes(void)
     unsigned char *at = requests[0].bytes;
 
     begin();
-    io_prep2_syscall(&request->iocb, SYS_read, (uint64_t)sockets[0], P(bytes), 1, 0, 0, 0);
-    request->iocb.data = 1;
-    int64_t submitted = now_ns();
-    struct iocb_deadline deadline = { .ns = (uint64_t)(submitted + NSEC_PER_SEC) };
-    with(request, IOCB_ATTR_DEADLINE, &deadline, sizeof(deadline));
-    with(request, IOCB_ATTR_TIMING, NULL, 0);
-    ask_route(&request->iocb);
-    submit_one(ctx, &request->iocb);
-    WAIT_AWAITED(sockets[0]);
+    struct iocb_deadline deadline;
+    for (int64_t ms = 200;; ms *= 2) {
+        io_prep2_syscall(&request->iocb, SYS_read, (uint64_t)sockets[0], P(bytes), 1, 0, 0, 0);
+        request->iocb.data = 1;
+        deadline.ns = (uint64_t)(now_ns() + ms * NSEC_PER_MSEC);
+        with(request, IOCB_ATTR_DEADLINE, &deadline, sizeof(deadline));
+        with(request, IOCB_ATTR_TIMING, NULL, 0);
+        ask_route(&request->iocb);
+        submit_one(ctx, &request->iocb);
+        CHECK_WITHIN_MS(20000, is_awaited(sockets[0]) || ctx->completed == ctx->submitted);
+        if (is_awaited(sockets[0]))
+            break;
+        /* A busy machine: it did not begin in time. */
+        EXPECT(1, -ETIMEDOUT);
+    }
     /* It has begun: it may end later than that. */
     int64_t begun = now_ns();
-    CHECK_WITHIN_MS(5000, now_ns() > submitted + NSEC_PER_SEC);
+    CHECK_WITHIN_MS(60000, (uint64_t)now_ns() > deadline.ns);
     put(sockets[1], "x");
     EXPECT(1, 1);
     CHECK_EQ(route_of(&room.event).route, IOCB_ROUTE_READINESS);
