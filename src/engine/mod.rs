@@ -17,25 +17,19 @@ pub mod own_queue;
 #[path = "own_queue_model.rs"]
 pub mod own_queue;
 pub mod pool;
-#[cfg(not(loom))]
 pub mod readiness;
 
 use crate::policy::route::Route;
 use crate::profiles::Profiles;
 use crate::request::Req;
-#[cfg(not(loom))]
-use crate::sys::Result;
-#[cfg(not(loom))]
 use crate::sys::uring::Uring;
-use crate::sys::{Waited, aio, variable};
+use crate::sys::{Result, Waited, aio, variable};
 use crate::syscall::Class;
 use arrayvec::ArrayVec;
 use in_flight::Done;
-#[cfg(not(loom))]
 use libc::c_short;
 use pool::{Look, Worker};
 use std::ffi::CStr;
-#[cfg(not(loom))]
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
@@ -74,7 +68,6 @@ pub trait Served: Completes {
 
     /// The file that this request waited for is ready, with these events; or the request cannot wait in the epoll. Called without any
     /// lock.
-    #[cfg(not(loom))]
     fn ready(&self, req: Req, events: Result<c_short>);
 
     /// Wakes its waiters: perhaps no thread carries out what they wait for.
@@ -175,7 +168,6 @@ pub fn allowed() -> Allowed {
 }
 
 /// Whether requests may wait for their files in an epoll.
-#[cfg(not(loom))]
 pub fn allows_readiness() -> bool {
     let Allowed {
         kernel_aio,
@@ -191,7 +183,6 @@ pub fn new_kernel_context(events: usize) -> Option<u64> {
 }
 
 /// The same for a ring (see [`Uring::new`]).
-#[cfg(not(loom))]
 pub fn new_ring(requests: u32, eventfd: RawFd) -> Option<Uring> {
     let may = allowed().io_uring && !crate::hooks::has_no_ring();
     may.then(|| Uring::new(requests, eventfd))?

@@ -13,7 +13,6 @@ struct Idle {
     /// The requests that may begin then.
     go: List,
     /// It has waited for its file, and epoll must be told.
-    #[cfg_attr(loom, expect(dead_code))]
     has_waited: bool,
 }
 
@@ -52,7 +51,6 @@ impl Context {
             req = Some(state.order.take(held, &mut go));
         }
         let has_waited = req.is_none();
-        #[cfg(not(loom))]
         let req = req.or_else(|| self.take_awaiting(state, &wanted));
         Some(Idle {
             req: req?,
@@ -63,7 +61,6 @@ impl Context {
 
     /// Called without the lock.
     fn cancel_idle(this: &ContextRef, idle: Idle) {
-        #[cfg(not(loom))]
         if idle.has_waited {
             // Before the request gives its file back.
             this.pool.readiness.tell();
@@ -116,7 +113,6 @@ impl Context {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
-            #[cfg(not(loom))]
             while let Some(mut req) = this.take_awaiting(&mut state, |_, _| true) {
                 deferred.awaits = true;
                 exec::cancel(&mut req);

@@ -8,7 +8,6 @@ use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
 use crate::syscall::{self, Call, Class};
-#[cfg(not(loom))]
 use crate::{engine::allows_readiness, policy::waiting::Patient};
 
 impl Context {
@@ -42,7 +41,6 @@ impl Context {
     }
 
     /// The facts of a request that may wait for somebody else.
-    #[cfg(not(loom))]
     pub(super) fn patient(&self, req: &Req) -> Patient {
         let only_waits = req.awaits_file();
         Patient {

@@ -3,9 +3,7 @@
 use super::manner::is_carried;
 use super::table::{self, Class, Files};
 use super::{AWAIT_FILE, Call};
-#[cfg(not(loom))]
-use crate::sys::has_flag;
-use crate::sys::{file_mode, file_type, poll_now, read_memory, vectors_bytes};
+use crate::sys::{file_mode, file_type, has_flag, poll_now, read_memory, vectors_bytes};
 use libc::c_long;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -80,7 +78,6 @@ pub fn is_on_file(call: &Call) -> bool {
 
 /// Whether a call of the kind that callers execute can be repeated without harm, even if it has already been made. An
 /// append would put its bytes there twice.
-#[cfg(not(loom))]
 pub fn may_be_repeated(call: &Call) -> bool {
     match call.key.facts() {
         Some(facts) => !facts.appends,
