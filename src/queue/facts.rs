@@ -129,14 +129,14 @@ impl Context {
     fn are_told_of(&self, state: &State, req: &Req) -> bool {
         let queued = state.queues[Class::Short as usize].peek();
         req.bound().need_nothing()
-            && syscall::can_be_told_of(req.call())
+            && syscall::can_be_told_of(req.call(), tuning().announced_max)
             && queued.is_some_and(|call| self.is_told_of(call))
     }
 
     /// Whether a call is a read through the page cache that can be announced to its device, and is likely to wait for it.
     #[inline]
     pub(super) fn is_told_of(&self, call: &Call) -> bool {
-        syscall::can_be_told_of(call)
+        syscall::can_be_told_of(call, tuning().announced_max)
             && self
                 .profiles
                 .outlook(call)

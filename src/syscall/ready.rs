@@ -8,11 +8,9 @@ use libc::c_long;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
-/// Whether it is a read that can be announced to the device: the call itself gives position and length. Long reads are
-/// not announced, because one alone keeps a device busy.
-pub fn can_be_told_of(call: &Call) -> bool {
-    const MOST: u64 = 64 << 10;
-    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST
+/// Whether it is a read of at most `most` bytes that can be announced to the device: the call itself gives position and length.
+pub fn can_be_told_of(call: &Call, most: u64) -> bool {
+    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= most
 }
 
 /// Whether a request completes without waiting for somebody else. May return false although it would not wait.
