@@ -361,7 +361,10 @@ pub fn end(req: &mut Req) {
 pub fn begin_in_kernel(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.falling(), |_, handler, answer| {
-        handler.begins(call, answer);
+        // Such attributes let every request begin, and are not required if they may have no answer.
+        if let Begin::Without(errno) = handler.begins(call, answer) {
+            answer.fail(errno);
+        }
         Ok(())
     });
 }

@@ -167,8 +167,8 @@ pub fn allowed() -> Allowed {
     *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", read).unwrap_or(all))
 }
 
-/// Whether requests may wait for their files in an epoll.
-pub fn allows_readiness() -> bool {
+/// Whether requests may wait in queues of the kernel: of io_uring, of its AIO, or in an epoll for their files.
+pub fn allows_kernel_queues() -> bool {
     let Allowed {
         kernel_aio,
         io_uring,

@@ -8,7 +8,7 @@ use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
 use crate::syscall::{self, Call, Class};
-use crate::{engine::allows_readiness, policy::waiting::Patient};
+use crate::{engine::allows_kernel_queues, policy::waiting::Patient};
 
 impl Context {
     #[inline]
@@ -46,7 +46,7 @@ impl Context {
         Patient {
             may_wait_apart: only_waits
                 || req.bound().may_wait_apart() && !self.behaviour.holds_files,
-            has_readiness: only_waits || allows_readiness(),
+            has_readiness: only_waits || allows_kernel_queues(),
             has_waited: req.awaited().is_some(),
         }
     }
