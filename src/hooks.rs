@@ -25,7 +25,6 @@ pub fn own_queue_sleep_ns(usual: u64) -> u64 {
 }
 
 /// There is no io_uring, for whatever reason.
-#[cfg(not(loom))]
 pub fn has_no_ring() -> bool {
     value(c"AIO2_HOOK_NO_RING").is_some()
 }

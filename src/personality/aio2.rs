@@ -341,7 +341,7 @@ pub unsafe extern "C" fn io_getevent2(
 /// -EINVAL: not a live context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_cancel2(ctx: io_context2_t, data: u64) -> c_int {
-    answer(|| Context::cancel(&find(ctx)?, data).map(|()| 0)) as c_int
+    answer(|| Context::cancel(&find(ctx)?, |here, _| here == data).map(|()| 0)) as c_int
 }
 
 /// Carries out one request in the calling thread, and writes its event, attribute returns included,
