@@ -27,7 +27,7 @@
 //!
 //! In asynchronous code a [`Reactor`] gives a future for each request instead.
 //!
-//! The library has to be installed, and pkg-config has to find its `aio2.pc` (`PKG_CONFIG_PATH`). What a program that runs needs is
+//! The library has to be installed, and pkg-config has to find its `aio2.pc` (`PKG_CONFIG_PATH`). A program that runs needs
 //! `libaio2.so.0`.
 //!
 //! A buffer that is in a request cannot be used:

@@ -113,7 +113,7 @@ impl Drop for Reactor {
 }
 
 impl Shared {
-    /// What the thread does.
+    /// The main loop of the thread.
     fn reap(&self) {
         loop {
             match self.context.next(None) {
@@ -126,7 +126,7 @@ impl Shared {
                             .unwrap_or_else(PoisonError::into_inner),
                     );
                 }
-                // Some events are lost, and nobody knows whose.
+                // Some events are lost, and it is not known which.
                 Err(error) => drop(self.end_all(error.raw_os_error().unwrap_or(libc::EIO))),
             }
             if lock(&self.state).ends {
