@@ -151,12 +151,27 @@ fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
 
 /// `at`: the index of the argument with the flags.
 fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
-    const OTHERWISE: c_int =
-        libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_ERRQUEUE | libc::MSG_OOB;
-    if call.args[at] as c_int & OTHERWISE != 0 || !takes_any(fd) {
+    const OTHERWISE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+    let flags = call.args[at] as c_int;
+    if flags & OTHERWISE != 0 || !takes_any(fd) {
+        None
+    } else if flags & libc::MSG_WAITALL != 0 {
+        receive_all(call)
+    } else {
+        Some(without_waiting(call, at))
+    }
+}
+
+/// A receive that waits for all of its bytes. If there are some, a worker makes the plain call, because an error that follows a part is
+/// for the next call, and a second call of ours would take it. So this only looks what is there. A look by recvmsg(2) would also receive
+/// descriptors.
+fn receive_all(call: &Call) -> Option<i64> {
+    if c_long::from(call.nr) != libc::SYS_recvfrom {
         return None;
     }
-    Some(without_waiting(call, at))
+    let mut look = *call;
+    look.args[3] = look.args[3] & !(libc::MSG_WAITALL as u64) | libc::MSG_PEEK as u64;
+    Some(without_waiting(&look, 3)).filter(|&res| res < 0)
 }
 
 fn send(call: &Call) -> Option<i64> {
@@ -277,12 +292,36 @@ mod tests {
         };
         assert_eq!((try_at_once(&read), receive(0)), (waits, waits));
         assert_eq!(receive(libc::MSG_PEEK), waits);
-        assert_eq!(receive(libc::MSG_WAITALL), PLAINLY);
+        assert_eq!(receive(libc::MSG_WAITALL), waits);
         assert_eq!(receive(libc::MSG_DONTWAIT), PLAINLY);
         let limit = Some(Duration::from_secs(60));
         let stream = UnixStream::from(a.try_clone().unwrap());
         stream.set_read_timeout(limit).unwrap();
         assert_eq!((try_at_once(&read), receive(0)), (PLAINLY, PLAINLY));
+    }
+
+    #[test]
+    fn a_receive_of_all_bytes_takes_none_before_they_are_there() {
+        let (a, b) = pair();
+        let mut buf = [0; 8];
+        let at = buf.as_mut_ptr() as u64;
+        let receive = |bytes: u64, flags: c_int| {
+            try_at_once(&call(
+                libc::SYS_recvfrom,
+                &a,
+                [at, bytes, flags as u64, 0, 0],
+            ))
+        };
+        write(&b, b"ab").unwrap();
+        assert_eq!(receive(8, libc::MSG_WAITALL), PLAINLY);
+        assert_eq!(receive(8, 0), Tried::Done(2));
+        let bad = Tried::Done(-i64::from(libc::EFAULT));
+        let nowhere = call(
+            libc::SYS_recvfrom,
+            &a,
+            [u64::MAX - 8, 8, libc::MSG_WAITALL as u64, 0, 0],
+        );
+        assert_eq!(try_at_once(&nowhere), bad);
     }
 
     #[test]
