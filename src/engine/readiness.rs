@@ -21,10 +21,10 @@ use crate::policy::tuning::tuning;
 use crate::request::{Req, RequestRef};
 use crate::sync::Lock;
 use crate::sys::Result;
-use crate::sys::host::{Inside, own_table, run_inside};
+use crate::sys::host::run_inside;
 use crate::sys::private_fd::{Private, is_inside};
 use crate::sys::processors;
-use crate::sys::thread::spawn_detached;
+use crate::sys::thread::spawn;
 use arrayvec::ArrayVec;
 use libc::{c_int, c_short};
 use nix::errno::Errno;
@@ -391,22 +391,18 @@ impl<Q: Served> Readiness<Q> {
         if self.epoll.open(make).is_none() {
             return false;
         }
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        let table = own_table().filter(|_| is_inside());
         // Relaxed: starting a thread orders it.
-        self.is_inside.store(table.is_some(), Relaxed);
-        if let Some(table) = table {
-            (table.enter)();
-        }
-        // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(readiness_main::<Q>, arg) }.is_ok();
+        self.is_inside.store(is_inside(), Relaxed);
+        let main = |this: usize| {
+            processors::let_waker_go_on();
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Readiness<Q>) }.live();
+        };
+        let started = spawn(c"aio2-readiness", main, ptr::from_ref(self) as usize).is_ok();
         if started {
             self.waiting.lock().has_thread = true;
         } else {
             self.epoll.close();
-            if let Some(table) = table {
-                (table.leave)();
-            }
         }
         started
     }
@@ -515,15 +511,4 @@ impl<Q: Served> Readiness<Q> {
         }
         true
     }
-}
-
-extern "C" fn readiness_main<Q: Served>(readiness: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-readiness".as_ptr()) };
-    // SAFETY: what `start` has given it, which is never freed.
-    let readiness: &'static Readiness<Q> = unsafe { &*readiness.cast() };
-    let _inside = readiness.is_inside.load(Relaxed).then(Inside::begin);
-    processors::let_waker_go_on();
-    readiness.live();
-    ptr::null_mut()
 }
