@@ -88,7 +88,7 @@ impl<Q: Completes> Kaio<Q> {
             state = self.state.lock();
             *state = made;
             if !matches!(made, Reaper::Never) {
-                self.here.open(EVENTS);
+                self.here.open();
             }
             if let Reaper::None = made {
                 return Err(());
@@ -225,8 +225,8 @@ impl<Q: Completes> Kaio<Q> {
             if self.here.is_unused() {
                 if let Reaper::Runs = *state {
                     *state = Reaper::None;
-                } else {
-                    self.here.close();
+                    // It may have been closed because this reaper could not be woken. The next one has a doorbell of its own.
+                    self.here.open();
                 }
                 let fds = self.doorbell.take();
                 self.free_ring();
