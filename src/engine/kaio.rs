@@ -16,6 +16,8 @@
 //! to an eventfd (`Doorbell`).
 
 #[cfg(not(loom))]
+mod buffers;
+#[cfg(not(loom))]
 mod doorbell;
 #[cfg(not(loom))]
 pub mod in_kernel;

@@ -7,6 +7,8 @@ mod futex;
 #[cfg(not(loom))]
 pub mod host;
 mod memory;
+#[cfg(not(loom))]
+pub mod paging;
 mod poll;
 #[cfg(not(loom))]
 pub mod private_fd;
