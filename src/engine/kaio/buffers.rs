@@ -26,10 +26,14 @@ fn for_buffers(batch: &[Req], mut look: impl FnMut(Range<u64>)) {
     }
 }
 
-/// Whether all buffers of plain reads and writes are in memory. The answer may be no although it should be yes.
+/// Whether all of these are plain reads and writes whose buffers are in memory. The answer may be no although it should be yes.
 fn has_all(batch: &[Req]) -> bool {
+    // To read vectors can mean to wait for them.
+    if !batch.iter().all(|req| plain_bytes(req.call()).is_some()) {
+        return false;
+    }
     let mut pages = ArrayVec::<u64, PAGES>::new();
-    let mut has_room = batch.iter().all(|req| plain_bytes(req.call()).is_some());
+    let mut has_room = true;
     for_buffers(batch, |buffer| {
         let mut buffer = buffer.step_by(page_bytes());
         has_room &= buffer.all(|page| pages.try_push(page).is_ok());
