@@ -5,8 +5,8 @@
 //! the call. So this is not a [`super::Engine`]: it carries nothing out, and a file that is reported as ready but is not does no harm.
 //!
 //! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
-//! back at a time, and the next one when that one has ended ([`Readiness::ended`]). Epoll reports a file once ([`libc::EPOLLONESHOT`]), and
-//! is then told again what is waited for.
+//! back at a time, and the next one when that one has ended, or may have to wait for a worker ([`Readiness::ended`]). Epoll reports a file
+//! once ([`libc::EPOLLONESHOT`]), and is then told again what is waited for.
 //!
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
 //! the number before is recognised by its `turn`.
@@ -252,7 +252,7 @@ impl<Q> Readiness<Q> {
         Some(req)
     }
 
-    /// A request that was given back has ended: the next one follows. True: epoll must be told.
+    /// A request that was given back has ended, or others need not wait for it: the next one follows. True: epoll must be told.
     pub fn ended(&self, number: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
@@ -400,10 +400,10 @@ impl<Q: Served> Readiness<Q> {
                 }
             };
             drop(telling);
-            give_back(back);
-            if is_over {
+            if is_over && back.is_empty() {
                 return;
             }
+            give_back(back);
         }
     }
 
@@ -462,7 +462,7 @@ impl<Q: Served> Readiness<Q> {
     }
 }
 
-/// The caller holds no lock.
+/// The caller holds no lock, and tells epoll afterwards.
 fn give_back<Q: Served, const N: usize>(requests: ArrayVec<(Q, Req), N>) {
     for (owner, req) in requests {
         owner.ready(req);

@@ -78,7 +78,7 @@ impl Context {
         (state, deferred, None)
     }
 
-    /// The file for which a request waits has become ready.
+    /// The file for which a request waits has become ready. Afterwards the caller tells epoll what has changed.
     pub fn ready(this: &ContextRef, mut req: Req) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -89,6 +89,13 @@ impl Context {
             exec::cancel(&mut req);
             Context::publish(this, &mut state, req, &mut deferred);
         } else {
+            let facts = this.queue_facts(&state);
+            if facts.in_flight > facts.limit
+                && let Some(number) = req.awaited()
+            {
+                // It may have to wait for others of its context. The next request for this file, perhaps another context's, does not.
+                this.pool.readiness.ended(number);
+            }
             state.queues[Class::Long as usize].push(req);
             Context::enqueue(this, &mut state, Class::Long, &mut deferred);
         }
