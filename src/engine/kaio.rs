@@ -17,9 +17,7 @@
 
 #[cfg(not(loom))]
 mod buffers;
-#[cfg(not(loom))]
 mod doorbell;
-#[cfg(not(loom))]
 pub mod in_kernel;
 #[cfg(not(loom))]
 mod reaper;
