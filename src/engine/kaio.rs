@@ -15,6 +15,8 @@
 //! event from the ring: io_getevents(2) only serves to sleep. The reaper does not even sleep there: each request that is handed over adds
 //! to an eventfd (`Doorbell`).
 
+#[cfg(not(loom))]
+mod buffers;
 mod doorbell;
 pub mod in_kernel;
 #[cfg(not(loom))]

@@ -9,8 +9,8 @@
 //! thread gets the table of the worker that starts it.
 //!
 //! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
-//! back at a time, and the next one when that one has ended ([`Readiness::ended`]). Epoll reports a file once ([`libc::EPOLLONESHOT`]), and
-//! is then told again what is waited for.
+//! back at a time, and the next one when that one has ended, or may have to wait for a worker ([`Readiness::ended`]). Epoll reports a file
+//! once ([`libc::EPOLLONESHOT`]), and is then told again what is waited for.
 //!
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
 //! the number before is recognised by its `turn`. If requests hold their files, each has a descriptor of its own, and epoll forgets it
@@ -273,7 +273,7 @@ impl<Q> Readiness<Q> {
         Some(req)
     }
 
-    /// A request that was given back has ended: the next one follows. True: epoll must be told.
+    /// A request that was given back has ended, or others need not wait for it: the next one follows. True: epoll must be told.
     pub fn ended(&self, number: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
@@ -443,11 +443,11 @@ impl<Q: Served> Readiness<Q> {
                 }
             };
             drop(telling);
+            if is_over && back.is_empty() {
+                return;
+            }
             for (owner, req, errno) in back {
                 owner.ready(req, Err(errno));
-            }
-            if is_over {
-                return;
             }
         }
     }

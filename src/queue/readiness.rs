@@ -114,7 +114,8 @@ impl Context {
         Context::end_by(this, req, Context::publish);
     }
 
-    /// The file for which a request waits has become ready, or the request cannot wait for it in the epoll.
+    /// The file for which a request waits has become ready, or the request cannot wait for it in the epoll. Afterwards the caller tells epoll
+    /// what has changed.
     pub fn ready(this: &ContextRef, mut req: Req, events: Result<c_short>) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
@@ -124,6 +125,13 @@ impl Context {
         if is_cancelled || cancels {
             exec::cancel(&mut req);
         } else if !req.ready(events) {
+            let facts = this.queue_facts(&state);
+            if facts.in_flight > facts.limit
+                && let Some(number) = req.awaited()
+            {
+                // It may have to wait for others of its context. The next request for this file, perhaps another context's, does not.
+                this.pool.readiness.ended(number);
+            }
             state.queues[Class::Long as usize].push(req);
             Context::enqueue(this, &mut state, Class::Long, &mut deferred);
             drop(state);

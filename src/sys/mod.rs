@@ -6,6 +6,8 @@ mod file;
 mod futex;
 pub mod host;
 mod memory;
+#[cfg(not(loom))]
+pub mod paging;
 mod poll;
 pub mod private_fd;
 pub mod processors;

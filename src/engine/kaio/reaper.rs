@@ -2,6 +2,7 @@
 //! thread that hands over submits to the kernel's AIO itself. To a ring, only the reaper submits (see [`crate::sys::uring`]); it is woken
 //! for that.
 
+use super::buffers::prepare_buffers;
 use super::doorbell::{Doorbell, close_doorbell};
 use super::in_kernel::InKernel;
 use super::takes;
@@ -86,7 +87,7 @@ impl<Q: Completes> Kaio<Q> {
             state = self.state.lock();
             *state = made;
             if !matches!(made, Reaper::Never) {
-                self.here.open(EVENTS);
+                self.here.open();
             }
             if let Reaper::None = made {
                 return Err(());
@@ -219,8 +220,8 @@ impl<Q: Completes> Kaio<Q> {
             if self.here.is_unused() {
                 if let Reaper::Runs = *state {
                     *state = Reaper::None;
-                } else {
-                    self.here.close();
+                    // It may have been closed because this reaper could not be woken. The next one has a doorbell of its own.
+                    self.here.open();
                 }
                 let fds = self.doorbell.take();
                 self.free_ring();
@@ -258,6 +259,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
         batch: &mut ArrayVec<Req, N>,
         how: Start,
     ) -> bool {
+        let mut is_prepared = false;
         while !batch.is_empty() {
             let Ok(state) = self.reaper() else {
                 return true;
@@ -267,6 +269,14 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
             }
             // Under the lock, so that the reaper does not find the queue unused.
             let ring = self.ring();
+            if ring.is_some() && !is_prepared {
+                drop(state);
+                is_prepared = prepare_buffers(batch, how.nowait);
+                if !is_prepared {
+                    return false;
+                }
+                continue;
+            }
             let how = ring.map_or(how, |_| Start {
                 route: how.route.by_io_uring(),
                 // The call does not wait here.
