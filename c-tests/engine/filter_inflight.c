@@ -104,7 +104,9 @@ static pthread_t start_and_freeze(void)
     pthread_t thread = thread_start(writes, NULL);
     CHECK_WITHIN_MS(20000, __atomic_load_n(&done, __ATOMIC_RELAXED) > 4000);
     CHECK_WITHIN_MS(20000, __atomic_load_n(&by_kernel, __ATOMIC_RELAXED));
-    for (int tries = 0; tries < 50; tries++) {
+    for (int tries = 0; tries < 200; tries++) {
+        const uint64_t before = __atomic_load_n(&done, __ATOMIC_RELAXED);
+
         freeze();
         wait_thread_asleep(__atomic_load_n(&caller_tid, __ATOMIC_ACQUIRE));
         /* A worker may just have asked whether there is a filter. */
@@ -112,7 +114,8 @@ static pthread_t start_and_freeze(void)
         if (are_with_kernel())
             return thread;
         thaw();
-        sleep_ms(5);
+        /* Until others are in flight. */
+        CHECK_WITHIN_MS(20000, __atomic_load_n(&done, __ATOMIC_RELAXED) > before + 4 * DEPTH);
     }
     FAIL("they are never with the kernel");
 }

@@ -175,14 +175,16 @@ static void start_and_freeze(struct writer *writer, io_context2_t ctx)
     start(writer, ctx, UINT64_MAX);
     writer->thread = thread_start(writes, writer);
     CHECK_WITHIN_MS(20000, __atomic_load_n(&writer->done, __ATOMIC_RELAXED) > 4000);
-    for (int tries = 0; tries < 50; tries++) {
+    for (int tries = 0; tries < 200; tries++) {
+        const uint64_t before = __atomic_load_n(&writer->done, __ATOMIC_RELAXED);
+
         freeze();
         wait_thread_asleep(__atomic_load_n(&writer->tid, __ATOMIC_ACQUIRE));
         if (is_in_call(writer->tid, SYS_io_getevents))
             return;
         /* Now and then it leaves it to others, to see how they do. */
         thaw();
-        sleep_ms(5);
+        CHECK_WITHIN_MS(20000, __atomic_load_n(&writer->done, __ATOMIC_RELAXED) > before + 4 * DEPTH);
     }
     FAIL("it never sleeps in the kernel's AIO");
 }

@@ -10,6 +10,7 @@
 #define BLOCK 1024
 #define DEPTH 64
 #define MSEC 4000
+#define LEAST_TICKS 400
 
 static pid_t own;
 static volatile sig_atomic_t foreign;
@@ -26,7 +27,7 @@ static void on_tick(int sig)
     __atomic_fetch_add(&ticks, 1, __ATOMIC_RELAXED);
     if (tid != own)
         foreign = tid;
-    if (now_ns() > end + 30 * NSEC_PER_SEC)
+    if (now_ns() > end + 100 * NSEC_PER_SEC)
         _exit(1);
     errno = saved;
 }
@@ -59,7 +60,8 @@ int main(void)
     hold_submit(ctx, &hold, 999);
     sigemptyset(&alarm_set);
     sigaddset(&alarm_set, SIGALRM);
-    while (now_ns() < end) {
+    /* On a busy machine ticks are merged. */
+    while (now_ns() < end || __atomic_load_n(&ticks, __ATOMIC_RELAXED) <= LEAST_TICKS) {
         /*
          * The kernel gives it to the main thread if that takes it: half the time it does not, and whoever
          * else would is found.
@@ -120,7 +122,6 @@ int main(void)
     hold_close(&hold);
     CHECK_EQ(setitimer(ITIMER_REAL, &off, NULL), 0);
     CHECK_EQ(foreign, 0);
-    CHECK_CMP(ticks, >, MSEC / 10);
     CHECK_RING_DRAINED(ctx, 1 + rounds * 2 * DEPTH);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     printf("%" PRIu64 " ticks, %" PRIu64 " rounds, %" PRIu64 " waits interrupted\n", ticks, rounds, interrupted);
