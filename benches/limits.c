@@ -9,7 +9,6 @@
  * -m: O_DIRECT; or through the page cache, with the data in it; or without, and no block twice. -w: writes. -o: this way alone.
  */
 #include "bench.h"
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
