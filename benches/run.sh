@@ -82,7 +82,7 @@ limit() { # DEPTHS TARGET [ARGUMENT...]
         [ "${target%%=*}" = "$2" ] || continue
         for depth in $1; do
             printf '\n%s\n' "${*:2}, depth $depth"
-            run limits -d "$depth" "${@:3}" "${target#*=}"
+            run limits -r 5 -s 0.5 -d "$depth" "${@:3}" "${target#*=}"
         done
     done
 }
