@@ -94,7 +94,6 @@ HEURISTICS = {
     "a returning caller hands over": "back_in_a_row=%d" % NEVER,
     "a submitter hands over": "submit_hint_max=0",
     "a thread takes several": "takes=1",
-    "scattered requests together": "batch_scattered=1",
     "merging": "batch_bytes=4096",
     "samples of device-bound files": "device_bound_sample=%d" % 2**31,
     "half the cost of a hand-over": "hand_over_ns=8000",
@@ -105,7 +104,7 @@ LIBAIO_HEURISTICS = {
     "reads within io_submit": "at_submit_ns=0",
     "hand-over within io_submit": "without_wait=%d,back_in_a_row=%d" % (NEVER, NEVER),
     "threads stay awake": "soon_in_a_row=%d" % NEVER,
-} | {name: HEURISTICS[name] for name in ("nothing", "scattered requests together", "merging", "half the cost of a hand-over",
+} | {name: HEURISTICS[name] for name in ("nothing", "merging", "half the cost of a hand-over",
                                          "twice the cost of a hand-over")}
 
 

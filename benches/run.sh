@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# run.sh [--quick | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
+# run.sh [--quick | --limits | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
 # for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
 #
-# First micro.c: no-ops; scaling.c and fairness.c say what they show. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
+# First micro.c: no-ops; limits.c, scaling.c and fairness.c say what they show. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
 # of a cell in turn, several rounds (matrix.py); the last lines say in how many cells we are short of our goals. In
-# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone. --ablation measures what
+# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone; --limits, limits.c alone. --ablation measures what
 # each heuristic is worth instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
 
 set -u
@@ -17,7 +17,7 @@ root=$(cd "$here/.." && pwd)
 CC=${CC:-cc}
 out=$root/build/bench
 arguments=()
-quick=0 ablation=0
+quick=0 limits=0 ablation=0
 while [ $# -gt 0 ]; do
     case $1 in
     -h | --help)
@@ -28,6 +28,7 @@ while [ $# -gt 0 ]; do
         out=$2
         shift
         ;;
+    --limits) limits=1 ;;
     --quick | --ablation)
         quick=1
         [ "$1" = --quick ] || ablation=1
@@ -60,7 +61,7 @@ fill() { # FILE
     [ "$status" = 0 ] || exit 1
 }
 
-if [ "$ablation" = 0 ]; then
+if [ "$ablation$limits" = 00 ]; then
     program micro
     run micro
 fi
@@ -75,7 +76,26 @@ for target in "${files[@]}"; do
     targets+=(--target "$target")
 done
 
+limit() { # DEPTHS TARGET [ARGUMENT...]
+    local depth target
+    for target in "${files[@]}"; do
+        [ "${target%%=*}" = "$2" ] || continue
+        for depth in $1; do
+            printf '\n%s\n' "${*:2}, depth $depth"
+            run limits -r 5 -s 0.5 -d "$depth" "${@:3}" "${target#*=}"
+        done
+    done
+}
+
 if [ "$quick" = 0 ]; then
+    program limits
+    limit "1 32 128" zram
+    limit 32 zram -w
+    limit "8 32 128" loop
+    limit "8 32 128" file
+    limit 128 file -m cold
+    limit "1 32" file -m hot
+    [ "$limits" = 0 ] || exit 0
     program scaling
     program fairness
     echo

@@ -34,7 +34,7 @@ use arrayvec::ArrayVec;
 use libc::c_long;
 pub use reaper::Kaio;
 
-/// The most that are handed over by one call. (See also `Tuning::batch_scattered`.)
+/// The most that are handed over by one call.
 pub const BATCH: usize = 16;
 /// Requests on their way to the kernel.
 pub type Batch = ArrayVec<Req, BATCH>;

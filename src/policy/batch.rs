@@ -71,7 +71,6 @@ impl Caller {
 pub struct Joined {
     first: Request,
     last: Request,
-    len: usize,
     bytes: u64,
 }
 
@@ -80,14 +79,12 @@ impl Joined {
         Joined {
             first,
             last: first,
-            len: 1,
             bytes: first.bytes,
         }
     }
 
     pub fn add(&mut self, next: Request) {
         self.last = next;
-        self.len += 1;
         self.bytes = self.bytes.saturating_add(next.bytes);
     }
 
@@ -105,15 +102,11 @@ impl Joined {
 }
 
 /// Whether a request may join a batch that this caller hands over. Without a batch: whether it may begin one.
-pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller, tuning: &Tuning) -> bool {
+pub fn joins(batch: Option<&Joined>, next: &Request, caller: Caller) -> bool {
     next.for_kernel
         && (caller.writes || next.direction == Direction::Read)
         && (caller.eventfds || !next.has_eventfd)
-        && batch.is_none_or(|batch| {
-            batch.is_like(next)
-                && (batch.len < tuning.batch_scattered
-                    || batch.is_followed_by(next) && batch.bytes < tuning.batch_bytes)
-        })
+        && batch.is_none_or(|batch| batch.is_like(next))
 }
 
 /// Whether a request of a batch may be merged with those before it. An eventfd is notified of each request by itself.
@@ -133,7 +126,6 @@ mod tests {
     use crate::tests::Random;
 
     const T: &Tuning = &Tuning {
-        batch_scattered: 4,
         batch_bytes: 1 << 16,
         ..TUNING
     };
@@ -206,9 +198,8 @@ mod tests {
             file: file(number, fd),
             ..read(0)
         };
-        let full = T.batch_bytes / BLOCK;
         let answer = |before: &[Request], next: Request, caller| {
-            joins(batch(before).as_ref(), &next, caller, T)
+            joins(batch(before).as_ref(), &next, caller)
         };
         let yes = |what, before: &[Request], next, caller| {
             assert!(answer(before, next, caller), "{what}");
@@ -235,16 +226,6 @@ mod tests {
         no("with an eventfd", &[read(0)], told(read(FAR)), OWN);
         no("of another file", &[read(0)], of(4, 4), OWN);
         no("of the number's new file", &[read(0)], of(3, 4), OWN);
-        no("too many", &follow(4, read), read(FAR), OWN);
-        yes("those that follow", &follow(4, read), read(4 * BLOCK), OWN);
-        yes(
-            "if alone, too",
-            &follow(4, read),
-            alone(read(4 * BLOCK)),
-            OWN,
-        );
-        no("too much", &follow(full, read), read(T.batch_bytes), OWN);
-        no("behind a vector", &[vector; 4], read(0), OWN);
     }
 
     #[test]
@@ -275,7 +256,7 @@ mod tests {
     #[test]
     fn all_of_a_batch_are_alike() {
         let mut random = Random(1);
-        let (mut writes, mut long, mut merged) = (0, 0, 0);
+        let (mut writes, mut merged) = (0, 0);
         for _ in 0..20_000 {
             let caller = Caller {
                 writes: random.below(2) == 0,
@@ -306,7 +287,7 @@ mod tests {
                     no_merge: one_in(8),
                     has_eventfd: one_in(8),
                 };
-                if joins(known.as_ref(), &next, caller, T) {
+                if joins(known.as_ref(), &next, caller) {
                     members.push(next);
                     known = batch(&members);
                 }
@@ -322,9 +303,8 @@ mod tests {
                 assert!(!one.has_eventfd || caller.eventfds);
                 assert_eq!((one.file, one.direction), (first.file, first.direction));
             }
-            for (i, pair) in members.windows(2).enumerate() {
+            for pair in members.windows(2) {
                 let follows = pair[0].start.map(|start| start + BLOCK) == pair[1].start;
-                assert!(i + 1 < T.batch_scattered || follows);
                 let run = Joined::of(pair[0]);
                 if merges(&run, &pair[1], T) {
                     merged += 1;
@@ -332,8 +312,7 @@ mod tests {
                 }
             }
             writes += usize::from(members.len() > 1 && is_write(first));
-            long += usize::from(members.len() > T.batch_scattered);
         }
-        assert!(writes > 100 && long > 100 && merged > 100);
+        assert!(writes > 100 && merged > 100);
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. Requests that
 //!   these leave are queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
-//! - A caller waits for events: [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
+//! - A caller waits for events: [`may_go_first`], [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
 //! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that request may wait for somebody
 //!   else, [`super::waiting`] says whether in a thread.
 //! - The monitor ticks: [`at_tick`].
@@ -543,6 +543,13 @@ pub fn for_reaper(
     } else {
         Route::KernelWaiting
     })
+}
+
+/// Whether a caller that has events already may hand over first, beginning with this request. A write to a regular file may have to wait for
+/// the file's lock or a journal before it is in flight.
+#[inline]
+pub fn may_go_first(first: &Outlook) -> bool {
+    !first.is_regular_write()
 }
 
 /// A caller looks for events in vain, again and again, and nothing has begun for `idle_ns`: whether it carries out a request. `is_before`:

@@ -95,11 +95,8 @@ tuning! {
     /// Requests. If this many are in flight in the own queue, a submitter does not hand over: its call would take longer, and workers are
     /// as quick. 0: submitters never do.
     submit_hint_max: u32 = 32,
-    /// Requests. The most in a batch for the kernel (see [`super::batch`]), unless each further one begins where the one before it ends.
-    /// More: fewer system calls, and the device is idle before the call ends.
-    batch_scattered: usize = 4,
-    /// Bytes. Requests that follow each other join until the batch has this many, and a merged request has no more than this. More: the
-    /// kernel waits less often for a file that grows, and the requests complete together.
+    /// Bytes. Requests that follow each other are merged up to this size (see [`super::batch`]). More: the kernel waits less often for a file
+    /// that grows; less: the first of them completes sooner.
     batch_bytes: u64 = 128 << 10,
     /// Requests. If the kernel waits for each request in io_submit(2) or io_uring_enter(2), one call passes this many: of more, the device
     /// would see the first only with the last. More: fewer system calls; less: the device has something to do sooner.

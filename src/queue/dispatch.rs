@@ -46,6 +46,10 @@ impl Context {
         let left = this.queued(state, class, caller_comes);
         let is_left = left.route != Some(Route::Thread)
             && (!left.needs_lease || Context::lease(this, state, deferred));
+        if is_left && left.route == Some(Route::KernelWaiting) {
+            // Relaxed: a hint.
+            this.left_to_reaper.store(true, Relaxed);
+        }
         if !is_left && !state.enqueued[index] {
             state.enqueued[index] = true;
             deferred.wakeups.add(this.pool.enqueue(this.clone(), class));

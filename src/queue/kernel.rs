@@ -112,7 +112,7 @@ impl Context {
     /// Whether a request joins the batch that this caller hands over. If so, adds it to the facts of the batch.
     pub(super) fn joins(&self, joined: &mut Option<Joined>, req: &Req, caller: Caller) -> bool {
         let next = self.facts(req);
-        let yes = joins(joined.as_ref(), &next, caller, tuning());
+        let yes = joins(joined.as_ref(), &next, caller);
         if yes {
             match joined {
                 Some(joined) => joined.add(next),

@@ -14,7 +14,7 @@ use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{List, OWNER_KERNEL, Req};
 use crate::ring::wait::{Alarm, Waiter};
-use crate::sync::Guard;
+use crate::sync::{Guard, Relaxed};
 use crate::sys::{NEVER, Shield, Waited, has_call_filter, monotonic_ns};
 use crate::syscall::{Class, carrier};
 use nix::sys::signal::SigSet;
@@ -49,6 +49,23 @@ impl Visit {
             has_looked: false,
             has_come: false,
         }
+    }
+
+    /// Whether this caller may hand over or sleep in the own queue. If so, it counts as one that comes.
+    fn enters(&mut self, state: &mut State) -> bool {
+        if !self.may_sleep {
+            return false;
+        }
+        // If there were other waiters, the thread that sleeps there would have to wake them.
+        if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
+            state.kernel.nobody_comes();
+            return false;
+        }
+        if !std::mem::replace(&mut self.has_come, true) {
+            state.note_coming();
+        }
+        state.kernel.in_time = self.until != NEVER;
+        true
     }
 
     /// Whether a caller that does not sleep looks for completions now: once in each call.
@@ -86,28 +103,72 @@ impl Context {
         visit: &mut Visit,
         need: u64,
     ) -> core::result::Result<Waited, Guard<'a, State>> {
-        let until = visit.until;
-        if !visit.may_sleep {
+        if !visit.enters(&mut state) {
             return Err(state);
-        }
-        // If there were other waiters, the thread that sleeps there would have to wake them.
-        if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
-            state.kernel.nobody_comes();
-            return Err(state);
-        }
-        if !std::mem::replace(&mut visit.has_come, true) {
-            state.note_coming();
         }
         let mut deferred = Deferred::new();
-        state.kernel.in_time = until != NEVER;
+        let handed_over = Context::hand_over_left(this, state, &mut deferred, visit.until, need);
+        let Err(mut state) = handed_over else {
+            return Ok(Waited::Woken);
+        };
+        // Requests may have been left to this caller that it cannot hand over.
+        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        if this.own_queue_facts(&state).has_sleeper() {
+            if this.own_queue.get().is_none() {
+                drop(state);
+                this.run_deferred(&mut deferred);
+                this.own_queue_or_new();
+                return Ok(Waited::Woken);
+            }
+            if let Some(own_queue) = this.own_queue() {
+                let until = visit.until;
+                let waited =
+                    Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
+                // There is a system call filter, perhaps for this thread alone. The monitor looks after the requests in the kernel.
+                visit.may_sleep = waited.is_some();
+                return Ok(waited.unwrap_or(Waited::Woken));
+            }
+        }
+        if deferred.is_nothing() {
+            return Err(state);
+        }
+        drop(state);
+        this.run_deferred(&mut deferred);
+        Ok(Waited::Woken)
+    }
+
+    /// Called before a caller takes events that are there already. Hands over what was left to it: so the device works while the
+    /// caller handles these events.
+    pub(super) fn hand_over_first(this: &ContextRef, visit: &mut Visit) {
+        // Relaxed: a hint.
+        this.left_to_reaper.store(false, Relaxed);
+        let mut deferred = Deferred::new();
+        let mut state = this.state.lock();
+        let first = this.first(&state.queues[Class::Short as usize]);
+        if decide::may_go_first(&first) && visit.until == NEVER && visit.enters(&mut state) {
+            let _ = Context::hand_over_left(this, state, &mut deferred, NEVER, 0);
+        }
+        this.run_deferred(&mut deferred);
+    }
+
+    /// Hands over what was left to this caller, or carries out the first request as a sample. Err: neither.
+    fn hand_over_left<'a>(
+        this: &'a ContextRef,
+        mut state: Guard<'a, State>,
+        deferred: &mut Deferred,
+        until: u64,
+        need: u64,
+    ) -> core::result::Result<(), Guard<'a, State>> {
         let first = || this.first(&state.queues[Class::Short as usize]);
         let is_sample = this.profiles.wants_sample();
         let route = decide::for_reaper(&this.queue_facts(&state), first, is_sample, tuning());
-        let sleeps_there = this.own_queue_facts(&state).has_sleeper();
-        if (route.is_some() || sleeps_there) && this.own_queue.get().is_none() {
+        if route.is_none() {
+            return Err(state);
+        }
+        if this.own_queue.get().is_none() {
             drop(state);
             this.own_queue_or_new();
-            return Ok(Waited::Woken);
+            return Ok(());
         }
         if route == Some(Route::InlineWaiting)
             && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
@@ -115,33 +176,18 @@ impl Context {
             this.profiles.count_device_bound(1);
             Context::carry_out_waiting(this, state, req, need, until);
             this.state.lock().note_leaving();
-            return Ok(Waited::Woken);
+            return Ok(());
         }
-        if route.is_some()
-            && let Some(own_queue) = this.own_queue()
-            && let Some(batch) =
-                Context::take_kernel(this, &mut state, &mut deferred, Caller::OWN_QUEUE)
-        {
-            Context::hand_over_as_reaper(this, state, deferred, own_queue, batch);
-            return Ok(Waited::Woken);
-        }
-        // Requests may have been left to this caller that it cannot hand over.
-        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
-        match this.own_queue().filter(|_| sleeps_there) {
-            Some(own_queue) => {
-                let waited =
-                    Context::sleep_in_own_queue(this, state, deferred, own_queue, until, need);
-                // There is a system call filter, perhaps for this thread alone. The monitor looks after the requests in the kernel.
-                visit.may_sleep = waited.is_some();
-                Ok(waited.unwrap_or(Waited::Woken))
-            }
-            None if deferred.is_nothing() => Err(state),
-            None => {
-                drop(state);
-                this.run_deferred(&mut deferred);
-                Ok(Waited::Woken)
-            }
-        }
+        let Some(own_queue) = this.own_queue() else {
+            return Err(state);
+        };
+        let Some(batch) = Context::take_kernel(this, &mut state, deferred, Caller::OWN_QUEUE)
+        else {
+            return Err(state);
+        };
+        let deferred = std::mem::replace(deferred, Deferred::new());
+        Context::hand_over_as_reaper(this, state, deferred, own_queue, batch);
+        Ok(())
     }
 
     /// Takes requests that this caller may hand over in the own queue. They are leased first.

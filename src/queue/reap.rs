@@ -45,6 +45,10 @@ impl Context {
         let mut wait = Wait::begin(deadline, mask);
         let may_wait_for_prompt = min == 0 && wait.visit.until != 0;
         loop {
+            // Relaxed: a hint.
+            if min != 0 && this.left_to_reaper.load(Relaxed) {
+                Context::hand_over_first(this, &mut wait.visit);
+            }
             let enough = match this.ring.reap(out) {
                 Reaped::Empty => out.len() >= min && !this.ring.overflowing(),
                 Reaped::NoRoom => !wait.slept && out.len() != 0,
