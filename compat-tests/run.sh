@@ -123,6 +123,9 @@ add mariadb 180 others.sh mariadb
 add mariadb-path 180 others.sh mariadb path
 add lvm 60 others.sh lvm
 add valgrind 120 valgrind.sh
+for how in preload path; do
+    add calls-$how 60 calls.sh $how
+done
 add run-help 20 aio2-run.sh help
 add run-check 60 aio2-run.sh check
 add run-stats 60 aio2-run.sh stats
