@@ -7,7 +7,8 @@
  *     reactor DIRECTORY REQUESTS
  *
  * Prints: writes a second; processor time of a write (us); p50, p99.9 and longest call that submits (us); the same of the calls that
- * take events. With -DLIBAIO it is a program written for libaio.
+ * take events, and of SPIN_US in which the thread calls nothing, after each submit: what is longer there is the time for which other threads, the
+ * kernel's among them, have its processor. With -DLIBAIO it is a program written for libaio.
  */
 #include "bench.h"
 #include <errno.h>
@@ -20,7 +21,7 @@
 #include <libaio.h>
 #endif
 
-enum { BLOCK = 4096, BATCH = 16, SYNC = BATCH, AHEAD = 32 << 20 };
+enum { BLOCK = 4096, BATCH = 16, SYNC = BATCH, AHEAD = 32 << 20, SPIN_US = 10 };
 
 static int log_fd, data_fd, event_fd;
 static void *buffers[BATCH];
@@ -124,12 +125,21 @@ struct times {
     size_t n, most;
 };
 
-static struct times in_submit, in_take;
+static struct times in_submit, in_take, in_none;
 
 static void note(struct times *times, double began)
 {
     if (times->n < times->most)
         times->values[times->n++] = (now_ns() - began) / 1e3;
+}
+
+static void spin(void)
+{
+    double began = now_ns();
+
+    while (now_ns() - began < SPIN_US * 1e3)
+        ;
+    note(&in_none, began);
 }
 
 static void show(struct times *times)
@@ -198,10 +208,13 @@ int main(int argc, char **argv)
             memcpy((char *)buffers[i] + at, &seed, sizeof(seed));
         }
     }
-    in_submit.most = in_take.most = (size_t)requests * 2;
-    in_submit.values = calloc(in_submit.most, sizeof(double));
-    in_take.values = calloc(in_take.most, sizeof(double));
-    must("calloc", in_submit.values == NULL || in_take.values == NULL ? -ENOMEM : 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct times *times = (struct times *[]){ &in_submit, &in_take, &in_none }[i];
+
+        times->most = (size_t)requests * 2;
+        times->values = calloc(times->most, sizeof(double));
+        must("calloc", times->values == NULL ? -ENOMEM : 0);
+    }
     event_fd = checked("eventfd", eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
     checked("epoll_ctl", epoll_ctl(epoll, EPOLL_CTL_ADD, event_fd, &event));
     log_fd = make(argv[1], "log");
@@ -233,6 +246,7 @@ int main(int argc, char **argv)
             calls = now_ns();
             submit();
             note(&in_submit, calls);
+            spin();
         }
         checked("epoll_wait", epoll_wait(epoll, &event, 1, -1));
         eventfd_t count;
@@ -252,6 +266,7 @@ int main(int argc, char **argv)
     printf("%.0f %.1f", (double)written * 1e9 / took, cpu / (double)written);
     show(&in_submit);
     show(&in_take);
+    show(&in_none);
     printf("\n");
     return 0;
 }

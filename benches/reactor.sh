@@ -3,7 +3,8 @@
 #
 # reactor.sh [ROUNDS [REQUESTS]]: how long a call holds the thread of a reactor that writes logs (reactor.c), on XFS and ext4, each on a zram
 # and on a loop device, that are made for it and removed afterwards: by libaio2's own calls, by libaio's under aio2-run, and by the kernel's AIO, in
-# turn. Medians of the rounds, the longest of all. `make lib` builds what it needs; without root there are no devices, and nothing is measured.
+# turn. Medians of the rounds, the longest of all. Beside the calls: 10 us in which the thread calls nothing, and others take its processor, too.
+# `make lib` builds what it needs; without root there are no devices, and nothing is measured.
 #
 # The goal: no call is longer than 50 us at p99.9, and IOPS are at least the kernel's.
 
@@ -36,7 +37,8 @@ measure() { # WHO: adds a line to the file of that name
 }
 
 echo "4 KiB O_DIRECT appends and overwrites, 16 and an fdatasync a call; $rounds rounds of $requests writes; $(nproc) processors"
-printf '%-14s %-8s %8s %9s %29s %29s   %s\n' '' '' IOPS 'CPU us' 'submit: p50, p99.9, longest' 'events: p50, p99.9, longest' 'IOPS / kernel'
+printf '%-14s %-8s %8s %7s %27s %27s %27s   %s\n' '' '' IOPS 'CPU us' 'submit: p50, p99.9, longest' 'events: p50, p99.9, longest' \
+    'no call: p50, p99.9, longest' 'IOPS / kernel'
 for kind in zram loop; do
     for fs in xfs ext4; do
         what="$fs on $kind"
@@ -62,11 +64,12 @@ for kind in zram loop; do
                     return of[int((NR + 1) / 2)]
                 }
                 function column(c,    i, of) { for (i = 1; i <= NR; i++) of[i] = v[c, i]; return median(of) }
-                { for (i = 1; i <= 8; i++) v[i, NR] = $i + 0
-                  for (i = 5; i <= 8; i += 3) if ($i > longest[i]) longest[i] = $i + 0
-                  ratio[NR] = $1 / $9 }
-                END { printf "%-14s %-8s %8.0f %9.1f %9.1f %9.1f %9.0f %9.1f %9.1f %9.0f   %.2f%s\n", what, who, column(1), column(2), column(3), column(4),
-                          longest[5], column(6), column(7), longest[8], median(ratio), (column(4) >= 50 || column(7) >= 50 ? "   held" : "") }'
+                { for (i = 1; i <= 11; i++) v[i, NR] = $i + 0
+                  for (i = 5; i <= 11; i += 3) if ($i + 0 > longest[i] + 0) longest[i] = $i + 0
+                  ratio[NR] = $1 / $12 }
+                END { printf "%-14s %-8s %8.0f %7.1f", what, who, column(1), column(2)
+                      for (i = 3; i <= 9; i += 3) printf " %9.1f %8.1f %8.0f", column(i), column(i + 1), longest[i + 2]
+                      printf "   %.2f%s\n", median(ratio), (column(4) >= 50 || column(7) >= 50 ? "   held" : "") }'
         done
         umount "$mount"
     done
