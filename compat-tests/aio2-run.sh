@@ -158,7 +158,7 @@ stats)
     program=$(build daemonize) || exit 1
     in_background "$RUN" --stats="$temp/daemon" "$program" "$temp" >out 2>err </dev/null
     [ "$status" = 0 ] || { cat out err; fail "the daemon's parent ends with $status"; }
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         [ -e "$temp/daemon-done" ] && [ -s "$temp/daemon" ] && break
         sleep 0.1
     done
@@ -319,7 +319,7 @@ END
     program=$(build daemonize) || exit 1
     mkdir "$work/daemon"
     says 0 '' "$RUN" "$program" "$work/daemon"
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         [ -e "$work/daemon/daemon-done" ] && break
         sleep 0.1
     done

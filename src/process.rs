@@ -80,6 +80,8 @@ extern "C" fn in_child() {
         parent.own_queues.abandon();
         parent.pool.kaio.abandon();
         parent.pool.readiness.abandon();
+        parent.libaio_pool.readiness.abandon();
+        private_fd::close_lent();
     }
 }
 
@@ -217,6 +219,7 @@ extern "C" fn release_number(fd: libc::c_int) {
             if private_fd::is_in_first_table(fd) {
                 global.pool.kaio.release_number(fd);
                 global.pool.readiness.release_number(fd);
+                global.libaio_pool.readiness.release_number(fd);
                 global.own_queues.release_number(fd);
             } else {
                 // Other threads and forked children still have it by this number.

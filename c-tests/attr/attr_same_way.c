@@ -7,6 +7,7 @@
  */
 /* needs: kernel queue */
 /* needs: root */
+/* time limit: 240 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"
@@ -21,7 +22,7 @@
 #define CACHE 4u
 #define KINDS 8u
 /* A busy machine keeps a caller from its reads now and then, and a device from being slow: the best of so many. */
-#define TRIES 20
+#define TRIES 100
 
 static int device;
 /* To ask for it is to read files. */

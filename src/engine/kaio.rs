@@ -15,9 +15,7 @@
 //! event from the ring: io_getevents(2) only serves to sleep. The reaper does not even sleep there: each request that is handed over adds
 //! to an eventfd (`Doorbell`).
 
-#[cfg(not(loom))]
 mod doorbell;
-#[cfg(not(loom))]
 pub mod in_kernel;
 #[cfg(not(loom))]
 mod reaper;

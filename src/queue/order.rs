@@ -8,7 +8,6 @@
 //!
 //! Requests with claims have neither attribute but an order of their own ([`claims`]). The context's lock is held for everything here.
 
-#[cfg(not(loom))]
 pub mod claims;
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
@@ -24,9 +23,7 @@ pub struct Order {
     /// Requests of the current epoch that have not completed.
     remaining: u32,
     /// Requests are ordered by their claims. Requests that wait there are not in `held`.
-    #[cfg(not(loom))]
     has_claims: bool,
-    #[cfg(not(loom))]
     pub claims: claims::Claims,
 }
 
@@ -37,16 +34,13 @@ impl Order {
             current: 0,
             last: 0,
             remaining: 0,
-            #[cfg(not(loom))]
             has_claims: _has_claims,
-            #[cfg(not(loom))]
             claims: claims::Claims::new(_has_claims),
         }
     }
 
     /// Adds a submit's requests. Those that may begin are added to `go`.
     pub fn admit(&mut self, requests: &mut List, go: &mut List) {
-        #[cfg(not(loom))]
         if self.has_claims {
             return self.claims.add(requests, go);
         }
@@ -87,7 +81,6 @@ impl Order {
     /// A request has completed, and its event is about to be published. Requests that may begin now are added to `go`. If the request was
     /// linked and has failed, returns the next one of its chain, which the caller must cancel.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
-        #[cfg(not(loom))]
         if self.has_claims {
             self.claims.leave(req.reference(), go);
             return None;

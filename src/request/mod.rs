@@ -5,7 +5,6 @@
 //! allocates nor fails.
 
 mod attrs;
-#[cfg(not(loom))]
 mod claim;
 mod extension;
 mod list;
@@ -14,9 +13,7 @@ mod reference;
 mod slab;
 
 pub use attrs::*;
-#[cfg(not(loom))]
 pub use claim::{Access, Claim};
-#[cfg(not(loom))]
 use extension::CLAIMED_AT;
 pub use extension::*;
 pub use list::{Carried, Chain, List, Running};

@@ -1,11 +1,7 @@
 //! References to requests that others own.
 
-use super::Head;
-#[cfg(not(loom))]
-use super::{Access, CLAIMED_AT, Claim, List, Req};
-#[cfg(not(loom))]
+use super::{Access, CLAIMED_AT, Claim, Head, List, Req};
 use std::cell::Cell;
-#[cfg(not(loom))]
 use std::ptr;
 use std::ptr::NonNull;
 
@@ -46,7 +42,6 @@ impl RequestRef {
 
 /// A request's claim, and its neighbours in the list of claims for which others may wait (see
 /// [`crate::queue::order::claims`]). It lies behind the request's extension.
-#[cfg(not(loom))]
 #[repr(C)]
 pub(super) struct Claimed {
     pub(super) what: u64,
@@ -58,7 +53,6 @@ pub(super) struct Claimed {
 }
 
 /// References between requests with claims.
-#[cfg(not(loom))]
 impl RequestRef {
     fn claimed(&self) -> &Claimed {
         // SAFETY: written when the request was built. Afterwards only the cells change, under the context's lock, which

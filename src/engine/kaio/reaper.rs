@@ -6,7 +6,9 @@ use super::doorbell::{Doorbell, close_doorbell};
 use super::in_kernel::InKernel;
 use super::takes;
 use crate::engine::in_flight::Done;
-use crate::engine::{Completes, Engine, Reaped, Start, new_kernel_context, new_ring};
+use crate::engine::{
+    Completes, Engine, Reaped, Start, allows_kernel_queues, new_kernel_context, new_ring,
+};
 use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
@@ -99,6 +101,9 @@ impl<Q: Completes> Kaio<Q> {
 
     /// Makes what is missing, and starts the reaper. None: a descriptor or a thread cannot be had now.
     fn make(&'static self) -> Reaper {
+        if !allows_kernel_queues() {
+            return Reaper::Never;
+        }
         if !self.doorbell.open() {
             return Reaper::None;
         }

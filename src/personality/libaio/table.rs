@@ -14,6 +14,7 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::personality::instance::global;
+use crate::policy::tuning::tuning;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::host::Job;
 use crate::sys::private_fd::{self, Making, NO_FILE};
@@ -30,8 +31,6 @@ use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
-/// The keeper ends when the table has had no user for this long.
-const IDLE_NS: u64 = 3_000_000_000;
 /// A dozing keeper checks at this interval whether the last user has left just before the keeper could be woken.
 const LONG_NS: u64 = 60_000_000_000;
 /// Number of descriptors here that are not for files.
@@ -415,7 +414,7 @@ impl Table {
             return monotonic_ns() + LONG_NS;
         }
         self.dozing.store(false, SeqCst);
-        monotonic_ns() + IDLE_NS
+        monotonic_ns() + tuning().idle_ns
     }
 
     /// The keeper has had no job for a while. Returns whether it must end.
