@@ -21,10 +21,10 @@ use crate::policy::tuning::tuning;
 use crate::request::{Req, RequestRef};
 use crate::sync::Lock;
 use crate::sys::Result;
-use crate::sys::host::{Inside, own_table, run_inside};
+use crate::sys::host::run_inside;
 use crate::sys::private_fd::{Private, is_inside};
 use crate::sys::processors;
-use crate::sys::thread::spawn_detached;
+use crate::sys::thread::spawn;
 use arrayvec::ArrayVec;
 use libc::{c_int, c_short};
 use nix::errno::Errno;
@@ -55,7 +55,7 @@ pub struct Readiness<Q> {
 
 struct Waiting<Q> {
     has_thread: bool,
-    places: Vec<Place<Q>>,
+    entries: Vec<Entry<Q>>,
     free: Vec<u32>,
     /// By descriptor.
     files: Vec<File>,
@@ -63,9 +63,9 @@ struct Waiting<Q> {
     untold: Vec<RawFd>,
 }
 
-struct Place<Q> {
+struct Entry<Q> {
     request: Option<(Q, Req)>,
-    /// The next place in its line.
+    /// The next entry in its line.
     next: u32,
 }
 
@@ -131,9 +131,9 @@ fn named(number: u32) -> (RawFd, usize) {
 impl<Q> Waiting<Q> {
     /// Makes room for one more request, with this descriptor.
     fn make_room(&mut self, fd: usize) -> core::result::Result<(), TryReserveError> {
-        self.places.try_reserve(ROOM)?;
+        self.entries.try_reserve(ROOM)?;
         let free = self.free.len();
-        self.free.try_reserve(self.places.capacity() - free)?;
+        self.free.try_reserve(self.entries.capacity() - free)?;
         let files = self.files.len();
         if fd >= files {
             self.files.try_reserve(fd + 1 - files)?;
@@ -152,24 +152,24 @@ impl<Q> Waiting<Q> {
         }
     }
 
-    /// Takes the place behind `before` out of its line.
+    /// Takes the entry behind `before` out of its line.
     fn take_behind(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
         let line = &mut self.files[fd as usize].lines[way];
         let at = match before {
             NOBODY => line.first,
-            _ => self.places[before as usize].next,
+            _ => self.entries[before as usize].next,
         };
-        let place = self.places.get_mut(at as usize)?;
-        let (taken, next) = (place.request.take(), place.next);
+        let entry = self.entries.get_mut(at as usize)?;
+        let (taken, next) = (entry.request.take(), entry.next);
         match before {
             NOBODY => line.first = next,
-            _ => self.places[before as usize].next = next,
+            _ => self.entries[before as usize].next = next,
         }
         if line.last == at {
             line.last = before;
         }
-        // Room for all places was made together with them.
+        // Room for all entries was made together with them.
         self.free.push(at);
         taken
     }
@@ -186,7 +186,7 @@ impl<Q> Waiting<Q> {
     }
 
     fn is_unused(&self) -> bool {
-        self.free.len() == self.places.len()
+        self.free.len() == self.entries.len()
     }
 }
 
@@ -196,7 +196,7 @@ impl<Q> Readiness<Q> {
         Readiness {
             waiting: Lock::new(Waiting {
                 has_thread: false,
-                places: Vec::new(),
+                entries: Vec::new(),
                 free: Vec::new(),
                 files: Vec::new(),
                 untold: Vec::new(),
@@ -221,31 +221,32 @@ impl<Q> Readiness<Q> {
         Q: Clone,
     {
         let mut waiting = self.waiting.lock();
-        let has_room = waiting.places.len() < waiting.places.capacity() || !waiting.free.is_empty();
+        let has_room =
+            waiting.entries.len() < waiting.entries.capacity() || !waiting.free.is_empty();
         if !waiting.has_thread || !has_room || fd as usize >= waiting.files.len() {
             return Err(req);
         }
         let number = number_of(fd, events);
         req.set_awaited(Some(number));
-        let place = Place {
+        let entry = Entry {
             request: Some((owner.clone(), req)),
             next: NOBODY,
         };
         let at = match waiting.free.pop() {
             Some(at) => {
-                waiting.places[at as usize] = place;
+                waiting.entries[at as usize] = entry;
                 at
             }
             None => {
-                waiting.places.push(place);
-                waiting.places.len() as u32 - 1
+                waiting.entries.push(entry);
+                waiting.entries.len() as u32 - 1
             }
         };
         let line = &mut waiting.files[fd as usize].lines[named(number).1];
         line.events = events;
         match std::mem::replace(&mut line.last, at) {
             NOBODY => line.first = at,
-            last => waiting.places[last as usize].next = at,
+            last => waiting.entries[last as usize].next = at,
         }
         waiting.is_untold(fd);
         Ok(())
@@ -257,12 +258,12 @@ impl<Q> Readiness<Q> {
         let (fd, way) = named(number);
         let (mut before, mut at) = (NOBODY, waiting.files[fd as usize].lines[way].first);
         loop {
-            let place = waiting.places.get(at as usize)?;
-            let request = place.request.as_ref();
+            let entry = waiting.entries.get(at as usize)?;
+            let request = entry.request.as_ref();
             if request.is_some_and(|(_, req)| req.reference() == reference) {
                 break;
             }
-            (before, at) = (at, place.next);
+            (before, at) = (at, entry.next);
         }
         let taken = waiting.take_behind(number, before);
         waiting.is_untold(fd);
@@ -390,22 +391,18 @@ impl<Q: Served> Readiness<Q> {
         if self.epoll.open(make).is_none() {
             return false;
         }
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        let table = own_table().filter(|_| is_inside());
         // Relaxed: starting a thread orders it.
-        self.is_inside.store(table.is_some(), Relaxed);
-        if let Some(table) = table {
-            (table.enter)();
-        }
-        // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(readiness_main::<Q>, arg) }.is_ok();
+        self.is_inside.store(is_inside(), Relaxed);
+        let main = |this: usize| {
+            processors::let_waker_go_on();
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Readiness<Q>) }.live();
+        };
+        let started = spawn(c"aio2-readiness", main, ptr::from_ref(self) as usize).is_ok();
         if started {
             self.waiting.lock().has_thread = true;
         } else {
             self.epoll.close();
-            if let Some(table) = table {
-                (table.leave)();
-            }
         }
         started
     }
@@ -514,15 +511,4 @@ impl<Q: Served> Readiness<Q> {
         }
         true
     }
-}
-
-extern "C" fn readiness_main<Q: Served>(readiness: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-readiness".as_ptr()) };
-    // SAFETY: what `start` has given it, which is never freed.
-    let readiness: &'static Readiness<Q> = unsafe { &*readiness.cast() };
-    let _inside = readiness.is_inside.load(Relaxed).then(Inside::begin);
-    processors::let_waker_go_on();
-    readiness.live();
-    ptr::null_mut()
 }

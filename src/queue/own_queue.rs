@@ -444,7 +444,7 @@ impl Context {
         for req in &mut batch {
             let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
             if is_one_block || holder.hold_for(req).is_err() {
-                req.set_apart();
+                req.set_no_merge();
             }
         }
         holder.release();

@@ -13,10 +13,9 @@ use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
 use crate::sys::aio::Ring;
-use crate::sys::host::{Inside, own_table};
-use crate::sys::private_fd::{NO_FILE, is_inside};
+use crate::sys::private_fd::NO_FILE;
 use crate::sys::processors;
-use crate::sys::thread::spawn_detached;
+use crate::sys::thread::spawn;
 use crate::sys::uring::{Submitted, Uring};
 use crate::sys::{Result, Waited, monotonic_ns, try_box};
 use arrayvec::ArrayVec;
@@ -44,8 +43,6 @@ pub struct Kaio<Q> {
     /// The reaper must be woken for requests that are queued in the ring. Set under the lock.
     asleep: AtomicBool,
     doorbell: Doorbell,
-    /// The reaper has the library's own descriptor table, like the threads that hand over.
-    is_inside: AtomicBool,
 }
 
 /// The thread that takes events from the context.
@@ -68,7 +65,6 @@ impl<Q: Completes> Kaio<Q> {
             ring: AtomicPtr::new(ptr::null_mut()),
             asleep: AtomicBool::new(false),
             doorbell: Doorbell::new(),
-            is_inside: AtomicBool::new(false),
         })
     }
 
@@ -120,19 +116,12 @@ impl<Q: Completes> Kaio<Q> {
             self.kernel.store(new, Release);
         }
         self.tell();
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        let table = own_table().filter(|_| is_inside());
-        // Relaxed: starting a thread orders it.
-        self.is_inside.store(table.is_some(), Relaxed);
-        if let Some(table) = table {
-            (table.enter)();
-        }
-        // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(reaper_main::<Q>, arg) }.is_ok();
-        if !started {
-            if let Some(table) = table {
-                (table.leave)();
-            }
+        let main = |this: usize| {
+            processors::let_waker_go_on();
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Kaio<Q>) }.live();
+        };
+        if spawn(c"aio2-reaper", main, ptr::from_ref(self) as usize).is_err() {
             close_doorbell(self.doorbell.take());
             self.free_ring();
             return Reaper::None;
@@ -348,15 +337,4 @@ fn complete<Q: Completes>(done: Done<Q>) {
         }
         owner.complete_all(requests);
     }
-}
-
-extern "C" fn reaper_main<Q: Completes>(kaio: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
-    // SAFETY: the pointer that `make` passed, to what is never freed.
-    let kaio: &'static Kaio<Q> = unsafe { &*kaio.cast() };
-    let _inside = kaio.is_inside.load(Relaxed).then(Inside::begin);
-    processors::let_waker_go_on();
-    kaio.live();
-    ptr::null_mut()
 }
