@@ -123,6 +123,9 @@ add mariadb 300 others.sh mariadb
 add mariadb-path 300 others.sh mariadb path
 add lvm 120 others.sh lvm
 add valgrind 300 valgrind.sh
+for how in preload path; do
+    add calls-$how 120 calls.sh $how
+done
 add run-help 60 aio2-run.sh help
 add run-check 120 aio2-run.sh check
 add run-stats 120 aio2-run.sh stats

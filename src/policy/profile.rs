@@ -83,7 +83,7 @@ impl Profile {
     /// The profile of something that is not a file: nothing is expected of it.
     pub const fn none(tuning: &Tuning) -> Profile {
         Profile {
-            fast_after: tuning.fast_after_max,
+            fast_after: tuning.after_wait,
             ..Profile::new(tuning)
         }
     }
@@ -106,7 +106,7 @@ impl Profile {
         let is_long = seen.ns > tuning.fast_ns;
         Profile {
             fast_after: match seen.waited {
-                Some(true) => self.after_wait(tuning),
+                Some(true) => tuning.after_wait,
                 // Perhaps it was only kept from running. The next request is asked, and tells.
                 _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
@@ -153,14 +153,10 @@ impl Profile {
         }
     }
 
-    fn after_wait(self, tuning: &Tuning) -> u16 {
-        (self.fast_after + tuning.after_wait).min(tuning.fast_after_max)
-    }
-
     /// For a while, its requests are not for a caller.
     pub fn distrusted(self, tuning: &Tuning) -> Profile {
         Profile {
-            fast_after: self.after_wait(tuning),
+            fast_after: tuning.after_wait,
             bounded: 0,
             ..self
         }
@@ -453,6 +449,8 @@ mod tests {
             ("most are",                 Read,  CACHED, &[(64, trivial), (15, FAST)], "fbs"),
             ("one waited",               Read,  CACHED, &[(32, FAST), (1, WAITS)], "b"),
             ("and was made up for",      Read,  CACHED, &[(32, FAST), (1, WAITS), (256, FAST)], "fb"),
+            ("so are a hundred",         Read,  CACHED, &[(99, WAITS), (256, FAST)], "fb"),
+            ("past the cache, too",      Read,  DIRECT, &[(99, WAITS), (256, FAST)], "fb"),
             ("one was not run",          Read,  CACHED, &[(32, FAST), (1, LONG)], "b"),
             ("or so it seems",           Read,  CACHED, &[(32, FAST), (1, LONG), (1, FAST)], "fb"),
             ("none was run",             Read,  CACHED, &[(100, LONG)], "b"),
@@ -586,7 +584,7 @@ mod tests {
     #[test]
     fn bits_are_the_same_profile() {
         let most = Profile {
-            fast_after: T.fast_after_max,
+            fast_after: T.after_wait,
             waits: T.waits_max,
             bounded: T.in_a_row,
             trivial: T.in_a_row,

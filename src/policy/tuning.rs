@@ -63,8 +63,8 @@ tuning! {
     /// Observations. After this many equal ones in a row, the next is expected to be equal. More: a file or a caller is recognised later;
     /// less: it is judged by what it did by chance.
     in_a_row: u8 = 32,
-    /// Requests. After one that waited, this many more must be fast before a file counts as fast. More: a file that is in memory again is
-    /// recognised later; less: a fast disk is taken for memory.
+    /// Requests, less than 2^13. After one that waited, this many in a row must be fast before a file counts as fast. More: a file that is
+    /// in memory again is recognised later; less: a fast disk is taken for memory.
     after_wait: u16 = 256,
     /// Requests, less than 2^3. The first ones of each file, from which its family learns; one that contradicts a property counts as much
     /// as this many that confirm it. More: system calls for each new file, to ask whether it waits; less: a family is known by chance. 0:
@@ -132,8 +132,6 @@ tuning! {
 
     // ---- When a property counts as known, and for how long ----
 
-    /// Requests, less than 2^13. The most to which `after_wait` can add up.
-    fast_after_max: u16 = t.after_wait * 16,
     /// Requests, less than 2^6. The count of a device-bound file. Each request that does not wait takes one from it. At `in_a_row` the file
     /// is no longer device-bound.
     waits_max: u8 = t.in_a_row + t.in_a_row / 8,
@@ -144,8 +142,9 @@ tuning! {
     /// Submits. If nobody has waited for events for this many, the program polls, and the kernel may get its requests within io_submit().
     without_wait: u32 = t.in_a_row as u32,
     /// Requests, a power of two. Of the device-bound requests that the kernel could carry out, a worker carries out one of this many, to
-    /// see whether the file is still device-bound: this costs more than asking a request whether it waited.
-    device_bound_sample: u32 = t.sample * 16,
+    /// see whether the file is still device-bound: this costs more than asking a request whether it waited. If it did not wait, the next one
+    /// is a sample, too.
+    device_bound_sample: u32 = t.sample * 4,
 }
 
 /// The tuned numbers in force.
@@ -175,7 +174,7 @@ pub fn tuning() -> &'static Tuning {
 const _: () = {
     let most = &TUNING;
     // Limits of the bits of a profile.
-    assert!(most.fast_after_max < 1 << 13 && most.waits_max < 1 << 6);
+    assert!(most.after_wait < 1 << 13 && most.waits_max < 1 << 6);
     assert!(most.in_a_row < 1 << 6 && most.young < 1 << 3);
     assert!(most.sample.is_power_of_two() && most.device_bound_sample.is_power_of_two());
     assert!(most.in_a_row - most.young * most.young >= most.in_a_row / 2);

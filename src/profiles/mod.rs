@@ -270,6 +270,10 @@ impl Profiles {
         };
         if let Some((used, view)) = used {
             self.change(used, |profile| profile.after(&seen, tuning()));
+            if waited == Some(false) && Outlook::File(view).is_device_bound(tuning()) {
+                // Perhaps the file has changed: the next one is a sample, too.
+                self.count.store(0, Relaxed);
+            }
             if view.profile().is_young(tuning()) {
                 self.learn_family(used, &seen);
             }

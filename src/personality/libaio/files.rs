@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
 
 const SHARDS: usize = 16;
 
+/// Files and eventfds that one submit remembers: a program seldom uses more of them in one call.
+pub const FEW: usize = 4;
+
 /// What a request must know of its file, found out at submit.
 #[derive(Clone, Copy, Default)]
 pub struct Kind {

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::eventfd::{self, Eventfd, Told};
-use super::files::{FileRef, fd_of};
+use super::files::{FEW, FileRef, fd_of};
 use super::stats::Path;
 use super::table::is_inside;
 use crate::personality::instance::global;
@@ -12,6 +12,7 @@ use crate::request::{Hints, Personality, Req, Tell};
 use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, file_type};
 use crate::syscall::{Call, Tried, carrier};
+use arrayvec::ArrayVec;
 use libc::{c_short, iovec};
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
@@ -158,48 +159,41 @@ impl Extension {
     }
 }
 
-/// Holds the files and eventfds of one submit's requests. Most of them name the same file.
+/// Holds the files and eventfds of one submit's requests. Most of them name the same few.
 pub struct Holder {
     shared: &'static Shared,
-    file: Held,
-    eventfd: Held,
-}
-
-/// The file that was held last, and its number.
-#[derive(Default)]
-struct Held(Option<(RawFd, FileRef)>);
-
-impl Held {
-    fn hold(&mut self, shared: &'static Shared, number: RawFd) -> Result<FileRef> {
-        if let Some((last, file)) = &self.0
-            && *last == number
-        {
-            return Ok(file.again());
-        }
-        let file = shared.files.hold(&shared.table, number)?;
-        let again = file.again();
-        self.0 = Some((number, file));
-        Ok(again)
-    }
+    /// The ones that were held last, and their numbers.
+    held: ArrayVec<(RawFd, FileRef), FEW>,
 }
 
 impl Holder {
     pub fn new(shared: &'static Shared) -> Holder {
         Holder {
             shared,
-            file: Held::default(),
-            eventfd: Held::default(),
+            held: ArrayVec::new(),
         }
+    }
+
+    fn hold(&mut self, number: RawFd) -> Result<FileRef> {
+        if let Some((_, file)) = self.held.iter().find(|held| held.0 == number) {
+            return Ok(file.again());
+        }
+        let file = self.shared.files.hold(&self.shared.table, number)?;
+        let again = file.again();
+        if self.held.is_full() {
+            self.held.remove(0);
+        }
+        self.held.push((number, file));
+        Ok(again)
     }
 }
 
 impl HoldFiles for Holder {
     fn release(&mut self) {
-        *self = Holder::new(self.shared);
+        self.held.clear();
     }
 
     fn hold_for(&mut self, req: &mut Req) -> Result<()> {
-        let shared = self.shared;
         let Some(extension) = req.of_libaio_mut() else {
             return Ok(());
         };
@@ -208,10 +202,10 @@ impl HoldFiles for Holder {
         }
         if extension.eventfd.is_some() && !extension.eventfd.is_held() {
             let number = extension.eventfd.number();
-            extension.eventfd.hold(self.eventfd.hold(shared, number)?);
+            extension.eventfd.hold(self.hold(number)?);
         }
         if extension.file == 0 {
-            extension.file = self.file.hold(shared, extension.number)?.into_raw();
+            extension.file = self.hold(extension.number)?.into_raw();
         }
         // From here on this value stands for the file.
         let place = extension.file as u64;

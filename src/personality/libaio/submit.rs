@@ -5,7 +5,7 @@ use super::abi::{
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
 };
 use super::eventfd::Eventfd;
-use super::files::{Kind, knows_flags, look};
+use super::files::{FEW, Kind, knows_flags, look};
 use super::request::{Extension, Holder, check_ioprio};
 use super::stats::Path;
 use super::{Shared, ring_of};
@@ -17,6 +17,7 @@ use crate::sys::private_fd::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
 use crate::sys::{Result, ready_now};
 use crate::syscall::{AWAIT_FILE, Call, Key};
+use arrayvec::ArrayVec;
 use libc::{c_long, iovec};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -46,7 +47,8 @@ pub fn submit(
         shared,
         context,
         memory: Reader::new(),
-        last: None,
+        looked: ArrayVec::new(),
+        path: None,
         claim: Claim::NOTHING,
         now: shared.stats.now(),
     };
@@ -77,19 +79,13 @@ struct Submit<'a> {
     context: &'a ContextRef,
     /// Reads the array of pointers, and the iocbs.
     memory: Reader,
-    /// The descriptor that was looked at last, so that the kernel is asked only once for it.
-    last: Option<Looked>,
+    /// The descriptors that were looked at last, so that the kernel is asked only once for each.
+    looked: ArrayVec<(RawFd, Kind), FEW>,
+    /// The last one of a request, and its file in the statistics.
+    path: Option<(RawFd, Option<&'static Path>)>,
     /// The claim of the request that is being made: what it must keep its order with others for.
     claim: Claim,
     now: u64,
-}
-
-/// The facts about a descriptor.
-#[derive(Clone, Copy)]
-struct Looked {
-    number: RawFd,
-    kind: Kind,
-    path: Option<&'static Path>,
 }
 
 /// What happens to a request when it is accepted.
@@ -112,8 +108,8 @@ impl Submit<'_> {
         if batch.is_full() {
             return Err(Errno::EAGAIN);
         }
-        let Looked { kind, path, .. } = self.look(iocb.fildes)?;
-        let mut extension = Extension::new(iocb.fildes, self.now, path);
+        let kind = self.look(iocb.fildes)?;
+        let mut extension = Extension::new(iocb.fildes, self.now, self.path(iocb.fildes));
         self.claim = Claim::NOTHING;
         match self.prepare(batch, &iocb, at, kind, &mut extension) {
             Ok((call, way)) => {
@@ -150,17 +146,24 @@ impl Submit<'_> {
         }
     }
 
-    fn look(&mut self, number: RawFd) -> Result<Looked> {
-        if let Some(last) = self.last.filter(|last| last.number == number) {
-            return Ok(last);
+    /// The facts about a descriptor.
+    fn look(&mut self, number: RawFd) -> Result<Kind> {
+        if let Some((_, kind)) = self.looked.iter().find(|looked| looked.0 == number) {
+            return Ok(*kind);
         }
-        let looked = Looked {
-            number,
-            kind: look(number)?,
-            path: self.shared.stats.path(number),
-        };
-        self.last = Some(looked);
-        Ok(looked)
+        let kind = look(number)?;
+        if self.looked.is_full() {
+            self.looked.remove(0);
+        }
+        self.looked.push((number, kind));
+        Ok(kind)
+    }
+
+    fn path(&mut self, number: RawFd) -> Option<&'static Path> {
+        match self.path {
+            Some((last, path)) if last == number => path,
+            _ => self.path.insert((number, self.shared.stats.path(number))).1,
+        }
     }
 
     fn prepare(
@@ -172,7 +175,7 @@ impl Submit<'_> {
         extension: &mut Extension,
     ) -> Result<(Call, Way)> {
         if iocb.flags & FLAG_RESFD != 0 {
-            let resfd = look(iocb.resfd)?;
+            let resfd = self.look(iocb.resfd)?;
             if !resfd.eventfd {
                 return Err(Errno::EINVAL);
             }
