@@ -58,26 +58,28 @@ static double two_threads(io_context2_t *contexts, int batch)
 /* The cost of a round trip, whose requests (no-ops, or reads of 512 bytes from the page cache) have IOCB_ATTR_TIMING or no attribute. */
 static double with_attribute(io_context2_t ctx, int fd, int batch, int timing)
 {
-    enum { RECORD = sizeof(struct iocb2) + sizeof(struct iocb_attr), EVENT = 64, BYTES = 512 };
-    static _Alignas(64) unsigned char records[BATCH_MAX * RECORD], events[BATCH_MAX * EVENT], buffer[BYTES];
+    enum { BYTES = 512 };
+    static _Alignas(64) struct iocb2_room records[BATCH_MAX];
+    static _Alignas(64) struct io_event2_room events[BATCH_MAX];
+    static _Alignas(64) unsigned char buffer[BYTES];
+    const size_t event_bytes = IO_EVENT2_ROOM(timing ? IO_FEAT2_ATTR_TIMING : 0);
     size_t bytes = 0;
 
     for (int i = 0; i < batch; i++) {
-        struct iocb2 *iocb = (struct iocb2 *)(void *)(records + bytes);
+        struct iocb2_room request;
 
         if (fd < 0)
-            io_prep2_nop(iocb);
+            io_prep2_nop(&request.iocb);
         else
-            io_prep2_pread(iocb, fd, buffer, BYTES, 0);
+            io_prep2_pread(&request.iocb, fd, buffer, BYTES, 0);
         if (timing)
-            iocb2_add_attr(iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0);
-        bytes += iocb->bytes;
+            iocb2_add_timing(&request, 0);
+        must("iocb2_append", iocb2_append(&records[0].iocb, sizeof(records), &bytes, &request.iocb));
     }
-    size_t event = sizeof(struct io_event2) + (timing ? sizeof(struct iocb_attr_ret) + sizeof(struct iocb_timing) : 0);
     double began = now_ns();
     for (int done = 0; done < REQUESTS; done += batch) {
-        must("io_submit2", io_submit2(ctx, (struct iocb2 *)(void *)records, bytes));
-        must("io_getevents2", io_getevents2(ctx, (size_t)batch * event, (struct io_event2 *)(void *)events, (size_t)batch * event, NULL));
+        must("io_submit2", io_submit2(ctx, &records[0].iocb, bytes));
+        must("io_getevents2", io_getevents2(ctx, (size_t)batch * event_bytes, &events[0].event, (size_t)batch * event_bytes, NULL));
     }
     return (now_ns() - began) / REQUESTS;
 }

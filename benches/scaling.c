@@ -172,7 +172,7 @@ static void of_a_request(void)
     int ends[2];
 
     checked("pipe2", pipe2(ends, O_CLOEXEC));
-    io_prep2_syscall(&iocbs[0], SYS_read, (uint64_t)ends[0], (uintptr_t)&byte, 1, 0, 0, 0);
+    io_prep2_read(&iocbs[0], ends[0], &byte, 1);
     must("io_submit2", io_submit2(ctx, iocbs, sizeof(iocbs[0])));
     nanosleep(&(struct timespec){ 0, 50000000 }, NULL);
     for (int i = 0; i < 1000; i++)

@@ -133,7 +133,7 @@ static TEST_UNUSED int zram_open(size_t size, int flags)
     CHECK(write_text(path, text));
     snprintf(path, sizeof(path), "/dev/zram%d", number);
     /* udev may take a moment to make the node. */
-    CHECK_WITHIN_MS(5000, access(path, F_OK) == 0);
+    CHECK_WITHIN_MS(20000, access(path, F_OK) == 0);
     fd = open(path, O_RDWR | O_CLOEXEC | flags);
     CHECK(fd >= 0);
     return fd;

@@ -209,7 +209,7 @@ static void __attribute__((constructor)) test_start(void)
     action.sa_handler = test_on_alarm;
     /* SA_RESTART has no meaning here, the handler does not return. */
     sigaction(SIGALRM, &action, NULL);
-    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 60);
+    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 120);
     setvbuf(stdout, NULL, _IOLBF, 0);
     atexit(test_remove_temp);
 }
@@ -810,6 +810,23 @@ static TEST_UNUSED void wait_thread_asleep(pid_t tid)
         asleep = thread_state(tid) == 'S' ? asleep + 1 : 0;
         sleep_ms(5);
     }
+}
+
+/* No thread but this one can run: none is on its way to something. */
+static TEST_UNUSED bool are_others_asleep(void)
+{
+    DIR *dir = opendir("/proc/self/task");
+    bool asleep = true;
+    struct dirent *entry;
+
+    CHECK(dir != NULL);
+    while ((entry = readdir(dir)) != NULL) {
+        pid_t tid = (pid_t)atoi(entry->d_name);
+
+        asleep &= tid == 0 || tid == my_tid() || thread_state(tid) != 'R';
+    }
+    closedir(dir);
+    return asleep;
 }
 
 /* ---- Threads and children --------------------------------------------------------------------- */

@@ -146,8 +146,14 @@ stats)
     counted=$(sed -n 's/^requests: //p' all | tr ';' '\n' | awk '!/of these/ { sum += $1 } END { print sum }')
     [ "$submitted" = "$counted" ] || fail "of $submitted requests $counted are said to have been carried out"
     grep -qiE 'wait' all || fail "the statistics do not say how long requests waited"
-    # fio's children, which are processes: to the file.
+    # fio's children, which are processes: to a file, which the program names, or to the file that was asked for.
     rm -f aio2-stats.* all
+    in_background "$RUN" --stats fio --name=job --ioengine=libaio --thread=0 --filename="$temp/stats-target" --size=8M --bs=4k \
+        --iodepth=8 --rw=randread >out 2>err </dev/null
+    [ "$status" = 0 ] || { cat out err; fail "fio with processes under --stats ends with $status"; }
+    named=$(sed -n 's/^aio2-run: fio made no AIO context.* add theirs to //p' err)
+    [ -n "$named" ] && grep -q stats-target "$named" || { cat err; fail "the file '$named' does not name what was read"; }
+    rm -f "$named"
     in_background "$RUN" --stats="$temp/here" fio --name=job --ioengine=libaio --thread=0 --filename="$temp/stats-target" --size=8M --bs=4k \
         --iodepth=8 --rw=randread >out 2>err </dev/null
     [ "$status" = 0 ] || { cat out err; fail "fio with processes under --stats=FILE ends with $status"; }
@@ -158,7 +164,7 @@ stats)
     program=$(build daemonize) || exit 1
     in_background "$RUN" --stats="$temp/daemon" "$program" "$temp" >out 2>err </dev/null
     [ "$status" = 0 ] || { cat out err; fail "the daemon's parent ends with $status"; }
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         [ -e "$temp/daemon-done" ] && [ -s "$temp/daemon" ] && break
         sleep 0.1
     done
@@ -319,7 +325,7 @@ END
     program=$(build daemonize) || exit 1
     mkdir "$work/daemon"
     says 0 '' "$RUN" "$program" "$work/daemon"
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         [ -e "$work/daemon/daemon-done" ] && break
         sleep 0.1
     done

@@ -194,7 +194,7 @@ int main(int argc, char **argv)
             pid_t child = fork();
 
             if (child == 0) {
-                alarm(25);
+                alarm(60);
                 scenario(which);
                 exit(0);
             }

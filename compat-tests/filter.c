@@ -6,6 +6,7 @@
  *
  * The device is a loop device on DIRECTORY's file system, which is frozen meanwhile.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libaio.h>
@@ -82,7 +83,7 @@ static void start_guard(void)
         while (read(ends[0], &byte, 1) < 0) {
             sleep_ms(1000);
             seconds = *(volatile char *)frozen ? seconds + 1 : 0;
-            if (seconds > 15)
+            if (seconds > 40)
                 ioctl(file_system, FITHAW, 0);
         }
         if (*(volatile char *)frozen)
@@ -152,6 +153,33 @@ static void wait_asleep(int thread)
     }
 }
 
+/* A worker that can run may just have asked whether there is a filter. */
+static void wait_others_asleep(void)
+{
+    for (bool awake = true; awake;) {
+        DIR *dir = opendir("/proc/self/task");
+        struct dirent *entry;
+
+        MUST(dir != NULL);
+        sleep_ms(1);
+        awake = false;
+        while ((entry = readdir(dir)) != NULL) {
+            char path[300], text[512] = "";
+            const int thread = atoi(entry->d_name);
+
+            if (thread == 0 || thread == (int)syscall(SYS_gettid))
+                continue;
+            snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread);
+            FILE *file = fopen(path, "r");
+            if (file == NULL)
+                continue;
+            awake |= fgets(text, sizeof(text), file) != NULL && strstr(text, ") R ") != NULL;
+            fclose(file);
+        }
+        closedir(dir);
+    }
+}
+
 static void install(bool kills)
 {
     struct sock_filter code[] = {
@@ -192,7 +220,7 @@ static void run(bool kills, enum end end)
 {
     pthread_t thread, other;
 
-    alarm(30);
+    alarm(60);
     MUST(io_setup(DEPTH * 2, &ctx) == 0);
     most = LONG_MAX;
     MUST(pthread_create(&thread, NULL, writes, NULL) == 0);
@@ -200,6 +228,7 @@ static void run(bool kills, enum end end)
         sleep_ms(1);
     freeze();
     wait_asleep(__atomic_load_n(&tid, __ATOMIC_ACQUIRE));
+    wait_others_asleep();
     install(kills);
     if (end == FORK) {
         pid_t child = fork();

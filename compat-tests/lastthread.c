@@ -59,7 +59,7 @@ static void run(int mode, int fd)
 
 static void check(int mode, int fd)
 {
-    double end = now() + 10;
+    double end = now() + 60;
     int status;
     char seen[2];
     pid_t child;

@@ -42,95 +42,95 @@ add() {
     commands+=("${*:3}")
 }
 
-add symbols-libaio2 20 symbols.sh libaio2
-add symbols-libaio1 20 symbols.sh libaio1
-add header 60 header.sh
+add symbols-libaio2 60 symbols.sh libaio2
+add symbols-libaio1 60 symbols.sh libaio1
+add header 120 header.sh
 for how in preload path; do
-    add harness-part-$how 600 harness.sh partcheck $how
-    add harness-extra-$how 300 harness.sh extracheck $how
+    add harness-part-$how 1000 harness.sh partcheck $how
+    add harness-extra-$how 600 harness.sh extracheck $how
 done
 for how in run path; do
     for part in api ops io limits wait cancel ring files process queue; do
-        add diff-$part-$how 120 diff.sh $how $part
+        add diff-$part-$how 300 diff.sh $how $part
     done
 done
-add diff-raw 60 diff.sh run raw
-add diff-raw-path 60 diff.sh path raw
+add diff-raw 120 diff.sh run raw
+add diff-raw-path 120 diff.sh path raw
 for how in preload path; do
-    add reaper-$how 120 program.sh $how reaper
-    add retention-$how 120 program.sh $how retention
-    add contexts-$how 120 program.sh $how contexts
-    add forkexit-$how 120 program.sh $how forkexit
-    add threads-$how 120 program.sh $how threads
-    add closeall-$how 120 program.sh $how closeall
-    add robust-$how 180 program.sh $how robust
-    add firstuse-$how 120 program.sh $how firstuse
-    add tables-$how 60 program.sh $how tables
-    add churn-$how 120 program.sh $how churn
-    add manyfiles-$how 60 program.sh $how manyfiles
-    add told-$how 120 program.sh $how told
-    add reapers-$how 120 program.sh $how reapers
-    add lastwrites-$how 120 program.sh $how lastwrites
-    add forkinside-$how 120 program.sh $how forkinside
-    add ordered-$how 120 program.sh $how ordered
-    add waiting-$how 180 program.sh $how waiting
-    add memory-$how 60 program.sh $how memory
-    add descriptors-$how 180 program.sh $how descriptors
-    add filter-$how 120 program.sh $how filter
-    add signals-$how 60 program.sh $how signals
-    add filesize-$how 60 program.sh $how filesize
-    add nothread-$how 120 program.sh $how nothread
-    add statictls-$how 60 program.sh $how statictls
-    add lastthread-$how 120 program.sh $how lastthread
-    add hung-$how 120 program.sh $how hung
-    add frozen-$how 120 program.sh $how frozen
-    add realtime-$how 240 program.sh $how realtime
-    add append-$how 60 program.sh $how append
-    add pollpri-$how 60 program.sh $how pollpri
+    add reaper-$how 300 program.sh $how reaper
+    add retention-$how 300 program.sh $how retention
+    add contexts-$how 300 program.sh $how contexts
+    add forkexit-$how 300 program.sh $how forkexit
+    add threads-$how 300 program.sh $how threads
+    add closeall-$how 300 program.sh $how closeall
+    add robust-$how 300 program.sh $how robust
+    add firstuse-$how 300 program.sh $how firstuse
+    add tables-$how 120 program.sh $how tables
+    add churn-$how 300 program.sh $how churn
+    add manyfiles-$how 120 program.sh $how manyfiles
+    add told-$how 300 program.sh $how told
+    add reapers-$how 300 program.sh $how reapers
+    add lastwrites-$how 300 program.sh $how lastwrites
+    add forkinside-$how 300 program.sh $how forkinside
+    add ordered-$how 300 program.sh $how ordered
+    add waiting-$how 300 program.sh $how waiting
+    add memory-$how 120 program.sh $how memory
+    add descriptors-$how 300 program.sh $how descriptors
+    add filter-$how 300 program.sh $how filter
+    add signals-$how 120 program.sh $how signals
+    add filesize-$how 120 program.sh $how filesize
+    add nothread-$how 300 program.sh $how nothread
+    add statictls-$how 120 program.sh $how statictls
+    add lastthread-$how 300 program.sh $how lastthread
+    add hung-$how 300 program.sh $how hung
+    add frozen-$how 300 program.sh $how frozen
+    add realtime-$how 300 program.sh $how realtime
+    add append-$how 120 program.sh $how append
+    add pollpri-$how 120 program.sh $how pollpri
 done
 # Programs with calls that only the object preloaded by aio2-run and our libaio.so.1 see.
 for program in closeall dup2 lastwrites descriptors numbers; do
-    add $program-run 120 program.sh run $program
+    add $program-run 300 program.sh run $program
 done
 for how in object path run; do
-    add mixed-$how 120 program.sh $how mixed
-    add mixed-order-$how 120 order.sh $how
+    add mixed-$how 300 program.sh $how mixed
+    add mixed-order-$how 300 order.sh $how
 done
-add lastthread-run 120 program.sh run lastthread
+add lastthread-run 300 program.sh run lastthread
 # In a container.
 for profile in docker old; do
     for how in preload path run; do
-        add container-$profile-$how 240 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
+        add container-$profile-$how 300 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
     done
 done
-add container-waiting-docker 120 container.sh docker preload waiting retention
-add container-told-docker 120 container.sh docker path told
-add container-waiting-old 120 container.sh old path waiting
+add container-waiting-docker 300 container.sh docker preload waiting retention
+add container-told-docker 300 container.sh docker path told
+add container-waiting-old 300 container.sh old path waiting
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
-        add fio-$job-$on 200 fio.sh $job $on
+        add fio-$job-$on 300 fio.sh $job $on
     done
 done
 for on in ext4 zram; do
-    add qemu-io-$on 120 qemu.sh io $on
-    add qemu-bench-$on 120 qemu.sh bench $on
+    add qemu-io-$on 300 qemu.sh io $on
+    add qemu-bench-$on 300 qemu.sh bench $on
 done
-add stress-ng 120 stress-ng.sh
-add sysbench 120 others.sh sysbench
-add stressapptest 60 others.sh stressapptest
-add mariadb 180 others.sh mariadb
+add stress-ng 300 stress-ng.sh
+add sysbench 300 others.sh sysbench
+add stressapptest 120 others.sh stressapptest
+add mariadb 300 others.sh mariadb
 # It also makes some of its calls by syscall().
-add mariadb-path 180 others.sh mariadb path
-add lvm 60 others.sh lvm
-add valgrind 120 valgrind.sh
-add run-help 20 aio2-run.sh help
-add run-check 60 aio2-run.sh check
-add run-stats 60 aio2-run.sh stats
-add run-routes 60 aio2-run.sh routes
-add run-transparent 60 aio2-run.sh transparent
-add run-folder 60 aio2-run.sh folder
-add run-cannot 60 aio2-run.sh cannot
-add run-planted 60 aio2-run.sh planted
+add mariadb-path 300 others.sh mariadb path
+add lvm 120 others.sh lvm
+add valgrind 300 valgrind.sh
+add run-help 60 aio2-run.sh help
+add run-check 120 aio2-run.sh check
+add run-stats 120 aio2-run.sh stats
+add run-routes 120 aio2-run.sh routes
+add run-transparent 120 aio2-run.sh transparent
+add run-folder 120 aio2-run.sh folder
+add run-cannot 120 aio2-run.sh cannot
+add run-planted 120 aio2-run.sh planted
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${names[@]}"

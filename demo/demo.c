@@ -38,9 +38,7 @@
 #define DEPTH 32u   /* requests in flight; the library keeps to it */
 #define SLOTS 256u  /* buffers: how many requests may be in flight or have their event unreaped */
 #define SEED 0x61696f32u
-
-#define RECORD_BYTES (sizeof(struct iocb2) + sizeof(struct iocb_attr))
-#define EVENT_BYTES (sizeof(struct io_event2) + sizeof(struct iocb_attr_ret) + sizeof(struct iocb_timing))
+#define RECORDS_BYTES (DEPTH * sizeof(struct iocb2_room))
 
 /* ---- The device ------------------------------------------------------------------------------ */
 
@@ -277,8 +275,9 @@ struct demo {
     unsigned int free[SLOTS]; /* a stack of the slots that are not busy */
     unsigned int nfree;
 
-    char *records; /* requests that were packed and not yet accepted: at most DEPTH */
+    struct iocb2 *records; /* requests that were packed and not yet accepted: at most DEPTH, all of one size */
     size_t packed;
+    size_t packed_bytes;
 
     /* Our own count, to be held against the library's. */
     uint64_t submitted;
@@ -298,25 +297,27 @@ static void pack(struct demo *demo, bool write, uint64_t offset)
 {
     unsigned int index = demo->free[--demo->nfree];
     struct slot *slot = &demo->slots[index];
-    struct iocb2 *iocb = (struct iocb2 *)(void *)(demo->records + demo->packed++ * RECORD_BYTES);
+    struct iocb2_room request;
 
     slot->busy = true;
     slot->offset = offset;
     if (write) {
         fill_block(slot->block, offset);
-        io_prep2_pwrite(iocb, demo->dev.fd, slot->block, BLOCK, (int64_t)offset);
+        io_prep2_pwrite(&request.iocb, demo->dev.fd, slot->block, BLOCK, (int64_t)offset);
     } else {
-        io_prep2_pread(iocb, demo->dev.fd, slot->block, BLOCK, (int64_t)offset);
+        io_prep2_pread(&request.iocb, demo->dev.fd, slot->block, BLOCK, (int64_t)offset);
     }
-    iocb->data = index;
-    iocb2_add_attr(iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0);
+    request.iocb.data = index;
+    iocb2_add_timing(&request, 0);
+    iocb2_append(demo->records, RECORDS_BYTES, &demo->packed_bytes, &request.iocb);
+    demo->packed++;
 }
 
 /* Submits what is packed; what DEPTH does not allow stays packed. */
 static bool submit(struct demo *demo)
 {
-    ssize_t bytes = io_submit2(demo->ctx, (const struct iocb2 *)(const void *)demo->records,
-                               demo->packed * RECORD_BYTES);
+    size_t record_bytes = demo->records->bytes;
+    ssize_t bytes = io_submit2(demo->ctx, demo->records, demo->packed_bytes);
 
     if (bytes == -EAGAIN)
         return true;
@@ -324,16 +325,16 @@ static bool submit(struct demo *demo)
         fprintf(stderr, "demo: io_submit2: %s\n", strerror((int)-bytes));
         return false;
     }
-    demo->submitted += (size_t)bytes / RECORD_BYTES;
-    demo->packed -= (size_t)bytes / RECORD_BYTES;
-    memmove(demo->records, demo->records + bytes, demo->packed * RECORD_BYTES);
+    demo->submitted += (size_t)bytes / record_bytes;
+    demo->packed -= (size_t)bytes / record_bytes;
+    demo->packed_bytes -= (size_t)bytes;
+    memmove(demo->records, (char *)demo->records + bytes, demo->packed_bytes);
     return true;
 }
 
 static bool complete(struct demo *demo, struct pass *pass, const struct io_event2 *event)
 {
-    const struct iocb_attr_ret *ret = io_event2_attr(event, IOCB_ATTR_TIMING);
-    struct iocb_timing timing;
+    const struct iocb_timing *timing = io_event2_timing(event);
     struct slot *slot;
 
     if (event->data >= SLOTS || !demo->slots[event->data].busy) {
@@ -352,45 +353,40 @@ static bool complete(struct demo *demo, struct pass *pass, const struct io_event
     }
     if (!pass->write && !verify_block(slot->block, slot->offset))
         return false;
-    if (!ret || ret->ret) {
+    if (!timing) {
         fprintf(stderr, "demo: no times in the event\n");
         return false;
     }
-    memcpy(&timing, ret + 1, sizeof(timing));
-    hist_add(&pass->waiting, timing.start_ns - timing.submit_ns);
-    hist_add(&pass->device, timing.end_ns - timing.start_ns);
+    hist_add(&pass->waiting, timing->start_ns - timing->submit_ns);
+    hist_add(&pass->device, timing->end_ns - timing->start_ns);
     return true;
 }
 
 /* Takes all events there are: without a call as long as the ring has some, then the overflow list's. */
 static bool reap(struct demo *demo, struct pass *pass)
 {
-    union {
-        struct io_event2 event;
-        char bytes[16 * EVENT_BYTES];
-    } buf;
+    struct io_event2_room room[16];
 
     for (;;) {
-        ssize_t bytes = io_ring2_reap(demo->ctx, &buf.event, sizeof(buf));
-        const char *at = buf.bytes;
+        ssize_t bytes = io_ring2_reap(demo->ctx, &room[0].event, sizeof(room));
+        uint64_t *reaped = &demo->reaped_from_ring;
+        const struct io_event2 *event;
 
-        if (bytes > 0) {
-            demo->reaped_from_ring++;
-        } else if (bytes == 0) {
+        if (bytes == 0) {
             if (!io_ring2_overflowed(demo->ctx))
                 return true;
-            bytes = io_getevents2(demo->ctx, 0, &buf.event, sizeof(buf), NULL);
+            reaped = &demo->reaped_by_call;
+            bytes = io_getevents2(demo->ctx, 0, &room[0].event, sizeof(room), NULL);
             if (bytes == 0)
                 return true;
-            for (const char *e = at; bytes > 0 && e < at + bytes; e += ((const struct io_event2 *)(const void *)e)->bytes)
-                demo->reaped_by_call++;
         }
         if (bytes < 0) {
             fprintf(stderr, "demo: reaping: %s\n", strerror((int)-bytes));
             return false;
         }
-        for (const char *end = at + bytes; at < end; at += ((const struct io_event2 *)(const void *)at)->bytes) {
-            if (!complete(demo, pass, (const struct io_event2 *)(const void *)at))
+        io_event2_for_each (event, room, bytes) {
+            ++*reaped;
+            if (!complete(demo, pass, event))
                 return false;
         }
     }
@@ -514,7 +510,7 @@ static bool run(struct demo *demo, bool corrupted)
 
 static bool allocate(struct demo *demo)
 {
-    demo->records = calloc(DEPTH, RECORD_BYTES);
+    demo->records = malloc(RECORDS_BYTES);
     demo->buffers = aligned_alloc(BLOCK, SLOTS * BLOCK);
     if (!demo->records || !demo->buffers)
         return false;

@@ -16,8 +16,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define P(pointer) ((uint64_t)(uintptr_t)(pointer))
-
 enum step { ACCEPT, RECEIVE, SEND };
 
 struct client {
@@ -41,12 +39,12 @@ static void request(struct client *client, enum step step)
 
     client->step = step;
     if (step == ACCEPT)
-        io_prep2_syscall(&iocb, SYS_accept4, (uint64_t)client->fd, 0, 0, SOCK_CLOEXEC, 0, 0);
+        io_prep2_accept4(&iocb, client->fd, NULL, NULL, SOCK_CLOEXEC);
     else if (step == RECEIVE)
-        io_prep2_syscall(&iocb, SYS_recvfrom, (uint64_t)client->fd, P(client->text), sizeof(client->text), 0, 0, 0);
+        io_prep2_recv(&iocb, client->fd, client->text, sizeof(client->text), 0);
     else
-        io_prep2_syscall(&iocb, SYS_sendto, (uint64_t)client->fd, P(client->text), client->bytes, MSG_NOSIGNAL, 0, 0);
-    iocb.data = P(client);
+        io_prep2_send(&iocb, client->fd, client->text, client->bytes, MSG_NOSIGNAL);
+    iocb2_set_pointer(&iocb, client);
     if (io_submit2(ctx, &iocb, sizeof(iocb)) != sizeof(iocb)) {
         fprintf(stderr, "echo: there is no room for a request\n");
         exit(1);
@@ -96,12 +94,10 @@ static int listen_on(long port)
 int main(int argc, char **argv)
 {
     static struct client listener;
-    static union {
-        struct io_event2 event;
-        char bytes[4096];
-    } room;
+    static struct io_event2_room room[8];
     struct rlimit files;
     long left = -1;
+    int ret;
 
     for (int option; (option = getopt(argc, argv, "n:")) != -1;) {
         if (option != 'n') {
@@ -115,15 +111,18 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &files);
     }
     listener.fd = listen_on(argv[optind] == NULL ? 0 : atol(argv[optind]));
-    if (io_setup2(IO_SETUP2_VERSION, NULL, &ctx) != 0)
-        fail("echo: io_setup2");
+    ret = io_setup2(IO_SETUP2_VERSION, NULL, &ctx);
+    if (ret != 0) {
+        fprintf(stderr, "echo: io_setup2: %s\n", strerror(-ret));
+        return 1;
+    }
     request(&listener, ACCEPT);
     while (left != 0) {
-        struct io_event2 *event = &room.event;
-        ssize_t got = io_getevents2(ctx, sizeof(*event), event, sizeof(room), NULL);
+        const struct io_event2 *event;
+        ssize_t bytes = io_getevents2(ctx, 1, &room[0].event, sizeof(room), NULL);
 
-        for (; got > 0; got -= event->bytes, event = io_event2_next(event))
-            left -= !go_on((struct client *)(uintptr_t)event->data, event->res) && left > 0;
+        io_event2_for_each (event, room, bytes)
+            left -= !go_on(io_event2_pointer(event), event->res) && left > 0;
     }
     return io_destroy2(ctx) != 0;
 }

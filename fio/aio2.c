@@ -29,9 +29,6 @@
 
 #include "hist.h"
 
-/* Size of the largest event: with the answer to one attribute. */
-#define TIMED_EVENT_BYTES (sizeof(struct io_event2) + sizeof(struct iocb_attr_ret) + sizeof(struct iocb_timing))
-
 /* The job is given up if requests have been refused for this long although none is in flight. */
 #define STALLED_NS 30000000000ull
 
@@ -207,13 +204,13 @@ static void pack(struct thread_data *td, struct aio2_data *ad, struct io_u *io_u
         if (f->last_write == f->first_write)
             io_prep2_nop(iocb);
         else
-            io_prep2_syscall(iocb, SYS_sync_file_range, (uint64_t)(int64_t)f->fd, f->first_write,
-                             f->last_write - f->first_write, td->o.sync_file_range, 0, 0);
+            io_prep2_sync_file_range(iocb, f->fd, (int64_t)f->first_write, (int64_t)(f->last_write - f->first_write),
+                                     td->o.sync_file_range);
         break;
     }
-    iocb->data = (uint64_t)(uintptr_t)io_u;
+    iocb2_set_pointer(iocb, io_u);
     if (ad->timing)
-        iocb2_add_attr(iocb, IOCB_ATTR_TIMING, 0, 0, NULL, 0);
+        iocb2_add_attr_within(iocb, ad->record_bytes, IOCB_ATTR_TIMING, 0, NULL, 0);
 }
 
 static enum fio_q_status fio_aio2_queue(struct thread_data *td, struct io_u *io_u)
@@ -311,28 +308,22 @@ static int fio_aio2_commit(struct thread_data *td)
 static void account_timing(struct thread_data *td, struct aio2_data *ad, const struct io_u *io_u,
                            const struct io_event2 *event)
 {
-    const struct iocb_attr_ret *ret = io_event2_attr(event, IOCB_ATTR_TIMING);
+    const struct iocb_timing *times = io_event2_timing(event);
     struct timing *timing = &ad->timing[ddir_sync(io_u->ddir) ? 1 : 0];
-    struct iocb_timing times;
 
     if (event->res < 0 || in_ramp_time(td))
         return;
-    if (!ret || ret->ret || ret->bytes < sizeof(*ret) + sizeof(times)) {
+    if (!times || times->submit_ns > times->start_ns || times->start_ns > times->end_ns) {
         ad->untimed++;
         return;
     }
-    memcpy(&times, ret + 1, sizeof(times));
-    if (times.submit_ns > times.start_ns || times.start_ns > times.end_ns) {
-        ad->untimed++;
-        return;
-    }
-    hist_add(&timing->queueing, times.start_ns - times.submit_ns);
-    hist_add(&timing->device, times.end_ns - times.start_ns);
+    hist_add(&timing->queueing, times->start_ns - times->submit_ns);
+    hist_add(&timing->device, times->end_ns - times->start_ns);
 }
 
 static int collected(struct thread_data *td, struct aio2_data *ad, const struct io_event2 *event)
 {
-    struct io_u *io_u = (struct io_u *)(uintptr_t)event->data;
+    struct io_u *io_u = io_event2_pointer(event);
     struct completion *completion;
 
     if (!io_u || !ad->in_flight || io_u->engine_data != ad) {
@@ -353,15 +344,15 @@ static int collected(struct thread_data *td, struct aio2_data *ad, const struct 
 static int collect_by_call(struct thread_data *td, struct aio2_data *ad, unsigned int need, unsigned int want,
                            const struct timespec *timeout)
 {
-    struct io_event2 *event = ad->events;
+    const struct io_event2 *event;
     /* In events of the smallest size: a wait for more bytes than will ever come would never end. */
-    ssize_t bytes = io_getevents2(ad->ctx, need * sizeof(*event), event, want * ad->event_bytes, timeout);
+    ssize_t bytes = io_getevents2(ad->ctx, need * sizeof(*event), ad->events, want * ad->event_bytes, timeout);
 
     if (bytes == -EINTR)
         return 0;
     if (bytes < 0)
         return (int)bytes;
-    for (const char *end = (const char *)event + bytes; (const char *)event < end; event = io_event2_next(event)) {
+    io_event2_for_each (event, ad->events, bytes) {
         int ret = collected(td, ad, event);
 
         if (ret)
@@ -517,7 +508,7 @@ static int fio_aio2_cancel(struct thread_data *td, struct io_u *io_u)
 
     if (io_u->engine_data != ad)
         return -ENOENT;
-    ret = io_cancel2(ad->ctx, (uint64_t)(uintptr_t)io_u);
+    ret = io_cancel2(ad->ctx, io_arg2_pointer(io_u));
     if (ret)
         return ret;
     while (io_u->engine_data == ad) {
@@ -668,6 +659,7 @@ static int fio_aio2_init(struct thread_data *td)
     const struct aio2_options *o = td->eo;
     struct io_setup2_params params = { .bytes = sizeof(params), .eventfd = -1 };
     unsigned int entries = td->o.iodepth;
+    struct iocb2_room like_all;
     struct aio2_data *ad;
     int ret;
 
@@ -685,8 +677,11 @@ static int fio_aio2_init(struct thread_data *td)
     /* From here on, fio calls cleanup() if this fails. */
     td->io_ops_data = ad;
     ad->eventfd = -1;
-    ad->record_bytes = sizeof(struct iocb2) + (o->timing ? sizeof(struct iocb_attr) : 0);
-    ad->event_bytes = o->timing ? TIMED_EVENT_BYTES : sizeof(struct io_event2);
+    io_prep2_nop(&like_all.iocb);
+    if (o->timing)
+        iocb2_add_timing(&like_all, 0);
+    ad->record_bytes = like_all.iocb.bytes;
+    ad->event_bytes = IO_EVENT2_ROOM(o->timing ? IO_FEAT2_ATTR_TIMING : 0);
     ad->done_mask = 1;
     while (ad->done_mask < entries)
         ad->done_mask = 2 * ad->done_mask + 1;

@@ -170,8 +170,8 @@ struct timespec;
 #define IO_FEAT2_ATTR_ROUTE 256
 
 /**
- * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
- * holder tries (the memory is sealed against new writers; Linux 5.1 or later).
+ * Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only (the memory is
+ * sealed against new writers; Linux 5.1 or later).
  */
 #define IO_FEAT2_RING_SEALED 0x100000000ul
 
@@ -260,8 +260,8 @@ struct io_setup2_params {
 /**
  * The header of the shared ring. The data area begins `header_bytes` after it.
  *
- * A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. What it
- * writes elsewhere can cost it its own events, never more.
+ * A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. If it writes
+ * elsewhere, it can lose its own events; nothing more happens.
  */
 struct io_ring2 {
   /**
@@ -529,9 +529,9 @@ extern "C" {
 /**
  * Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
  *
- * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; what was made is written
- * back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory
- * until it is used.
+ * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; the values that are used
+ * are written back to it. A context costs one descriptor (two with an eventfd), no thread, and
+ * little memory until it is used.
  *
  * Returns 0, or
  * -EOPNOTSUPP: another version.
@@ -561,13 +561,12 @@ int io_destroy2(io_context2_t ctx);
  * Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
  * bytes were accepted, always whole records. Never waits for I/O, neither for a device nor for a buffer that
  * is not in memory (of the caller's memory it reads the records alone), as long as there are threads to do
- * that: where none can be started, or none may run before the caller for its real-time policy, it carries
- * requests out itself, as far as they wait for nobody.
+ * that. If no thread can be started, or none may run before the caller because of the caller's real-time
+ * policy, it carries out itself the requests that wait for nobody else.
  *
- * A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it
- * is accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes
- * back in the event's `res`; so does -ENOSYS for a system call that is not carried, which is never
- * made.
+ * A malformed record, or the limit of `max_requests` in flight, ends it there: the records before it
+ * are accepted. An error of the system call itself (a bad descriptor, a bad pointer) comes back in
+ * the event's `res`; so does -ENOSYS for a system call that is not carried, which is never made.
  *
  * Returns bytes, or
  * -EINVAL: not a live context; `iocbs` is not aligned to 8; the first record is malformed.
@@ -615,8 +614,8 @@ ssize_t io_pgetevents2(io_context2_t ctx,
  * Waits for one event, and copies it to `nbytes` bytes at `event`: the oldest, and no other, also if
  * more would fit.
  *
- * `timeout` is relative; NULL: no limit. Whatever attributes the request has, struct io_event2_room has room for
- * those that the header knows, and IO_EVENT2_ROOM() says how much some of them take. Any number of threads
+ * `timeout` is relative; NULL: no limit. struct io_event2_room has room for an event with all attributes that the
+ * header knows, and IO_EVENT2_ROOM() says how much room an event with some of them needs. Any number of threads
  * may wait at once, and beside io_getevents2(); each event goes to one of them.
  *
  * Returns the event's bytes, or
@@ -630,10 +629,10 @@ ssize_t io_getevent2(io_context2_t ctx,
                      const struct timespec *timeout);
 
 /**
- * Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =
- * -ECANCELED, through the ring like any other. If there is none, one that runs is interrupted, if
- * its system call may wait for somebody else (a pipe, a socket, a lock): its event says how it
- * ended, with what it had done by then, with -EINTR, or, not begun, with -ECANCELED.
+ * Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
+ * through the ring like any other. If none is queued, a running one is interrupted, if its system
+ * call may wait for somebody else (a pipe, a socket, a lock). Then the event's `res` is the number
+ * of bytes that were moved before, or -EINTR, or, if the call was not begun, -ECANCELED.
  *
  * Returns 0, or
  * -EALREADY: it is running, and cannot be interrupted.
@@ -682,7 +681,7 @@ int io_ring_fd2(io_context2_t ctx);
  * For languages that cannot use them libaio2-ffi.so has all of them as functions, by the same names.
  */
 
-/* How they are defined; what builds libaio2-ffi.so defines it otherwise. */
+/* How they are defined; the build of libaio2-ffi.so defines it otherwise. */
 #ifndef AIO2_INLINE
 #if defined(__cplusplus) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 199901L)
 #define AIO2_INLINE static inline
@@ -987,8 +986,8 @@ AIO2_INLINE struct iocb_attr *iocb2_add_attr_within(struct iocb2 *iocb, size_t r
 }
 
 /*
- * The same for a request behind which there is room for certain: what is there is not checked, and a plain struct iocb2 has none.
- * iocb2_add_attr_within(), and the functions below for each attribute, check it.
+ * The same, without a check of the room: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none.
+ * iocb2_add_attr_within(), and the functions below for each attribute, check the room.
  */
 AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
                                              const void *payload, size_t payload_bytes)
@@ -1188,7 +1187,7 @@ AIO2_INLINE const void *io_event2_payload(const struct io_event2 *event, uint16_
 }
 
 /*
- * What an attribute has answered, where it lies in the event; NULL if the request did not have the attribute, or it was not
+ * The answer of an attribute, where it lies in the event; NULL if the request did not have the attribute, or it was not
  * handled: io_event2_handled() says why.
  */
 AIO2_INLINE const struct iocb_timing *io_event2_timing(const struct io_event2 *event)
@@ -1269,7 +1268,7 @@ AIO2_INLINE ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, si
 AIO2_INLINE ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
 {
     uintptr_t data = AIO2_POINTER_CAST(uintptr_t, ctx) + ctx->header_bytes;
-    /* Relaxed: only the one consumer, who is the caller, moves it. */
+    /* Relaxed: only the one consumer, which is the caller, moves it. */
     uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
     /* Acquire: pairs with the library's release of tail, behind which the record is written. */
     uint32_t tail = __atomic_load_n(&ctx->tail, __ATOMIC_ACQUIRE);
@@ -1305,7 +1304,7 @@ AIO2_INLINE int io_ring2_overflowed(io_context2_t ctx)
 }
 
 /*
- * What to do when the context's eventfd is readable: reads it, unless `eventfd` is -1, and calls each(event, arg) for every event
+ * For a context whose eventfd is readable: reads the eventfd, unless `eventfd` is -1, and calls each(event, arg) for every event
  * there is, oldest first, those of the overflow list included, until there is none. So an event that comes later makes the eventfd
  * readable again. `event` is valid until `each` returns. `each` may submit requests; it must not take events of this
  * context, or destroy it.
@@ -1313,8 +1312,8 @@ AIO2_INLINE int io_ring2_overflowed(io_context2_t ctx)
  * The eventfd should be one that does not block (EFD_NONBLOCK): of one that does, the read waits if it is not readable, or
  * another thread was quicker.
  *
- * Returns how many events there were; or, whatever `each` has been given by then, what io_getevents2() or, negative, the
- * read of the eventfd fails with.
+ * Returns how many events there were; or an error of io_getevents2(), or the negative errno of the eventfd's read, also if `each`
+ * has been called before.
  */
 AIO2_INLINE ssize_t io_ring2_reap_all(io_context2_t ctx, int eventfd, void (*each)(const struct io_event2 *event, void *arg),
                                       void *arg)

@@ -3,7 +3,8 @@
  * If libaio2 had nothing to do for the program that aio2-run has started, this prints one line to standard error when the program ends.
  * Only the program itself prints it, and only if it has made no other process, which may have AIO of its own. It prints it only if a user
  * of aio2-run might not expect this: the program is linked with libaio or liburing, or uses io_uring, or reaches the kernel's AIO without a
- * function that libaio2 can see. If statistics were asked for, it prints it in every case, because there are none.
+ * function that libaio2 can see. If statistics were asked for, it prints it in every case, because there are none, and says where those of
+ * other processes are.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -105,6 +106,7 @@ __attribute__((destructor)) void aio2_report(void)
 {
     char text[512], *to = text, *end = text + sizeof(text) - 1;
     int before = errno, found;
+    const char *stats;
     struct stat file;
 
     if (aio2_run.pid == 0 || aio2_run.pid != getpid() || __atomic_exchange_n(&aio2_run.has_ended, 1, __ATOMIC_RELAXED))
@@ -116,11 +118,15 @@ __attribute__((destructor)) void aio2_report(void)
     if (fstat(STDERR_FILENO, &file) != 0 || file.st_dev != aio2_run.device || file.st_ino != aio2_run.inode)
         return;
     found = look_at_maps();
+    stats = aio2_run.has_forked ? secure_getenv("AIO2_STATS") : NULL;
     if (found != 0 || aio2_run.has_stats) {
         to = add(to, end, "aio2-run: ");
         to = add(to, end - 200, program_invocation_short_name);
         to = add(to, end, " made no AIO context that libaio2 could see");
-        if (found & KERNEL_AIO)
+        if (stats != NULL) {
+            to = add(to, end, "; processes that it made add theirs to ");
+            to = add(to, end, stats);
+        } else if (found & KERNEL_AIO)
             to = add(to, end, "; it reaches the kernel's AIO by instructions of its own");
         else if (found & URING)
             to = add(to, end, "; it uses io_uring");

@@ -21,43 +21,43 @@ long=1
 # Steps with their time limits in seconds. The first is needed by all others. Then rows of steps run side by side: steps that mostly
 # compile, steps whose tests run slowed down, steps that wait for devices, and steps that run programs of others.
 first="
-lib=600
+lib=900
 "
 compiling="
 fmt=60
 shellcheck=120
-clippy=600
-layers=20
-unit=600
+clippy=900
+layers=60
+unit=900
 header=300
-crate=300
-loom=1200
-fuzz=600
-harness=$((1300 * long))
+crate=600
+loom=2000
+fuzz=900
+harness=$((2000 * long))
 "
 slowed="
-valgrind=$((600 * long))
-asan=$((800 * long))
-tsan=800
-c-tests-threads=$((900 * long))
-c-tests-kaio=$((600 * long))
+valgrind=$((900 * long))
+asan=$((1500 * long))
+tsan=1500
+c-tests-threads=$((1500 * long))
+c-tests-kaio=$((900 * long))
 "
 waiting="
-exports=30
-${1:+core=120}
-elf=30
-archive=120
-man=60
-readme=60
-examples=120
-install=300
-dist=$((300 * long))
-deb=$((300 * long))
-c-tests=$((900 * long))
+exports=60
+${1:+core=300}
+elf=60
+archive=300
+man=300
+readme=300
+examples=300
+install=600
+dist=$((900 * long))
+deb=$((900 * long))
+c-tests=$((1500 * long))
 "
 others="
-fio=400
-compat=$((1500 * long))
+fio=900
+compat=$((2400 * long))
 "
 
 skip() {

@@ -71,6 +71,15 @@ fi
 if command -v fio >/dev/null; then
     PATH=$root/bin:$PATH sh "$root/debian/tests/fio" >"$work/log" 2>&1 || { cat "$work/log"; die "debian/tests/fio fails"; }
 fi
+# The fio engine, from its source in the -dev package. It needs fio's source, which the step fio brings.
+if command -v fio >/dev/null && [ -e "$build/fio-src/config-host.h" ]; then
+    cp -r "$clean/usr/share/doc/libaio2-dev/examples/fio" "$work/fio"
+    {
+        make -C "$work/fio" FIO_SRC="$build/fio-src" &&
+            LD_LIBRARY_PATH=$clean$libdir fio --ioengine=external:"$work/build/fio/aio2-engine.so" --name=job --filename="$work/written" --size=1M \
+                --rw=randwrite --iodepth=8 --verify=crc32c
+    } >"$work/log" 2>&1 || { cat "$work/log"; die "of libaio2-dev, the fio engine fails"; }
+fi
 rm "$clean/first" "$clean/whose" "$clean/file"
 dpkg "--root=$clean" --force-depends -P libaio2-dev aio2-utils libaio2-ffi0 libaio2-0 >"$work/log" 2>&1 || { cat "$work/log"; die "the packages cannot be removed"; }
 state | diff -u "$work/before" - || die "when the packages are removed, something is left"

@@ -50,6 +50,7 @@ mandoc=mandoc
 [ "${LONG:-0}" = 0 ] || needed="$needed
 mariadb-server-core=mariadbd
 mariadb-client-core=mariadb
+rpmlint=rpmlint
 "
 
 as_root() {

@@ -83,8 +83,8 @@ pub const IO_FEAT2_ATTR_LINK: u64 = 0x40;
 pub const IO_FEAT2_ATTR_WORKER: u64 = 0x80;
 /// Feature: IOCB_ATTR_ROUTE is handled.
 pub const IO_FEAT2_ATTR_ROUTE: u64 = 0x100;
-/// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only, whatever its
-/// holder tries (the memory is sealed against new writers; Linux 5.1 or later).
+/// Feature: the descriptor that io_ring_fd2() gives can be mapped for reading only (the memory is
+/// sealed against new writers; Linux 5.1 or later).
 pub const IO_FEAT2_RING_SEALED: u64 = 0x1_0000_0000;
 
 /// A request: 64 bytes, then attributes (struct iocb_attr records, one after another).
@@ -240,8 +240,8 @@ pub struct iocb_route {
 
 /// The header of the shared ring. The data area begins `header_bytes` after it.
 ///
-/// A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. What it
-/// writes elsewhere can cost it its own events, never more.
+/// A program reads it, and writes `head` (through io_ring2_reap()) and nothing else. If it writes
+/// elsewhere, it can lose its own events; nothing more happens.
 #[repr(C)]
 pub struct io_ring2 {
     /// IO_RING2_MAGIC.

@@ -17,8 +17,14 @@ pub fn panic_at(place: &str) {
     }
 }
 
+/// Replaces the longest sleep of a caller in its own queue.
+pub fn own_queue_sleep_ns(usual: u64) -> u64 {
+    value(c"AIO2_HOOK_SLEEP_NS")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}
+
 /// There is no io_uring, for whatever reason.
-#[cfg(not(loom))]
 pub fn has_no_ring() -> bool {
     value(c"AIO2_HOOK_NO_RING").is_some()
 }

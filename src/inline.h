@@ -8,7 +8,7 @@
  * For languages that cannot use them libaio2-ffi.so has all of them as functions, by the same names.
  */
 
-/* How they are defined; what builds libaio2-ffi.so defines it otherwise. */
+/* How they are defined; the build of libaio2-ffi.so defines it otherwise. */
 #ifndef AIO2_INLINE
 #if defined(__cplusplus) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 199901L)
 #define AIO2_INLINE static inline
@@ -313,8 +313,8 @@ AIO2_INLINE struct iocb_attr *iocb2_add_attr_within(struct iocb2 *iocb, size_t r
 }
 
 /*
- * The same for a request behind which there is room for certain: what is there is not checked, and a plain struct iocb2 has none.
- * iocb2_add_attr_within(), and the functions below for each attribute, check it.
+ * The same, without a check of the room: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none.
+ * iocb2_add_attr_within(), and the functions below for each attribute, check the room.
  */
 AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
                                              const void *payload, size_t payload_bytes)
@@ -514,7 +514,7 @@ AIO2_INLINE const void *io_event2_payload(const struct io_event2 *event, uint16_
 }
 
 /*
- * What an attribute has answered, where it lies in the event; NULL if the request did not have the attribute, or it was not
+ * The answer of an attribute, where it lies in the event; NULL if the request did not have the attribute, or it was not
  * handled: io_event2_handled() says why.
  */
 AIO2_INLINE const struct iocb_timing *io_event2_timing(const struct io_event2 *event)
@@ -595,7 +595,7 @@ AIO2_INLINE ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, si
 AIO2_INLINE ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
 {
     uintptr_t data = AIO2_POINTER_CAST(uintptr_t, ctx) + ctx->header_bytes;
-    /* Relaxed: only the one consumer, who is the caller, moves it. */
+    /* Relaxed: only the one consumer, which is the caller, moves it. */
     uint32_t head = __atomic_load_n(&ctx->head, __ATOMIC_RELAXED);
     /* Acquire: pairs with the library's release of tail, behind which the record is written. */
     uint32_t tail = __atomic_load_n(&ctx->tail, __ATOMIC_ACQUIRE);
@@ -631,7 +631,7 @@ AIO2_INLINE int io_ring2_overflowed(io_context2_t ctx)
 }
 
 /*
- * What to do when the context's eventfd is readable: reads it, unless `eventfd` is -1, and calls each(event, arg) for every event
+ * For a context whose eventfd is readable: reads the eventfd, unless `eventfd` is -1, and calls each(event, arg) for every event
  * there is, oldest first, those of the overflow list included, until there is none. So an event that comes later makes the eventfd
  * readable again. `event` is valid until `each` returns. `each` may submit requests; it must not take events of this
  * context, or destroy it.
@@ -639,8 +639,8 @@ AIO2_INLINE int io_ring2_overflowed(io_context2_t ctx)
  * The eventfd should be one that does not block (EFD_NONBLOCK): of one that does, the read waits if it is not readable, or
  * another thread was quicker.
  *
- * Returns how many events there were; or, whatever `each` has been given by then, what io_getevents2() or, negative, the
- * read of the eventfd fails with.
+ * Returns how many events there were; or an error of io_getevents2(), or the negative errno of the eventfd's read, also if `each`
+ * has been called before.
  */
 AIO2_INLINE ssize_t io_ring2_reap_all(io_context2_t ctx, int eventfd, void (*each)(const struct io_event2 *event, void *arg),
                                       void *arg)

@@ -314,7 +314,7 @@ fn loom_queue_cancel() {
     model(2, || {
         let context = context(start_worker);
         submit(&context, &[nop(1)]);
-        match Context::cancel(&context, 1) {
+        match Context::cancel(&context, |data, _| data == 1) {
             Ok(()) | Err(Errno::EALREADY | Errno::ENOENT) => {}
             other => panic!("{other:?}"),
         }

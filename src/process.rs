@@ -6,7 +6,7 @@ use crate::queue::Context;
 use crate::ring::blank_view;
 use crate::sys::private_fd;
 use crate::sys::progress;
-use crate::sys::thread::spawn_detached;
+use crate::sys::thread::spawn;
 use crate::sys::{
     ErrnoGuard, NEVER, Waited, is_on_alternate_stack, monotonic_ns, shielded, try_box,
 };
@@ -80,6 +80,8 @@ extern "C" fn in_child() {
         parent.own_queues.abandon();
         parent.pool.kaio.abandon();
         parent.pool.readiness.abandon();
+        parent.libaio_pool.readiness.abandon();
+        private_fd::close_lent();
     }
 }
 
@@ -105,13 +107,19 @@ impl Ending {
         let Ok(ending) = try_box(self) else { return };
         progress::count();
         let ending: &'static Ending = Box::leak(ending);
-        let arg = ptr::from_ref(ending).cast_mut().cast();
-        // SAFETY: the argument is never freed.
-        if unsafe { spawn_detached(ending_main, arg) }.is_err() {
+        let main = |ending: usize| {
+            // SAFETY: `ending` above, which is never freed.
+            let ending: &'static Ending = unsafe { &*(ending as *const Ending) };
+            ending.see_to_all();
+            // Release: pairs with the acquire below.
+            ending.is_over.store(true, Release);
+            progress::made();
+        };
+        if spawn(c"aio2-ending", main, ptr::from_ref(ending) as usize).is_err() {
             return;
         }
         let mut seen = progress::so_far();
-        // Acquire: pairs with the release in `ending_main`.
+        // Acquire: pairs with the release above.
         while !ending.is_over.load(Acquire) {
             let until = if busy {
                 monotonic_ns() + PATIENCE_NS
@@ -141,16 +149,6 @@ impl Ending {
         // Shielded, because the report's file may have reached its size limit.
         shielded(|| global.libaio.stats.report(|| global.routes()));
     }
-}
-
-extern "C" fn ending_main(ending: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: `wait` passes it, and it is never freed.
-    let ending: &Ending = unsafe { &*ending.cast() };
-    ending.see_to_all();
-    // Release: pairs with the acquire in `wait`.
-    ending.is_over.store(true, Release);
-    progress::made();
-    ptr::null_mut()
 }
 
 /// Makes quick_exit() do what exit() does. at_quick_exit() itself is in the part of glibc that is linked to each
@@ -217,6 +215,7 @@ extern "C" fn release_number(fd: libc::c_int) {
             if private_fd::is_in_first_table(fd) {
                 global.pool.kaio.release_number(fd);
                 global.pool.readiness.release_number(fd);
+                global.libaio_pool.readiness.release_number(fd);
                 global.own_queues.release_number(fd);
             } else {
                 // Other threads and forked children still have it by this number.

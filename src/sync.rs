@@ -23,7 +23,6 @@ pub use primitive::{AtomicBool, AtomicU32, AtomicU64, fence};
 use primitive::{Mutex, MutexGuard, UnsafeCell};
 use std::ops::{Deref, DerefMut};
 pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-#[cfg(not(loom))]
 use std::time::{Duration, Instant};
 
 /// A mutex without poisoning: a panic aborts the process, so nobody sees a broken invariant. The value is stored beside
@@ -62,7 +61,6 @@ impl<T> Lock<T> {
     }
 
     /// Gives up if the lock is not released within `ns` nanoseconds.
-    #[cfg(not(loom))]
     pub fn try_lock_for(&self, ns: u64) -> Option<Guard<'_, T>> {
         let began = Instant::now();
         loop {
@@ -83,7 +81,6 @@ impl<T> Lock<T> {
     ///
     /// # Safety
     /// The thread that holds the lock never continues, and its unfinished changes are harmless.
-    #[cfg(not(loom))]
     pub unsafe fn abandoned(&self) -> &T {
         // SAFETY: the caller guarantees that nobody changes it.
         unsafe { &*self.value.get() }

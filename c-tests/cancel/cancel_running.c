@@ -3,7 +3,6 @@
  * io_cancel2() interrupts what runs if its system call may wait for somebody else; what had moved bytes reports them. The program's
  * signals are its own: of all actions one changes, of a real-time signal; one that the program uses is not taken.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 #include <linux/futex.h>

@@ -4,7 +4,6 @@
  * left of its time, and does not say -EINTR; and an interruption that io_cancel2() has promised, or that io_destroy2() waits for,
  * is not lost when both come together.
  */
-/* time limit: 120 s */
 #include "test.h"
 #include "stress.h"
 #include <linux/futex.h>

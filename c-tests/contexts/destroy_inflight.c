@@ -3,7 +3,6 @@
  * io_destroy2 with requests in flight: what runs is waited for, what is queued is cancelled and not
  * carried out, nothing touches the program's buffers afterwards, no descriptor and no mapping stays.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 
@@ -59,7 +58,7 @@ static void running_and_queued(void)
     thread_join(thread);
     CHECK_EQ(destroy_result, 0);
     CHECK_CMP(destroyed_at, >=, released_at);
-    CHECK_CMP(destroyed_at - released_at, <, 5 * NSEC_PER_SEC);
+    CHECK_CMP(destroyed_at - released_at, <, 20 * NSEC_PER_SEC);
     /* The read ended before io_destroy2 returned, and no write was made. */
     CHECK_EQ(hold.page[0], 'x');
     hard_hold_close(&hold);

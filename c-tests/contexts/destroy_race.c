@@ -3,7 +3,7 @@
  * io_destroy2 at once from several threads: one gets 0, the others -EINVAL; beside threads that submit, reap,
  * cancel, wait and ask for descriptors, each of whom gets an honest answer until -EINVAL.
  */
-/* time limit: 120 s */
+/* time limit: 300 s */
 #include "test.h"
 #include "stress.h"
 

@@ -3,7 +3,6 @@
  * io_destroy2 wakes every thread that waits in io_getevents2 or io_pgetevents2, and each gets -EINVAL;
  * with and without a request that runs until the end, however short before the threads began to wait.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 
@@ -78,7 +77,7 @@ static void round_of(int round)
         thread_join(destroyer);
         hard_hold_close(&hold);
     }
-    CHECK_CMP(now_ns() - began, <, 5 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
     CHECK_EQ(CALL(io_destroy2(ctx)), -EINVAL);
 }
 

@@ -4,7 +4,6 @@
  * nothing at its address, or something of the program's there that looks like a ring), one of many
  * destroyed in between, NULL, addresses beside a live one, and garbage.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

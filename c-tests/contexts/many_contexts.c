@@ -3,7 +3,6 @@
  * Three thousand contexts at once: they are made and destroyed in little time, cost little memory and
  * no thread until they are used, and then each one works.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -3,7 +3,6 @@
  * A raw loop device with and without O_DIRECT: random writes and reads at depths 1, 32 and 256, with both ways
  * of reaping, in blocks of 512 and of 8192 bytes. Data that was written and synced is in the file behind the device.
  */
-/* time limit: 90 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

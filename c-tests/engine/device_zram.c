@@ -3,7 +3,6 @@
  * A raw block device (zram) with and without O_DIRECT: random writes and reads at depths 1, 32 and 256, with both
  * ways of reaping, through a ring that overflows. Every block contains the data that was written to it.
  */
-/* time limit: 90 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -5,7 +5,6 @@
  * was available for a while.
  */
 /* needs: kernel queue */
-/* time limit: 90 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -3,7 +3,6 @@
  * EIO: the file behind a loop device was truncated. Requests beyond its new end get -EIO in `res`. Requests before the end,
  * submitted among them, are carried out, and so are those of another context.
  */
-/* time limit: 60 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

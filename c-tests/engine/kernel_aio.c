@@ -6,7 +6,6 @@
  * (its limit is reached, or a seccomp filter), or not allowed (AIO2_ENGINE), it is not used, and all requests complete.
  */
 /* needs: kernel queue */
-/* time limit: 120 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -2,7 +2,6 @@
 # shellcheck shell=bash
 # What one io_submit(2) hands over goes in one direction, and a thread that waits for a time, or only looks, hands nothing over:
 # counted by strace, of what kernel_aio_mixed.c does.
-# time limit: 120 s
 # needs: kernel AIO
 # needs: root
 

@@ -4,7 +4,6 @@
  * first: the data is right, every request has one event, errors and short reads are those of pread, and cancel and destroy
  * lose no event. (reads_cold_calls.sh shows that the reads are announced.)
  */
-/* time limit: 60 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

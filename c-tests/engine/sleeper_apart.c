@@ -4,7 +4,6 @@
  * kernel's AIO, and the other thread sleeps there. Every read gets one event, with its data. So do other requests in between, for
  * which another thread must wake the sleeper, and reads that the kernel gives back because a write would make it wait.
  */
-/* time limit: 120 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -6,7 +6,6 @@
  */
 /* needs: root */
 /* with any engine the same */
-/* time limit: 120 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"

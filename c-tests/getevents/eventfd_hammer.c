@@ -4,7 +4,6 @@
  * several workers at once, whose signals may meet; in user space, by io_getevents2, with overflow; the
  * eventfd blocking, non-blocking, and full to its maximum at first.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -18,14 +18,16 @@ static void *nop_later(void *arg)
     return NULL;
 }
 
-/* Twelve events, one every 50 ms. */
+static bool is_back;
+
+/* An event every 50 ms. */
 static void *nop_often(void *arg)
 {
     struct iocb2 iocb;
 
     (void)arg;
     io_prep2_nop(&iocb);
-    for (int i = 0; i < 12; i++) {
+    while (!__atomic_load_n(&is_back, __ATOMIC_RELAXED)) {
         sleep_ms(50);
         submit_one(ctx, &iocb);
     }
@@ -43,7 +45,6 @@ int main(void)
     struct timespec t;
     struct iocb2 iocb;
     pthread_t thread;
-    ssize_t got;
     int64_t began;
     int64_t took;
     int64_t best;
@@ -53,7 +54,7 @@ int main(void)
 
     /* Zero, and min_bytes 0 with any timeout: back at once. The machine may be busy: the best of many counts. */
     best = INT64_MAX;
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 10000 && best >= NSEC_PER_MSEC; i++) {
         began = now_ns();
         CHECK_EQ(CALL(io_getevents2(ctx, 24, events, sizeof(buf), &zero)), 0);
         CHECK_EQ(CALL(io_pgetevents2(ctx, 24, events, sizeof(buf), &zero, NULL)), 0);
@@ -68,7 +69,7 @@ int main(void)
     /* Short ones: never too early, and at their best little too late. */
     for (size_t i = 0; i < sizeof(waits_ms) / sizeof(waits_ms[0]); i++) {
         best = INT64_MAX;
-        for (int round = 0; round < 5; round++) {
+        for (int round = 0; round < 5 || (round < 50 && best >= waits_ms[i] * NSEC_PER_MSEC + 20 * NSEC_PER_MSEC); round++) {
             t = timespec_ns(waits_ms[i] * NSEC_PER_MSEC);
             began = now_ns();
             CHECK_EQ(CALL(io_getevents2(ctx, 24, events, sizeof(buf), &t)), 0);
@@ -102,19 +103,14 @@ int main(void)
     CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == ctx->submitted);
     CHECK_EQ(CALL(io_getevents2(ctx, 72, events, sizeof(buf), &zero)), 24);
 
-    /* Events that are not enough do not start the time anew. */
+    /* Events that are not enough do not start the time anew: else this never ends. */
     thread = thread_start(nop_often, NULL);
     t = timespec_ns(300 * NSEC_PER_MSEC);
     began = now_ns();
-    got = (ssize_t)CALL(io_getevents2(ctx, 12 * 24, events, sizeof(buf), &t));
-    took = now_ns() - began;
+    CHECK_CMP(CALL(io_getevents2(ctx, sizeof(buf), events, sizeof(buf), &t)), >=, 0);
+    CHECK_CMP(now_ns() - began, >=, 300 * NSEC_PER_MSEC);
+    __atomic_store_n(&is_back, true, __ATOMIC_RELAXED);
     thread_join(thread);
-    CHECK_CMP(took, >=, 300 * NSEC_PER_MSEC);
-    if (got < 12 * 24)
-        CHECK_CMP(got, <=, 6 * 24);
-    else
-        FAIL("12 events 50 ms apart came within 300 ms");
-    (void)get_events(ctx, 12 - (size_t)got / 24, buf, sizeof(buf));
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     return 0;
 }

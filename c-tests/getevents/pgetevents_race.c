@@ -3,7 +3,6 @@
  * A signal that io_pgetevents2()'s mask lets through is never missed, whenever it arrives: before the call, on
  * the way into it, or while it waits. A missed one would leave the call waiting for ever.
  */
-/* time limit: 120 s */
 #include "test.h"
 
 enum { ROUNDS = 5000 };

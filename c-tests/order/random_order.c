@@ -6,7 +6,6 @@
  * it is if the context is destroyed meanwhile: what was not cancelled by that is as the model says.
  * SEED=N takes another beginning, LONG=1 more rounds.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

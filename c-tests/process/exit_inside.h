@@ -9,8 +9,6 @@
 static struct shared {
     /* How many writes have been accepted. */
     uint64_t accepted;
-    /* When the handler was called. */
-    int64_t interrupted_ns;
 } *shared;
 
 static unsigned char *memory, *back;

@@ -3,7 +3,7 @@
  * What was accepted and writes files is carried out before a normal exit ends the process, however it
  * exits and whatever else runs; and no exit hangs.
  */
-/* time limit: 120 s */
+/* time limit: 240 s */
 #include "test.h"
 #include "stress.h"
 
@@ -252,7 +252,7 @@ static int child(const char *how)
         pid = fork();
         CHECK(pid >= 0);
         if (pid == 0) {
-            alarm(30);
+            alarm(60);
             prepare(0);
             submit_writes(ctx, 0, WRITES);
             exit(0);
@@ -329,7 +329,7 @@ int main(int argc, char **argv)
 
         CHECK(pid >= 0);
         if (pid == 0) {
-            CHECK_EQ(setenv("TEST_TIME_LIMIT", "15", 1), 0);
+            CHECK_EQ(setenv("TEST_TIME_LIMIT", "60", 1), 0);
             exec_self(hows[i], path, NULL);
         }
         CHECK_EQ(waitpid(pid, &status, 0), pid);

@@ -3,7 +3,6 @@
  * A program with an interval timer at 1 kHz does I/O: its SIGALRM handler runs in its own thread only, never in
  * a worker; no write and no read is lost, cut short or interrupted; -EINTR comes only where it is due.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 #include <sys/time.h>

@@ -4,7 +4,6 @@
  * after it: every call gives a documented errno or succeeds, nothing crashes, each accepted request has its
  * event, no descriptor and no mapping stays behind, and afterwards all works again.
  */
-/* time limit: 90 s */
 #include "test.h"
 #include "stress.h"
 #include "alloc_hook.h"
@@ -91,7 +90,7 @@ static bool scenario(void)
         done += (size_t)n;
     }
 
-    end = now_ns() + 10 * NSEC_PER_SEC;
+    end = now_ns() + 30 * NSEC_PER_SEC;
     while (got < accepted) {
         struct timespec timeout = timespec_ns(NSEC_PER_SEC);
         ssize_t n = CALL(io_getevents2(ctx, sizeof(struct io_event2), (struct io_event2 *)(void *)out, sizeof(out), &timeout));
@@ -127,7 +126,7 @@ static bool one_failure(long fail_at, int fail_after)
 
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(30);
+        alarm(60);
         alloc_arm(fail_at, fail_after);
         (void)scenario();
         alloc_disarm();
@@ -165,7 +164,7 @@ int main(void)
     pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(30);
+        alarm(60);
         alloc_arm(0, 0);
         CHECK(scenario());
         alloc_disarm();

@@ -118,7 +118,7 @@ int main(void)
                      * A thread that was started or ended costs allocations that are not the requests'. One that
                      * has just been started does not have its name yet, so the starts are counted, too.
                      */
-                    if ((before == after && starts == __atomic_load_n(&calls, __ATOMIC_RELAXED)) || ++tries == 5)
+                    if ((before == after && starts == __atomic_load_n(&calls, __ATOMIC_RELAXED)) || ++tries == 50)
                         break;
                 }
                 CHECK_EQ(alloc_calls, 0);

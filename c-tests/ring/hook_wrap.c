@@ -4,7 +4,6 @@
  * with the ring full and empty, with and without overflow, reaped in user space, by io_getevents2 and
  * by both. Needs the library built with test hooks.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

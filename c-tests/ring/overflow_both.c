@@ -4,7 +4,6 @@
  * three in io_getevents2, two submitters, any number of workers: every event comes out exactly once, and
  * the counters agree. Then with one worker: what each reaper sees is in order.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -4,7 +4,6 @@
  * or reordered (one worker), a call takes what is in the ring and on the overflow list in one go, and
  * the counters agree; also for events of different sizes, whose order shows at the ring's end.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -5,7 +5,6 @@
  * reordered (one worker), the flag and the counters tell the truth; first with all events produced
  * before the first is reaped, then with the reaper asleep on the eventfd while they are produced.
  */
-/* time limit: 60 s */
 #include "test.h"
 #include "stress.h"
 

@@ -4,7 +4,6 @@
  * worker crashes, every call goes on to work, every event arrives by io_getevents2. What the program maps
  * at the old address afterwards is the program's: io_destroy2 leaves it alone.
  */
-/* time limit: 60 s */
 #include "view.h"
 
 enum how { WHOLE, HEADER, DATA, PROTECT_NONE, PROTECT_READ, REPLACED, HOWS };

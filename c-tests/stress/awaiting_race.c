@@ -3,7 +3,6 @@
  * Requests that wait for few files, in several contexts, while bytes come, requests are cancelled and contexts end: each accepted
  * one has one event, no byte is lost or comes twice, and nothing is left that waits.
  */
-/* time limit: 120 s */
 #include "test.h"
 #include "stress.h"
 #include <sys/socket.h>

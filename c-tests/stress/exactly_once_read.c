@@ -3,6 +3,5 @@
  * Exactly once: a million reads of a file from eight submitters to eight reapers, half of them in user space,
  * through one one-page ring. Every `data` is seen once, every block holds what the file has, the counters agree.
  */
-/* time limit: 120 s */
 #define MOST 1000000
 #include "exactly_once_read.h"

@@ -4,6 +4,5 @@
  * contexts of their own and do I/O, use inherited handles and inherited rings, and fork again; none of
  * them sees, steals or disturbs anything, and the parent gets each of its events exactly once.
  */
-/* time limit: 120 s */
 #define FORKS 10000
 #include "fork_storm.h"

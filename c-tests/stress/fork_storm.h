@@ -90,7 +90,7 @@ static void child_does_io(uint64_t seed)
 static void __attribute__((noreturn)) child(uint64_t number)
 {
     /* Alarms are not inherited. */
-    alarm(30);
+    alarm(60);
     switch (number % 6) {
     case 0:
         _exit(0);
@@ -119,7 +119,7 @@ static void __attribute__((noreturn)) child(uint64_t number)
             grandchild = fork();
             CHECK(grandchild >= 0);
             if (grandchild == 0) {
-                alarm(30);
+                alarm(60);
                 child_calls(own);
                 child_reaps(own);
                 child_calls(ctx);

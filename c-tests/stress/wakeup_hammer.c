@@ -4,6 +4,5 @@
  * timeouts, a storm of signals. Most waits have no limit: a lost wake-up hangs, and the watchdog tells.
  * A wait that ends early has a reason: its timeout is over, or a handler has run.
  */
-/* time limit: 120 s */
 #define SCALE 1
 #include "wakeup_hammer.h"

@@ -3,7 +3,6 @@
  * If the requests of many contexts hang, another context still has a worker for a read of another file. When the hanging requests
  * can continue, all of them complete, too.
  */
-/* time limit: 120 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -4,7 +4,6 @@
  * them, also in another context. When data comes, each read gets its data. The end of a context ends the reads that still wait. If
  * one context has many requests that cannot wait in the epoll, they still leave workers for another context.
  */
-/* time limit: 120 s */
 /* needs: readiness */
 #include "test.h"
 #include "stress.h"

@@ -98,7 +98,7 @@ fn check(ret: isize) -> io::Result<usize> {
 }
 
 /// Nothing here panics while it holds a lock, but for want of memory, and then what is held is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -180,7 +180,8 @@ impl Context {
                 taken.at += words;
                 let event = &taken.words[event];
                 // One of nobody's: see `submit`.
-                if let Some(request) = lock(&self.requests).remove(&Id(event[1])) {
+                let request = lock(&self.requests).remove(&Id(event[1]));
+                if let Some(request) = request {
                     return Ok(Some(Event::new(request, event)));
                 }
             }

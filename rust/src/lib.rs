@@ -25,7 +25,9 @@
 //! # }
 //! ```
 //!
-//! The library has to be installed, and pkg-config has to find its `aio2.pc` (`PKG_CONFIG_PATH`). What a program that runs needs is
+//! In asynchronous code a [`Reactor`] gives a future for each request instead.
+//!
+//! The library has to be installed, and pkg-config has to find its `aio2.pc` (`PKG_CONFIG_PATH`). A program that runs needs
 //! `libaio2.so.0`.
 //!
 //! A buffer that is in a request cannot be used:
@@ -43,9 +45,11 @@ mod attr;
 mod buffer;
 mod context;
 mod ffi;
+mod reactor;
 mod request;
 
 pub use attr::{Answer, Cache, Route, Timing, Way, Worker};
 pub use buffer::Buffer;
 pub use context::{Builder, Context, Events};
+pub use reactor::{Pending, Reactor};
 pub use request::{Event, Id, Request};

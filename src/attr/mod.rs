@@ -219,7 +219,6 @@ impl Bound {
 
     /// Whether the request may begin in one thread and be made in another. IOPRIO is one thread's; CACHE makes the call in its
     /// own way.
-    #[cfg(not(loom))]
     pub fn may_wait_apart(&self) -> bool {
         !self.has(IOCB_ATTR_IOPRIO) && !self.has(IOCB_ATTR_CACHE)
     }
@@ -337,13 +336,11 @@ fn end_all(answers: &mut Answers) {
 }
 
 /// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and is to be skipped.
-#[cfg(not(loom))]
 pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
     begin_all(&mut req.answers(), call).map(drop)
 }
 
 /// It goes on in this thread, which need not be the one in which it began.
-#[cfg(not(loom))]
 pub fn go_on(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let worker = answers.bound.has(IOCB_ATTR_WORKER);
@@ -355,7 +352,6 @@ pub fn go_on(req: &mut Req, call: &Call) {
 }
 
 /// It has ended.
-#[cfg(not(loom))]
 pub fn end(req: &mut Req) {
     end_all(&mut req.answers());
 }
@@ -365,7 +361,10 @@ pub fn end(req: &mut Req) {
 pub fn begin_in_kernel(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let _ = answers.each(answers.bound.falling(), |_, handler, answer| {
-        handler.begins(call, answer);
+        // Such attributes let every request begin, and are not required if they may have no answer.
+        if let Begin::Without(errno) = handler.begins(call, answer) {
+            answer.fail(errno);
+        }
         Ok(())
     });
 }

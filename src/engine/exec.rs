@@ -6,9 +6,10 @@ use crate::policy::route::Route;
 use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
 use crate::sys::Result;
-use crate::syscall::{Call, carrier, is_carried, is_full, make};
-#[cfg(not(loom))]
-use crate::syscall::{Tried, make_at_once, make_interruptibly, rest_of, try_at_once};
+use crate::syscall::{
+    Call, Tried, carrier, is_carried, is_full, make, make_at_once, make_interruptibly, rest_of,
+    try_at_once,
+};
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
 
@@ -19,26 +20,22 @@ pub fn execute(req: &mut Req, now: Option<u64>) {
 }
 
 /// The same for a read through the page cache that must not wait for a device: -EINTR if it would have to wait.
-#[cfg(not(loom))]
 pub fn execute_if_cached(req: &mut Req, now: Option<u64>) {
     execute_by(req, make_at_once, now);
 }
 
 /// The same in a worker that can be interrupted meanwhile.
-#[cfg(not(loom))]
 pub fn execute_interruptibly(req: &mut Req) {
     execute_by(req, make_interruptibly, None);
 }
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
-    #[cfg(not(loom))]
     let goes_on = req.has_begun();
     req.set_stage(Stage::Begun);
     if let Some(personality) = req.personality() {
         return (personality.execute)(req, make);
     }
     let call = *req.call();
-    #[cfg(not(loom))]
     if goes_on {
         attr::go_on(req, &call);
         let res = make(&call);
@@ -78,8 +75,10 @@ fn finish(req: &mut Req, call: &Call, res: i64) {
 
 /// Begins a request that [may wait apart](crate::request::Bound::may_wait_apart), or goes on with it, and tries its call without waiting.
 /// If the answer is [`Tried::Done`], the request has its result.
-#[cfg(not(loom))]
 pub fn try_to_execute(req: &mut Req) -> Tried {
+    if let Some(personality) = req.personality() {
+        return (personality.try_to_execute)(req);
+    }
     let call = *req.call();
     if req.has_begun() {
         attr::go_on(req, &call);
@@ -104,7 +103,6 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
 
 /// Carries out a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the
 /// attempt transferred.
-#[cfg(not(loom))]
 pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
     let call = *req.call();
     let res = match moved {
@@ -116,13 +114,11 @@ pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
 }
 
 /// Ends a request that [`try_to_execute`] has begun, without another call: as if that call had been interrupted.
-#[cfg(not(loom))]
 pub fn interrupt(req: &mut Req) {
     let call = *req.call();
     end(req, &call, -i64::from(libc::EINTR));
 }
 
-#[cfg(not(loom))]
 fn end(req: &mut Req, call: &Call, res: i64) {
     attr::end(req);
     finish(req, call, res);
@@ -138,11 +134,13 @@ pub fn here(call: &Call) -> Call {
 
 /// Fills in the event of a request that is cancelled before it has begun, or while it waits for its file.
 pub fn cancel(req: &mut Req) {
-    #[cfg(not(loom))]
     if req.has_begun() {
         return interrupt(req);
     }
     skip(req, -ECANCELED);
+    if let Some(personality) = req.personality() {
+        (personality.cancelled)(req);
+    }
 }
 
 fn skip(req: &mut Req, res: i32) {
@@ -152,7 +150,6 @@ fn skip(req: &mut Req, res: i32) {
 }
 
 /// Has the kernel begin to read what this request is going to read. A hint: a failure does not matter.
-#[cfg(not(loom))]
 pub fn read_ahead(req: &Req) {
     let [_, _, bytes, offset, ..] = req.call().args;
     let fd = req.fd();
@@ -195,7 +192,6 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     Ok(out.len())
 }
 
-#[cfg(not(loom))]
 pub fn repeat(call: &Call) {
     match personality() {
         Some(personality) if call.key.facts().is_some() => (personality.make_inside)(call, make),

@@ -46,7 +46,7 @@ impl<Q> InFlight<Q> {
             }
             if over {
                 if !self.is_refused {
-                    req.set_apart();
+                    req.set_no_merge();
                 }
                 take(Err(req));
                 continue;

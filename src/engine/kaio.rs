@@ -16,8 +16,8 @@
 //! to an eventfd (`Doorbell`).
 
 #[cfg(not(loom))]
+mod buffers;
 mod doorbell;
-#[cfg(not(loom))]
 pub mod in_kernel;
 #[cfg(not(loom))]
 mod reaper;
@@ -93,7 +93,7 @@ pub fn facts(req: &Req, for_kernel: bool) -> Request {
         file: (call.args[0], call.key),
         start: plain.map(|_| call.args[3]),
         bytes: plain.unwrap_or(0),
-        no_merge: req.is_apart(),
+        no_merge: req.no_merge(),
         has_eventfd: req.has_eventfd(),
     }
 }

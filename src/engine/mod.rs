@@ -17,21 +17,19 @@ pub mod own_queue;
 #[path = "own_queue_model.rs"]
 pub mod own_queue;
 pub mod pool;
-#[cfg(not(loom))]
 pub mod readiness;
 
 use crate::policy::route::Route;
 use crate::profiles::Profiles;
 use crate::request::Req;
-#[cfg(not(loom))]
 use crate::sys::uring::Uring;
-use crate::sys::{Waited, aio, variable};
+use crate::sys::{Result, Waited, aio, variable};
 use crate::syscall::Class;
 use arrayvec::ArrayVec;
 use in_flight::Done;
+use libc::c_short;
 use pool::{Look, Worker};
 use std::ffi::CStr;
-#[cfg(not(loom))]
 use std::os::fd::RawFd;
 use std::sync::OnceLock;
 
@@ -68,9 +66,9 @@ pub trait Served: Completes {
     /// Whether a caller carries out its requests, and so keeps a processor busy.
     fn serves_itself(&self) -> bool;
 
-    /// The file that this request waited for is ready.
-    #[cfg(not(loom))]
-    fn ready(&self, req: Req);
+    /// The file that this request waited for is ready, with these events; or the request cannot wait in the epoll. Called without any
+    /// lock.
+    fn ready(&self, req: Req, events: Result<c_short>);
 
     /// Wakes its waiters: perhaps no thread carries out what they wait for.
     fn wake_waiters(&self);
@@ -169,9 +167,8 @@ pub fn allowed() -> Allowed {
     *ALLOWED.get_or_init(|| variable(c"AIO2_ENGINE", read).unwrap_or(all))
 }
 
-/// Whether requests may wait for their files in an epoll.
-#[cfg(not(loom))]
-pub fn allows_readiness() -> bool {
+/// Whether requests may wait in queues of the kernel: of io_uring, of its AIO, or in an epoll for their files.
+pub fn allows_kernel_queues() -> bool {
     let Allowed {
         kernel_aio,
         io_uring,
@@ -186,7 +183,6 @@ pub fn new_kernel_context(events: usize) -> Option<u64> {
 }
 
 /// The same for a ring (see [`Uring::new`]).
-#[cfg(not(loom))]
 pub fn new_ring(requests: u32, eventfd: RawFd) -> Option<Uring> {
     let may = allowed().io_uring && !crate::hooks::has_no_ring();
     may.then(|| Uring::new(requests, eventfd))?

@@ -193,7 +193,8 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
         if until == 0 || taken.woken || !taken.done.is_empty() {
             return taken;
         }
-        let ns = until.saturating_sub(monotonic_ns()).min(SLEEP_NS);
+        let most_ns = crate::hooks::own_queue_sleep_ns(SLEEP_NS);
+        let ns = until.saturating_sub(monotonic_ns()).min(most_ns);
         let waited = aio::sleep(self.kernel, ns);
         let taken = if waited.is_some() {
             self.has.take_done(Ring::at(self.kernel))

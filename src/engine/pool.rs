@@ -31,7 +31,6 @@ mod worker;
 
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
-#[cfg(not(loom))]
 use crate::engine::readiness::Readiness;
 use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
 use crate::policy::tuning::tuning;
@@ -65,7 +64,6 @@ pub struct Pool<Q: 'static> {
     /// The kernel queue that its workers hand over to.
     pub kaio: Kaio<Q>,
     /// Where requests wait for their files after workers have tried them in vain.
-    #[cfg(not(loom))]
     pub readiness: Readiness<Q>,
 }
 
@@ -173,18 +171,17 @@ impl<Q: Served> Pool<Q> {
             start,
             spin: None,
             kaio: Kaio::new()?,
-            #[cfg(not(loom))]
-            readiness: Readiness::new(),
+            readiness: Readiness::new(false),
         })
     }
 
-    /// The same, with workers that stay awake for a moment: for requests that their callers cannot carry out.
-    #[cfg(not(loom))]
+    /// The same for requests that hold their files and that their callers cannot carry out: its workers stay awake for a moment.
     pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
         let pool = Pool::new(start)?;
         Ok(Pool {
             // A single processor is better left to the thread that is waited for.
             spin: (pool.processors > 1).then(Spin::new),
+            readiness: Readiness::new(true),
             ..pool
         })
     }
@@ -394,7 +391,6 @@ impl<Q: Served> Pool<Q> {
 
     /// Makes sure that there is a worker for requests of that class, which does not end as long as the returned value exists. None: there
     /// is none, and none can be started.
-    #[cfg(not(loom))]
     pub fn ensure_worker(&'static self, class: Class) -> Option<Hold<Q>> {
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class);
@@ -544,18 +540,11 @@ impl<Q: Served> Pool<Q> {
 
     /// Interrupts the worker at its current request, if that can be interrupted. Called under the lock of the request's context, which
     /// keeps the worker from going on to another request.
-    #[cfg(not(loom))]
     pub fn interrupt(&self, slot: u16) -> bool {
         self.slots[usize::from(slot)].interruptible.interrupt()
     }
 
-    #[cfg(loom)]
-    pub fn interrupt(&self, _slot: u16) -> bool {
-        false
-    }
-
     /// The thread of a worker for requests that may wait.
-    #[cfg(not(loom))]
     pub fn tid(&self, slot: u16) -> u32 {
         self.slots[usize::from(slot)].interruptible.tid()
     }

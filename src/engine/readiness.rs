@@ -2,31 +2,37 @@
 //!
 //! A thread that has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
 //! [`Readiness::tell`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker makes
-//! the call. So this is not a [`super::Engine`]: it carries nothing out, and a file that is reported as ready but is not does no harm.
+//! the call, unless the request has only waited. So this is not a [`super::Engine`]: it carries nothing out, and if a file is reported as
+//! ready but is not, that does no harm.
+//!
+//! Each pool has one. That of a pool whose workers have the library's own descriptor table has its epoll and its thread there, too: the
+//! thread gets the table of the worker that starts it.
 //!
 //! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
-//! back at a time, and the next one when that one has ended ([`Readiness::ended`]). Epoll reports a file once ([`libc::EPOLLONESHOT`]), and
-//! is then told again what is waited for.
+//! back at a time, and the next one when that one has ended, or may have to wait for a worker ([`Readiness::ended`]). Epoll reports a file
+//! once ([`libc::EPOLLONESHOT`]), and is then told again what is waited for.
 //!
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
-//! the number before is recognised by its `turn`.
+//! the number before is recognised by its `turn`. If requests hold their files, each has a descriptor of its own, and epoll forgets it
+//! before it is closed: the program has the same file open, so the close alone does not make epoll forget it.
 
 use crate::engine::Served;
 use crate::policy::tuning::tuning;
 use crate::request::{Req, RequestRef};
 use crate::sync::Lock;
 use crate::sys::Result;
-use crate::sys::private_fd::Private;
+use crate::sys::host::run_inside;
+use crate::sys::private_fd::{Private, is_inside};
 use crate::sys::processors;
-use crate::sys::thread::spawn_detached;
-use crate::syscall::Way;
+use crate::sys::thread::spawn;
 use arrayvec::ArrayVec;
-use libc::c_int;
+use libc::{c_int, c_short};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use std::collections::TryReserveError;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Requests for which room is made at once.
 const ROOM: usize = 64;
@@ -41,11 +47,15 @@ pub struct Readiness<Q> {
     /// Held while epoll is told about a file, so that what it is told last is what is waited for; and while the thread is started, or ends.
     telling: Lock<()>,
     epoll: Private,
+    /// The epoll is in the library's own descriptor table.
+    is_inside: AtomicBool,
+    /// The requests hold their files.
+    has_held: bool,
 }
 
 struct Waiting<Q> {
     has_thread: bool,
-    places: Vec<Place<Q>>,
+    entries: Vec<Entry<Q>>,
     free: Vec<u32>,
     /// By descriptor.
     files: Vec<File>,
@@ -53,9 +63,9 @@ struct Waiting<Q> {
     untold: Vec<RawFd>,
 }
 
-struct Place<Q> {
+struct Entry<Q> {
     request: Option<(Q, Req)>,
-    /// The next place in its line.
+    /// The next entry in its line.
     next: u32,
 }
 
@@ -72,6 +82,8 @@ struct File {
 
 #[derive(Clone, Copy)]
 struct Line {
+    /// What its requests wait for.
+    events: c_short,
     first: u32,
     last: u32,
     /// A request was given back, and has not ended.
@@ -81,6 +93,7 @@ struct Line {
 impl File {
     const NEW: File = File {
         lines: [Line {
+            events: 0,
             first: NOBODY,
             last: NOBODY,
             is_served: false,
@@ -92,26 +105,23 @@ impl File {
     };
 
     /// The events that epoll must report for it.
-    fn events(&self) -> c_int {
-        let wanted = |way: Way| {
-            let line = self.lines[way as usize];
+    fn events(&self) -> c_short {
+        let wanted = |line: &Line| {
             let is_wanted = line.first != NOBODY && !line.is_served;
-            if is_wanted { events_of(way) } else { 0 }
+            if is_wanted { line.events } else { 0 }
         };
-        wanted(Way::In) | wanted(Way::Out)
-    }
-}
-
-fn events_of(way: Way) -> c_int {
-    match way {
-        Way::In => libc::EPOLLIN,
-        Way::Out => libc::EPOLLOUT,
+        self.lines.iter().map(wanted).fold(0, |all, one| all | one)
     }
 }
 
 /// The number of a line: its file and its direction.
-fn number_of(fd: RawFd, way: Way) -> u32 {
-    (fd as u32) << 1 | way as u32
+fn number_of(fd: RawFd, events: c_short) -> u32 {
+    (fd as u32) << 1 | u32::from(events == libc::POLLOUT)
+}
+
+/// The numbers of a file's lines.
+fn numbers_of(fd: RawFd) -> [u32; 2] {
+    [(fd as u32) << 1, (fd as u32) << 1 | 1]
 }
 
 fn named(number: u32) -> (RawFd, usize) {
@@ -121,9 +131,9 @@ fn named(number: u32) -> (RawFd, usize) {
 impl<Q> Waiting<Q> {
     /// Makes room for one more request, with this descriptor.
     fn make_room(&mut self, fd: usize) -> core::result::Result<(), TryReserveError> {
-        self.places.try_reserve(ROOM)?;
+        self.entries.try_reserve(ROOM)?;
         let free = self.free.len();
-        self.free.try_reserve(self.places.capacity() - free)?;
+        self.free.try_reserve(self.entries.capacity() - free)?;
         let files = self.files.len();
         if fd >= files {
             self.files.try_reserve(fd + 1 - files)?;
@@ -142,24 +152,24 @@ impl<Q> Waiting<Q> {
         }
     }
 
-    /// Takes the place behind `before` out of its line.
+    /// Takes the entry behind `before` out of its line.
     fn take_behind(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
         let line = &mut self.files[fd as usize].lines[way];
         let at = match before {
             NOBODY => line.first,
-            _ => self.places[before as usize].next,
+            _ => self.entries[before as usize].next,
         };
-        let place = self.places.get_mut(at as usize)?;
-        let (taken, next) = (place.request.take(), place.next);
+        let entry = self.entries.get_mut(at as usize)?;
+        let (taken, next) = (entry.request.take(), entry.next);
         match before {
             NOBODY => line.first = next,
-            _ => self.places[before as usize].next = next,
+            _ => self.entries[before as usize].next = next,
         }
         if line.last == at {
             line.last = before;
         }
-        // Room for all places was made together with them.
+        // Room for all entries was made together with them.
         self.free.push(at);
         taken
     }
@@ -176,56 +186,67 @@ impl<Q> Waiting<Q> {
     }
 
     fn is_unused(&self) -> bool {
-        self.free.len() == self.places.len()
+        self.free.len() == self.entries.len()
     }
 }
 
 impl<Q> Readiness<Q> {
-    pub fn new() -> Readiness<Q> {
+    /// `has_held`: the requests hold their files.
+    pub fn new(has_held: bool) -> Readiness<Q> {
         Readiness {
             waiting: Lock::new(Waiting {
                 has_thread: false,
-                places: Vec::new(),
+                entries: Vec::new(),
                 free: Vec::new(),
                 files: Vec::new(),
                 untold: Vec::new(),
             }),
             telling: Lock::new(()),
             epoll: Private::new(),
+            is_inside: AtomicBool::new(false),
+            has_held,
         }
     }
 
     /// Has a request wait behind those for the same file. The caller holds the lock of the owner until the owner has noted that. If there
     /// is no room ([`Readiness::prepare`]), the request comes back. From here on [`Req::awaited`] identifies it.
-    pub fn insert(&self, owner: &Q, req: Req, fd: RawFd, way: Way) -> core::result::Result<(), Req>
+    pub fn insert(
+        &self,
+        owner: &Q,
+        req: Req,
+        fd: RawFd,
+        events: c_short,
+    ) -> core::result::Result<(), Req>
     where
         Q: Clone,
     {
         let mut waiting = self.waiting.lock();
-        let has_room = waiting.places.len() < waiting.places.capacity() || !waiting.free.is_empty();
+        let has_room =
+            waiting.entries.len() < waiting.entries.capacity() || !waiting.free.is_empty();
         if !waiting.has_thread || !has_room || fd as usize >= waiting.files.len() {
             return Err(req);
         }
-        let number = number_of(fd, way);
+        let number = number_of(fd, events);
         req.set_awaited(Some(number));
-        let place = Place {
+        let entry = Entry {
             request: Some((owner.clone(), req)),
             next: NOBODY,
         };
         let at = match waiting.free.pop() {
             Some(at) => {
-                waiting.places[at as usize] = place;
+                waiting.entries[at as usize] = entry;
                 at
             }
             None => {
-                waiting.places.push(place);
-                waiting.places.len() as u32 - 1
+                waiting.entries.push(entry);
+                waiting.entries.len() as u32 - 1
             }
         };
-        let line = &mut waiting.files[fd as usize].lines[way as usize];
+        let line = &mut waiting.files[fd as usize].lines[named(number).1];
+        line.events = events;
         match std::mem::replace(&mut line.last, at) {
             NOBODY => line.first = at,
-            last => waiting.places[last as usize].next = at,
+            last => waiting.entries[last as usize].next = at,
         }
         waiting.is_untold(fd);
         Ok(())
@@ -237,12 +258,12 @@ impl<Q> Readiness<Q> {
         let (fd, way) = named(number);
         let (mut before, mut at) = (NOBODY, waiting.files[fd as usize].lines[way].first);
         loop {
-            let place = waiting.places.get(at as usize)?;
-            let request = place.request.as_ref();
+            let entry = waiting.entries.get(at as usize)?;
+            let request = entry.request.as_ref();
             if request.is_some_and(|(_, req)| req.reference() == reference) {
                 break;
             }
-            (before, at) = (at, place.next);
+            (before, at) = (at, entry.next);
         }
         let taken = waiting.take_behind(number, before);
         waiting.is_untold(fd);
@@ -252,7 +273,7 @@ impl<Q> Readiness<Q> {
         Some(req)
     }
 
-    /// A request that was given back has ended: the next one follows. True: epoll must be told.
+    /// A request that was given back has ended, or others need not wait for it: the next one follows. True: epoll must be told.
     pub fn ended(&self, number: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
@@ -267,17 +288,23 @@ impl<Q> Readiness<Q> {
 
     /// In a forked child: closes what was inherited. Takes no lock.
     pub fn abandon(&self) {
-        self.epoll.close();
+        // The child has no copy of the library's own table.
+        if !self.is_inside.load(Relaxed) {
+            self.epoll.close();
+        }
     }
 
     /// The program is about to use this descriptor number for something else.
     pub fn release_number(&self, fd: RawFd) {
-        self.epoll.release_number(fd);
+        if !self.is_inside.load(Relaxed) {
+            self.epoll.release_number(fd);
+        }
     }
 
-    fn epoll_ctl(&self, how: c_int, fd: RawFd, events: c_int, turn: u32) -> Result<()> {
+    fn epoll_ctl(&self, how: c_int, fd: RawFd, events: c_short, turn: u32) -> Result<()> {
+        // poll(2) and epoll have the same event bits.
         let mut event = libc::epoll_event {
-            events: (events | libc::EPOLLONESHOT) as u32,
+            events: u32::from(events as u16) | libc::EPOLLONESHOT as u32,
             u64: u64::from(turn) << 32 | fd as u64,
         };
         // SAFETY: an event of ours.
@@ -294,7 +321,7 @@ impl<Q> Readiness<Q> {
             (file.turn, file.is_told, file.is_armed) = (turn, is_told, is_told && events != 0);
         };
         if events == 0 {
-            if file.is_armed {
+            if file.is_armed || file.is_told && self.has_held {
                 set(file.turn, false);
                 // It fails if the file is closed, or if another file has its number.
                 let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, 0);
@@ -320,8 +347,8 @@ impl<Q> Readiness<Q> {
 
     /// Takes the first requests that wait for what epoll has reported.
     fn take_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
-        const WRONG: c_int = libc::EPOLLERR | libc::EPOLLHUP;
-        let (key, seen) = (event.u64, event.events as c_int);
+        const WRONG: c_short = libc::POLLERR | libc::POLLHUP;
+        let (key, seen) = (event.u64, event.events as c_short);
         let fd = key as u32 as RawFd;
         let mut waiting = self.waiting.lock();
         let Some(file) = waiting.files.get_mut(fd as usize) else {
@@ -332,12 +359,11 @@ impl<Q> Readiness<Q> {
         }
         // Epoll does not report it again.
         file.is_armed = false;
-        let is_seen = |way: &Way| seen & (events_of(*way) | WRONG) != 0;
-        let ways = [Way::In, Way::Out].into_iter().filter(is_seen);
-        let ready = ways
-            .filter_map(|way| waiting.serve(number_of(fd, way)))
-            .collect();
-        if waiting.files[fd as usize].events() != 0 {
+        let lines = file.lines;
+        let is_seen = |number: &u32| seen & (lines[named(*number).1].events | WRONG) != 0;
+        let numbers = numbers_of(fd).into_iter().filter(is_seen);
+        let ready = numbers.filter_map(|number| waiting.serve(number)).collect();
+        if waiting.files[fd as usize].events() != 0 || self.has_held {
             waiting.is_untold(fd);
         }
         ready
@@ -365,9 +391,14 @@ impl<Q: Served> Readiness<Q> {
         if self.epoll.open(make).is_none() {
             return false;
         }
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(readiness_main::<Q>, arg) }.is_ok();
+        // Relaxed: starting a thread orders it.
+        self.is_inside.store(is_inside(), Relaxed);
+        let main = |this: usize| {
+            processors::let_waker_go_on();
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Readiness<Q>) }.live();
+        };
+        let started = spawn(c"aio2-readiness", main, ptr::from_ref(self) as usize).is_ok();
         if started {
             self.waiting.lock().has_thread = true;
         } else {
@@ -377,9 +408,20 @@ impl<Q: Served> Readiness<Q> {
     }
 
     /// Tells epoll what has changed; the caller holds no lock. Gives back the requests of files that epoll refuses.
-    pub fn tell(&self) {
+    pub fn tell(&'static self) {
+        // Relaxed: it changes only while no request waits.
+        if self.is_inside.load(Relaxed) && !is_inside() {
+            let tell = |this: usize| {
+                // SAFETY: `self` below, which is never freed.
+                unsafe { &*(this as *const Readiness<Q>) }.tell();
+                Ok(0)
+            };
+            // It fails if that table is gone, and with it the epoll.
+            let _ = run_inside(tell, ptr::from_ref(self) as usize);
+            return;
+        }
         loop {
-            let mut back = ArrayVec::<(Q, Req), BACK>::new();
+            let mut back = ArrayVec::<(Q, Req, Errno), BACK>::new();
             let telling = self.telling.lock();
             let is_over = loop {
                 if back.len() + 2 > BACK {
@@ -393,22 +435,25 @@ impl<Q: Served> Readiness<Q> {
                 file.is_untold = false;
                 let file = *file;
                 drop(waiting);
-                if self.tell_of(fd, file).is_err() {
+                if let Err(errno) = self.tell_of(fd, file) {
                     let mut waiting = self.waiting.lock();
-                    let firsts = [Way::In, Way::Out].map(|way| waiting.serve(number_of(fd, way)));
-                    back.extend(firsts.into_iter().flatten());
+                    let firsts = numbers_of(fd).map(|number| waiting.serve(number));
+                    let firsts = firsts.into_iter().flatten();
+                    back.extend(firsts.map(|(owner, req)| (owner, req, errno)));
                 }
             };
             drop(telling);
-            give_back(back);
-            if is_over {
+            if is_over && back.is_empty() {
                 return;
+            }
+            for (owner, req, errno) in back {
+                owner.ready(req, Err(errno));
             }
         }
     }
 
     /// The main loop of the thread.
-    fn live(&self) {
+    fn live(&'static self) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
         let idle_ms = (tuning().idle_ns / 1_000_000) as c_int;
         loop {
@@ -423,7 +468,13 @@ impl<Q: Served> Readiness<Q> {
                 0 if self.end(None) => return,
                 1.. => {
                     for event in &events[..count as usize] {
-                        give_back(self.take_ready(event));
+                        let ready = self.take_ready(event);
+                        if self.has_held {
+                            self.tell();
+                        }
+                        for (owner, req) in ready {
+                            owner.ready(req, Ok(event.events as c_short));
+                        }
                     }
                     self.tell();
                 }
@@ -450,31 +501,14 @@ impl<Q: Served> Readiness<Q> {
         let numbers = (waiting.files.len() as u32) << 1;
         drop(waiting);
         drop(telling);
-        // Workers wait for the files of the remaining requests.
+        // If there are workers, they wait for the files of the remaining requests.
         for number in 0..numbers {
             loop {
                 let next = self.waiting.lock().take_behind(number, NOBODY);
                 let Some((owner, req)) = next else { break };
-                owner.ready(req);
+                owner.ready(req, Err(Errno::EBADF));
             }
         }
         true
     }
-}
-
-/// The caller holds no lock.
-fn give_back<Q: Served, const N: usize>(requests: ArrayVec<(Q, Req), N>) {
-    for (owner, req) in requests {
-        owner.ready(req);
-    }
-}
-
-extern "C" fn readiness_main<Q: Served>(readiness: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-readiness".as_ptr()) };
-    // SAFETY: what `start` has given it, which is never freed.
-    let readiness: &'static Readiness<Q> = unsafe { &*readiness.cast() };
-    processors::let_waker_go_on();
-    readiness.live();
-    ptr::null_mut()
 }

@@ -44,9 +44,9 @@ fn find(ctx: io_context2_t) -> Result<ContextRef> {
 
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
 ///
-/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; what was made is written
-/// back to it. A context costs one descriptor (two with an eventfd), no thread, and little memory
-/// until it is used.
+/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; the values that are used
+/// are written back to it. A context costs one descriptor (two with an eventfd), no thread, and
+/// little memory until it is used.
 ///
 /// Returns 0, or
 /// -EOPNOTSUPP: another version.
@@ -179,13 +179,12 @@ pub unsafe extern "C" fn io_destroy2(ctx: io_context2_t) -> c_int {
 /// Submits the requests that lie one after another in `nbytes` bytes at `iocbs`; returns how many
 /// bytes were accepted, always whole records. Never waits for I/O, neither for a device nor for a buffer that
 /// is not in memory (of the caller's memory it reads the records alone), as long as there are threads to do
-/// that: where none can be started, or none may run before the caller for its real-time policy, it carries
-/// requests out itself, as far as they wait for nobody.
+/// that. If no thread can be started, or none may run before the caller because of the caller's real-time
+/// policy, it carries out itself the requests that wait for nobody else.
 ///
-/// A malformed record, or the limit of `max_requests` in flight, ends it there: what was before it
-/// is accepted. What the system call itself would refuse (a bad descriptor, a bad pointer) comes
-/// back in the event's `res`; so does -ENOSYS for a system call that is not carried, which is never
-/// made.
+/// A malformed record, or the limit of `max_requests` in flight, ends it there: the records before it
+/// are accepted. An error of the system call itself (a bad descriptor, a bad pointer) comes back in
+/// the event's `res`; so does -ENOSYS for a system call that is not carried, which is never made.
 ///
 /// Returns bytes, or
 /// -EINVAL: not a live context; `iocbs` is not aligned to 8; the first record is malformed.
@@ -303,8 +302,8 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
 /// Waits for one event, and copies it to `nbytes` bytes at `event`: the oldest, and no other, also if
 /// more would fit.
 ///
-/// `timeout` is relative; NULL: no limit. Whatever attributes the request has, struct io_event2_room has room for
-/// those that the header knows, and IO_EVENT2_ROOM() says how much some of them take. Any number of threads
+/// `timeout` is relative; NULL: no limit. struct io_event2_room has room for an event with all attributes that the
+/// header knows, and IO_EVENT2_ROOM() says how much room an event with some of them needs. Any number of threads
 /// may wait at once, and beside io_getevents2(); each event goes to one of them.
 ///
 /// Returns the event's bytes, or
@@ -331,10 +330,10 @@ pub unsafe extern "C" fn io_getevent2(
     })
 }
 
-/// Takes a queued request with that `data` out, the oldest of its kind; it completes with `res` =
-/// -ECANCELED, through the ring like any other. If there is none, one that runs is interrupted, if
-/// its system call may wait for somebody else (a pipe, a socket, a lock): its event says how it
-/// ended, with what it had done by then, with -EINTR, or, not begun, with -ECANCELED.
+/// Takes the oldest queued request with that `data` out; it completes with `res` = -ECANCELED,
+/// through the ring like any other. If none is queued, a running one is interrupted, if its system
+/// call may wait for somebody else (a pipe, a socket, a lock). Then the event's `res` is the number
+/// of bytes that were moved before, or -EINTR, or, if the call was not begun, -ECANCELED.
 ///
 /// Returns 0, or
 /// -EALREADY: it is running, and cannot be interrupted.
@@ -342,7 +341,7 @@ pub unsafe extern "C" fn io_getevent2(
 /// -EINVAL: not a live context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_cancel2(ctx: io_context2_t, data: u64) -> c_int {
-    answer(|| Context::cancel(&find(ctx)?, data).map(|()| 0)) as c_int
+    answer(|| Context::cancel(&find(ctx)?, |here, _| here == data).map(|()| 0)) as c_int
 }
 
 /// Carries out one request in the calling thread, and writes its event, attribute returns included,

@@ -11,8 +11,8 @@ use crate::registry::Registry;
 use crate::request::set_personality;
 use crate::ring::page_bytes;
 use crate::sync::Lock;
-use crate::sys::host::{Host, Inside, OwnTable, set_host};
-use crate::sys::thread::{self, Threads, spawn_detached};
+use crate::sys::host::{Host, OwnTable, set_host};
+use crate::sys::thread::{self, Threads, spawn};
 use crate::sys::{Result, processors, try_box_uninit};
 use crate::syscall::carrier;
 use nix::errno::Errno;
@@ -227,50 +227,24 @@ fn cell_or_new() -> Result<&'static Cell> {
 }
 
 fn start_worker(_: &'static Pool, slot: u16) -> Result<()> {
-    // SAFETY: the argument is a number, not a pointer.
-    unsafe { spawn_detached(worker_main, ptr::without_provenance_mut(usize::from(slot))) }
+    let main = |slot| work(|global| &global.pool, slot);
+    spawn(c"aio2-worker", main, slot.into())
 }
 
 /// Starts a worker that has the library's own descriptor table, because the keeper, which starts it, has that.
 fn start_worker_inside(_: &'static Pool, slot: u16) -> Result<()> {
-    let global = global().ok_or(Errno::EAGAIN)?;
-    let table = &global.libaio.table;
-    table.enter();
-    let started = table.run(
-        |slot| {
-            let arg = ptr::without_provenance_mut(slot);
-            // SAFETY: the argument is a number, not a pointer.
-            unsafe { spawn_detached(worker_inside_main, arg) }.map(|()| 0)
-        },
-        usize::from(slot),
-    );
-    if started.is_err() {
-        table.leave();
-    }
-    started.map(drop)
+    let start = |slot| {
+        let main = |slot| work(|global| &global.libaio_pool, slot);
+        spawn(c"aio2-worker", main, slot).map(|()| 0)
+    };
+    table::run(start, slot.into()).map(drop)
 }
 
-extern "C" fn worker_main(slot: *mut libc::c_void) -> *mut libc::c_void {
+fn work(pool: fn(&'static Global) -> &'static Pool, slot: usize) {
     // A child does not inherit threads, so this is the process whose pool has started this one.
-    if let Some(global) = global() {
-        work(&global.pool, slot);
-    }
-    ptr::null_mut()
-}
-
-extern "C" fn worker_inside_main(slot: *mut libc::c_void) -> *mut libc::c_void {
-    if let Some(global) = global() {
-        let _inside = Inside::begin();
-        work(&global.libaio_pool, slot);
-    }
-    ptr::null_mut()
-}
-
-fn work(pool: &'static Pool, slot: *mut libc::c_void) {
-    // SAFETY: it sets this thread's name.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-worker".as_ptr()) };
+    let Some(global) = global() else { return };
     processors::let_waker_go_on();
     carrier::worker_begins();
-    pool.work(slot.addr() as u16);
+    pool(global).work(slot as u16);
     carrier::worker_ends();
 }

@@ -8,5 +8,4 @@ pub mod outlook;
 pub mod profile;
 pub mod route;
 pub mod tuning;
-#[cfg(not(loom))]
 pub mod waiting;

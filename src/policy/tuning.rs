@@ -130,6 +130,8 @@ tuning! {
     /// Nanoseconds. A request that takes less is bounded, although it may wait: a caller that waits for it alone may as well do so in the
     /// system call. If nothing has begun for this long, a caller that looks in vain carries out requests: it may occupy the only processor.
     bounded_ns: u64 = t.hand_over_ns * 16,
+    /// Bytes. A longer read is not announced to its device: one alone keeps the device busy.
+    announced_max: u64 = t.batch_bytes / 2,
 
     // ---- When a property counts as known, and for how long ----
 

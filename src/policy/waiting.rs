@@ -5,7 +5,7 @@ use super::route::Route;
 /// A request that may wait for somebody else, and that a worker has taken.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Patient {
-    /// It can wait without a thread: its attributes allow that, and its descriptor is in the program's table.
+    /// It can wait without a thread: its attributes allow that, and its descriptor is in the program's table; or it only waits.
     pub may_wait_apart: bool,
     /// There may be an epoll.
     pub has_readiness: bool,

@@ -1,30 +1,19 @@
 //! A submit under way.
 
-#[cfg(not(loom))]
 use super::engines::{Hold, Pool};
-use super::{BATCH_MAX, Submits};
-use super::{Context, Deferred, State};
-#[cfg(not(loom))]
+use super::{BATCH_MAX, Context, Deferred, State, Submits};
 use crate::engine::exec;
-#[cfg(not(loom))]
-use crate::policy::decide::{self, Within};
+use crate::policy::decide::{self, Submit, Within};
 use crate::policy::route::Route;
-use crate::policy::{decide::Submit, tuning::tuning};
-#[cfg(not(loom))]
+use crate::policy::tuning::tuning;
 use crate::profiles::Now;
 use crate::queue::ContextRef;
 use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
-#[cfg(not(loom))]
 use crate::sync::Relaxed;
-use crate::sys::Result;
-#[cfg(not(loom))]
 use crate::sys::rank::{self, Standing};
-#[cfg(not(loom))]
-use crate::sys::{has_call_filter, unharmed};
+use crate::sys::{Result, has_call_filter, unharmed};
 use crate::syscall::Class;
-#[cfg(not(loom))]
 use arrayvec::ArrayVec;
-#[cfg(not(loom))]
 use std::cell::OnceCell;
 
 /// A submit under way: it reads the caller's records and builds requests without the lock.
@@ -36,23 +25,18 @@ pub struct Batch<'a> {
     room: usize,
     requests: List,
     /// Requests of this submit that have begun: no earlier request has to end first.
-    #[cfg(not(loom))]
     begun: List,
     len: usize,
     expected: Submit,
     /// The time of the submit, if a request asks for it.
     pub(super) submitted_ns: Option<u64>,
     /// Number of requests that the kernel would complete within io_submit().
-    #[cfg(not(loom))]
     at_once: u32,
     /// Number of requests that the submitter may carry out.
-    #[cfg(not(loom))]
     for_submitter: usize,
     /// Number of requests with an eventfd.
-    #[cfg(not(loom))]
     told: usize,
     /// Neither the pool nor the submitter carries out some of the requests.
-    #[cfg(not(loom))]
     elsewhere: bool,
 }
 
@@ -81,18 +65,13 @@ impl<'a> Batch<'a> {
             small,
             room,
             requests: List::new(),
-            #[cfg(not(loom))]
             begun: List::new(),
             len: 0,
             expected: Submit::NOTHING,
             submitted_ns: None,
-            #[cfg(not(loom))]
             at_once: 0,
-            #[cfg(not(loom))]
             for_submitter: 0,
-            #[cfg(not(loom))]
             told: 0,
-            #[cfg(not(loom))]
             elsewhere: false,
         })
     }
@@ -202,13 +181,11 @@ impl<'a> Batch<'a> {
 }
 
 /// Ensures that there are workers, until the submit that leaves requests to them is over.
-#[cfg(not(loom))]
 struct Workers {
     pool: &'static Pool,
     holds: [Option<Hold>; 2],
 }
 
-#[cfg(not(loom))]
 impl Workers {
     fn new(pool: &'static Pool) -> Workers {
         Workers {
@@ -228,7 +205,6 @@ impl Workers {
 }
 
 /// Holds the files of requests, so that threads other than the submitter can carry them out.
-#[cfg(not(loom))]
 pub trait HoldFiles {
     /// Holds the request's file, so that other threads can carry the request out after its submit. If this fails, only the
     /// caller can carry it out, and must do so now.
@@ -239,7 +215,6 @@ pub trait HoldFiles {
 
 /// A submit that reserves its room in flight when it begins, because some of its requests may complete before it ends.
 /// Requests that other threads carry out must hold their files.
-#[cfg(not(loom))]
 impl<'a> Batch<'a> {
     pub fn reserve_up_to(context: &'a ContextRef, wanted: usize) -> Result<Batch<'a>> {
         Batch::begin_with(context, wanted, |state, room| {
@@ -251,6 +226,11 @@ impl<'a> Batch<'a> {
 
     pub fn is_full(&self) -> bool {
         self.len == self.room
+    }
+
+    /// Whether a request that may wait for ever can be left to a worker.
+    pub fn has_long_worker(&self) -> bool {
+        Workers::new(self.context.pool).has(Class::Long)
     }
 
     /// Adds a request for the pool.
@@ -386,6 +366,13 @@ impl<'a> Batch<'a> {
         let mut workers = Workers::new(self.context.pool);
         for (mut left, has_begun) in [(begun, true), (others, false)] {
             while let Some(mut req) = left.pop() {
+                if req.awaits_file() {
+                    match holder.hold_for(&mut req) {
+                        Ok(()) => self.requests.push(req),
+                        Err(_) => Context::wait_here(self.context, req),
+                    }
+                    continue;
+                }
                 let class = req.manner().class();
                 let has_worker = || workers.has(class) && holder.hold_for(&mut req).is_ok();
                 if decide::left_by_submit(is_before, has_worker) == Route::Thread {

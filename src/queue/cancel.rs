@@ -2,55 +2,97 @@
 
 use super::{Closed, Context, ContextRef, Deferred, INTERRUPT_AGAIN_NS, State};
 use crate::engine::exec;
-use crate::request::List;
+use crate::request::{Carried, List, Req};
 use crate::sys::{NEVER, Result};
+use crate::syscall::{AWAIT_FILE, Call};
 use nix::errno::Errno;
 
-impl Context {
-    /// Cancels a queued request with that `data`, or interrupts a running one if possible.
-    pub fn cancel(this: &ContextRef, data: u64) -> Result<()> {
-        let mut deferred = Deferred::new();
-        let mut state = this.state.lock();
-        let mut go = List::new();
-        let mut req = state.take_queued(|queued, _| queued == data);
-        if req.is_none()
-            && let Some(held) = state.order.held.search(|held, _| held == data)
-        {
-            req = Some(state.order.take(held, &mut go));
-        }
-        #[cfg(not(loom))]
-        let req = req.or_else(|| this.take_awaiting(&mut state, Some(data), &mut deferred));
-        let Some(mut req) = req else {
-            // One whose file has just become ready is on its way back to the queue, and ends when it arrives there.
-            if state.running.cancel_waiting(data) {
-                return Ok(());
-            }
-            return this.interrupt(&state, data);
-        };
-        exec::cancel(&mut req);
-        Context::publish(this, &mut state, req, &mut deferred);
-        Context::release(this, &mut state, go, &mut deferred);
-        drop(state);
-        this.run_deferred(&mut deferred);
-        Ok(())
-    }
+/// A request that is to be cancelled and that no thread carries out.
+struct Idle {
+    req: Req,
+    /// The requests that may begin then.
+    go: List,
+    /// It has waited for its file, and epoll must be told.
+    has_waited: bool,
+}
 
-    /// Interrupts a running request with that `data`.
-    pub(super) fn interrupt(&self, state: &State, data: u64) -> Result<()> {
+impl Context {
+    /// Cancels a queued request that is `wanted`, or interrupts a running one if possible.
+    pub fn cancel(this: &ContextRef, wanted: impl Fn(u64, &Call) -> bool) -> Result<()> {
+        let mut state = this.state.lock();
+        let idle = this.take_idle(&mut state, &wanted);
+        if let Some(idle) = idle {
+            drop(state);
+            Context::cancel_idle(this, idle);
+            return Ok(());
+        }
+        // One whose file has just become ready is on its way back to the queue, and ends when it arrives there.
+        if state.running.cancel_waiting(&wanted) {
+            return Ok(());
+        }
         let mut result = Err(Errno::ENOENT);
-        for carried in state.running.iter().filter(|carried| carried.data == data) {
+        let is_wanted = |one: &Carried| wanted(one.data, one.call);
+        for carried in state.running.iter().filter(is_wanted) {
             match carried.worker() {
-                Some(worker) if self.pool.interrupt(worker) => return Ok(()),
+                Some(worker) if this.pool.interrupt(worker) => return Ok(()),
                 _ => result = Err(Errno::EALREADY),
             }
         }
         result
     }
 
-    /// Interrupts all running requests that can be interrupted.
-    pub(super) fn interrupt_all(&self, state: &State) {
-        for worker in state.running.iter().filter_map(|carried| carried.worker()) {
-            self.pool.interrupt(worker);
+    /// Takes out a request that is `wanted` and that no thread carries out.
+    fn take_idle(&self, state: &mut State, wanted: impl Fn(u64, &Call) -> bool) -> Option<Idle> {
+        let mut go = List::new();
+        let mut req = state.take_queued(&wanted);
+        if req.is_none()
+            && let Some(held) = state.order.held.search(&wanted)
+        {
+            req = Some(state.order.take(held, &mut go));
+        }
+        let has_waited = req.is_none();
+        let req = req.or_else(|| self.take_awaiting(state, &wanted));
+        Some(Idle {
+            req: req?,
+            go,
+            has_waited,
+        })
+    }
+
+    /// Called without the lock.
+    fn cancel_idle(this: &ContextRef, idle: Idle) {
+        if idle.has_waited {
+            // Before the request gives its file back.
+            this.pool.readiness.tell();
+        }
+        let Idle { mut req, go, .. } = idle;
+        exec::cancel(&mut req);
+        Context::end_by(this, req, |this, state, req, deferred| {
+            Context::publish(this, state, req, deferred);
+            Context::release(this, state, go, deferred);
+        });
+    }
+
+    /// Cancels the requests that only wait for their files, and interrupts the threads that wait for them.
+    fn cancel_waits(this: &ContextRef) {
+        let is_wait = |_, call: &Call| call.nr == AWAIT_FILE;
+        let mut state = this.state.lock();
+        while let Some(idle) = this.take_idle(&mut state, is_wait) {
+            drop(state);
+            Context::cancel_idle(this, idle);
+            state = this.state.lock();
+        }
+        this.interrupt_all(&state, is_wait);
+    }
+
+    /// Interrupts all running requests that are `wanted` and can be interrupted.
+    fn interrupt_all(&self, state: &State, wanted: impl Fn(u64, &Call) -> bool) {
+        for one in state
+            .running
+            .iter()
+            .filter(|one| wanted(one.data, one.call))
+        {
+            one.worker().map(|worker| self.pool.interrupt(worker));
         }
     }
 
@@ -71,16 +113,19 @@ impl Context {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
-            #[cfg(not(loom))]
-            while let Some(mut req) = this.take_awaiting(&mut state, None, &mut deferred) {
+            while let Some(mut req) = this.take_awaiting(&mut state, |_, _| true) {
+                deferred.awaits = true;
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
-            this.interrupt_all(&state);
+            this.interrupt_all(&state, |_, _| true);
         }
         state.backlog.waiters.take_all(&mut deferred.wakes);
         drop(state);
         this.run_deferred(&mut deferred);
+        if !this.behaviour.cancels_at_close {
+            Context::cancel_waits(this);
+        }
     }
 
     /// Waits until nothing is in flight. If there are no threads to carry requests out, the calling thread does.
@@ -88,13 +133,17 @@ impl Context {
         while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_kernel(this);
         // It may not have been possible yet to send a signal to one of them, so try again.
-        let patience_ns = if this.behaviour.cancels_at_close && !cfg!(loom) {
-            INTERRUPT_AGAIN_NS
-        } else {
+        let patience_ns = if cfg!(loom) {
             NEVER
+        } else {
+            INTERRUPT_AGAIN_NS
         };
         while !this.wait_for_end(patience_ns, |state| state.in_flight == 0) {
-            this.interrupt_all(&this.state.lock());
+            if this.behaviour.cancels_at_close {
+                this.interrupt_all(&this.state.lock(), |_, _| true);
+            } else {
+                Context::cancel_waits(this);
+            }
         }
     }
 }

@@ -6,9 +6,7 @@ use crate::engine::exec;
 use crate::policy::route::Routes;
 use crate::request::{List, Req};
 use crate::sync::Relaxed;
-#[cfg(not(loom))]
-use crate::sys::progress;
-use crate::sys::{NEVER, Waited, futex_wait, monotonic_ns};
+use crate::sys::{NEVER, Waited, futex_wait, monotonic_ns, progress};
 use crate::syscall::carrier;
 use arrayvec::ArrayVec;
 
@@ -33,7 +31,6 @@ impl Context {
         while let Some(mut req) = next {
             state.routes.count(req.route());
             attr::route::answer(&mut req);
-            #[cfg(not(loom))]
             this.note_awaited(&req, deferred);
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
@@ -58,7 +55,6 @@ impl Context {
     }
 
     /// How its requests were carried out so far. None: the lock did not come free in that time.
-    #[cfg(not(loom))]
     pub fn routes(&self, patience_ns: u64) -> Option<Routes> {
         Some(self.state.try_lock_for(patience_ns)?.routes)
     }
@@ -90,7 +86,6 @@ impl Context {
                 ns => monotonic_ns() + ns,
             };
             let waited = carrier::outside(|| futex_wait(&self.ended, seen, until));
-            #[cfg(not(loom))]
             progress::made();
             state = self.state.lock();
             is_over = over(&mut state);
@@ -131,7 +126,6 @@ impl Context {
 }
 
 /// For submits that reserve their places ([`super::Batch::reserve_up_to`]).
-#[cfg(not(loom))]
 impl Context {
     /// Publishes requests that the submitter has carried out itself.
     pub(super) fn publish_all(this: &ContextRef, done: &mut ArrayVec<Req, BATCH_MAX>) {

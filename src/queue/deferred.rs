@@ -5,7 +5,6 @@ use crate::engine::pool::Wakeups;
 use crate::request::{Req, Tell, tell};
 use crate::ring::wait::Wakes;
 use crate::sys::futex_wake;
-#[cfg(not(loom))]
 use crate::sys::rank::{self, Standing};
 use crate::syscall;
 use arrayvec::ArrayVec;
@@ -18,7 +17,6 @@ pub(super) struct Deferred {
     pub(super) ended: bool,
     pub(super) queued: bool,
     /// Epoll is to be told of files.
-    #[cfg(not(loom))]
     pub(super) awaits: bool,
     pub(super) wakeups: Wakeups,
     /// What the personality must still tell of requests that have ended.
@@ -32,7 +30,6 @@ impl Deferred {
             published: false,
             ended: false,
             queued: false,
-            #[cfg(not(loom))]
             awaits: false,
             wakeups: Wakeups::new(),
             tells: ArrayVec::new(),
@@ -69,7 +66,6 @@ impl Context {
             self.pool.retry();
         }
         deferred.wakeups.perform(self.pool);
-        #[cfg(not(loom))]
         if deferred.awaits {
             self.pool.readiness.tell();
         }

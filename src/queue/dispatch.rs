@@ -67,19 +67,6 @@ impl Context {
         Context::enqueue(this, state, Class::Long, deferred);
     }
 
-    /// Number of workers that serve the context. Called under the pool's lock.
-    pub fn workers(&self, class: Class) -> u32 {
-        // Relaxed, here and below: the pool's lock orders it.
-        self.workers[class as usize].load(Relaxed)
-    }
-
-    /// Counts one more worker that serves the context, or one less. Called under the pool's lock.
-    pub fn count_worker(&self, class: Class, more: bool) {
-        let now = self.workers(class);
-        let now = if more { now + 1 } else { now - 1 };
-        self.workers[class as usize].store(now, Relaxed);
-    }
-
     /// Whether the context's caller has lately carried its requests out itself.
     pub fn serves_itself(&self) -> bool {
         self.serves_itself.load(Relaxed)

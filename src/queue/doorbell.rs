@@ -1,9 +1,7 @@
 //! The doorbell of a caller that sleeps with a signal mask.
 
 use crate::ring::wait::Wake;
-use crate::sys::write_eventfd;
-#[cfg(not(loom))]
-use crate::sys::{host::HeldFile, private_fd::is_inside};
+use crate::sys::{host::HeldFile, private_fd::is_inside, write_eventfd};
 use nix::sys::eventfd::EventFd;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -11,7 +9,6 @@ use std::os::fd::{AsFd, AsRawFd};
 /// table, it is held there, too.
 pub struct Doorbell {
     pub eventfd: EventFd,
-    #[cfg(not(loom))]
     pub held: Option<HeldFile>,
 }
 
@@ -29,7 +26,6 @@ impl Doorbell {
 
 impl Wake for Doorbell {
     fn wake(&self) {
-        #[cfg(not(loom))]
         if let Some(held) = self.held.as_ref().filter(|_| is_inside()) {
             return write_eventfd(held.fd());
         }

@@ -1,23 +1,20 @@
 //! What engines see of a context: a reference, which they keep as long as they have requests of the context.
 
 use super::{Context, ContextRef};
-use crate::engine::own_queue;
-use crate::engine::{
-    Completes, Served, in_flight, kaio,
-    pool::{self, Look},
-};
+use crate::engine::pool::{self, Look};
+use crate::engine::{Completes, Served, in_flight, kaio, own_queue};
 /// Personalities know no engine. They call these functions of engines that need no context.
-#[cfg(not(loom))]
 pub use crate::engine::{allowed, exec::issue};
 use crate::profiles::Profiles;
-#[cfg(not(loom))]
 use crate::request::Req;
+use crate::sync::Relaxed;
+use crate::sys::Result;
 use crate::syscall::Class;
+use libc::c_short;
 
 pub type Pool = pool::Pool<ContextRef>;
 pub type Kaio = kaio::Kaio<ContextRef>;
 pub type Worker = pool::Worker<ContextRef>;
-#[cfg(not(loom))]
 pub type Hold = pool::Hold<ContextRef>;
 pub type OwnQueues = own_queue::OwnQueues<ContextRef>;
 pub type OwnQueue = own_queue::OwnQueue<ContextRef>;
@@ -53,20 +50,22 @@ impl Served for ContextRef {
     }
 
     fn workers(&self, class: Class) -> u32 {
-        Context::workers(self, class)
+        // Relaxed, here and below: the pool's lock orders it.
+        self.workers[class as usize].load(Relaxed)
     }
 
     fn count_worker(&self, class: Class, more: bool) {
-        Context::count_worker(self, class, more);
+        let now = self.workers(class);
+        let now = if more { now + 1 } else { now - 1 };
+        self.workers[class as usize].store(now, Relaxed);
     }
 
     fn serves_itself(&self) -> bool {
         Context::serves_itself(self)
     }
 
-    #[cfg(not(loom))]
-    fn ready(&self, req: Req) {
-        Context::ready(self, req);
+    fn ready(&self, req: Req, events: Result<c_short>) {
+        Context::ready(self, req, events);
     }
 
     fn wake_waiters(&self) {

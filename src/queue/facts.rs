@@ -8,8 +8,7 @@ use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
 use crate::syscall::{self, Call, Class};
-#[cfg(not(loom))]
-use crate::{engine::allows_readiness, policy::waiting::Patient};
+use crate::{engine::allows_kernel_queues, policy::waiting::Patient};
 
 impl Context {
     #[inline]
@@ -42,11 +41,12 @@ impl Context {
     }
 
     /// The facts of a request that may wait for somebody else.
-    #[cfg(not(loom))]
     pub(super) fn patient(&self, req: &Req) -> Patient {
+        let only_waits = req.awaits_file();
         Patient {
-            may_wait_apart: req.bound().may_wait_apart() && !self.behaviour.holds_files,
-            has_readiness: allows_readiness(),
+            may_wait_apart: only_waits
+                || req.bound().may_wait_apart() && !self.behaviour.holds_files,
+            has_readiness: only_waits || allows_kernel_queues(),
             has_waited: req.awaited().is_some(),
         }
     }
@@ -129,14 +129,14 @@ impl Context {
     fn are_told_of(&self, state: &State, req: &Req) -> bool {
         let queued = state.queues[Class::Short as usize].peek();
         req.bound().need_nothing()
-            && syscall::can_be_told_of(req.call())
+            && syscall::can_be_told_of(req.call(), tuning().announced_max)
             && queued.is_some_and(|call| self.is_told_of(call))
     }
 
     /// Whether a call is a read through the page cache that can be announced to its device, and is likely to wait for it.
     #[inline]
     pub(super) fn is_told_of(&self, call: &Call) -> bool {
-        syscall::can_be_told_of(call)
+        syscall::can_be_told_of(call, tuning().announced_max)
             && self
                 .profiles
                 .outlook(call)

@@ -19,14 +19,12 @@ mod complete;
 mod deferred;
 mod dispatch;
 mod doorbell;
-#[cfg(not(loom))]
 mod ending;
 mod engines;
 mod facts;
 mod kernel;
 pub mod order;
 mod own_queue;
-#[cfg(not(loom))]
 mod readiness;
 mod reap;
 mod serve;
@@ -34,7 +32,6 @@ mod stand_in;
 
 use crate::policy::tuning::tuning;
 pub use batch::Batch;
-#[cfg(not(loom))]
 pub use batch::HoldFiles;
 pub use behaviour::Behaviour;
 use deferred::Deferred;
@@ -42,7 +39,6 @@ use doorbell::Doorbell;
 #[cfg(loom)]
 pub use engines::OwnQueue;
 pub use engines::{OwnQueues, Pool};
-#[cfg(not(loom))]
 pub use engines::{allowed, issue};
 use kernel::{KernelInFlight, OwnQueueSlot};
 pub use reap::Deadline;
@@ -179,7 +175,6 @@ struct State {
 /// What is known of the submits of callers that had better carry their requests out themselves.
 #[derive(Default)]
 struct Submits {
-    #[cfg_attr(loom, expect(dead_code))]
     nesting: Nesting,
     /// Number of submits since a caller last waited for events.
     without_wait: u32,
@@ -196,7 +191,6 @@ impl Submits {
     }
 }
 
-#[cfg(not(loom))]
 impl Submits {
     /// Counts one more submit. `in_vain` is `Context::in_vain` at this time. `told`: an eventfd tells of events, so the program
     /// does not have to poll.
@@ -436,10 +430,5 @@ impl Context {
     fn room(&self, state: &State) -> usize {
         let room = self.ring.room(&state.backlog, state.in_flight);
         self.max_requests.saturating_sub(state.in_flight).min(room) as usize
-    }
-
-    #[cfg(not(loom))]
-    pub fn is_closed(&self) -> bool {
-        self.state.lock().closed.is_some()
     }
 }

@@ -8,11 +8,10 @@
 //!
 //! Requests with claims have neither attribute but an order of their own ([`claims`]). The context's lock is held for everything here.
 
-#[cfg(not(loom))]
 pub mod claims;
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
-use crate::request::{List, Place, Req, RequestRef};
+use crate::request::{List, Position, Req, RequestRef};
 
 pub struct Order {
     /// Requests that were accepted and may not begin yet, in the order of submission.
@@ -24,9 +23,7 @@ pub struct Order {
     /// Requests of the current epoch that have not completed.
     remaining: u32,
     /// Requests are ordered by their claims. Requests that wait there are not in `held`.
-    #[cfg(not(loom))]
     has_claims: bool,
-    #[cfg(not(loom))]
     pub claims: claims::Claims,
 }
 
@@ -37,16 +34,13 @@ impl Order {
             current: 0,
             last: 0,
             remaining: 0,
-            #[cfg(not(loom))]
             has_claims: _has_claims,
-            #[cfg(not(loom))]
             claims: claims::Claims::new(_has_claims),
         }
     }
 
     /// Adds a submit's requests. Those that may begin are added to `go`.
     pub fn admit(&mut self, requests: &mut List, go: &mut List) {
-        #[cfg(not(loom))]
         if self.has_claims {
             return self.claims.add(requests, go);
         }
@@ -58,13 +52,13 @@ impl Order {
             );
             self.last = self.last.wrapping_add(drains.into());
             let reference = req.reference();
-            reference.set(Place {
+            reference.set(Position {
                 epoch: self.last,
                 leader,
                 follower: None,
             });
             if let Some(leader) = leader {
-                leader.set(Place {
+                leader.set(Position {
                     follower: Some(reference),
                     ..leader.get()
                 });
@@ -87,19 +81,18 @@ impl Order {
     /// A request has completed, and its event is about to be published. Requests that may begin now are added to `go`. If the request was
     /// linked and has failed, returns the next one of its chain, which the caller must cancel.
     pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
-        #[cfg(not(loom))]
         if self.has_claims {
             self.claims.leave(req.reference(), go);
             return None;
         }
-        let Place {
+        let Position {
             epoch,
             leader,
             follower,
         } = req.reference().get();
         if let Some(leader) = leader {
             // This request was taken out while it was held.
-            leader.set(Place {
+            leader.set(Position {
                 follower: None,
                 ..leader.get()
             });
@@ -109,14 +102,14 @@ impl Order {
         }
         let mut to_cancel = None;
         if let Some(follower) = follower {
-            let place = follower.get();
-            follower.set(Place {
+            let position = follower.get();
+            follower.set(Position {
                 leader: None,
-                ..place
+                ..position
             });
             if !req.succeeded() {
                 to_cancel = Some(self.take(follower, go));
-            } else if place.epoch == self.current {
+            } else if position.epoch == self.current {
                 go.push(self.held.remove(follower));
             }
         }
@@ -141,17 +134,17 @@ impl Order {
         self.last = self.last.wrapping_sub(2);
         let mut held = std::mem::replace(&mut self.held, List::new());
         while let Some(req) = held.pop() {
-            let place = req.reference().get();
+            let position = req.reference().get();
             // Free-running: a later epoch is ahead by less than half of the numbers.
-            if (place.epoch.wrapping_sub(drain) as i64) < 0 {
+            if (position.epoch.wrapping_sub(drain) as i64) < 0 {
                 self.held.push(req);
                 continue;
             }
-            let epoch = place.epoch.wrapping_sub(2);
-            req.reference().set(Place { epoch, ..place });
+            let epoch = position.epoch.wrapping_sub(2);
+            req.reference().set(Position { epoch, ..position });
             let is_current = epoch == self.current;
             self.remaining += u32::from(is_current);
-            if is_current && place.leader.is_none() {
+            if is_current && position.leader.is_none() {
                 go.push(req);
             } else {
                 self.held.push(req);

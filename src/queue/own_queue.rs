@@ -1,6 +1,5 @@
 #![doc = include_str!("own_queue.md")]
 
-#[cfg(not(loom))]
 use super::HoldFiles;
 use super::{
     Context, ContextRef, Deadline, Deferred, State,
@@ -358,7 +357,6 @@ impl Context {
     /// Hands over requests at the front of the list, within their submit: so the kernel takes the files by the program's
     /// descriptors. The kernel must not wait for anything. If it would have to wait for a request of one block, that request
     /// comes back at once and stays in the list. A part of a larger request may be under way by then, so its file is held.
-    #[cfg(not(loom))]
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
         holder: &mut impl HoldFiles,
@@ -430,7 +428,6 @@ impl Context {
     }
 
     /// Takes requests that the kernel will carry out together.
-    #[cfg(not(loom))]
     pub(super) fn batch_for_own_queue(
         &self,
         requests: &mut List,
@@ -447,7 +444,7 @@ impl Context {
         for req in &mut batch {
             let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
             if is_one_block || holder.hold_for(req).is_err() {
-                req.set_apart();
+                req.set_no_merge();
             }
         }
         holder.release();

@@ -1,8 +1,8 @@
 //! Requests that wait for their files to become ready, without a thread each: see [`crate::engine::readiness`].
 //!
 //! A worker tries a request without waiting. If the request would wait, it stays in the list of running requests, because it
-//! has begun; but no thread carries it out, and it does not count there. When its file is ready, it is queued once more. A
-//! thread that cancels it takes it out of the epoll.
+//! has begun; but no thread carries it out, and it does not count there. When its file is ready, it is queued once more, or ends if it has
+//! only waited. A thread that cancels it takes it out of the epoll.
 
 use super::engines::Worker;
 use super::{Closed, Context, ContextRef, Deferred, State};
@@ -11,7 +11,11 @@ use crate::policy::route::Route;
 use crate::policy::waiting::would_wait;
 use crate::request::{NO_WORKER, Req};
 use crate::sync::Guard;
-use crate::syscall::{Class, Tried};
+use crate::sys::Result;
+use crate::syscall::{Call, Class, Tried};
+use libc::c_short;
+use nix::errno::Errno;
+use std::os::fd::RawFd;
 
 impl Context {
     /// Tries a request that may wait for somebody else, without waiting. If it returns a request, the worker must carry out the
@@ -31,55 +35,88 @@ impl Context {
                 deferred.note_ended(&mut req);
                 None
             }
-            Tried::Waits(fd, way)
+            Tried::Waits(fd, events)
                 if would_wait(&this.patient(&req)) == Route::Readiness
                     && this.pool.readiness.prepare(fd) =>
             {
-                Some((fd, way))
+                Some((fd, events))
             }
             Tried::Waits(..) => return (this.state.lock(), deferred, Some((req, 0))),
             Tried::MayWait { moved } => return (this.state.lock(), deferred, Some((req, moved))),
         };
         let mut state = this.state.lock();
-        let mut is_interrupted = worker.was_interrupted();
-        if let Some((fd, way)) = file {
-            // The end of a context interrupts workers, so this request stays with its worker.
-            if state.closed.is_some() && !is_interrupted {
-                return (state, deferred, Some((req, 0)));
-            }
-            if is_interrupted {
-                exec::cancel(&mut req);
-            } else {
-                req.set_route(Route::Readiness);
-                let reference = req.reference();
-                match this.pool.readiness.insert(this, req, fd, way) {
-                    Ok(()) => {
-                        state.running.begin_waiting(reference);
-                        deferred.awaits = true;
-                    }
+        let is_interrupted = worker.was_interrupted();
+        if let Some((fd, events)) = file {
+            let is_over = is_interrupted || state.closed == Some(Closed::Destroyed);
+            if !is_over {
+                match Context::leave_in_epoll(this, &mut state, req, fd, events, &mut deferred) {
+                    // If the context has a limit of workers, a request of the other class may have waited for this one.
+                    Ok(()) => Context::enqueue(this, &mut state, Class::Short, &mut deferred),
                     Err(mut req) => {
                         req.set_route(Route::Thread);
                         return (state, deferred, Some((req, 0)));
                     }
                 }
-                // If the context has a limit of workers, a request of the other class may have waited for this one.
-                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
                 return (state, deferred, None);
             }
+            drop(state);
+            exec::cancel(&mut req);
+            deferred.note_ended(&mut req);
+            state = this.state.lock();
         }
         Context::complete(this, &mut state, req, &mut deferred);
-        while is_interrupted {
+        if is_interrupted {
             drop(state);
             worker.take_interrupt();
             state = this.state.lock();
-            is_interrupted = false;
         }
         Context::enqueue(this, &mut state, Class::Short, &mut deferred);
         (state, deferred, None)
     }
 
-    /// The file for which a request waits has become ready.
-    pub fn ready(this: &ContextRef, mut req: Req) {
+    /// A running request waits for its file from here on. If there is no room, it comes back.
+    fn leave_in_epoll(
+        this: &ContextRef,
+        state: &mut State,
+        mut req: Req,
+        fd: RawFd,
+        events: c_short,
+        deferred: &mut Deferred,
+    ) -> core::result::Result<(), Req> {
+        req.set_route(Route::Readiness);
+        let reference = req.reference();
+        this.pool.readiness.insert(this, req, fd, events)?;
+        state.running.begin_waiting(reference);
+        deferred.awaits = true;
+        Ok(())
+    }
+
+    /// Has a request that only waits for its file wait in the epoll. For a submitter whose descriptor no other thread can use.
+    pub(super) fn wait_here(this: &ContextRef, mut req: Req) {
+        let mut deferred = Deferred::new();
+        if let Tried::Waits(fd, events) = exec::try_to_execute(&mut req)
+            && this.pool.readiness.prepare(fd)
+        {
+            let mut state = this.state.lock();
+            if state.closed.is_none() {
+                state.running.enter(&req);
+                match Context::leave_in_epoll(this, &mut state, req, fd, events, &mut deferred) {
+                    Ok(()) => {
+                        drop(state);
+                        return this.run_deferred(&mut deferred);
+                    }
+                    Err(back) => req = back,
+                }
+                state.running.leave(&req);
+            }
+        }
+        req.ready(Err(Errno::EAGAIN));
+        Context::end_by(this, req, Context::publish);
+    }
+
+    /// The file for which a request waits has become ready, or the request cannot wait for it in the epoll. Afterwards the caller tells epoll
+    /// what has changed.
+    pub fn ready(this: &ContextRef, mut req: Req, events: Result<c_short>) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let is_cancelled = state.running.end_waiting(&req);
@@ -87,30 +124,38 @@ impl Context {
         let cancels = state.closed == Some(Closed::Destroyed) && this.behaviour.cancels_at_close;
         if is_cancelled || cancels {
             exec::cancel(&mut req);
-            Context::publish(this, &mut state, req, &mut deferred);
-        } else {
+        } else if !req.ready(events) {
+            let facts = this.queue_facts(&state);
+            if facts.in_flight > facts.limit
+                && let Some(number) = req.awaited()
+            {
+                // It may have to wait for others of its context. The next request for this file, perhaps another context's, does not.
+                this.pool.readiness.ended(number);
+            }
             state.queues[Class::Long as usize].push(req);
             Context::enqueue(this, &mut state, Class::Long, &mut deferred);
+            drop(state);
+            return this.run_deferred(&mut deferred);
         }
         drop(state);
-        this.run_deferred(&mut deferred);
+        Context::end_by(this, req, Context::publish);
     }
 
-    /// Takes back a request that waits for its file: if `data` is given, one with this `data`.
+    /// Takes back a request that waits for its file and is `wanted`. Then epoll must be told.
     pub(super) fn take_awaiting(
         &self,
         state: &mut State,
-        data: Option<u64>,
-        deferred: &mut Deferred,
+        wanted: impl Fn(u64, &Call) -> bool,
     ) -> Option<Req> {
-        let wanted = |here: u64| data.is_none_or(|data| data == here);
         let req = {
-            let mut all = state.running.iter().filter(|one| wanted(one.data));
+            let mut all = state
+                .running
+                .iter()
+                .filter(|one| wanted(one.data, one.call));
             let readiness = &self.pool.readiness;
             all.find_map(|one| readiness.take(one.awaited()?, one.reference))?
         };
         state.running.end_waiting(&req);
-        deferred.awaits = true;
         Some(req)
     }
 

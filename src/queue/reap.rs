@@ -14,7 +14,6 @@ use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
 use crate::sync::{AtomicU32, Guard, Relaxed};
-#[cfg(not(loom))]
 use crate::sys::host::HeldFile;
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
@@ -146,7 +145,6 @@ impl Context {
                 self.ring.reset(backlog);
                 Some(Errno::EIO)
             }
-            #[cfg(not(loom))]
             Reaped::Fault => Some(Errno::EFAULT),
             _ if *closed == Some(Closed::Destroyed) => Some(Errno::EINVAL),
             _ if wait.interrupted => Some(Errno::EINTR),
@@ -539,19 +537,13 @@ impl Context {
         }
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
-        #[cfg(not(loom))]
         let held = if self.behaviour.callers_carry_out() {
             None
         } else {
             // The threads that carry requests out have another descriptor table.
             Some(HeldFile::hold(eventfd.as_fd().as_raw_fd()).ok()?)
         };
-        try_box(Doorbell {
-            eventfd,
-            #[cfg(not(loom))]
-            held,
-        })
-        .ok()
+        try_box(Doorbell { eventfd, held }).ok()
     }
 }
 

@@ -4,7 +4,6 @@ use super::engines::Worker;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::engine::exec;
 use crate::policy::route::Route;
-#[cfg(not(loom))]
 use crate::policy::waiting;
 use crate::request::Req;
 use crate::sync::{Guard, Relaxed};
@@ -93,9 +92,6 @@ impl Context {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
-            #[cfg(loom)]
-            let moved = 0;
-            #[cfg(not(loom))]
             let (req, moved) = if class == Class::Long && waiting::is_tried(&this.patient(&req)) {
                 let left;
                 (state, deferred, left) = Context::try_long(this, state, deferred, worker, req);
@@ -115,7 +111,6 @@ impl Context {
                     next = Context::take_next(this, &mut state, worker, &mut deferred);
                     continue;
                 }
-                #[cfg(not(loom))]
                 if let Some(most) = taken.ahead {
                     (state, deferred) =
                         Context::read_ahead(this, state, deferred, worker, req, most);
@@ -170,7 +165,6 @@ impl Context {
     /// Called before events are published. If submits nest, publishes later, so that the program finds no event and returns
     /// (see `policy::nesting`).
     pub(super) fn let_unwind(&self) {
-        #[cfg(not(loom))]
         match self.pause_ns.load(Relaxed) {
             0 => {}
             pause_ns => std::thread::sleep(Duration::from_nanos(pause_ns)),
@@ -194,7 +188,6 @@ impl Context {
 }
 
 /// Reads through the page cache that wait for a device.
-#[cfg(not(loom))]
 impl Context {
     /// Carries out several reads: announces all of them to the device, and only then waits for the first. So fewer threads
     /// keep the device as busy, and when the first read has ended, the others often need not wait.

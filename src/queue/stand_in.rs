@@ -4,9 +4,7 @@ use super::{Context, ContextRef, Deferred, State};
 use crate::engine::exec;
 use crate::policy::route::Route;
 use crate::request::Req;
-use crate::sys::shielded;
-#[cfg(not(loom))]
-use crate::sys::{Result, host::run_inside, private_fd::is_inside, progress};
+use crate::sys::{Result, host::run_inside, private_fd::is_inside, progress, shielded};
 use crate::syscall::{self, Call, Class};
 
 impl Context {
@@ -35,14 +33,12 @@ impl Context {
         req.set_route(Route::InlineStandIn);
         shielded(|| exec::execute(&mut req, None));
         Context::end(this, req);
-        #[cfg(not(loom))]
         progress::made();
         true
     }
 
     /// Whether the files of its requests are in the calling thread's descriptor table.
     pub(super) fn can_carry_out_here(&self) -> bool {
-        #[cfg(not(loom))]
         if is_inside() {
             return true;
         }
@@ -52,7 +48,6 @@ impl Context {
     /// Carries out all queued requests of a class that do not wait for somebody else, in place of a worker that cannot be
     /// started. The caller has taken the context out of the run queue. False if there were none.
     pub fn stand_in(this: &ContextRef, class: Class) -> bool {
-        #[cfg(not(loom))]
         if !this.can_carry_out_here() {
             return Context::stand_in_inside(this, class);
         }
@@ -81,7 +76,6 @@ impl Context {
 }
 
 /// Contexts that hold files.
-#[cfg(not(loom))]
 impl Context {
     /// Like `stand_in`, in the keeper of the library's own descriptor table, where the files are.
     pub(super) fn stand_in_inside(this: &ContextRef, class: Class) -> bool {

@@ -1,13 +1,11 @@
 //! A personality's data of a request besides its system call, stored behind the event. The core knows only the hints
 //! and what the personality's functions return.
 
-use super::Req;
-#[cfg(not(loom))]
 use super::reference::Claimed;
-#[cfg(not(loom))]
-use super::{Attrs, Claim, Class, FreeSlot, Head};
-use crate::syscall::Call;
-#[cfg(not(loom))]
+use super::{Attrs, Claim, Class, FreeSlot, Head, Req};
+use crate::sys::Result;
+use crate::syscall::{Call, Tried};
+use libc::c_short;
 use std::cell::Cell;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::RawFd;
@@ -16,15 +14,11 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// Words in the event of a request with an extension.
-#[cfg(not(loom))]
 pub const EXTENDED_EVENT_WORDS: usize = 4;
 /// Bytes of an extension.
-#[cfg(not(loom))]
 pub const EXTENSION_BYTES: usize = 72;
 /// The claim follows the extension.
-#[cfg(not(loom))]
 pub(super) const CLAIMED_AT: usize = EXTENDED_EVENT_WORDS * 8 + EXTENSION_BYTES;
-#[cfg(not(loom))]
 const _: () = assert!(CLAIMED_AT % align_of::<Claimed>() == 0);
 
 /// Facts about a request with an extension that the core needs.
@@ -38,6 +32,7 @@ impl Hints {
     const ASKS_IOPRIO: u8 = 4;
     const IS_COUNTED: u8 = 8;
     const HAS_EVENTFD: u8 = 16;
+    const AWAITS_FILE: u8 = 32;
 
     fn with(self, bit: u8, is: bool) -> Hints {
         Hints(self.0 | if is { bit } else { 0 })
@@ -67,6 +62,11 @@ impl Hints {
     pub fn has_eventfd(self, is: bool) -> Hints {
         self.with(Hints::HAS_EVENTFD, is)
     }
+
+    /// It only waits until its file is ready. It can be cancelled.
+    pub fn awaits_file(self, is: bool) -> Hints {
+        self.with(Hints::AWAITS_FILE, is)
+    }
 }
 
 /// Functions of the personality whose requests have an extension.
@@ -75,6 +75,12 @@ pub struct Personality {
     pub fd: fn(&Req) -> RawFd,
     /// Executes the request; the given function makes its call.
     pub execute: fn(&mut Req, fn(&Call) -> i64),
+    /// Whether a request that only waits for its file waits in the epoll, or else in a thread.
+    pub try_to_execute: fn(&Req) -> Tried,
+    /// The file for which a request waits is ready, with these events; or the request cannot wait. Fills in the result.
+    pub ready: fn(&mut Req, Result<c_short>),
+    /// The request was cancelled. Fills in the result.
+    pub cancelled: fn(&mut Req),
     /// The request, which was begun at that time, has its result. For the statistics.
     pub count: fn(&Req, u64),
     /// The call of a request with a held file, with that file's descriptor in the library's own table.
@@ -143,7 +149,6 @@ pub fn tell(all: &[Tell]) {
 static PERSONALITY: AtomicPtr<Personality> = AtomicPtr::new(ptr::null_mut());
 
 /// From here on requests may have extensions of this personality.
-#[cfg(not(loom))]
 pub fn set_personality(personality: &'static Personality) {
     // Release: pairs with the acquire in `personality`.
     PERSONALITY.store(ptr::from_ref(personality).cast_mut(), Release);
@@ -157,7 +162,6 @@ pub fn personality() -> Option<&'static Personality> {
 impl Req {
     /// Builds a request with an extension, in an extended slot. Its event is complete except for the result. The
     /// request can be found by `data`.
-    #[cfg(not(loom))]
     pub fn build_extended<T: Copy>(
         slot: FreeSlot,
         data: u64,
@@ -215,7 +219,6 @@ impl Req {
     ///
     /// # Safety
     /// The extension is a `T`.
-    #[cfg(not(loom))]
     pub unsafe fn extension<T>(&self) -> Option<&T> {
         // SAFETY: written when the request was built; the caller guarantees the type.
         self.has_extension()
@@ -224,7 +227,6 @@ impl Req {
 
     /// # Safety
     /// As above.
-    #[cfg(not(loom))]
     pub unsafe fn extension_mut<T>(&mut self) -> Option<&mut T> {
         // SAFETY: as above; the only owner calls with &mut self.
         self.has_extension()
@@ -254,9 +256,17 @@ impl Req {
         (self.personality()?.ended)(self)
     }
 
+    /// The file for which it waits is ready, with these events; or it cannot wait. True if it ends with that.
+    pub fn ready(&mut self, events: Result<c_short>) -> bool {
+        let personality = self.personality();
+        if let Some(personality) = personality {
+            (personality.ready)(self, events);
+        }
+        personality.is_some()
+    }
+
     /// The request's file is held; from here on `file` replaces the descriptor in the call. Called before the request
     /// is on any list.
-    #[cfg(not(loom))]
     pub fn set_file(&mut self, file: u64) {
         // SAFETY: the only owner calls with &mut self, and nobody else has seen the request.
         let head = unsafe { self.0.as_mut() };
@@ -293,5 +303,9 @@ impl Req {
 
     pub fn has_eventfd(&self) -> bool {
         self.hints(Hints::HAS_EVENTFD)
+    }
+
+    pub fn awaits_file(&self) -> bool {
+        self.hints(Hints::AWAITS_FILE)
     }
 }

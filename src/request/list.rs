@@ -1,11 +1,8 @@
 //! Ordered requests: waiting, being handed over together, or running.
 
-#[cfg(not(loom))]
-use super::Stage;
-use super::{CANCELLED, Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef};
+use super::{CANCELLED, Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef, Stage};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
-#[cfg(not(loom))]
 use std::sync::atomic::Ordering::Acquire;
 
 /// A list of requests, in order. Its methods are called under the lock that guards it.
@@ -91,7 +88,6 @@ impl List {
     }
 
     /// Whether `wanted` is true for any request.
-    #[cfg(not(loom))]
     pub fn any(&self, wanted: impl Fn(RequestRef) -> bool) -> bool {
         let mut at = NonNull::new(self.head);
         while let Some(here) = at {
@@ -305,11 +301,12 @@ impl Running {
         unsafe { *req.head().worker.get() == CANCELLED }
     }
 
-    /// Cancels a request with this `data` that waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is none.
-    pub fn cancel_waiting(&mut self, data: u64) -> bool {
+    /// Cancels a request that is `wanted` and waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is
+    /// none.
+    pub fn cancel_waiting(&mut self, wanted: impl Fn(u64, &Call) -> bool) -> bool {
         let found = self
             .iter()
-            .find(|one| one.data == data && one.worker == OWNER_READINESS);
+            .find(|one| one.worker == OWNER_READINESS && wanted(one.data, one.call));
         let Some(reference) = found.map(|one| one.reference) else {
             return false;
         };
@@ -341,7 +338,6 @@ impl Running {
     ///
     /// # Safety
     /// The request is on the list, and that thread never continues.
-    #[cfg(not(loom))]
     pub unsafe fn recover(&mut self, reference: RequestRef) -> Req {
         Req(reference.0)
     }
@@ -362,20 +358,17 @@ impl Carried<'_> {
     }
 
     /// For which file it waits to become ready (see [`Req::set_awaited`]).
-    #[cfg(not(loom))]
     pub fn awaited(&self) -> Option<u32> {
         // SAFETY: the request is on the list, whose lock guards the cell.
         let number = || unsafe { *self.reference.0.as_ref().awaited.get() };
         (self.worker == OWNER_READINESS).then(number)
     }
 
-    #[cfg(not(loom))]
     pub fn is_in_kernel(&self) -> bool {
         self.worker == OWNER_KERNEL
     }
 
     /// Whether it has its result.
-    #[cfg(not(loom))]
     pub fn is_done(&self) -> bool {
         // SAFETY: the request is on the list. Acquire: pairs with the release in `set_stage`.
         unsafe { self.reference.0.as_ref() }.stage.load(Acquire) == Stage::Idle as u8

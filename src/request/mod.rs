@@ -5,7 +5,6 @@
 //! allocates nor fails.
 
 mod attrs;
-#[cfg(not(loom))]
 mod claim;
 mod extension;
 mod list;
@@ -14,14 +13,12 @@ mod reference;
 mod slab;
 
 pub use attrs::*;
-#[cfg(not(loom))]
 pub use claim::{Access, Claim};
-#[cfg(not(loom))]
 use extension::CLAIMED_AT;
 pub use extension::*;
 pub use list::{Carried, Chain, List, Running};
 pub use record::{Attrs, Malformed, ReadAttrs, Record, Scratch};
-pub use reference::{Place, RequestRef};
+pub use reference::{Position, RequestRef};
 pub use slab::{Chunk, Class, FreeList, FreeSlot, Slabs};
 
 use crate::abi::{IOCB2_ATTR_BYTES_MAX, io_event2};
@@ -50,7 +47,7 @@ struct Head {
     /// Written and read under the lock of the list that the request is on.
     link: UnsafeCell<Link>,
     /// Written and read under the context's lock.
-    place: UnsafeCell<Place>,
+    position: UnsafeCell<Position>,
     /// The executing worker, if it can be interrupted; otherwise NO_WORKER or OWNER_KERNEL. Guarded by the context's
     /// lock.
     worker: UnsafeCell<u16>,
@@ -59,8 +56,8 @@ struct Head {
     stage: AtomicU8,
     /// The call has moved fewer bytes than requested, which `res` alone does not show. Accessed by the owner only.
     short: UnsafeCell<bool>,
-    /// See [`Req::set_apart`].
-    apart: AtomicBool,
+    /// See [`Req::set_no_merge`].
+    no_merge: AtomicBool,
     /// Its route, as a number of the layer that executes it; 0: not made. Accessed by the owner only.
     route: UnsafeCell<u8>,
     class: Class,
@@ -94,11 +91,11 @@ impl Head {
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
             }),
-            place: UnsafeCell::new(Place::default()),
+            position: UnsafeCell::new(Position::default()),
             worker: UnsafeCell::new(NO_WORKER),
             stage: AtomicU8::new(Stage::Idle as u8),
             short: UnsafeCell::new(false),
-            apart: AtomicBool::new(false),
+            no_merge: AtomicBool::new(false),
             route: UnsafeCell::new(0),
             class,
             manner: Manner::of(&call),
@@ -206,13 +203,13 @@ impl Req {
     }
 
     /// The request must not be executed together with others any more.
-    pub fn set_apart(&self) {
+    pub fn set_no_merge(&self) {
         // Relaxed: only the owner accesses it, and ownership changes under a lock.
-        self.head().apart.store(true, Relaxed);
+        self.head().no_merge.store(true, Relaxed);
     }
 
-    pub fn is_apart(&self) -> bool {
-        self.head().apart.load(Relaxed)
+    pub fn no_merge(&self) -> bool {
+        self.head().no_merge.load(Relaxed)
     }
 
     /// The route on which the request is about to be executed.

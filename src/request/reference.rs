@@ -1,17 +1,13 @@
 //! References to requests that others own.
 
-use super::Head;
-#[cfg(not(loom))]
-use super::{Access, CLAIMED_AT, Claim, List, Req};
-#[cfg(not(loom))]
+use super::{Access, CLAIMED_AT, Claim, Head, List, Req};
 use std::cell::Cell;
-#[cfg(not(loom))]
 use std::ptr;
 use std::ptr::NonNull;
 
 /// A request's position among the requests of its context (see [`crate::queue::order`]).
 #[derive(Clone, Copy, Default)]
-pub struct Place {
+pub struct Position {
     /// For a request with a claim: how many were accepted before it.
     pub epoch: u64,
     /// The request that it waits for, and the request that waits for it: links of a chain.
@@ -32,21 +28,20 @@ impl RequestRef {
         self.0.as_ptr().addr()
     }
 
-    pub fn get(self) -> Place {
+    pub fn get(self) -> Position {
         // SAFETY: the request is in flight (references are removed when either request ends), and the caller holds the
         // lock that guards the cell.
-        unsafe { *self.0.as_ref().place.get() }
+        unsafe { *self.0.as_ref().position.get() }
     }
 
-    pub fn set(self, place: Place) {
+    pub fn set(self, position: Position) {
         // SAFETY: as above.
-        unsafe { *self.0.as_ref().place.get() = place };
+        unsafe { *self.0.as_ref().position.get() = position };
     }
 }
 
 /// A request's claim, and its neighbours in the list of claims for which others may wait (see
 /// [`crate::queue::order::claims`]). It lies behind the request's extension.
-#[cfg(not(loom))]
 #[repr(C)]
 pub(super) struct Claimed {
     pub(super) what: u64,
@@ -58,7 +53,6 @@ pub(super) struct Claimed {
 }
 
 /// References between requests with claims.
-#[cfg(not(loom))]
 impl RequestRef {
     fn claimed(&self) -> &Claimed {
         // SAFETY: written when the request was built. Afterwards only the cells change, under the context's lock, which
@@ -84,7 +78,7 @@ impl RequestRef {
     }
 
     pub fn set_number(self, number: u64) {
-        self.set(Place {
+        self.set(Position {
             epoch: number,
             ..self.get()
         });
@@ -109,7 +103,7 @@ impl RequestRef {
     pub fn add_follower(self, req: Req) {
         let mut followers = self.take_followers();
         followers.push(req);
-        self.set(Place {
+        self.set(Position {
             follower: followers.first(),
             ..self.get()
         });
@@ -119,13 +113,13 @@ impl RequestRef {
 
     /// Takes the requests that wait for this one.
     pub fn take_followers(self) -> List {
-        let place = self.get();
-        let Some(first) = place.follower else {
+        let position = self.get();
+        let Some(first) = position.follower else {
             return List::new();
         };
-        self.set(Place {
+        self.set(Position {
             follower: None,
-            ..place
+            ..position
         });
         let head = first.0.as_ptr();
         // SAFETY: they wait for this one, so nobody else has them; links are accessed under the context's lock.

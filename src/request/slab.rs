@@ -1,25 +1,19 @@
 //! The memory of requests.
 
-#[cfg(not(loom))]
-use super::{CLAIMED_AT, reference::Claimed};
-use super::{EVENT_WORDS, EVENT_WORDS_MAX, Head, PAYLOAD_WORDS_MAX, Req, Stage};
-#[cfg(not(loom))]
+use super::reference::Claimed;
+use super::{CLAIMED_AT, EVENT_WORDS, EVENT_WORDS_MAX, Head, PAYLOAD_WORDS_MAX, Req, Stage};
 use crate::syscall::Call;
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU8;
-#[cfg(not(loom))]
-use std::sync::atomic::Ordering::Acquire;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::compiler_fence;
+use std::sync::atomic::Ordering::{Acquire, SeqCst};
+use std::sync::atomic::{AtomicU8, compiler_fence};
 
 /// The size class of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     Small,
     /// For an extension and a claim besides a small event.
-    #[cfg(not(loom))]
     Extended,
     Medium,
     Large,
@@ -35,7 +29,6 @@ const LARGE_BYTES: usize = (size_of::<Head>() + EVENT_WORDS_MAX * 8).next_multip
 
 const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + PAYLOAD_WORDS_MAX);
 
-#[cfg(not(loom))]
 const EXTENDED_BYTES: usize =
     (size_of::<Head>() + CLAIMED_AT + size_of::<Claimed>()).next_multiple_of(64);
 
@@ -53,7 +46,6 @@ impl Class {
     const fn slot_bytes(self) -> usize {
         match self {
             Class::Small => SMALL_BYTES,
-            #[cfg(not(loom))]
             Class::Extended => EXTENDED_BYTES,
             Class::Medium => MEDIUM_BYTES,
             Class::Large => LARGE_BYTES,
@@ -184,7 +176,6 @@ impl Slab {
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
             Class::Small => (16, 1024),
-            #[cfg(not(loom))]
             Class::Extended => (16, 1024),
             Class::Medium => (8, 512),
             Class::Large => (4, 64),
@@ -214,7 +205,6 @@ impl Slab {
     }
 
     /// Calls `tell` for each request that has no result yet.
-    #[cfg(not(loom))]
     fn each_left(&self, tell: &mut impl FnMut(Stage, &Call)) {
         let mut chunk = self.chunks;
         while let Some(here) = NonNull::new(chunk) {
@@ -257,7 +247,6 @@ impl Drop for Slab {
 /// The memory of a context's requests.
 pub struct Slabs {
     small: Slab,
-    #[cfg(not(loom))]
     extended: Slab,
     medium: Slab,
     large: Slab,
@@ -267,7 +256,6 @@ impl Slabs {
     pub const fn new() -> Slabs {
         Slabs {
             small: Slab::new(Class::Small),
-            #[cfg(not(loom))]
             extended: Slab::new(Class::Extended),
             medium: Slab::new(Class::Medium),
             large: Slab::new(Class::Large),
@@ -277,7 +265,6 @@ impl Slabs {
     pub fn of(&mut self, class: Class) -> &mut Slab {
         match class {
             Class::Small => &mut self.small,
-            #[cfg(not(loom))]
             Class::Extended => &mut self.extended,
             Class::Medium => &mut self.medium,
             Class::Large => &mut self.large,
@@ -285,7 +272,6 @@ impl Slabs {
     }
 
     /// Calls `tell` for each request that has no result yet, even in the middle of a change.
-    #[cfg(not(loom))]
     pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
         for slab in [&self.small, &self.extended, &self.medium, &self.large] {
             slab.each_left(&mut tell);

@@ -124,7 +124,6 @@ impl Out {
     }
 
     /// A buffer that need not be memory: see `is_writable`.
-    #[cfg(not(loom))]
     pub fn unchecked(at: *mut u8, capacity: usize) -> Out {
         Out {
             at,
@@ -136,7 +135,6 @@ impl Out {
     }
 
     /// Whether `bytes` more can be written. Asks the kernel once for each page.
-    #[cfg(not(loom))]
     pub fn is_writable(&mut self, bytes: usize) -> bool {
         while self.checked < self.len + bytes {
             let at = (self.at as usize).wrapping_add(self.checked);
@@ -151,7 +149,6 @@ impl Out {
 
     /// Must be called before more is copied, because after a wait the rest of the buffer may no longer be writable. Returns the
     /// length so far.
-    #[cfg(not(loom))]
     pub fn begin(&mut self) -> usize {
         if self.checked != usize::MAX {
             self.checked = self.len;
@@ -160,7 +157,6 @@ impl Out {
     }
 
     /// Shortens it to `len`, which `begin` has returned.
-    #[cfg(not(loom))]
     pub fn take_back(&mut self, len: usize) {
         self.len = len;
     }
@@ -218,7 +214,6 @@ pub enum Reaped {
     /// The program has written invalid values to the ring.
     Corrupt,
     /// The buffer is not writable memory.
-    #[cfg(not(loom))]
     Fault,
 }
 
@@ -264,12 +259,10 @@ impl Backlog {
         }
     }
 
-    #[cfg(not(loom))]
     pub fn tail(&self) -> u32 {
         self.tail
     }
 
-    #[cfg(not(loom))]
     pub fn set_tail(&mut self, tail: u32) {
         self.tail = tail;
     }

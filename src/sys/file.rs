@@ -9,7 +9,6 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// The path in /proc of a descriptor's file, as a C string. It names the calling thread because /proc/self means the
 /// process's first thread, which may have ended.
-#[cfg(not(loom))]
 pub fn fd_path(fd: RawFd) -> [u8; 32] {
     use std::io::Write;
     let mut path = [0; 32];
@@ -75,7 +74,6 @@ pub fn what_is(fd: RawFd) -> Named {
 }
 
 /// An option (SOL_SOCKET) of a socket, of which this is some value.
-#[cfg(not(loom))]
 pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Result<T> {
     let mut bytes = size_of::<T>() as libc::socklen_t;
     // SAFETY: a value of ours, of this size, of a type for which all that the kernel writes is valid: integers.
@@ -87,7 +85,6 @@ pub fn socket_option<T: Copy>(fd: RawFd, name: libc::c_int, mut value: T) -> Res
 }
 
 /// The modes of a terminal; None: it is none.
-#[cfg(not(loom))]
 pub fn terminal_modes(fd: RawFd) -> Option<libc::termios> {
     let mut modes = MaybeUninit::<libc::termios>::uninit();
     // SAFETY: a structure of ours, which is written if the call succeeds.
@@ -95,7 +92,6 @@ pub fn terminal_modes(fd: RawFd) -> Option<libc::termios> {
 }
 
 /// Whether the process may not read from this terminal, because it is its own and others have it now.
-#[cfg(not(loom))]
 pub fn is_in_background(fd: RawFd) -> bool {
     // SAFETY: integers.
     let (foreground, own) = unsafe { (libc::tcgetpgrp(fd), libc::getpgrp()) };
@@ -170,7 +166,6 @@ pub fn duplicate(fd: BorrowedFd) -> Result<OwnedFd> {
 
 /// Whether descriptors of two threads name the same open file. Each thread may have its own table. False if the kernel
 /// cannot tell.
-#[cfg(not(loom))]
 pub fn is_same_file(one: (u32, RawFd), other: (u32, RawFd)) -> bool {
     const KCMP_FILE: i32 = 0;
     // SAFETY: integer arguments only.

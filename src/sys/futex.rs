@@ -1,11 +1,5 @@
 //! Sleeping on a word, and waking its sleepers.
 
-#[cfg(not(loom))]
-use super::timespec;
-use crate::sync::AtomicU32;
-#[cfg(not(loom))]
-use nix::errno::Errno;
-
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waited {
@@ -20,6 +14,8 @@ pub enum Waited {
 /// handler; it ends a wait with a deadline.
 pub const NEVER: u64 = i64::MAX as u64;
 
+#[cfg(not(loom))]
+pub use kernel::{futex_wait, futex_wake};
 #[cfg(loom)]
 pub use model::{futex_wait, futex_wake};
 
@@ -55,43 +51,49 @@ mod model {
     }
 }
 
-/// Sleeps while `*word` is `expected`, at most until CLOCK_MONOTONIC reaches `deadline`.
-#[cfg(not(loom))]
-pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
-    let limit = timespec(deadline);
-    // SAFETY: the word lives as long as the borrow, and the limit until the call returns.
-    let ret = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
-            expected,
-            &limit,
-            std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
-        )
-    };
-    match ret {
-        0 => Waited::Woken,
-        _ => match Errno::last() {
-            Errno::ETIMEDOUT => Waited::TimedOut,
-            Errno::EINTR => Waited::Interrupted,
-            _ => Waited::Woken,
-        },
-    }
-}
+/// The kernel's, for words that are the standard library's also in a model.
+pub(super) mod kernel {
+    use super::super::timespec;
+    use super::Waited;
+    use nix::errno::Errno;
+    use std::sync::atomic::AtomicU32;
 
-/// Wakes up to `count` sleepers on the word at this address. If the word has been freed, the kernel finds no sleeper or
-/// an unrelated one, which then wakes without a reason.
-#[cfg(not(loom))]
-pub fn futex_wake(word: *const AtomicU32, count: i32) {
-    // SAFETY: the kernel does not dereference the address when it wakes a private futex.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word,
-            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-            count,
-        );
+    /// Sleeps while `*word` is `expected`, at most until CLOCK_MONOTONIC reaches `deadline`.
+    pub fn futex_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Waited {
+        let limit = timespec(deadline);
+        // SAFETY: the word lives as long as the borrow, and the limit until the call returns.
+        let ret = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+                expected,
+                &limit,
+                std::ptr::null::<u32>(),
+                libc::FUTEX_BITSET_MATCH_ANY,
+            )
+        };
+        match ret {
+            0 => Waited::Woken,
+            _ => match Errno::last() {
+                Errno::ETIMEDOUT => Waited::TimedOut,
+                Errno::EINTR => Waited::Interrupted,
+                _ => Waited::Woken,
+            },
+        }
+    }
+
+    /// Wakes up to `count` sleepers on the word at this address. If the word has been freed, the kernel finds no sleeper or
+    /// an unrelated one, which then wakes without a reason.
+    pub fn futex_wake(word: *const AtomicU32, count: i32) {
+        // SAFETY: the kernel does not dereference the address when it wakes a private futex.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word,
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                count,
+            );
+        }
     }
 }

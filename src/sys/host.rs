@@ -18,7 +18,7 @@ pub struct Host {
 
 /// The library's own descriptor table.
 pub struct OwnTable {
-    /// Counts one more thread that uses the table.
+    /// Counts one more thread that uses the table, which it leaves when it ends.
     pub enter: fn(),
     pub leave: fn(),
     /// A file in the table for reads of zero bytes (see [`super::aio::ring_doorbell`]).
@@ -67,22 +67,6 @@ pub fn own_doorbell() -> Option<RawFd> {
     is_inside()
         .then(own_table)?
         .and_then(|table| (table.doorbell)())
-}
-
-/// A thread that started with the library's own table; it leaves the table when it ends.
-pub struct Inside(&'static OwnTable);
-
-impl Inside {
-    /// For the calling thread. Its starter used the table and has counted it ([`OwnTable::enter`]).
-    pub fn begin() -> Option<Inside> {
-        own_table().map(Inside)
-    }
-}
-
-impl Drop for Inside {
-    fn drop(&mut self) {
-        (self.0.leave)();
-    }
 }
 
 /// See [`OwnTable::run`].

@@ -85,6 +85,13 @@ pub fn readable(at: usize) -> bool {
 /// The bytes of all buffers in an array of iovecs. An error if the array cannot be read, or is longer than a system
 /// call allows.
 pub fn vectors_bytes(at: u64, count: u64) -> Result<u64> {
+    let mut sum = 0u64;
+    for_vectors(at, count, |_, bytes| sum = sum.saturating_add(bytes))?;
+    Ok(sum)
+}
+
+/// Looks at each buffer in an array of iovecs: its address, and its bytes. The same errors.
+pub fn for_vectors(at: u64, count: u64, mut look: impl FnMut(u64, u64)) -> Result<()> {
     const SIZE: usize = size_of::<libc::iovec>();
     const PARTS: usize = 16;
     const MOST: u64 = 1024;
@@ -93,19 +100,19 @@ pub fn vectors_bytes(at: u64, count: u64) -> Result<u64> {
     }
     let mut left = count as usize;
     let mut at = at as usize;
-    let mut sum = 0u64;
     while left != 0 {
         let mut parts = [0; PARTS * SIZE];
         let parts = &mut parts[..left.min(PARTS) * SIZE];
         read_memory(at, parts)?;
         for part in parts.chunks_exact(SIZE) {
-            let len = u64::from_ne_bytes(std::array::from_fn(|i| part[8 + i]));
-            sum = sum.saturating_add(len);
+            let number =
+                |first: usize| u64::from_ne_bytes(std::array::from_fn(|i| part[first + i]));
+            look(number(0), number(8));
         }
         at = at.wrapping_add(parts.len());
         left -= left.min(PARTS);
     }
-    Ok(sum)
+    Ok(())
 }
 
 /// Moves `value` to the heap. Returns an error where `Box::new` would abort.

@@ -4,25 +4,20 @@ pub mod aio;
 mod clock;
 mod file;
 mod futex;
-#[cfg(not(loom))]
 pub mod host;
 mod memory;
-mod poll;
 #[cfg(not(loom))]
+pub mod paging;
+mod poll;
 pub mod private_fd;
 pub mod processors;
-#[cfg(not(loom))]
 pub mod progress;
-#[cfg(not(loom))]
 pub mod rank;
 pub mod raw;
 mod signal;
 mod task;
-#[cfg(not(loom))]
 pub mod thread;
-#[cfg(not(loom))]
 pub mod uring;
-#[cfg(not(loom))]
 pub mod user;
 
 pub use clock::{monotonic_ns, timespec};

@@ -19,7 +19,6 @@ pub fn poll_now(fd: RawFd, events: libc::c_short) -> bool {
 }
 
 /// Which of `events` are available without waiting, plus error flags.
-#[cfg(not(loom))]
 pub fn ready_now(fd: RawFd, events: libc::c_short) -> u16 {
     let mut poller = libc::pollfd {
         fd,

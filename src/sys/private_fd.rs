@@ -3,7 +3,8 @@
 //! A program that closes all descriptors that it finds (closefrom()) would also close these. The object that aio2-run preloads prevents
 //! that: it asks here which they are.
 
-use super::{NEVER, Result, Waited, futex_wait, futex_wake, gettid, monotonic_ns};
+use super::futex::kernel::{futex_wait, futex_wake};
+use super::{NEVER, Result, Waited, gettid, monotonic_ns};
 use arrayvec::ArrayString;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};

@@ -67,7 +67,6 @@ pub unsafe fn choose(attr: *mut libc::pthread_attr_t) {
 /// Sets SCHED_BATCH for the calling thread, if the program's policy is SCHED_OTHER. Then a woken worker does not
 /// preempt its waker; otherwise io_submit2() waits while each woken worker starts. With a system call filter nothing is
 /// set.
-#[cfg(not(loom))]
 pub fn let_waker_go_on() {
     if has_call_filter() {
         return;

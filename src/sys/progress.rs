@@ -1,6 +1,7 @@
 //! Counts progress for which the end of the process may wait.
 
-use super::{Waited, futex_wait, futex_wake};
+use super::Waited;
+use super::futex::kernel::{futex_wait, futex_wake};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 

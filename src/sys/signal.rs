@@ -2,13 +2,9 @@
 
 use super::timespec;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
-#[cfg(not(loom))]
 use std::mem::MaybeUninit;
-#[cfg(not(loom))]
 use std::ptr;
-#[cfg(not(loom))]
 use std::sync::atomic::AtomicU64;
-#[cfg(not(loom))]
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Runs `body` with all signals blocked, and consumes the signals that its writes raised in this thread (SIGPIPE,
@@ -38,7 +34,6 @@ fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
 
 /// Runs `body`, and consumes the signals that its writes raised. All other signals are delivered and interrupt it, so
 /// it may wait.
-#[cfg(not(loom))]
 pub fn unharmed<T>(body: impl FnOnce() -> T) -> T {
     shielded_by(&SigSet::from_iter(OWN), body)
 }
@@ -93,7 +88,6 @@ fn take_pending(signals: &SigSet) {
 }
 
 /// Whether the calling thread is in a signal handler on an alternate stack.
-#[cfg(not(loom))]
 pub fn is_on_alternate_stack() -> bool {
     let mut now = MaybeUninit::<libc::stack_t>::zeroed();
     // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
@@ -105,7 +99,6 @@ pub fn is_on_alternate_stack() -> bool {
 }
 
 /// Blocks all signals but this one (0: none) in the calling thread.
-#[cfg(not(loom))]
 pub fn block_all_but(signal: libc::c_int) {
     // SAFETY: our set; libc rejects a number that is not a signal.
     unsafe {
@@ -117,16 +110,13 @@ pub fn block_all_but(signal: libc::c_int) {
 }
 
 /// A bit for each signal that a program's thread was seen to block; it probably waits for it. Relaxed: a hint.
-#[cfg(not(loom))]
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-#[cfg(not(loom))]
 pub fn signal_bit(signal: libc::c_int) -> u64 {
     1 << (signal - 1)
 }
 
 /// Notes that a program's thread blocks these signals.
-#[cfg(not(loom))]
 pub fn note_blocked(set: &libc::sigset_t) {
     let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
     // SAFETY: an initialised set and valid signal numbers.
@@ -139,7 +129,6 @@ pub fn note_blocked(set: &libc::sigset_t) {
 }
 
 /// The bits of all signals that program's threads were seen to block.
-#[cfg(not(loom))]
 pub fn seen_blocked() -> u64 {
     BLOCKED.load(Relaxed)
 }

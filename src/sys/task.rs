@@ -15,7 +15,6 @@ pub fn variable<T>(name: &CStr, read: impl FnOnce(&CStr) -> T) -> Option<T> {
 }
 
 /// The system call in which a thread of this process sleeps; None: in none, or unknown.
-#[cfg(not(loom))]
 pub fn call_under_way(tid: u32) -> Option<u32> {
     use std::io::{Read, Write};
     let mut path = [0; 48];

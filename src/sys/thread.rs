@@ -15,7 +15,7 @@
 //! - If a thread finds the count at 0, the process is ending. The thread adds one that stays, so that the count does
 //!   not reach 0 a second time.
 
-use super::host::{own_table, threads};
+use super::host::{OwnTable, own_table, threads};
 use super::private_fd::{is_inside, set_inside};
 use super::{Result, gettid, note_blocked, processors, rank, try_box};
 use crate::sync::Lock;
@@ -128,6 +128,7 @@ struct Living {
     threads: &'static Threads,
     count: Option<&'static AtomicU32>,
     tid: u32,
+    table: Option<&'static OwnTable>,
 }
 
 impl Living {
@@ -142,7 +143,7 @@ impl Living {
         let threads = threads()?;
         // SAFETY: the caller guarantees it.
         let start = unsafe { threads.arrive(given, Some(tid))? };
-        if start.is_inside {
+        if start.table.is_some() {
             set_inside();
         }
         start.pin.take_back(1);
@@ -152,6 +153,7 @@ impl Living {
             threads,
             count,
             tid,
+            table: start.table,
         };
         Some((living, start))
     }
@@ -159,6 +161,9 @@ impl Living {
 
 impl Drop for Living {
     fn drop(&mut self) {
+        if let Some(table) = self.table {
+            (table.leave)();
+        }
         self.threads.leave(self.tid);
         if let Some(count) = self.count
             && count.fetch_add(1, AcqRel) == 0
@@ -242,40 +247,40 @@ impl Threads {
     }
 }
 
-type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
-
 /// The arguments of a new thread.
 struct Start {
-    entry: Entry,
-    arg: *mut c_void,
+    name: &'static CStr,
+    main: fn(usize),
+    given: usize,
     pin: Pin,
-    /// Its starter uses the library's own descriptor table, and so does the new thread.
-    is_inside: bool,
+    /// The library's own descriptor table, if its starter uses that: then so does the new thread, which is counted there.
+    table: Option<&'static OwnTable>,
 }
-
-// SAFETY: only the new thread uses the argument.
-unsafe impl Send for Start {}
 
 extern "C" fn thread_main(given: *mut c_void) -> *mut c_void {
-    // SAFETY: `spawn_detached` prepared it for this thread only.
-    match unsafe { Living::begin(given) } {
-        Some((_living, start)) => (start.entry)(start.arg),
-        None => ptr::null_mut(),
+    // SAFETY: `spawn` prepared it for this thread only.
+    if let Some((_living, start)) = unsafe { Living::begin(given) } {
+        // SAFETY: names this thread.
+        unsafe { libc::prctl(libc::PR_SET_NAME, start.name.as_ptr()) };
+        (start.main)(start.given);
     }
+    ptr::null_mut()
 }
 
-/// Starts a detached thread with all signals blocked.
-///
-/// # Safety
-/// `arg` is what `entry` expects, and stays valid while the thread uses it.
-pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
+/// Starts a detached thread of this name, with all signals blocked, that calls `main` with `given`.
+pub fn spawn(name: &'static CStr, main: fn(usize), given: usize) -> Result<()> {
     let threads = threads().ok_or(Errno::EAGAIN)?;
     let pin = Pin::new();
+    let table = own_table().filter(|_| is_inside());
+    if let Some(table) = table {
+        (table.enter)();
+    }
     let start = Start {
-        entry,
-        arg,
+        name,
+        main,
+        given,
         pin,
-        is_inside: is_inside(),
+        table,
     };
     // The new thread inherits the mask, so a signal handler of the program never runs in it.
     let started = masked(|| {
@@ -290,6 +295,9 @@ pub unsafe fn spawn_detached(entry: Entry, arg: *mut c_void) -> Result<()> {
         }
     });
     if started.is_err() {
+        if let Some(table) = table {
+            (table.leave)();
+        }
         pin.take_back(0);
     }
     started

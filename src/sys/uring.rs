@@ -78,14 +78,14 @@ const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
 const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
 
 /// The needed features: there is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the
-/// kernel's threads belong to the process, and the ring does not count against RLIMIT_MEMLOCK; a thread can have a number of its own for a
-/// ring (Linux 5.18).
+/// kernel's threads belong to the process; a thread can have a number of its own for a ring (Linux 5.18).
 const NEEDED: u32 = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 12;
 
 const SUBMIT_ALL: u32 = 1 << 7;
 const COOP_TASKRUN: u32 = 1 << 8;
 
 const REGISTER_EVENTFD_ASYNC: u64 = 7;
+const REGISTER_IOWQ_MAX_WORKERS: u64 = 19;
 const REGISTER_RING_FDS: u64 = 20;
 const ENTER_REGISTERED_RING: u64 = 1 << 4;
 
@@ -134,7 +134,11 @@ impl Uring {
             params,
         };
         let eventfd = eventfd as u32;
-        ring.register(REGISTER_EVENTFD_ASYNC, &raw const eventfd as u64)?;
+        ring.register(REGISTER_EVENTFD_ASYNC, &raw const eventfd as u64, 1)?;
+        // A thread of the kernel's for each request that has to wait, so that requests that hang do not keep the others from beginning. The
+        // second number is of requests on other files than regular ones and block devices, and does not change.
+        let mut threads = [requests, 0];
+        ring.register(REGISTER_IOWQ_MAX_WORKERS, threads.as_mut_ptr() as u64, 2)?;
         for entry in 0..ring.params.sq_entries {
             let at = ring.params.sq.last[0] + entry * 4;
             ring.word(at).store(entry, Relaxed);
@@ -143,8 +147,8 @@ impl Uring {
     }
 
     /// None: the kernel refuses, or there is a filter.
-    fn register(&self, what: u64, given: u64) -> Option<()> {
-        let args = [self.fd.get() as u64, what, given, 1, 0, 0];
+    fn register(&self, what: u64, given: u64, count: u64) -> Option<()> {
+        let args = [self.fd.get() as u64, what, given, count, 0, 0];
         (call(libc::SYS_io_uring_register, args)? >= 0).then_some(())
     }
 
@@ -156,7 +160,7 @@ impl Uring {
             reserved: 0,
             fd: self.fd.get() as u64,
         };
-        let given = self.register(REGISTER_RING_FDS, &raw mut ring as u64);
+        let given = self.register(REGISTER_RING_FDS, &raw mut ring as u64, 1);
         if given.is_some() {
             // Relaxed: only this thread reads it.
             self.number.store(ring.offset as i32, Relaxed);

@@ -13,20 +13,13 @@ use crate::sys::{
 use libc::{c_int, c_long, c_short};
 use std::os::fd::RawFd;
 
-/// What a call waits for: its file can be read from (`In`), or written to (`Out`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
-    In,
-    Out,
-}
-
 /// The result of a try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tried {
     /// The call was made, and returned this.
     Done(i64),
-    /// The call would wait for this descriptor's file.
-    Waits(RawFd, Way),
+    /// The call would wait until poll(2) reports one of these events for this descriptor.
+    Waits(RawFd, c_short),
     /// The plain call has to be made, and may wait. `moved` of its bytes have been moved already.
     MayWait { moved: u64 },
 }
@@ -44,14 +37,14 @@ pub fn try_at_once(call: &Call) -> Tried {
         return PLAINLY;
     }
     let fd = call.args[0] as RawFd;
-    let (way, res) = match c_long::from(call.nr) {
-        libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => (Way::In, read(call, fd)),
-        libc::SYS_recvfrom => (Way::In, receive(call, fd, 3)),
-        libc::SYS_recvmsg => (Way::In, receive(call, fd, 2)),
-        libc::SYS_accept => (Way::In, accept(fd, 0)),
-        libc::SYS_accept4 => (Way::In, accept(fd, call.args[3] as c_int)),
-        libc::SYS_write | libc::SYS_writev | libc::SYS_pwritev2 => (Way::Out, write(call, fd)),
-        libc::SYS_sendto => (Way::Out, send(call)),
+    let (event, res) = match c_long::from(call.nr) {
+        libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => (libc::POLLIN, read(call, fd)),
+        libc::SYS_recvfrom => (libc::POLLIN, receive(call, fd, 3)),
+        libc::SYS_recvmsg => (libc::POLLIN, receive(call, fd, 2)),
+        libc::SYS_accept => (libc::POLLIN, accept(fd, 0)),
+        libc::SYS_accept4 => (libc::POLLIN, accept(fd, call.args[3] as c_int)),
+        libc::SYS_write | libc::SYS_writev | libc::SYS_pwritev2 => (libc::POLLOUT, write(call, fd)),
+        libc::SYS_sendto => (libc::POLLOUT, send(call)),
         #[cfg(target_arch = "x86_64")]
         libc::SYS_poll if (call.args[2] as c_int) < 0 => return poll(call),
         libc::SYS_ppoll if call.args[2] == 0 => return poll(call),
@@ -60,9 +53,9 @@ pub fn try_at_once(call: &Call) -> Tried {
     match res {
         None | Some(NOT_ASKED) => PLAINLY,
         // The program itself asks not to wait, or has set a time limit, which begins with the plain call.
-        Some(WOULD_WAIT) if has_flag(fd, libc::O_NONBLOCK) || has_time_limit(fd, way) => PLAINLY,
-        Some(WOULD_WAIT) => Tried::Waits(fd, way),
-        Some(res) if way == Way::Out && res > 0 && is_part(call, res as u64) => {
+        Some(WOULD_WAIT) if has_flag(fd, libc::O_NONBLOCK) || has_time_limit(fd, event) => PLAINLY,
+        Some(WOULD_WAIT) => Tried::Waits(fd, event),
+        Some(res) if event == libc::POLLOUT && res > 0 && is_part(call, res as u64) => {
             Tried::MayWait { moved: res as u64 }
         }
         Some(res) => Tried::Done(res),
@@ -158,12 +151,27 @@ fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
 
 /// `at`: the index of the argument with the flags.
 fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
-    const OTHERWISE: c_int =
-        libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_ERRQUEUE | libc::MSG_OOB;
-    if call.args[at] as c_int & OTHERWISE != 0 || !takes_any(fd) {
+    const OTHERWISE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
+    let flags = call.args[at] as c_int;
+    if flags & OTHERWISE != 0 || !takes_any(fd) {
+        None
+    } else if flags & libc::MSG_WAITALL != 0 {
+        receive_all(call)
+    } else {
+        Some(without_waiting(call, at))
+    }
+}
+
+/// A receive that waits for all of its bytes. If there are some, a worker makes the plain call, because an error that follows a part is
+/// for the next call, and a second call of ours would take it. So this only looks what is there. A look by recvmsg(2) would also receive
+/// descriptors.
+fn receive_all(call: &Call) -> Option<i64> {
+    if c_long::from(call.nr) != libc::SYS_recvfrom {
         return None;
     }
-    Some(without_waiting(call, at))
+    let mut look = *call;
+    look.args[3] = look.args[3] & !(libc::MSG_WAITALL as u64) | libc::MSG_PEEK as u64;
+    Some(without_waiting(&look, 3)).filter(|&res| res < 0)
 }
 
 fn send(call: &Call) -> Option<i64> {
@@ -194,16 +202,12 @@ fn poll(call: &Call) -> Tried {
     let [a, b, c, d, events @ ..] = asked;
     let fd = RawFd::from_ne_bytes([a, b, c, d]);
     let events = c_short::from_ne_bytes([events[0], events[1]]);
-    let way = match events {
-        libc::POLLIN => Way::In,
-        libc::POLLOUT => Way::Out,
-        _ => return PLAINLY,
-    };
+    let is_one = matches!(events, libc::POLLIN | libc::POLLOUT);
     let is_known = matches!(file_type(fd), libc::S_IFSOCK | libc::S_IFIFO | 0);
-    if fd < 0 || !is_known || poll_now(fd, events) {
+    if fd < 0 || !is_one || !is_known || poll_now(fd, events) {
         return PLAINLY;
     }
-    Tried::Waits(fd, way)
+    Tried::Waits(fd, events)
 }
 
 /// Whether a read from this socket returns with any number of bytes.
@@ -212,10 +216,10 @@ fn takes_any(fd: RawFd) -> bool {
 }
 
 /// Whether the file is a socket, and calls on it have a time limit.
-fn has_time_limit(fd: RawFd, way: Way) -> bool {
-    let name = match way {
-        Way::In => libc::SO_RCVTIMEO,
-        Way::Out => libc::SO_SNDTIMEO,
+fn has_time_limit(fd: RawFd, event: c_short) -> bool {
+    let name = match event {
+        libc::POLLIN => libc::SO_RCVTIMEO,
+        _ => libc::SO_SNDTIMEO,
     };
     let none = libc::timeval {
         tv_sec: 0,
@@ -252,7 +256,10 @@ mod tests {
         let (from, to) = pipe().unwrap();
         let mut buf = [0; 8];
         let call = read_from(&from, &mut buf);
-        assert_eq!(try_at_once(&call), Tried::Waits(from.as_raw_fd(), Way::In));
+        assert_eq!(
+            try_at_once(&call),
+            Tried::Waits(from.as_raw_fd(), libc::POLLIN)
+        );
         write(&to, b"abc").unwrap();
         assert_eq!(try_at_once(&call), Tried::Done(3));
         drop(to);
@@ -277,7 +284,7 @@ mod tests {
     fn the_programs_own_wishes_are_left_to_the_plain_call() {
         let (a, _b) = pair();
         let mut buf = [0; 8];
-        let waits = Tried::Waits(a.as_raw_fd(), Way::In);
+        let waits = Tried::Waits(a.as_raw_fd(), libc::POLLIN);
         let read = read_from(&a, &mut buf);
         let receive = |flags: c_int| {
             let at = read.args[1];
@@ -285,12 +292,36 @@ mod tests {
         };
         assert_eq!((try_at_once(&read), receive(0)), (waits, waits));
         assert_eq!(receive(libc::MSG_PEEK), waits);
-        assert_eq!(receive(libc::MSG_WAITALL), PLAINLY);
+        assert_eq!(receive(libc::MSG_WAITALL), waits);
         assert_eq!(receive(libc::MSG_DONTWAIT), PLAINLY);
         let limit = Some(Duration::from_secs(60));
         let stream = UnixStream::from(a.try_clone().unwrap());
         stream.set_read_timeout(limit).unwrap();
         assert_eq!((try_at_once(&read), receive(0)), (PLAINLY, PLAINLY));
+    }
+
+    #[test]
+    fn a_receive_of_all_bytes_takes_none_before_they_are_there() {
+        let (a, b) = pair();
+        let mut buf = [0; 8];
+        let at = buf.as_mut_ptr() as u64;
+        let receive = |bytes: u64, flags: c_int| {
+            try_at_once(&call(
+                libc::SYS_recvfrom,
+                &a,
+                [at, bytes, flags as u64, 0, 0],
+            ))
+        };
+        write(&b, b"ab").unwrap();
+        assert_eq!(receive(8, libc::MSG_WAITALL), PLAINLY);
+        assert_eq!(receive(8, 0), Tried::Done(2));
+        let bad = Tried::Done(-i64::from(libc::EFAULT));
+        let nowhere = call(
+            libc::SYS_recvfrom,
+            &a,
+            [u64::MAX - 8, 8, libc::MSG_WAITALL as u64, 0, 0],
+        );
+        assert_eq!(try_at_once(&nowhere), bad);
     }
 
     #[test]
@@ -307,7 +338,10 @@ mod tests {
             rest_of(&send, moved).args[1..3],
             [at + moved, buf.len() as u64 - moved]
         );
-        assert_eq!(try_at_once(&send), Tried::Waits(a.as_raw_fd(), Way::Out));
+        assert_eq!(
+            try_at_once(&send),
+            Tried::Waits(a.as_raw_fd(), libc::POLLOUT)
+        );
         drop(b);
     }
 
@@ -323,6 +357,9 @@ mod tests {
         write(&to, &buf[..(1 << 16) - 100]).unwrap();
         // poll(2) says that there is no room, although there is.
         assert_eq!(write_some(90), Tried::Done(90));
-        assert_eq!(write_some(4096), Tried::Waits(to.as_raw_fd(), Way::Out));
+        assert_eq!(
+            write_some(4096),
+            Tried::Waits(to.as_raw_fd(), libc::POLLOUT)
+        );
     }
 }

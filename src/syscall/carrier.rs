@@ -4,11 +4,8 @@
 //! restores its own at a request without one. A program's thread (which executes requests in io_issue2() or while it
 //! waits for events) restores its own at once.
 
-#[cfg(not(loom))]
 use super::interrupt::Interruptible;
-#[cfg(not(loom))]
-use crate::sys::ErrnoGuard;
-use crate::sys::gettid;
+use crate::sys::{ErrnoGuard, gettid};
 use nix::errno::Errno;
 use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
@@ -23,7 +20,6 @@ struct Carrier {
     tid: u32,
     lent: Option<Lent>,
     /// Interrupts the worker's calls, if they can be interrupted.
-    #[cfg(not(loom))]
     interrupt: Option<&'static Interruptible>,
 }
 
@@ -40,7 +36,6 @@ thread_local! {
         Cell::new(Carrier {
             tid: NO_WORKER,
             lent: None,
-            #[cfg(not(loom))]
             interrupt: None,
         })
     };
@@ -70,7 +65,6 @@ pub fn inside<T>(body: impl FnOnce() -> T) -> T {
 }
 
 /// The only place where a result becomes a C return value. It restores errno.
-#[cfg(not(loom))]
 pub fn answer(body: impl FnOnce() -> Result<usize, Errno>) -> libc::ssize_t {
     let _errno = ErrnoGuard::new();
     match inside(body) {
@@ -93,7 +87,6 @@ fn as_busy<T>(busy: bool, body: impl FnOnce() -> T) -> T {
     })
 }
 
-#[cfg(not(loom))]
 thread_local! {
     static STANDS_IN: Cell<bool> = const { Cell::new(false) };
 }
@@ -120,7 +113,6 @@ pub fn with_current<T>(body: impl FnOnce(&Cell<usize>) -> T) -> T {
 }
 
 /// A thread that ends the process, and its state when it was interrupted.
-#[cfg(not(loom))]
 #[derive(Clone, Copy)]
 pub struct Interrupted {
     pub thread: u32,
@@ -129,7 +121,6 @@ pub struct Interrupted {
     pub busy: bool,
 }
 
-#[cfg(not(loom))]
 impl Interrupted {
     /// The state of the calling thread.
     pub fn here() -> Interrupted {
@@ -146,7 +137,6 @@ impl Interrupted {
 static LENDING: AtomicU32 = AtomicU32::new(0);
 
 /// From here on the calling thread is a worker.
-#[cfg(not(loom))]
 pub fn worker_begins() {
     HERE.set(Carrier {
         tid: gettid(),
@@ -156,7 +146,6 @@ pub fn worker_begins() {
 }
 
 /// The calling worker ends.
-#[cfg(not(loom))]
 pub fn worker_ends() {
     if HERE.get().lent.is_some() {
         LENDING.fetch_sub(1, Relaxed);
@@ -164,20 +153,17 @@ pub fn worker_ends() {
 }
 
 /// Sets what interrupts the calling thread's system calls.
-#[cfg(not(loom))]
 pub fn set_interruptible(target: &'static Interruptible) {
     let mut here = HERE.get();
     here.interrupt = Some(target);
     HERE.set(here);
 }
 
-#[cfg(not(loom))]
 pub fn interruptible() -> Option<&'static Interruptible> {
     HERE.get().interrupt
 }
 
 /// Whether the calling thread is a worker.
-#[cfg(not(loom))]
 pub fn is_worker() -> bool {
     HERE.get().tid != NO_WORKER
 }

@@ -1,9 +1,8 @@
 //! Making a system call: plainly, from the page cache, or interruptibly.
 
 use super::Call;
-#[cfg(not(loom))]
 use super::carrier;
-#[cfg(not(any(loom, aio2_fuzz)))]
+#[cfg(not(aio2_fuzz))]
 use super::interrupt;
 use crate::abi::IOCB2_NOP;
 use crate::sys::vectors_bytes;
@@ -28,19 +27,18 @@ pub fn make(call: &Call) -> i64 {
 const INTERRUPTIONS_MAX: u32 = 1000;
 
 /// Whether an interrupted call may be repeated: in a worker, only a signal of the C library (setuid) interrupts it.
-#[cfg(not(any(loom, aio2_fuzz)))]
+#[cfg(not(aio2_fuzz))]
 fn may_be_made_again(call: &Call) -> bool {
     carrier::is_worker() && interrupt::may_be_made_again(call)
 }
 
-#[cfg(any(loom, aio2_fuzz))]
+#[cfg(aio2_fuzz)]
 fn may_be_made_again(_call: &Call) -> bool {
     false
 }
 
 /// Makes a read without waiting. If the page cache does not hold all its bytes, the result is -EINTR, as after an
 /// interruption.
-#[cfg(not(loom))]
 pub fn make_at_once(call: &Call) -> i64 {
     let [fd, at, count, offset, high, flags] = call.args;
     let nowait = libc::RWF_NOWAIT as u64;
@@ -65,7 +63,6 @@ pub fn make_at_once(call: &Call) -> i64 {
     }
 }
 
-#[cfg(not(loom))]
 pub fn make_interruptibly(call: &Call) -> i64 {
     match (call.nr, carrier::interruptible()) {
         (IOCB2_NOP, _) | (_, None) => make(call),

@@ -1,7 +1,7 @@
 //! How a system call behaves, from its number and its arguments.
 
-use super::Call;
 use super::table::{self, Class};
+use super::{AWAIT_FILE, Call};
 use crate::abi::IOCB2_NOP;
 use libc::c_long;
 
@@ -46,6 +46,7 @@ impl Manner {
             libc::SYS_pread64 | libc::SYS_pwrite64 => Manner::Transfer,
             libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => Manner::Sync,
             _ if call.nr == IOCB2_NOP => Manner::Transfer,
+            _ if call.nr == AWAIT_FILE => Manner::Long,
             _ => match table::class(call.nr, &call.args) {
                 Some(Class::Long) => Manner::Long,
                 _ => Manner::Transfer,

@@ -1,25 +1,21 @@
 //! System calls: their description, their properties, and making them.
 
-#[cfg(not(loom))]
 mod at_once;
 pub mod carrier;
-#[cfg(not(loom))]
 pub mod interrupt;
 mod make;
 mod manner;
 mod ready;
 mod table;
 
-#[cfg(not(loom))]
-pub use at_once::{Tried, Way, rest_of, try_at_once};
-pub use make::{is_full, make};
-#[cfg(not(loom))]
-pub use make::{make_at_once, make_interruptibly};
+pub use at_once::{Tried, rest_of, try_at_once};
+pub use make::{is_full, make, make_at_once, make_interruptibly};
 pub use manner::{Manner, is_carried};
-#[cfg(not(loom))]
-pub use ready::may_be_repeated;
-pub use ready::{can_be_told_of, is_on_file, is_ready};
+pub use ready::{can_be_told_of, is_on_file, is_ready, may_be_repeated};
 pub use table::Class;
+
+/// In place of a system call's number: waits until poll(2) reports an event. The arguments: a descriptor, and events.
+pub const AWAIT_FILE: u32 = 0xffff_fffe;
 
 /// A system call to make.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +50,6 @@ impl Key {
     const APPENDS: u32 = 1 << 27;
     const NUMBER: u32 = Key::APPENDS - 1;
     /// The bits of the hash that depend on the device only.
-    #[cfg(not(loom))]
     const DEVICE: u32 = Key::NUMBER & !(Key::NUMBER >> 6);
 
     fn of_descriptor(fd: u64) -> Key {
@@ -62,7 +57,6 @@ impl Key {
     }
 
     /// For a file of this type (S_IFMT) and inode.
-    #[cfg(not(loom))]
     pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
         let of_file =

@@ -1,24 +1,24 @@
 //! Whether a system call must wait for somebody else, and how the end of the process treats it.
 
-use super::Call;
 use super::manner::is_carried;
 use super::table::{self, Class, Files};
-#[cfg(not(loom))]
-use crate::sys::has_flag;
-use crate::sys::{file_mode, file_type, poll_now, read_memory, vectors_bytes};
+use super::{AWAIT_FILE, Call};
+use crate::sys::{file_mode, file_type, has_flag, poll_now, read_memory, vectors_bytes};
 use libc::c_long;
 use nix::errno::Errno;
 use std::os::fd::RawFd;
 
-/// Whether it is a read that can be announced to the device: the call itself gives position and length. Long reads are
-/// not announced, because one alone keeps a device busy.
-pub fn can_be_told_of(call: &Call) -> bool {
-    const MOST: u64 = 64 << 10;
-    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= MOST
+/// Whether it is a read of at most `most` bytes that can be announced to the device: the call itself gives position and length.
+pub fn can_be_told_of(call: &Call, most: u64) -> bool {
+    c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= most
 }
 
 /// Whether a request completes without waiting for somebody else. May return false although it would not wait.
 pub fn is_ready(call: &Call) -> bool {
+    if call.nr == AWAIT_FILE {
+        let [fd, events, ..] = call.args;
+        return poll_now(fd as RawFd, events as libc::c_short);
+    }
     match table::class(call.nr, &call.args) {
         // A no-op, or a refused call.
         None | Some(Class::Short) => true,
@@ -76,7 +76,6 @@ pub fn is_on_file(call: &Call) -> bool {
 
 /// Whether a call of the kind that callers execute can be repeated without harm, even if it has already been made. An
 /// append would put its bytes there twice.
-#[cfg(not(loom))]
 pub fn may_be_repeated(call: &Call) -> bool {
     match call.key.facts() {
         Some(facts) => !facts.appends,

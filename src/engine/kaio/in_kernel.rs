@@ -33,6 +33,8 @@ pub struct InKernel<Q> {
 struct Places<Q> {
     places: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
+    /// There is no room, whatever is free.
+    is_closed: bool,
     /// For each place, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
 }
@@ -78,6 +80,7 @@ impl<Q: Clone> InKernel<Q> {
             places: Lock::new(Places {
                 places,
                 free,
+                is_closed: false,
                 vectors,
             }),
             room: AtomicU32::new(most as u32),
@@ -92,15 +95,20 @@ impl<Q: Clone> InKernel<Q> {
         self.room.load(Relaxed) as usize
     }
 
-    /// Takes no requests until [`InKernel::open`].
+    /// There is no room until [`InKernel::open`].
     pub fn close(&self) {
-        // Relaxed, like all here: a hint.
-        self.room.store(0, Relaxed);
+        self.set_closed(true);
     }
 
-    /// Takes requests again, as many as it has places.
-    pub fn open(&self, places: usize) {
-        self.room.store(places as u32, Relaxed);
+    /// There is room again.
+    pub fn open(&self) {
+        self.set_closed(false);
+    }
+
+    fn set_closed(&self, is_closed: bool) {
+        let mut places = self.places.lock();
+        places.is_closed = is_closed;
+        self.set_room(&places);
     }
 
     /// Sets the eventfd that each request adds to from now on.
@@ -109,7 +117,13 @@ impl<Q: Clone> InKernel<Q> {
     }
 
     fn set_room(&self, places: &Places<Q>) {
-        self.room.store(places.free.len() as u32, Relaxed);
+        let room = if places.is_closed {
+            0
+        } else {
+            places.free.len()
+        };
+        // Relaxed: a hint.
+        self.room.store(room as u32, Relaxed);
     }
 
     /// Whether nothing is in flight here.
@@ -281,5 +295,22 @@ impl<Q> Places<Q> {
         let taken = self.places.get_mut(usize::try_from(place).ok()?)?.take()?;
         self.free.push(place as u16);
         Some(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes back, or was taken back, makes no room in a queue that takes nothing any more.
+    #[test]
+    fn a_closed_queue_has_no_room_until_it_is_opened() {
+        let queue = InKernel::<()>::new(4).unwrap();
+        assert_eq!(queue.room(), 4);
+        queue.close();
+        assert!(queue.take_back(0).is_none());
+        assert_eq!(queue.room(), 0);
+        queue.open();
+        assert_eq!(queue.room(), 4);
     }
 }

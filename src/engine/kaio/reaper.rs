@@ -2,19 +2,21 @@
 //! thread that hands over submits to the kernel's AIO itself. To a ring, only the reaper submits (see [`crate::sys::uring`]); it is woken
 //! for that.
 
+use super::buffers::prepare_buffers;
 use super::doorbell::{Doorbell, close_doorbell};
 use super::in_kernel::InKernel;
 use super::takes;
 use crate::engine::in_flight::Done;
-use crate::engine::{Completes, Engine, Reaped, Start, new_kernel_context, new_ring};
+use crate::engine::{
+    Completes, Engine, Reaped, Start, allows_kernel_queues, new_kernel_context, new_ring,
+};
 use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
 use crate::sys::aio::Ring;
-use crate::sys::host::{Inside, own_table};
-use crate::sys::private_fd::{NO_FILE, is_inside};
+use crate::sys::private_fd::NO_FILE;
 use crate::sys::processors;
-use crate::sys::thread::spawn_detached;
+use crate::sys::thread::spawn;
 use crate::sys::uring::{Submitted, Uring};
 use crate::sys::{Result, Waited, monotonic_ns, try_box};
 use arrayvec::ArrayVec;
@@ -42,8 +44,6 @@ pub struct Kaio<Q> {
     /// The reaper must be woken for requests that are queued in the ring. Set under the lock.
     asleep: AtomicBool,
     doorbell: Doorbell,
-    /// The reaper has the library's own descriptor table, like the threads that hand over.
-    is_inside: AtomicBool,
 }
 
 /// The thread that takes events from the context.
@@ -66,7 +66,6 @@ impl<Q: Completes> Kaio<Q> {
             ring: AtomicPtr::new(ptr::null_mut()),
             asleep: AtomicBool::new(false),
             doorbell: Doorbell::new(),
-            is_inside: AtomicBool::new(false),
         })
     }
 
@@ -88,7 +87,7 @@ impl<Q: Completes> Kaio<Q> {
             state = self.state.lock();
             *state = made;
             if !matches!(made, Reaper::Never) {
-                self.here.open(EVENTS);
+                self.here.open();
             }
             if let Reaper::None = made {
                 return Err(());
@@ -99,6 +98,9 @@ impl<Q: Completes> Kaio<Q> {
 
     /// Makes what is missing, and starts the reaper. None: a descriptor or a thread cannot be had now.
     fn make(&'static self) -> Reaper {
+        if !allows_kernel_queues() {
+            return Reaper::Never;
+        }
         if !self.doorbell.open() {
             return Reaper::None;
         }
@@ -115,19 +117,12 @@ impl<Q: Completes> Kaio<Q> {
             self.kernel.store(new, Release);
         }
         self.tell();
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        let table = own_table().filter(|_| is_inside());
-        // Relaxed: starting a thread orders it.
-        self.is_inside.store(table.is_some(), Relaxed);
-        if let Some(table) = table {
-            (table.enter)();
-        }
-        // SAFETY: `self` is never freed.
-        let started = unsafe { spawn_detached(reaper_main::<Q>, arg) }.is_ok();
-        if !started {
-            if let Some(table) = table {
-                (table.leave)();
-            }
+        let main = |this: usize| {
+            processors::let_waker_go_on();
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Kaio<Q>) }.live();
+        };
+        if spawn(c"aio2-reaper", main, ptr::from_ref(self) as usize).is_err() {
             close_doorbell(self.doorbell.take());
             self.free_ring();
             return Reaper::None;
@@ -225,8 +220,8 @@ impl<Q: Completes> Kaio<Q> {
             if self.here.is_unused() {
                 if let Reaper::Runs = *state {
                     *state = Reaper::None;
-                } else {
-                    self.here.close();
+                    // It may have been closed because this reaper could not be woken. The next one has a doorbell of its own.
+                    self.here.open();
                 }
                 let fds = self.doorbell.take();
                 self.free_ring();
@@ -264,6 +259,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
         batch: &mut ArrayVec<Req, N>,
         how: Start,
     ) -> bool {
+        let mut is_prepared = false;
         while !batch.is_empty() {
             let Ok(state) = self.reaper() else {
                 return true;
@@ -273,6 +269,14 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
             }
             // Under the lock, so that the reaper does not find the queue unused.
             let ring = self.ring();
+            if ring.is_some() && !is_prepared {
+                drop(state);
+                is_prepared = prepare_buffers(batch, how.nowait);
+                if !is_prepared {
+                    return false;
+                }
+                continue;
+            }
             let how = ring.map_or(how, |_| Start {
                 route: how.route.by_io_uring(),
                 // The call does not wait here.
@@ -343,15 +347,4 @@ fn complete<Q: Completes>(done: Done<Q>) {
         }
         owner.complete_all(requests);
     }
-}
-
-extern "C" fn reaper_main<Q: Completes>(kaio: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: names this thread.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-reaper".as_ptr()) };
-    // SAFETY: the pointer that `make` passed, to what is never freed.
-    let kaio: &'static Kaio<Q> = unsafe { &*kaio.cast() };
-    let _inside = kaio.is_inside.load(Relaxed).then(Inside::begin);
-    processors::let_waker_go_on();
-    kaio.live();
-    ptr::null_mut()
 }

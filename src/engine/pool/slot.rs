@@ -3,13 +3,9 @@
 use super::{SLEEP, SLOTS};
 use crate::sync::{AtomicBool, AtomicU32};
 use crate::sys::Result;
-#[cfg(not(loom))]
 use crate::syscall::interrupt::Interruptible;
-#[cfg(not(loom))]
 use nix::errno::Errno;
-#[cfg(not(loom))]
 use std::alloc::{Layout, alloc_zeroed};
-#[cfg(not(loom))]
 use std::ptr::NonNull;
 
 /// The state of a worker that other threads see.
@@ -28,7 +24,6 @@ pub struct Slot {
     pub(super) is_busy: AtomicBool,
     pub(super) is_hung: AtomicBool,
     /// Interrupts it at its request.
-    #[cfg(not(loom))]
     pub(super) interruptible: Interruptible,
 }
 
@@ -56,6 +51,8 @@ pub fn new_slots() -> Result<Box<[Slot]>> {
         since: AtomicU32::new(0),
         is_busy: AtomicBool::new(false),
         is_hung: AtomicBool::new(false),
+        // SAFETY: zeros are valid.
+        interruptible: unsafe { std::mem::zeroed() },
     };
     Ok(std::iter::repeat_with(new).take(SLOTS).collect())
 }

@@ -8,9 +8,7 @@ use crate::policy::tuning::tuning;
 use crate::profiles::{Now, Profiles};
 use crate::request::Req;
 use crate::sync::Relaxed;
-use crate::syscall::Class;
-#[cfg(not(loom))]
-use crate::syscall::Tried;
+use crate::syscall::{Class, Tried};
 
 /// A worker, while it serves a context.
 pub struct Worker<Q: 'static> {
@@ -38,14 +36,12 @@ impl<Q: Served> Worker<Q> {
     }
 
     pub(super) fn begins(&self) {
-        #[cfg(not(loom))]
         if self.class() == Class::Long {
             self.place().interruptible.begins();
         }
     }
 
     pub(super) fn ends(&self) {
-        #[cfg(not(loom))]
         if self.class() == Class::Long {
             self.place().interruptible.ends();
         }
@@ -54,20 +50,15 @@ impl<Q: Served> Worker<Q> {
     /// The current request can no longer be found by a canceller. True: it was interrupted; then call `take_interrupt` before the next
     /// request begins. Called under the context's lock.
     pub fn was_interrupted(&self) -> bool {
-        #[cfg(loom)]
-        return false;
-        #[cfg(not(loom))]
         self.place().interruptible.was_interrupted()
     }
 
     /// Takes the signal that was meant for the last request, so that it does not interrupt the next one.
     pub fn take_interrupt(&self) {
-        #[cfg(not(loom))]
         self.place().interruptible.take();
     }
 
     /// Tries a request that may not end by itself, without waiting.
-    #[cfg(not(loom))]
     pub fn try_to_carry_out(&mut self, req: &mut Req) -> Tried {
         if !req.has_begun() {
             req.set_route(Route::Thread);
@@ -78,21 +69,12 @@ impl<Q: Served> Worker<Q> {
 
     /// Carries out a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
     pub fn carry_out_long(&mut self, req: &mut Req, moved: u64) {
-        #[cfg(not(loom))]
-        {
-            self.place().interruptible.prepare();
-            if req.has_begun() {
-                exec::go_on_interruptibly(req, moved);
-            } else {
-                req.set_route(Route::Thread);
-                exec::execute_interruptibly(req);
-            }
-        }
-        #[cfg(loom)]
-        {
-            let _ = moved;
+        self.place().interruptible.prepare();
+        if req.has_begun() {
+            exec::go_on_interruptibly(req, moved);
+        } else {
             req.set_route(Route::Thread);
-            exec::execute(req, None);
+            exec::execute_interruptibly(req);
         }
         self.turn += 1;
     }
@@ -104,7 +86,6 @@ impl<Q: Served> Worker<Q> {
     }
 
     /// Carries out a request for which the device was told to get ready. How long it takes says nothing about the next request.
-    #[cfg(not(loom))]
     pub fn carry_out_prepared(&mut self, req: &mut Req) {
         self.begin();
         req.set_route(Route::Thread);

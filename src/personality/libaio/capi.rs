@@ -13,7 +13,7 @@ use crate::queue::{Context, ContextRef, Deadline};
 use crate::ring::{Out, events::Events, kernel::could_be_at};
 use crate::sys::user::Reader;
 use crate::sys::{NoCancel, Result, monotonic_ns};
-use crate::syscall::carrier::answer;
+use crate::syscall::{AWAIT_FILE, Call, carrier::answer};
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;
 use nix::sys::signal::SigSet;
@@ -82,14 +82,7 @@ fn destroy(ctx: Handle) -> Result<usize> {
     let handle = find(ctx)?.handle();
     // The kernel looks at the ring: if it was moved or unmapped, there is no context.
     let is_there = |context: &Context| ring_of(context).is_ok_and(|ring| ring.is_at(handle));
-    global.remove(handle, is_there, |context| {
-        Context::begin_close(context);
-        global
-            .libaio
-            .poller
-            .cancel_all(&global.libaio.table, context);
-        Context::wait_until_idle(context);
-    })?;
+    global.remove(handle, is_there, Context::close)?;
     Ok(0)
 }
 
@@ -154,13 +147,11 @@ fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     let context = find(ctx)?;
-    let global = global().ok_or(Errno::EINVAL)?;
     // As with the kernel, a read or a write cannot be cancelled.
-    let libaio = &global.libaio;
-    if libaio.poller.cancel(&libaio.table, &context, iocb as u64) {
-        Err(Errno::EINPROGRESS)
-    } else {
-        Err(Errno::EINVAL)
+    let is_wanted = |data, call: &Call| data == iocb as u64 && call.nr == AWAIT_FILE;
+    match Context::cancel(&context, is_wanted) {
+        Ok(()) => Err(Errno::EINPROGRESS),
+        Err(_) => Err(Errno::EINVAL),
     }
 }
 

@@ -200,6 +200,11 @@ impl Files {
             // From here on it is not found, and it lives until its last request ends.
             shard.lock().unlink(found.0);
         }
+        self.hold_alone(table, number)
+    }
+
+    /// The same with a descriptor of its own.
+    pub fn hold_alone(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
         table.enter();
         let held = self.send(table, number);
         if held.is_err() {

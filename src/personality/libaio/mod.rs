@@ -9,7 +9,6 @@ mod capi;
 mod channel;
 pub mod eventfd;
 pub mod files;
-pub mod poller;
 pub mod request;
 pub mod stats;
 pub mod submit;
@@ -22,7 +21,6 @@ use crate::ring::kernel::KernelRing;
 use crate::sys::Result;
 use files::Files;
 use nix::errno::Errno;
-use poller::Poller;
 use stats::Stats;
 use table::Table;
 
@@ -44,7 +42,6 @@ fn ring_of(context: &Context) -> Result<&KernelRing> {
 pub struct Shared {
     pub table: Table,
     pub files: Files,
-    pub poller: Poller,
     pub stats: Stats,
 }
 
@@ -53,7 +50,6 @@ impl Shared {
         Shared {
             table: Table::new(),
             files: Files::new(),
-            poller: Poller::new(),
             stats: Stats::new(),
         }
     }
@@ -61,13 +57,11 @@ impl Shared {
     /// The program is about to replace a private descriptor.
     pub fn release_number(&self, number: std::os::fd::RawFd) {
         self.table.release_number(number);
-        self.poller.release_number(number);
     }
 
     /// Called in a forked child: closes what it has inherited. Takes no lock.
     pub fn abandon(&self) {
         self.table.abandon();
-        self.poller.abandon();
     }
 }
 
@@ -75,10 +69,9 @@ impl Shared {
 fn receive_all() -> i64 {
     if let Some(global) = global() {
         let libaio = &global.libaio;
-        libaio.table.receive(|message| match message.number {
-            poller::CHANNEL_COMES => libaio.poller.arrived(message.file),
-            _ => libaio.files.arrived(message),
-        });
+        libaio
+            .table
+            .receive(|message| libaio.files.arrived(message));
     }
     0
 }

@@ -6,11 +6,13 @@ use super::files::{FileRef, fd_of};
 use super::stats::Path;
 use super::table::is_inside;
 use crate::personality::instance::global;
+use crate::policy::route::Route;
 use crate::queue::HoldFiles;
 use crate::request::{Hints, Personality, Req, Tell};
-use crate::sys::Result;
-use crate::syscall::{Call, carrier};
-use libc::iovec;
+use crate::sys::private_fd::{self, Making};
+use crate::sys::{Result, file_type};
+use crate::syscall::{Call, Tried, carrier};
+use libc::{c_short, iovec};
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
 use std::os::fd::RawFd;
@@ -35,6 +37,10 @@ pub struct Extension {
     pub at_once: bool,
     /// The submitter may carry it out, if it is short.
     pub for_submitter: bool,
+    /// It waits until its file is ready, and does nothing else.
+    awaits_file: bool,
+    /// If there is no other table, `number` is a duplicate in the program's.
+    is_lent: bool,
     /// CLOCK_MONOTONIC at submit, for the statistics; 0 if there are none.
     submitted: u64,
     /// Its file in the statistics.
@@ -52,6 +58,8 @@ impl Extension {
             ioprio: None,
             at_once: false,
             for_submitter: false,
+            awaits_file: false,
+            is_lent: false,
             submitted,
             path,
         }
@@ -81,18 +89,30 @@ impl Extension {
             .asks_ioprio(self.ioprio.is_some())
             .is_counted(self.is_counted())
             .has_eventfd(self.eventfd.is_some())
+            .awaits_file(self.awaits_file)
     }
 
-    /// Holds its eventfd, so that other threads can add to it.
-    pub fn hold_eventfd(&mut self, shared: &'static Shared) -> Result<()> {
+    /// Holds the files of a request that waits for its file. False: there is no other table, so duplicates in the program's stand for them.
+    /// As a rule, files that can be polled have no record locks, and the kernel's AIO would hold the file, too.
+    pub fn hold(&mut self, shared: &'static Shared) -> Result<bool> {
+        self.awaits_file = true;
+        match shared.files.hold_alone(&shared.table, self.number) {
+            Ok(file) => self.file = file.into_raw(),
+            Err(_) if shared.table.is_refused() => {
+                let _making = Making::begin();
+                self.number = private_fd::lend(self.number)?;
+                self.is_lent = true;
+            }
+            Err(errno) => return Err(errno),
+        }
         if self.eventfd.is_some() {
             match shared.files.hold(&shared.table, self.eventfd.number()) {
                 Ok(file) => self.eventfd.hold(file),
-                Err(_) if shared.table.is_refused() => self.eventfd.lend()?,
+                Err(_) if self.is_lent => self.eventfd.lend()?,
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(())
+        Ok(!self.is_lent)
     }
 
     /// Whether the statistics need the time at which it is carried out.
@@ -130,6 +150,9 @@ impl Extension {
                 dealloc(self.iovecs.cast(), layout);
                 self.iovecs = ptr::null_mut();
             }
+        }
+        if std::mem::take(&mut self.is_lent) {
+            private_fd::close(self.number);
         }
         self.eventfd.take()
     }
@@ -180,6 +203,9 @@ impl HoldFiles for Holder {
         let Some(extension) = req.of_libaio_mut() else {
             return Ok(());
         };
+        if extension.is_lent {
+            return Err(Errno::EPERM);
+        }
         if extension.eventfd.is_some() && !extension.eventfd.is_held() {
             let number = extension.eventfd.number();
             extension.eventfd.hold(self.eventfd.hold(shared, number)?);
@@ -210,6 +236,14 @@ impl Req {
 pub static PERSONALITY: Personality = Personality {
     fd: |req| req.of_libaio().map_or(-1, Extension::fd),
     execute,
+    try_to_execute,
+    ready,
+    cancelled: |req| {
+        // As with the kernel, a request that only waits has no events then.
+        if req.awaits_file() {
+            req.set_res(0);
+        }
+    },
     count,
     call_inside,
     make_inside,
@@ -255,11 +289,56 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
     }
 }
 
+/// Only requests that wait for their files are tried. A regular file may report an event only once, and epoll would ask it twice; so a
+/// thread waits for it.
+fn try_to_execute(req: &Req) -> Tried {
+    let Some(Call { args, .. }) = call_here(req) else {
+        return Tried::MayWait { moved: 0 };
+    };
+    let fd = args[0] as RawFd;
+    if is_inside() && file_type(fd) == libc::S_IFREG {
+        return Tried::MayWait { moved: 0 };
+    }
+    Tried::Waits(fd, args[1] as c_short)
+}
+
+fn ready(req: &mut Req, events: Result<c_short>) {
+    let res = match events {
+        Ok(events) => i64::from(events as u16),
+        Err(Errno::EPERM) => -i64::from(libc::EINVAL),
+        Err(errno @ Errno::EBADF) => -(errno as i64),
+        Err(_) => -i64::from(libc::EAGAIN),
+    };
+    if res < 0 {
+        req.set_route(Route::NotMade);
+    }
+    req.set_res(res);
+}
+
+/// Waits in this thread until the request's file is ready.
+fn wait_for_file(req: &mut Req, call: &Call, make: fn(&Call) -> i64) {
+    let [fd, events, ..] = call.args;
+    let mut file = libc::pollfd {
+        fd: fd as RawFd,
+        events: events as c_short,
+        revents: 0,
+    };
+    let args = [&raw mut file as u64, 1, 0, 0, 0, 0];
+    match make(&Call::new(libc::SYS_ppoll as u32, args)) {
+        // It was cancelled.
+        ..0 => req.set_res(0),
+        _ => req.set_res(i64::from(file.revents as u16)),
+    }
+}
+
 /// Carries out a request of this kind: makes the system call with the request's I/O priority.
 fn execute(req: &mut Req, make: fn(&Call) -> i64) {
     let (Some(call), Some(extension)) = (call_here(req), req.of_libaio().copied()) else {
         return;
     };
+    if extension.awaits_file {
+        return wait_for_file(req, &call, make);
+    }
     let began = if extension.is_counted() {
         crate::sys::monotonic_ns()
     } else {

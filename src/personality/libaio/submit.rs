@@ -6,7 +6,6 @@ use super::abi::{
 };
 use super::eventfd::Eventfd;
 use super::files::{Kind, knows_flags, look};
-use super::poller::Ticket;
 use super::request::{Extension, Holder, check_ioprio};
 use super::stats::Path;
 use super::{Shared, ring_of};
@@ -17,7 +16,7 @@ use crate::request::{Access, Claim, Class, Req};
 use crate::sys::private_fd::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
 use crate::sys::{Result, ready_now};
-use crate::syscall::{Call, Key};
+use crate::syscall::{AWAIT_FILE, Call, Key};
 use libc::{c_long, iovec};
 use nix::errno::Errno;
 use std::os::fd::RawFd;
@@ -99,8 +98,6 @@ enum Way {
     Queue,
     /// Its result is known already.
     Done(i64),
-    /// It waits until its file is ready.
-    Poll(Ticket, i16),
 }
 
 impl Submit<'_> {
@@ -118,13 +115,10 @@ impl Submit<'_> {
         let Looked { kind, path, .. } = self.look(iocb.fildes)?;
         let mut extension = Extension::new(iocb.fildes, self.now, path);
         self.claim = Claim::NOTHING;
-        match self.prepare(&iocb, at, kind, &mut extension) {
+        match self.prepare(batch, &iocb, at, kind, &mut extension) {
             Ok((call, way)) => {
                 let Some(slot) = batch.slot(Class::Extended) else {
                     extension.end();
-                    if let Way::Poll(ticket, _) = way {
-                        self.shared.poller.give_back(self.shared, ticket);
-                    }
                     return Err(Errno::EAGAIN);
                 };
                 let res = if let Way::Done(res) = way { res } else { 0 };
@@ -145,15 +139,6 @@ impl Submit<'_> {
                             req.set_route(Route::InlineSubmit);
                         }
                         Context::complete_elsewhere(self.context, req);
-                    }
-                    Way::Poll(ticket, events) => {
-                        batch.count();
-                        let poller = &self.shared.poller;
-                        poller.submit(self.shared, ticket, self.context, req, at as u64, events);
-                        if self.context.is_closed() {
-                            // io_destroy() was called meanwhile, and may have cancelled already.
-                            poller.cancel_all(&self.shared.table, self.context);
-                        }
                     }
                 }
                 Ok(())
@@ -180,6 +165,7 @@ impl Submit<'_> {
 
     fn prepare(
         &mut self,
+        batch: &Batch,
         iocb: &Iocb,
         at: usize,
         kind: Kind,
@@ -201,7 +187,7 @@ impl Submit<'_> {
             CMD_PWRITEV => self.transfer(iocb, kind, extension, true, true),
             CMD_FSYNC => self.sync(iocb, kind, extension, libc::SYS_fsync),
             CMD_FDSYNC => self.sync(iocb, kind, extension, libc::SYS_fdatasync),
-            CMD_POLL => self.poll(iocb, kind, extension),
+            CMD_POLL => self.poll(batch, iocb, kind, extension),
             CMD_NOOP => Ok((call(IOCB2_NOP.into(), kind, []), Way::Done(0))),
             _ => Err(Errno::EINVAL),
         }
@@ -377,7 +363,13 @@ impl Submit<'_> {
         Ok((call(nr, kind, [fd as u64]), Way::Queue))
     }
 
-    fn poll(&mut self, iocb: &Iocb, kind: Kind, extension: &mut Extension) -> Result<(Call, Way)> {
+    fn poll(
+        &mut self,
+        batch: &Batch,
+        iocb: &Iocb,
+        kind: Kind,
+        extension: &mut Extension,
+    ) -> Result<(Call, Way)> {
         let unused = iocb.offset != 0 || iocb.nbytes != 0 || iocb.rw_flags != 0;
         if iocb.buf > 0xffff || unused {
             return Err(Errno::EINVAL);
@@ -389,17 +381,21 @@ impl Submit<'_> {
             // The file's state may never change.
             ready = look_closer(fd, kind, events)?;
         }
-        let way = if ready != 0 {
-            Way::Done(i64::from(ready))
-        } else {
-            let ticket = self.shared.poller.prepare(self.shared, kind.format)?;
-            if extension.hold_eventfd(self.shared).is_err() {
-                self.shared.poller.give_back(self.shared, ticket);
-                return Err(Errno::EAGAIN);
-            }
-            Way::Poll(ticket, events)
+        if ready != 0 {
+            let nop = call(IOCB2_NOP.into(), kind, []);
+            return Ok((nop, Way::Done(i64::from(ready))));
+        }
+        let is_held = extension.hold(self.shared).map_err(|_| Errno::EAGAIN)?;
+        if is_held && !batch.has_long_worker() {
+            return Err(Errno::EAGAIN);
+        }
+        // A pipe reports readiness by two event bits, whichever was asked for.
+        let events = match kind.format {
+            libc::S_IFIFO => both_names(events),
+            _ => events,
         };
-        Ok((call(IOCB2_NOP.into(), kind, []), way))
+        let args = [extension.fd() as u64, u64::from(events as u16)];
+        Ok((call(AWAIT_FILE.into(), kind, args), Way::Queue))
     }
 }
 
@@ -415,6 +411,12 @@ fn access(kind: Kind, writes: bool, flags: u32, end: u64) -> Access {
         (true, false) => Access::Write,
         (true, true) => Access::DirectWrite,
     }
+}
+
+/// The events, and the other bits with the same meaning.
+fn both_names(events: i16) -> i16 {
+    let more = |one, other| if events & one != 0 { other } else { 0 };
+    events | more(libc::POLLIN, libc::POLLRDNORM) | more(libc::POLLOUT, libc::POLLWRNORM)
 }
 
 /// Whether a file's state can change so that a poll makes sense: then epoll takes the file; else returns an error. The state may have

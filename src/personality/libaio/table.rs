@@ -14,10 +14,11 @@
 
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::personality::instance::global;
+use crate::policy::tuning::tuning;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::host::Job;
 use crate::sys::private_fd::{self, Making, NO_FILE};
-use crate::sys::thread::{self, spawn_detached};
+use crate::sys::thread::{self, spawn};
 use crate::sys::{
     NEVER, Result, Waited, futex_wait, futex_wake, gettid, has_call_filter, is_same_file, limit,
     monotonic_ns,
@@ -30,8 +31,6 @@ use std::ptr;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
-/// The keeper ends when the table has had no user for this long.
-const IDLE_NS: u64 = 3_000_000_000;
 /// A dozing keeper checks at this interval whether the last user has left just before the keeper could be woken.
 const LONG_NS: u64 = 60_000_000_000;
 /// Number of descriptors here that are not for files.
@@ -293,8 +292,11 @@ impl Table {
             place.store(if i == at { receiver } else { NO_FILE }, Relaxed);
         }
         self.word.store(ASKED, Relaxed);
-        // SAFETY: the table is never freed.
-        let started = unsafe { spawn_detached(keeper_main, ptr::from_ref(self).cast_mut().cast()) };
+        let main = |this: usize| {
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Table) }.keep();
+        };
+        let started = spawn(c"aio2-keeper", main, ptr::from_ref(self) as usize);
         let made = started.and_then(|()| self.answer());
         // The keeper's table has a copy of it.
         private_fd::close(receiver);
@@ -320,9 +322,11 @@ impl Table {
                 .compare_exchange(TO_GO, WATCHING, AcqRel, Relaxed);
             return;
         }
-        let arg = ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: the table is never freed.
-        if unsafe { spawn_detached(guard_main, arg) }.is_err() {
+        let main = |this: usize| {
+            // SAFETY: `self` below, which is never freed.
+            unsafe { &*(this as *const Table) }.guard();
+        };
+        if spawn(c"aio2-guard", main, ptr::from_ref(self) as usize).is_err() {
             self.guard.store(NO_GUARD, Release);
         }
     }
@@ -415,7 +419,7 @@ impl Table {
             return monotonic_ns() + LONG_NS;
         }
         self.dozing.store(false, SeqCst);
-        monotonic_ns() + IDLE_NS
+        monotonic_ns() + tuning().idle_ns
     }
 
     /// The keeper has had no job for a while. Returns whether it must end.
@@ -452,24 +456,6 @@ impl Table {
     pub fn abandon(&self) {
         self.files.abandon();
     }
-}
-
-extern "C" fn guard_main(table: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: it sets this thread's name.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-guard".as_ptr()) };
-    // SAFETY: `start_guard` has given it; the table is never freed.
-    let table: &'static Table = unsafe { &*table.cast::<Table>() };
-    table.guard();
-    ptr::null_mut()
-}
-
-extern "C" fn keeper_main(table: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: it sets this thread's name.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"aio2-keeper".as_ptr()) };
-    // SAFETY: `start` has given it; the table is never freed.
-    let table: &'static Table = unsafe { &*table.cast::<Table>() };
-    table.keep();
-    ptr::null_mut()
 }
 
 /// [`Table::run`] in this process's table.

@@ -40,7 +40,7 @@ pub fn conflicts(earlier: &Claim, later: &Claim) -> bool {
 
 /// The line of a request that others may have to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Line {
     Reads,
     /// Also appends past the page cache.
     Writes,
@@ -50,50 +50,50 @@ enum Place {
     StreamWrites,
 }
 
-const PLACES: usize = 6;
+const LINES: usize = 6;
 
 impl Access {
-    fn place(self) -> Option<Place> {
+    fn line(self) -> Option<Line> {
         match self {
             Access::Nothing | Access::DirectRead => None,
-            Access::Read => Some(Place::Reads),
+            Access::Read => Some(Line::Reads),
             Access::Write | Access::Grow | Access::Append | Access::DirectAppend => {
-                Some(Place::Writes)
+                Some(Line::Writes)
             }
-            Access::DirectWrite => Some(Place::DirectWrites),
-            Access::Sync => Some(Place::Syncs),
-            Access::StreamRead => Some(Place::StreamReads),
-            Access::StreamWrite => Some(Place::StreamWrites),
+            Access::DirectWrite => Some(Line::DirectWrites),
+            Access::Sync => Some(Line::Syncs),
+            Access::StreamRead => Some(Line::StreamReads),
+            Access::StreamWrite => Some(Line::StreamWrites),
         }
     }
 
     /// The lines of the requests that it may have to wait for.
-    fn waits_for(self) -> &'static [Place] {
+    fn waits_for(self) -> &'static [Line] {
         match self {
             Access::Nothing => &[],
-            Access::Read | Access::DirectRead => &[Place::Writes],
+            Access::Read | Access::DirectRead => &[Line::Writes],
             Access::Write
             | Access::Grow
             | Access::Append
             | Access::DirectWrite
-            | Access::DirectAppend => &[Place::Writes, Place::Reads],
-            Access::Sync => &[Place::Writes, Place::DirectWrites],
-            Access::StreamRead => &[Place::StreamReads],
-            Access::StreamWrite => &[Place::StreamWrites],
+            | Access::DirectAppend => &[Line::Writes, Line::Reads],
+            Access::Sync => &[Line::Writes, Line::DirectWrites],
+            Access::StreamRead => &[Line::StreamReads],
+            Access::StreamWrite => &[Line::StreamWrites],
         }
     }
 }
 
 /// Requests in the order of submission.
 #[derive(Clone, Copy)]
-struct Line {
+struct Members {
     first: Option<RequestRef>,
     last: Option<RequestRef>,
 }
 
 /// The requests in flight that others may have to wait for.
 pub struct Claims {
-    lines: [Line; PLACES],
+    lines: [Members; LINES],
     /// Number of requests that have been added.
     added: u64,
     /// None: each request searches the lines.
@@ -182,10 +182,10 @@ impl Marks {
         }
     }
 
-    fn of(&mut self, place: Place) -> Option<&mut Marked> {
-        match place {
-            Place::Reads => Some(&mut self.reads),
-            Place::Writes => Some(&mut self.writes),
+    fn of(&mut self, line: Line) -> Option<&mut Marked> {
+        match line {
+            Line::Reads => Some(&mut self.reads),
+            Line::Writes => Some(&mut self.writes),
             _ => None,
         }
     }
@@ -207,12 +207,12 @@ impl Marks {
 impl Claims {
     /// `marked`: most requests need not search the lines.
     pub fn new(marked: bool) -> Claims {
-        let line = Line {
+        let none = Members {
             first: None,
             last: None,
         };
         Claims {
-            lines: [line; PLACES],
+            lines: [none; LINES],
             added: 0,
             marks: marked.then(Marks::new).flatten(),
         }
@@ -256,36 +256,36 @@ impl Claims {
 
     fn enter(&mut self, reference: RequestRef, claim: &Claim) {
         self.added += 1;
-        if let Some(place) = claim.access.place() {
-            self.stand(reference, place);
-            if let Some(marked) = self.marked(place) {
+        if let Some(line) = claim.access.line() {
+            self.stand(reference, line);
+            if let Some(marked) = self.marked(line) {
                 marked.mark(claim);
             }
         }
     }
 
-    fn marked(&mut self, place: Place) -> Option<&mut Marked> {
-        self.marks.as_mut()?.of(place)
+    fn marked(&mut self, line: Line) -> Option<&mut Marked> {
+        self.marks.as_mut()?.of(line)
     }
 
     /// A request has ended. Requests that may begin now are added to `go`.
     pub fn leave(&mut self, reference: RequestRef, go: &mut List) {
         let claim = reference.claim();
-        let Some(place) = claim.access.place() else {
+        let Some(line) = claim.access.line() else {
             return;
         };
-        if let Some(marked) = self.marked(place) {
+        if let Some(marked) = self.marked(line) {
             marked.unmark(&claim);
         }
-        let line = &mut self.lines[place as usize];
+        let members = &mut self.lines[line as usize];
         let (before, after) = reference.neighbours();
         match before {
             Some(before) => before.set_after(after),
-            None => line.first = after,
+            None => members.first = after,
         }
         match after {
             Some(after) => after.set_before(before),
-            None => line.last = before,
+            None => members.last = before,
         }
         let mut followers = reference.take_followers();
         while let Some(req) = followers.pop() {
@@ -293,15 +293,15 @@ impl Claims {
         }
     }
 
-    fn stand(&mut self, reference: RequestRef, place: Place) {
-        let line = &mut self.lines[place as usize];
-        reference.set_before(line.last);
+    fn stand(&mut self, reference: RequestRef, line: Line) {
+        let members = &mut self.lines[line as usize];
+        reference.set_before(members.last);
         reference.set_after(None);
-        match line.last {
+        match members.last {
             Some(last) => last.set_after(Some(reference)),
-            None => line.first = Some(reference),
+            None => members.first = Some(reference),
         }
-        line.last = Some(reference);
+        members.last = Some(reference);
     }
 
     fn go_or_wait(&self, req: Req, go: &mut List) {
@@ -314,13 +314,13 @@ impl Claims {
     /// The last request before it that it must wait for.
     fn leader_of(&self, reference: RequestRef) -> Option<RequestRef> {
         let claim = reference.claim();
-        let own = claim.access.place();
-        claim.access.waits_for().iter().find_map(|&place| {
+        let own = claim.access.line();
+        claim.access.waits_for().iter().find_map(|&line| {
             // If it is not in the line yet, it comes after all that are.
-            let mut at = if own == Some(place) && reference.number() < self.added {
+            let mut at = if own == Some(line) && reference.number() < self.added {
                 reference.neighbours().0
             } else {
-                self.lines[place as usize].last
+                self.lines[line as usize].last
             };
             while let Some(earlier) = at {
                 if earlier.number() < reference.number() && conflicts(&earlier.claim(), &claim) {
@@ -340,19 +340,19 @@ impl Claims {
     /// Whether one of the first `count` requests that were added is in flight and the kernel would have completed it within io_submit().
     /// `streams`: only stream writes count; else only requests on files.
     pub fn has_prompt(&self, count: u64, streams: bool) -> bool {
-        let places: &[Place] = if streams {
-            &[Place::StreamWrites]
+        let lines: &[Line] = if streams {
+            &[Line::StreamWrites]
         } else {
-            &[Place::Reads, Place::Writes]
+            &[Line::Reads, Line::Writes]
         };
-        self.has(count, places)
+        self.has(count, lines)
     }
 
     /// Whether one of them, stream writes included, is in flight, other than the one at address `in_hand`.
     pub fn has_others(&self, count: u64, in_hand: usize) -> bool {
-        let places = [Place::Reads, Place::Writes, Place::StreamWrites];
-        places.iter().any(|&place| {
-            let first = match self.lines[place as usize].first {
+        let lines = [Line::Reads, Line::Writes, Line::StreamWrites];
+        lines.iter().any(|&line| {
+            let first = match self.lines[line as usize].first {
                 Some(first) if first.address() == in_hand => first.neighbours().1,
                 first => first,
             };
@@ -363,18 +363,18 @@ impl Claims {
     /// Whether one of the first `count` requests that were added is in flight and must not be lost when the process ends. Reads do not
     /// count.
     pub fn has_owed(&self, count: u64) -> bool {
-        let places = [
-            Place::Writes,
-            Place::DirectWrites,
-            Place::Syncs,
-            Place::StreamWrites,
+        let lines = [
+            Line::Writes,
+            Line::DirectWrites,
+            Line::Syncs,
+            Line::StreamWrites,
         ];
-        self.has(count, &places)
+        self.has(count, &lines)
     }
 
-    fn has(&self, count: u64, places: &[Place]) -> bool {
-        places.iter().any(|&place| {
-            let first = self.lines[place as usize].first;
+    fn has(&self, count: u64, lines: &[Line]) -> bool {
+        lines.iter().any(|&line| {
+            let first = self.lines[line as usize].first;
             first.is_some_and(|first| first.number() < count)
         })
     }
@@ -620,8 +620,8 @@ mod tests {
         let (mut held, mut passed) = (0, 0);
         for _ in 0..20_000 {
             let (earlier, later) = (any(), any());
-            let place = earlier.access.place();
-            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+            let line = earlier.access.line();
+            if let Some(marked) = line.and_then(|line| marks.of(line)) {
                 marked.mark(&earlier);
             }
             let may_hold = marks.may_hold(&later);
@@ -631,7 +631,7 @@ mod tests {
             );
             held += u32::from(conflicts(&earlier, &later));
             passed += u32::from(!may_hold);
-            if let Some(marked) = place.and_then(|place| marks.of(place)) {
+            if let Some(marked) = line.and_then(|line| marks.of(line)) {
                 marked.unmark(&earlier);
             }
         }

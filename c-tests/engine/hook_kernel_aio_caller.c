@@ -8,7 +8,7 @@
  * The device is a loop device on a file system that can be frozen: then its writes do not complete.
  */
 /* needs: kernel AIO */
-/* time limit: 120 s */
+/* time limit: 240 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"
@@ -24,8 +24,6 @@
 #define DEVICE_BYTES FROZEN_BYTES
 #define BLOCK 512
 #define DEPTH 32
-/* What it takes at most to wake a sleeper here. Should it not be woken, it looks for itself after 100 ms. */
-#define PROMPT_MS 30
 
 static unsigned char *memory;
 
@@ -75,6 +73,8 @@ static int count_bells(bool close_them)
 /* Numbers of writes: each is used again when its write has ended, which it does once. */
 #define NUMBERS (1 << 16)
 static bool in_flight[NUMBERS];
+/* The number of something else. */
+#define OTHER NUMBERS
 
 /* One that keeps DEPTH writes in flight, until it gets the event of something else, or an error. */
 struct writer {
@@ -86,10 +86,9 @@ struct writer {
     pid_t tid;
     /* Somebody may destroy the context. */
     bool may_be_gone;
-    /* What it has got in the end, and when. */
+    /* What it has got in the end. */
     struct io_event2 event;
     ssize_t ret;
-    int64_t end_ns;
 };
 
 static void note(struct writer *writer, const struct io_event2 *event)
@@ -130,7 +129,6 @@ static void *writes(void *arg)
 
         submit_writes(writer);
         writer->ret = io_getevents2(writer->ctx, sizeof(events[0]), events, sizeof(events), NULL);
-        writer->end_ns = now_ns();
         if (writer->ret < 0)
             break;
         for (size_t i = 0; i < (size_t)writer->ret / sizeof(events[0]); i++) {
@@ -189,13 +187,12 @@ static void start_and_freeze(struct writer *writer, io_context2_t ctx)
     FAIL("it never sleeps in the kernel's AIO");
 }
 
-/* The writer has ended, as another event has come with this number; returns how long after `since` that was. */
-static int64_t stopped(struct writer *writer, uint64_t data, int64_t since)
+/* The writer ends, as the event of something else has come. */
+static void stopped(struct writer *writer)
 {
     thread_join(writer->thread);
     CHECK_CMP(writer->ret, >, 0);
-    CHECK_EQ(writer->event.data, data);
-    return writer->end_ns - since;
+    CHECK_EQ(writer->event.data, OTHER);
 }
 
 /* All that is in flight comes, once. */
@@ -212,8 +209,6 @@ static void get_rest(struct writer *writer)
 
 /* ---- What wakes it -------------------------------------------------------------------------------- */
 
-#define OTHER NUMBERS
-
 static void submit_nop(io_context2_t ctx)
 {
     struct iocb2 iocb;
@@ -223,34 +218,26 @@ static void submit_nop(io_context2_t ctx)
     submit_one(ctx, &iocb);
 }
 
-static void other_requests(io_context2_t ctx, bool can_be_woken)
+static void other_requests(io_context2_t ctx)
 {
-    int late = 0;
-
     for (int i = 0; i < 20; i++) {
         struct writer writer;
         struct hold hold;
-        int64_t since;
 
         start_and_freeze(&writer, ctx);
         if (i % 2 == 0) {
-            since = now_ns();
             submit_nop(ctx);
         } else {
             hold_submit(ctx, &hold, OTHER);
             hold_wait_running(1);
-            since = now_ns();
             hold_release(&hold);
         }
-        late += stopped(&writer, OTHER, since) > PROMPT_MS * NSEC_PER_MSEC;
+        stopped(&writer);
         if (i % 2 != 0)
             hold_close(&hold);
         thaw();
         get_rest(&writer);
     }
-    /* The machine may be busy; one that is not woken is late two times in three. */
-    if (can_be_woken)
-        CHECK_CMP(late, <=, 5);
 }
 
 /* Nobody waits there any more: the next may, as long as it has time. */
@@ -263,11 +250,10 @@ static void timeout(io_context2_t ctx)
 
     start_and_freeze(&writer, ctx);
     submit_nop(ctx);
-    stopped(&writer, OTHER, 0);
+    stopped(&writer);
     since = now_ns();
     CHECK_EQ(CALL(io_getevents2(ctx, sizeof(event), &event, sizeof(event), &limit)), 0);
     CHECK_CMP(now_ns() - since, >=, 30 * NSEC_PER_MSEC);
-    CHECK_CMP(now_ns() - since, <, 5 * NSEC_PER_SEC);
     thaw();
     get_rest(&writer);
 }
@@ -317,7 +303,7 @@ static void two(io_context2_t ctx)
     start_and_freeze(&writer, ctx);
     start_waiter(&waiter, ctx);
     submit_nop(ctx);
-    stopped(&writer, OTHER, 0);
+    stopped(&writer);
     submit_nop(ctx);
     thread_join(waiter.thread);
     CHECK_EQ(waiter.ret, (ssize_t)sizeof(struct io_event2));
@@ -336,7 +322,7 @@ static void leaves(io_context2_t ctx)
         if (way == 0)
             start_waiter(&waiter, ctx);
         submit_nop(ctx);
-        stopped(&writer, OTHER, 0);
+        stopped(&writer);
         thaw();
         switch (way) {
         case 0:
@@ -347,7 +333,7 @@ static void leaves(io_context2_t ctx)
             break;
         case 1:
             /* One who looks at the ring and calls nothing. */
-            CHECK_WITHIN_MS(5000, ring_completed(ctx) == ring_submitted(ctx));
+            CHECK_WITHIN_MS(20000, ring_completed(ctx) == ring_submitted(ctx));
             break;
         case 2:
         case 3:
@@ -404,7 +390,7 @@ static void children(io_context2_t ctx)
         }
         wait_child(child);
         submit_nop(ctx);
-        stopped(&writer, OTHER, 0);
+        stopped(&writer);
         thaw();
         child = fork();
         if (child == 0) {
@@ -440,7 +426,7 @@ static void filtered(void)
 
         start_and_freeze(&writer, ctx);
         submit_nop(ctx);
-        stopped(&writer, OTHER, 0);
+        stopped(&writer);
         CHECK_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         CHECK_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
         thaw();
@@ -490,8 +476,10 @@ int main(void)
     fill_pattern(memory, DEVICE_BYTES, 0, 1);
     make_device(memory);
 
+    /* A sleeper that is not woken does not look for itself. */
+    CHECK_EQ(setenv("AIO2_HOOK_SLEEP_NS", "3600000000000", 1), 0);
     io_context2_t ctx = setup2(65536, 0, 0);
-    other_requests(ctx, true);
+    other_requests(ctx);
     timeout(ctx);
     signals(ctx);
     two(ctx);
@@ -501,8 +489,9 @@ int main(void)
     many();
     filtered();
     /* The program closes what they are woken by: they look for themselves. */
+    CHECK_EQ(unsetenv("AIO2_HOOK_SLEEP_NS"), 0);
     CHECK_EQ(count_bells(true), 1);
-    other_requests(ctx, false);
+    other_requests(ctx);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     return 0;
 }
