@@ -154,7 +154,9 @@ impl Wakeups {
 }
 
 impl<Q: Served> Pool<Q> {
-    pub fn new(start: StartWorker<Q>) -> Result<Pool<Q>> {
+    /// `has_held`: the requests hold their files, and their callers cannot carry them out. Then the workers stay awake for a moment.
+    pub fn new(start: StartWorker<Q>, has_held: bool) -> Result<Pool<Q>> {
+        let processors = processors::count();
         Ok(Pool {
             state: Lock::new(PoolState {
                 short: RunQueue::new(SHORT_WORKERS, 0..SHORT_SLOTS)?,
@@ -167,22 +169,12 @@ impl<Q: Served> Pool<Q> {
             slots: new_slots()?,
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
             short: AtomicBool::new(false),
-            processors: processors::count(),
+            processors,
             start,
-            spin: None,
-            kaio: Kaio::new()?,
-            readiness: Readiness::new(false),
-        })
-    }
-
-    /// The same for requests that hold their files and that their callers cannot carry out: its workers stay awake for a moment.
-    pub fn new_awake(start: StartWorker<Q>) -> Result<Pool<Q>> {
-        let pool = Pool::new(start)?;
-        Ok(Pool {
             // A single processor is better left to the thread that is waited for.
-            spin: (pool.processors > 1).then(Spin::new),
-            readiness: Readiness::new(true),
-            ..pool
+            spin: (has_held && processors > 1).then(Spin::new),
+            kaio: Kaio::new(has_held)?,
+            readiness: Readiness::new(has_held),
         })
     }
 
@@ -616,7 +608,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_there_or_can_be_started() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(start).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(start, false).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Short).is_some());
             assert_eq!(STARTED.load(Relaxed), 1);
@@ -627,7 +619,7 @@ mod tests {
 
     #[test]
     fn or_there_is_none() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Short).is_none());
             assert!(pool.ensure_worker(Class::Long).is_none());

@@ -42,8 +42,8 @@ impl Global {
         // Read now, in a thread of the program's: the program knows which of its threads change the environment.
         allowed();
         let (pool, libaio_pool) = (
-            Pool::new(start_worker)?,
-            Pool::new_awake(start_worker_inside)?,
+            Pool::new(start_worker, false)?,
+            Pool::new(start_worker_inside, true)?,
         );
         let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;

@@ -44,6 +44,8 @@ pub struct Kaio<Q> {
     /// The reaper must be woken for requests that are queued in the ring. Set under the lock.
     asleep: AtomicBool,
     doorbell: Doorbell,
+    /// io_uring may still hold a file when its request is done, and then the program's close(2) would not be the last one.
+    has_held: bool,
 }
 
 /// The thread that takes events from the context.
@@ -58,7 +60,8 @@ enum Reaper {
 }
 
 impl<Q: Completes> Kaio<Q> {
-    pub fn new() -> Result<Kaio<Q>> {
+    /// `has_held`: the requests hold their files. Then there is no ring.
+    pub fn new(has_held: bool) -> Result<Kaio<Q>> {
         Ok(Kaio {
             state: Lock::new(Reaper::None),
             here: InKernel::new(EVENTS)?,
@@ -66,6 +69,7 @@ impl<Q: Completes> Kaio<Q> {
             ring: AtomicPtr::new(ptr::null_mut()),
             asleep: AtomicBool::new(false),
             doorbell: Doorbell::new(),
+            has_held,
         })
     }
 
@@ -104,8 +108,9 @@ impl<Q: Completes> Kaio<Q> {
         if !self.doorbell.open() {
             return Reaper::None;
         }
-        let ring = new_ring(EVENTS as u32, self.doorbell.eventfd.load(Relaxed));
-        if let Some(ring) = ring.and_then(|ring| try_box(ring).ok()) {
+        let eventfd = self.doorbell.eventfd.load(Relaxed);
+        let ring = (!self.has_held).then(|| new_ring(EVENTS as u32, eventfd));
+        if let Some(ring) = ring.flatten().and_then(|ring| try_box(ring).ok()) {
             // Release, here and below: pairs with the acquire loads.
             self.ring.store(Box::into_raw(ring), Release);
         // Relaxed: one thread at a time comes here, and the lock orders them.

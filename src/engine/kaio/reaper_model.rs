@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 pub struct Kaio<Q>(PhantomData<fn(Q)>);
 
 impl<Q: Completes> Kaio<Q> {
-    pub fn new() -> Result<Kaio<Q>> {
+    pub fn new(_has_held: bool) -> Result<Kaio<Q>> {
         Ok(Kaio(PhantomData))
     }
 
