@@ -107,7 +107,8 @@ impl Context {
             return Err(state);
         }
         let mut deferred = Deferred::new();
-        let handed_over = Context::hand_over_left(this, state, &mut deferred, visit.until, need);
+        let handed_over =
+            Context::hand_over_left(this, state, &mut deferred, Some((visit.until, need)));
         let Err(mut state) = handed_over else {
             return Ok(Waited::Woken);
         };
@@ -146,21 +147,21 @@ impl Context {
         let mut state = this.state.lock();
         let first = this.first(&state.queues[Class::Short as usize]);
         if decide::may_go_first(&first) && visit.until == NEVER && visit.enters(&mut state) {
-            let _ = Context::hand_over_left(this, state, &mut deferred, NEVER, 0);
+            let _ = Context::hand_over_left(this, state, &mut deferred, None);
         }
         this.run_deferred(&mut deferred);
     }
 
-    /// Hands over what was left to this caller, or carries out the first request as a sample. Err: neither.
+    /// Hands over what was left to this caller; or, if the caller `waits` until a time and for a number of events, carries out the first
+    /// request as a sample. Err: neither.
     fn hand_over_left<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         deferred: &mut Deferred,
-        until: u64,
-        need: u64,
+        waits: Option<(u64, u64)>,
     ) -> core::result::Result<(), Guard<'a, State>> {
         let first = || this.first(&state.queues[Class::Short as usize]);
-        let is_sample = this.profiles.wants_sample();
+        let is_sample = waits.is_some() && this.profiles.wants_sample();
         let route = decide::for_reaper(&this.queue_facts(&state), first, is_sample, tuning());
         if route.is_none() {
             return Err(state);
@@ -171,6 +172,7 @@ impl Context {
             return Ok(());
         }
         if route == Some(Route::InlineWaiting)
+            && let Some((until, need)) = waits
             && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
         {
             this.profiles.count_device_bound(1);
