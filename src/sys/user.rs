@@ -25,35 +25,20 @@ fn pages(at: usize, bytes: usize) -> Result<impl Iterator<Item = usize>> {
     Ok((page_of(at)..=page_of(last)).step_by(PAGE))
 }
 
-/// The last pages that were found to be usable in some way.
-struct Pages([usize; 8]);
-
-impl Pages {
-    const NONE: Pages = Pages([NOWHERE; 8]);
-
-    fn has(&self, page: usize) -> bool {
-        self.0.contains(&page)
-    }
-
-    fn add(&mut self, page: usize) {
-        self.0.rotate_right(1);
-        self.0[0] = page;
-    }
-}
-
 /// Reads and writes the program's memory during one call. Remembers the pages that it checked last, because the records
-/// of a submit lie in few pages, in any order.
+/// of a submit are mostly adjacent.
 pub struct Reader {
-    readable: Pages,
-    /// Pages that can be written, and so read.
-    writable: Pages,
+    /// Readable pages, the last used first: one for the array of pointers, one for its records.
+    readable: [usize; 2],
+    /// A page that can be written, and so read.
+    writable: usize,
 }
 
 impl Reader {
     pub fn new() -> Reader {
         Reader {
-            readable: Pages::NONE,
-            writable: Pages::NONE,
+            readable: [NOWHERE; 2],
+            writable: NOWHERE,
         }
     }
 
@@ -70,20 +55,20 @@ impl Reader {
     /// An error unless all bytes can be read.
     pub fn check(&mut self, at: usize, bytes: usize) -> Result<()> {
         for page in pages(at, bytes)? {
-            if self.readable.has(page) || self.is_writable(page) {
+            if page == self.readable[0] || self.is_writable(page) {
                 continue;
             }
-            if !readable(at.max(page)) {
+            if page != self.readable[1] && !readable(at.max(page)) {
                 return Err(Errno::EFAULT);
             }
-            self.readable.add(page);
+            self.readable = [page, self.readable[0]];
         }
         Ok(())
     }
 
     /// Whether the page is known to be writable.
     fn is_writable(&self, page: usize) -> bool {
-        self.writable.has(page) || page == page_of(ptr::from_ref(self) as usize)
+        page == self.writable || page == page_of(ptr::from_ref(self) as usize)
     }
 
     /// Writes all bytes, or returns an error.
@@ -103,7 +88,7 @@ impl Reader {
             if !can {
                 return Err(Errno::EFAULT);
             }
-            self.writable.add(page);
+            self.writable = page;
         }
         // SAFETY: just checked to be writable; the write may be unaligned.
         unsafe { ptr::write_unaligned(at as *mut T, value) };
