@@ -38,6 +38,8 @@ pub struct Global {
 }
 
 impl Global {
+    // Not inlined: what its caller calls before needs the stack, which may be a small one.
+    #[inline(never)]
     fn new() -> Result<Box<Global>> {
         // Read now, in a thread of the program's: the program knows which of its threads change the environment.
         allowed();
