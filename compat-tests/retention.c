@@ -120,8 +120,9 @@ static void *submitter(void *arg)
             pthread_mutex_unlock(&s->lock);
             flight += n;
         }
-        int got = io_getevents(ctx, flight >= DEPTH - 4 || stop ? 1 : 0, DEPTH, ev, &(struct timespec){ 60, 0 });
-        MUST(got >= 0 && (!stop || flight == 0 || got > 0));
+        int least = flight >= DEPTH - 4 || (stop && flight != 0);
+        int got = io_getevents(ctx, least, DEPTH, ev, &(struct timespec){ 60, 0 });
+        MUST(got >= least);
         for (int k = 0; k < got; k++) {
             long i = (long)ev[k].data;
 
