@@ -54,7 +54,12 @@ devices_end() {
     kill_ours
     wait 2>/dev/null
     for file in "$temp"/mount-*; do
-        [ -d "$file" ] && umount "$file" 2>/dev/null
+        # A process that was killed may hold the file system for a moment.
+        for ((i = 0; i < 500; i++)); do
+            mountpoint -q "$file" || break
+            umount "$file" 2>/dev/null && break
+            sleep 0.01
+        done
     done
     for file in "$temp"/*.img; do
         [ -f "$file" ] || continue
