@@ -55,33 +55,29 @@ static int get_reads(void)
     return by_kernel;
 }
 
-/* Puts the ends of a pipe, with something to read in it, in the place of the library's. */
-static int replace(int kept[8], int end)
+struct replaced {
+    int end;
+    int kept[8];
+    int count;
+};
+
+/* Puts the end of a pipe, with something to read in it, in the place of one of the library's. */
+static bool replace(int fd, void *arg)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    struct dirent *entry;
-    int count = 0;
+    struct replaced *all = arg;
 
-    CHECK(dir != NULL);
-    while ((entry = readdir(dir)) != NULL) {
-        char target[64] = "";
-        int fd = atoi(entry->d_name);
-
-        if (fd > 100 && readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1) > 0 &&
-            strncmp(target, "anon_inode:", strlen("anon_inode:")) == 0) {
-            CHECK_CMP(count, <, 8);
-            CHECK_EQ(dup3(end, fd, O_CLOEXEC), fd);
-            kept[count++] = fd;
-        }
-    }
-    closedir(dir);
-    return count;
+    if (fd <= 100)
+        return false;
+    CHECK_CMP(all->count, <, 8);
+    CHECK_EQ(dup3(all->end, fd, O_CLOEXEC), fd);
+    all->kept[all->count++] = fd;
+    return true;
 }
 
 int main(void)
 {
     char seen[16];
-    int ends[2], kept[8], count;
+    int ends[2];
     void *at;
 
     CHECK_EQ(posix_memalign(&at, 4096, DEPTH * BLOCK), 0);
@@ -108,16 +104,16 @@ int main(void)
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
     CHECK_EQ(write(ends[1], "0123456789abcdef", 16), 16);
     submit_reads();
-    count = replace(kept, ends[0]);
-    CHECK_CMP(count, >, 0);
+    struct replaced all = { .end = ends[0] };
+    CHECK_CMP(for_descriptors("anon_inode:", replace, &all), >, 0);
     get_reads();
     for (int i = 0; i < 200; i++) {
         submit_reads();
         get_reads();
     }
     CHECK_WITHIN_MS(20000, count_reapers() == 0);
-    for (int i = 0; i < count; i++)
-        CHECK_CMP(fcntl(kept[i], F_GETFD), >=, 0);
+    for (int i = 0; i < all.count; i++)
+        CHECK_CMP(fcntl(all.kept[i], F_GETFD), >=, 0);
     CHECK_EQ(read(ends[0], seen, sizeof(seen)), 16);
     CHECK_MEM(seen, "0123456789abcdef", 16);
     /* And another, with what is told anew. */
