@@ -1,7 +1,9 @@
 //! Loom models: `make check` runs them with `RUSTFLAGS="--cfg loom"`. They run the code that ships; only memory mapping, handles, time and
 //! futexes are replaced.
 
-use crate::abi::{IOCB2_NOP, io_event2, io_setup2_params, iocb2};
+use crate::abi::{
+    IOCB_ATTR_LINK, IOCB2_NOP, io_event2, io_setup2_params, iocb_attr, iocb_attr_ret, iocb2,
+};
 use crate::attr::SubmitClock;
 use crate::engine::pool::StartWorker;
 use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines, OwnQueue, OwnQueues, Pool};
@@ -15,6 +17,8 @@ use loom::thread;
 use nix::errno::Errno;
 
 const EVENT: usize = size_of::<io_event2>();
+/// The same with the return of an attribute.
+const EVENT_MAX: usize = EVENT + size_of::<iocb_attr_ret>();
 
 fn nop(data: u64) -> iocb2 {
     iocb2 {
@@ -35,14 +39,15 @@ struct Seen {
 impl Seen {
     /// Lets `reap` fill a buffer, and notes the `data` of its events.
     fn take<T>(&mut self, events: usize, reap: impl FnOnce(&mut Out) -> T) -> T {
-        self.buffer.resize(events * EVENT, 0);
+        self.buffer.resize(events * EVENT_MAX, 0);
         // SAFETY: the buffer has that size, and nothing else uses it meanwhile.
         let mut out = unsafe { Out::new(self.buffer.as_mut_ptr(), self.buffer.len()) };
         let result = reap(&mut out);
-        let len = out.len();
-        for event in self.buffer[..len].chunks_exact(EVENT) {
-            self.data
-                .push(u64::from_ne_bytes(event[8..16].try_into().unwrap()));
+        let mut rest = &self.buffer[..out.len()];
+        while !rest.is_empty() {
+            let (bytes, data) = (&rest[..4], &rest[8..16]);
+            self.data.push(u64::from_ne_bytes(data.try_into().unwrap()));
+            rest = &rest[u32::from_ne_bytes(bytes.try_into().unwrap()) as usize..];
         }
         result
     }
@@ -254,10 +259,12 @@ fn context(start: StartWorker<ContextRef>) -> ContextRef {
     ))
 }
 
-fn submit(context: &ContextRef, iocbs: &[iocb2]) {
+/// Submits one record, or several behind each other.
+fn submit<T: ?Sized>(context: &ContextRef, records: &T) {
     // SAFETY: whole records of ours.
-    let accepted = unsafe { Context::submit(context, iocbs.as_ptr().cast(), size_of_val(iocbs)) };
-    assert_eq!(accepted, Ok(size_of_val(iocbs)));
+    let accepted =
+        unsafe { Context::submit(context, (&raw const *records).cast(), size_of_val(records)) };
+    assert_eq!(accepted, Ok(size_of_val(records)));
 }
 
 fn wait_for(context: &ContextRef, events: usize) -> Vec<u64> {
@@ -324,6 +331,55 @@ fn loom_queue_cancel() {
             Context::get_events(&context, 0, out, Deadline::Now, None)
         });
         assert_eq!(more, Ok(0));
+    });
+}
+
+/// Two requests, the second linked to the first.
+#[repr(C)]
+struct Linked {
+    first: iocb2,
+    link: iocb_attr,
+    second: iocb2,
+}
+
+impl Linked {
+    fn new(first: u64, second: u64) -> Linked {
+        let bytes = size_of::<iocb_attr>() as u16;
+        Linked {
+            first: iocb2 {
+                bytes: 64 + u32::from(bytes),
+                ..nop(first)
+            },
+            link: iocb_attr {
+                bytes,
+                id: IOCB_ATTR_LINK,
+                flags: 0,
+                cookie: 0,
+            },
+            second: nop(second),
+        }
+    }
+}
+
+/// The last request of a chain is cancelled while the first may end. Each ends exactly once.
+#[test]
+fn loom_queue_cancel_linked() {
+    model(2, || {
+        let context = context(start_worker);
+        submit(&context, &Linked::new(1, 2));
+        match Context::cancel(&context, |data, _| data == 2) {
+            Ok(()) | Err(Errno::EALREADY | Errno::ENOENT) => {}
+            other => panic!("{other:?}"),
+        }
+        let mut seen = Seen::default();
+        let bytes = EVENT_MAX + EVENT;
+        let got = seen.take(2, |out| {
+            Context::get_events(&context, bytes, out, Deadline::Never, None)
+        });
+        assert_eq!(got, Ok(bytes));
+        seen.data.sort_unstable();
+        assert_eq!(seen.data, [1, 2]);
+        Context::close(&context);
     });
 }
 

@@ -4,12 +4,12 @@
  * TIMING, unknown, repeated and wrong attributes, now and then a malformed record or a cancellation. Each accepted request has one
  * event, with the result that the model allows and a return for each attribute; by TIMING, what had to wait has waited. So
  * it is if the context is destroyed meanwhile: what was not cancelled by that is as the model says.
- * SEED=N takes another beginning, LONG=1 more rounds.
+ * Several processes do this side by side, so that threads lose the processor anywhere. SEED=N takes another beginning, LONG=1 more rounds.
  */
 #include "test.h"
 #include "stress.h"
 
-enum { REQUESTS = 96, ATTRS = 6, BYTES = 512 };
+enum { PROCESSES = 8, REQUESTS = 96, ATTRS = 6, BYTES = 512 };
 
 struct expected {
     int64_t res;
@@ -266,13 +266,27 @@ static void round_of(void)
 
 int main(void)
 {
-    const char *seed = getenv("SEED"), *longer = getenv("LONG");
-    int rounds = longer != NULL && strcmp(longer, "0") != 0 ? 100000 : 4000;
+    const char *text = getenv("SEED"), *longer = getenv("LONG");
+    const uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 1;
+    int rounds = longer != NULL && strcmp(longer, "0") != 0 ? 100000 : 2000;
+    pid_t children[PROCESSES];
 
     fd = temp_pattern_file(BYTES, 1, 0);
-    for (int round = 0; round < rounds; round++) {
-        rng = (seed != NULL ? strtoull(seed, NULL, 10) : 1) * 1000003 + (uint64_t)round;
-        round_of();
+    for (uint64_t i = 0; i < PROCESSES; i++) {
+        children[i] = CALL(fork());
+        if (children[i] != 0)
+            continue;
+        for (int round = 0; round < rounds; round++) {
+            rng = (seed * PROCESSES + i) * 1000003 + (uint64_t)round;
+            round_of();
+        }
+        _exit(0);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+
+        CHECK_EQ(CALL(waitpid(children[i], &status, 0)), children[i]);
+        CHECK_EQ(status, 0);
     }
     return 0;
 }

@@ -7,11 +7,9 @@ use crate::sys::{NEVER, Result};
 use crate::syscall::{AWAIT_FILE, Call};
 use nix::errno::Errno;
 
-/// A request that is to be cancelled and that no thread carries out.
+/// A request that is to be cancelled, that may begin, and that no thread carries out.
 struct Idle {
     req: Req,
-    /// The requests that may begin then.
-    go: List,
     /// It has waited for its file, and epoll must be told.
     has_waited: bool,
 }
@@ -24,6 +22,18 @@ impl Context {
         if let Some(idle) = idle {
             drop(state);
             Context::cancel_idle(this, idle);
+            return Ok(());
+        }
+        if let Some(held) = state.order.held.search(&wanted) {
+            // All under one lock: others begin, or are cancelled, because of this request.
+            let mut deferred = Deferred::new();
+            let mut go = List::new();
+            let mut req = state.order.take(held, &mut go);
+            exec::cancel(&mut req);
+            Context::publish(this, &mut state, req, &mut deferred);
+            Context::release(this, &mut state, go, &mut deferred);
+            drop(state);
+            this.run_deferred(&mut deferred);
             return Ok(());
         }
         // One whose file has just become ready is on its way back to the queue, and ends when it arrives there.
@@ -41,22 +51,12 @@ impl Context {
         result
     }
 
-    /// Takes out a request that is `wanted` and that no thread carries out.
+    /// Takes out a request that is `wanted`, that may begin, and that no thread carries out.
     fn take_idle(&self, state: &mut State, wanted: impl Fn(u64, &Call) -> bool) -> Option<Idle> {
-        let mut go = List::new();
-        let mut req = state.take_queued(&wanted);
-        if req.is_none()
-            && let Some(held) = state.order.held.search(&wanted)
-        {
-            req = Some(state.order.take(held, &mut go));
-        }
-        let has_waited = req.is_none();
-        let req = req.or_else(|| self.take_awaiting(state, &wanted));
-        Some(Idle {
-            req: req?,
-            go,
-            has_waited,
-        })
+        let queued = state.take_queued(&wanted);
+        let has_waited = queued.is_none();
+        let req = queued.or_else(|| self.take_awaiting(state, &wanted))?;
+        Some(Idle { req, has_waited })
     }
 
     /// Called without the lock.
@@ -65,12 +65,9 @@ impl Context {
             // Before the request gives its file back.
             this.pool.readiness.tell();
         }
-        let Idle { mut req, go, .. } = idle;
+        let mut req = idle.req;
         exec::cancel(&mut req);
-        Context::end_by(this, req, |this, state, req, deferred| {
-            Context::publish(this, state, req, deferred);
-            Context::release(this, state, go, deferred);
-        });
+        Context::end_by(this, req, Context::publish);
     }
 
     /// Cancels the requests that only wait for their files, and interrupts the threads that wait for them.
