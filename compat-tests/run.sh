@@ -100,12 +100,12 @@ add lastthread-run 300 program.sh run lastthread
 # In a container.
 for profile in docker old; do
     for how in preload path run; do
-        add container-$profile-$how 300 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
+        add container-$profile-$how 900 container.sh $profile $how descriptors ordered memory threads closeall lastwrites killed
     done
 done
-add container-waiting-docker 300 container.sh docker preload waiting retention
-add container-told-docker 300 container.sh docker path told
-add container-waiting-old 300 container.sh old path waiting
+add container-waiting-docker 600 container.sh docker preload waiting retention
+add container-told-docker 600 container.sh docker path told
+add container-waiting-old 600 container.sh old path waiting
 for on in ext4 zram loop; do
     for job in verify userspace_reap fsync nowait cmdprio; do
         add fio-$job-$on 300 fio.sh $job $on
