@@ -86,7 +86,7 @@ pub fn direction(call: &Call) -> Direction {
 /// The facts that decide whether a request joins others (see [`crate::policy::batch`]).
 pub fn facts(req: &Req, for_kernel: bool) -> Request {
     let call = req.call();
-    let plain = plain_bytes(call);
+    let plain = call.plain_bytes();
     Request {
         for_kernel,
         direction: direction(call),
@@ -96,10 +96,4 @@ pub fn facts(req: &Req, for_kernel: bool) -> Request {
         no_merge: req.no_merge(),
         has_eventfd: req.has_eventfd(),
     }
-}
-
-/// How many bytes a plain read or write asks for.
-pub fn plain_bytes(call: &Call) -> Option<u64> {
-    let nr = c_long::from(call.nr);
-    matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(call.args[2])
 }

@@ -140,7 +140,7 @@ impl<Q: Clone> OwnQueue<Q> {
         /// Of a file, or shared: a write to such a page may wait for the file.
         const SHARED: u64 = 1 << 61;
         const BYTES: u64 = size_of::<u64>() as u64;
-        let Some(bytes) = kaio::plain_bytes(call) else {
+        let Some(bytes) = call.plain_bytes() else {
             return false;
         };
         let (at, page) = (call.args[1], page_bytes() as u64);

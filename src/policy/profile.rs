@@ -43,9 +43,22 @@ pub struct Observation {
     pub locks: bool,
     /// Other requests of its context ran beside it.
     pub crowded: bool,
+    /// How many pages it has at most, if it went past the page cache. None: it did not, or this is not known.
+    pub pages: Option<u64>,
 }
 
 impl Observation {
+    /// Whether it waited for a device. A virtual machine's processor may be kept from running while the device works: then a request takes
+    /// long for its size, and does not give up the processor.
+    fn is_device_bound(&self, tuning: &Tuning) -> Option<bool> {
+        let is_long = |pages: u64| self.ns / tuning.fast_ns >= pages;
+        if self.pages.is_some_and(is_long) {
+            Some(true)
+        } else {
+            self.waited
+        }
+    }
+
     /// A write to a regular file may have waited just for another write of the same program.
     pub fn is_inconclusive(&self, tuning: &Tuning) -> bool {
         let slow = self.ns > tuning.fast_ns || self.waited == Some(true);
@@ -91,7 +104,7 @@ impl Profile {
     /// The profile after one more request.
     pub fn after(self, seen: &Observation, tuning: &Tuning) -> Profile {
         let next = Profile {
-            waits: self.waits_after(seen.waited, tuning),
+            waits: self.waits_after(seen.is_device_bound(tuning), tuning),
             bounded: if seen.ns > tuning.bounded_ns {
                 self.bounded.saturating_sub(tuning.in_a_row / 4)
             } else {
@@ -227,7 +240,7 @@ impl Family {
         };
         Family {
             fast: count(self.fast, fast),
-            device_bound: count(self.device_bound, seen.waited),
+            device_bound: count(self.device_bound, seen.is_device_bound(tuning)),
             bounded: count(self.bounded, Some(seen.ns <= tuning.bounded_ns)),
         }
     }
@@ -388,6 +401,7 @@ mod tests {
         waited: Some(false),
         locks: false,
         crowded: false,
+        pages: None,
     };
     const WAITS: Observation = Observation {
         ns: 100_000,
@@ -439,6 +453,11 @@ mod tests {
             ..locks(seen)
         };
         let trivial = Observation { ns: 300, ..FAST };
+        let of_pages = |pages| Observation {
+            ns: 10 * T.fast_ns,
+            pages: Some(pages),
+            ..FAST
+        };
         use Kind::*;
         #[rustfmt::skip]
         let table: &[(&str, Kind, Class, &[Seen], &str)] = &[
@@ -456,6 +475,8 @@ mod tests {
             ("none was run",             Read,  CACHED, &[(100, LONG)], "b"),
             ("one took ages",            Read,  CACHED, &[(32, FAST), (1, AGES)], ""),
             ("all wait, past the cache", Read,  DIRECT, &[(32, WAITS)], "bd"),
+            ("long for their size",      Read,  DIRECT, &[(32, of_pages(10))], "d"),
+            ("not for this size",        Read,  DIRECT, &[(32, of_pages(11))], ""),
             ("not all in a row",         Read,  DIRECT, &[(30, WAITS), (1, FAST), (30, WAITS)], "b"),
             ("three do not",             Read,  DIRECT, &[(32, WAITS), (3, FAST)], "bd"),
             ("four do not",              Read,  DIRECT, &[(32, WAITS), (4, FAST)], "b"),

@@ -19,7 +19,7 @@ use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
 use crate::policy::tuning::tuning;
 use crate::request::{Execute, Req};
 use crate::sharing;
-use crate::sys::{has_flag, monotonic_ns, spread, voluntary_switches, what_is};
+use crate::sys::{PAGE, has_flag, monotonic_ns, spread, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
@@ -248,18 +248,20 @@ impl Profiles {
         };
         // If it was only tried (see `exec::execute_if_cached`), it tells nothing.
         if req.res() != -i64::from(libc::EINTR) {
-            self.learn(used, ns, waited, sole_in_flight);
+            let bytes = req.call().plain_bytes();
+            self.learn(used, ns, waited, bytes, sole_in_flight);
         }
         now.ns = end;
         now.ages();
     }
 
-    /// Learns from a request that took `ns`, and whether it waited meanwhile, if that is known.
+    /// Learns from a request of this many `bytes` that took `ns`, and whether it waited meanwhile, if that is known.
     fn learn(
         &self,
         used: Option<(Use, View)>,
         ns: u64,
         waited: Option<bool>,
+        bytes: Option<u64>,
         sole_in_flight: bool,
     ) {
         let seen = Observation {
@@ -267,6 +269,9 @@ impl Profiles {
             waited,
             locks: used.is_some_and(|(_, view)| view.is_regular_write()),
             crowded: !sole_in_flight,
+            pages: bytes
+                .filter(|_| used.is_some_and(|(_, view)| view.is_direct()))
+                .map(|bytes| bytes.div_ceil(PAGE as u64).max(1)),
         };
         if let Some((used, view)) = used {
             self.change(used, |profile| profile.after(&seen, tuning()));

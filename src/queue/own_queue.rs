@@ -490,7 +490,7 @@ impl Context {
             batch.push(next);
         }
         for req in &mut batch {
-            let is_one_block = kaio::plain_bytes(req.call()).is_some_and(|bytes| bytes <= BLOCK);
+            let is_one_block = req.call().plain_bytes().is_some_and(|bytes| bytes <= BLOCK);
             if is_one_block || holder.hold_for(req).is_err() {
                 req.set_no_merge();
             }

@@ -27,6 +27,12 @@ pub struct Call {
 }
 
 impl Call {
+    /// How many bytes a plain read or write asks for.
+    pub fn plain_bytes(&self) -> Option<u64> {
+        let nr = libc::c_long::from(self.nr);
+        matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(self.args[2])
+    }
+
     /// A call of the program's. Its first argument is the program's descriptor, if the call has one.
     pub fn new(nr: u32, args: [u64; 6]) -> Call {
         Call {

@@ -1,7 +1,7 @@
 //! The buffers of requests for a ring. The reaper, which submits them, would wait for a buffer that is not in memory: that is swapped out,
 //! say, or of a file, or that the program has to bring in (userfaultfd(2)). All other requests would wait with it.
 
-use super::{direction, plain_bytes};
+use super::direction;
 use crate::policy::batch::Direction;
 use crate::request::Req;
 use crate::ring::page_bytes;
@@ -19,7 +19,7 @@ fn for_buffers(batch: &[Req], mut look: impl FnMut(Range<u64>)) {
     };
     for req in batch {
         let [_, at, count, ..] = req.call().args;
-        match plain_bytes(req.call()) {
+        match req.call().plain_bytes() {
             Some(bytes) => look(at, bytes),
             None => drop(for_vectors(at, count, &mut look)),
         }
@@ -29,7 +29,7 @@ fn for_buffers(batch: &[Req], mut look: impl FnMut(Range<u64>)) {
 /// Whether all of these are plain reads and writes whose buffers are in memory. The answer may be no although it should be yes.
 fn has_all(batch: &[Req]) -> bool {
     // To read vectors can mean to wait for them.
-    if !batch.iter().all(|req| plain_bytes(req.call()).is_some()) {
+    if !batch.iter().all(|req| req.call().plain_bytes().is_some()) {
         return false;
     }
     let mut pages = ArrayVec::<u64, PAGES>::new();

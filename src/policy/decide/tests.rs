@@ -28,6 +28,7 @@ fn file(kind: Kind, class: FileClass, ns: u64, waits: u32) -> Outlook {
         waited: Some(waits != 0 && i % waits == 0),
         locks: kind == Kind::Write && class.regular,
         crowded: false,
+        pages: None,
     };
     let new = Profile::new(T);
     let profile = (0..64).fold(new, |profile, i| profile.after(&seen(i), T));
