@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 const OWN_QUEUES_MAX: usize = 8;
-/// Requests in flight in one. Beyond these, workers carry out requests or hand them over.
+/// The most requests in flight in one.
 pub const EVENTS: usize = 128;
 /// Room for wake-ups that were not taken yet: one for each time that the caller sleeps. The caller takes 64 events at a
 /// time.

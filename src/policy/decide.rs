@@ -157,7 +157,7 @@ impl Queue {
 pub struct OwnQueue {
     /// Requests in flight there.
     pub in_flight: u32,
-    /// It has no room for another batch.
+    /// It has no room for another request.
     pub is_full: bool,
     /// A thread sleeps there, or hands over, or takes completions.
     pub has_reaper: bool,

@@ -6,6 +6,7 @@ pub mod fairness;
 pub mod nesting;
 pub mod outlook;
 pub mod profile;
+pub mod returning;
 pub mod route;
 pub mod tuning;
 pub mod waiting;

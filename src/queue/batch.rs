@@ -164,6 +164,7 @@ impl<'a> Batch<'a> {
         }
         if self.len != 0 {
             state.in_flight += self.len as u32;
+            state.kernel.returning.submits(self.len as u32);
             self.context
                 .ring
                 .accepted(&mut state.backlog, self.len as u64);
@@ -255,6 +256,7 @@ impl<'a> Batch<'a> {
         self.give_back(&mut state);
         state.in_flight -= (self.room - self.len) as u32;
         state.at_once += self.at_once;
+        state.kernel.returning.submits(self.len as u32);
         self.note_submit(&mut state.submits);
         let route = self.within_submit(&mut state);
         if let Some(route) = route {

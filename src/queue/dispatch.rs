@@ -32,7 +32,8 @@ impl Context {
         Context::enqueue_if(this, state, class, false, deferred);
     }
 
-    fn enqueue_if(
+    /// `caller_comes`: a caller may come for the requests.
+    pub(super) fn enqueue_if(
         this: &ContextRef,
         state: &mut State,
         class: Class,

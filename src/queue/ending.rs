@@ -263,7 +263,7 @@ impl Context {
         deferred.queued = true;
         let mut state = this.state.lock();
         this.set_prompt(&mut state, 0);
-        state.kernel.stay_behind();
+        state.kernel.returning.nobody_comes();
         state.submits.polled = 0;
         for class in [Class::Short, Class::Long] {
             Context::enqueue_for_worker(this, &mut state, class, &mut deferred);

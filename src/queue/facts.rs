@@ -2,7 +2,7 @@
 
 use super::engines::{Kaio, Worker};
 use super::{Context, State};
-use crate::engine::{Engine, kaio, own_queue};
+use crate::engine::{Engine, own_queue};
 use crate::policy::decide::{self, Kernel, Left, OwnQueue, Queue, Taken};
 use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
@@ -154,7 +154,7 @@ impl Context {
         let kernel = &state.kernel;
         OwnQueue {
             in_flight: kernel.count,
-            is_full: kernel.count as usize > own_queue::EVENTS - kaio::BATCH,
+            is_full: kernel.count as usize >= own_queue::EVENTS,
             has_reaper: kernel.reaper.is_some(),
             is_asleep: kernel.asleep,
             has_submitter: kernel.submitter.is_some(),

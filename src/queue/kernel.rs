@@ -5,6 +5,7 @@ use super::{Context, ContextRef, Deferred, State};
 use crate::engine::in_flight::REAPED;
 use crate::engine::{Engine, Start, kaio};
 use crate::policy::batch::{Caller, Joined, Request, joins};
+use crate::policy::returning::Returning;
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
@@ -26,11 +27,8 @@ pub struct KernelInFlight {
     pub(super) count: u32,
     /// The thread that sleeps there, hands over, or takes completions.
     pub(super) reaper: Option<u32>,
-    /// How often in a row a caller came back soon after it had waited; when a caller last left, and how many requests were in
-    /// flight then.
-    pub(super) back: u32,
-    pub(super) left_ns: u64,
-    pub(super) left_in_flight: u32,
+    /// Whether callers come back soon after they have waited.
+    pub(super) returning: Returning,
     /// The last caller had a time limit.
     pub(super) in_time: bool,
     /// The reaper sleeps.
@@ -67,22 +65,9 @@ impl State {
         })
     }
 
-    /// A caller is about to wait.
-    pub(super) fn note_coming(&mut self) {
-        let now = monotonic_ns();
-        let submitted = self.in_flight.saturating_sub(self.kernel.left_in_flight);
-        let soon = tuning().soon_ns + u64::from(submitted) * tuning().hand_over_ns / 4;
-        self.kernel.back = if now - self.kernel.left_ns < soon {
-            (self.kernel.back + 1).min(tuning().back_in_a_row)
-        } else {
-            0
-        };
-    }
-
     /// A caller has waited, and is about to leave the library.
     pub(super) fn note_leaving(&mut self) {
-        self.kernel.left_ns = monotonic_ns();
-        self.kernel.left_in_flight = self.in_flight;
+        self.kernel.returning.leaves(monotonic_ns());
     }
 
     /// A taken request is not carried out now, and counts as not begun again.
@@ -180,6 +165,7 @@ impl Context {
         };
         // Waking the ring's thread takes a system call, and this thread alone may have a filter that does not know it.
         let mut goes_on = !has_call_filter();
+        let began = monotonic_ns();
         let mut state = this.state.lock();
         while goes_on {
             let mut batch = kaio::Batch::new();
@@ -200,6 +186,7 @@ impl Context {
         }
         let mut deferred = Deferred::new();
         deferred.queued = true;
+        state.kernel.returning.was_held(monotonic_ns() - began);
         // The remaining requests are for workers.
         Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
         drop(state);
@@ -331,14 +318,10 @@ impl KernelInFlight {
         self.pause = self.last_pause;
     }
 
-    pub(super) fn nobody_comes(&mut self) {
-        self.back = 0;
-    }
-
     /// A caller has not come for requests that were left to it. This does not count if a caller is handing over.
     pub(super) fn stay_behind(&mut self) {
         if self.reaper.is_none() {
-            self.nobody_comes();
+            self.returning.is_late(tuning());
         }
     }
 
@@ -355,6 +338,6 @@ impl KernelInFlight {
 
     /// Whether callers come back soon.
     pub(super) fn have_returning_reaper(&self) -> bool {
-        self.back == tuning().back_in_a_row
+        self.returning.is_expected(tuning())
     }
 }

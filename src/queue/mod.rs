@@ -97,6 +97,8 @@ pub struct Context {
     serves_itself: AtomicBool,
     /// Requests were left to a caller that hands them over. It orders nothing.
     left_to_reaper: std::sync::atomic::AtomicBool,
+    /// Since a caller last left that had waited, one has found its events without a wait. It orders nothing.
+    served: std::sync::atomic::AtomicBool,
     /// Number of workers that serve the context, by the class of their requests. Guarded by the pool's lock. The atomics are
     /// the standard library's also in a model.
     workers: [std::sync::atomic::AtomicU32; 2],
@@ -360,6 +362,7 @@ impl Context {
             profiles: Profiles::new(),
             serves_itself: AtomicBool::new(false),
             left_to_reaper: std::sync::atomic::AtomicBool::new(false),
+            served: std::sync::atomic::AtomicBool::new(false),
             workers: Default::default(),
             in_vain: std::sync::atomic::AtomicU32::new(0),
             pause_ns: std::sync::atomic::AtomicU64::new(0),

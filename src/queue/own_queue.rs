@@ -36,7 +36,7 @@ pub struct Visit {
     may_sleep: bool,
     /// The caller has looked for completions there.
     has_looked: bool,
-    /// `note_coming` has counted this call.
+    /// This call counts as one of a caller that comes.
     has_come: bool,
 }
 
@@ -52,20 +52,40 @@ impl Visit {
     }
 
     /// Whether this caller may hand over or sleep in the own queue. If so, it counts as one that comes.
-    fn enters(&mut self, state: &mut State) -> bool {
+    fn enters(&mut self, context: &Context, state: &mut State) -> bool {
         if !self.may_sleep {
             return false;
         }
         // If there were other waiters, the thread that sleeps there would have to wake them.
         if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
-            state.kernel.nobody_comes();
+            state.kernel.returning.nobody_comes();
             return false;
         }
         if !std::mem::replace(&mut self.has_come, true) {
-            state.note_coming();
+            // Relaxed: a hint.
+            let was_served = context.served.load(Relaxed);
+            if was_served {
+                context.served.store(false, Relaxed);
+            }
+            let returning = &mut state.kernel.returning;
+            returning.comes(monotonic_ns(), was_served, tuning());
         }
         state.kernel.in_time = self.until != NEVER;
         true
+    }
+
+    /// Whether this caller may hand over before it takes the events that are there.
+    pub(super) fn may_go_first(&self) -> bool {
+        self.until == NEVER && self.may_sleep
+    }
+
+    /// The caller leaves with events, and has not slept.
+    #[inline]
+    pub(super) fn note_served(&self, context: &Context) {
+        // Relaxed: a hint. It is written only if it changes, because other threads read in this cache line.
+        if !self.has_come && !context.served.load(Relaxed) {
+            context.served.store(true, Relaxed);
+        }
     }
 
     /// Whether a caller that does not sleep looks for completions now: once in each call.
@@ -103,7 +123,7 @@ impl Context {
         visit: &mut Visit,
         need: u64,
     ) -> core::result::Result<Waited, Guard<'a, State>> {
-        if !visit.enters(&mut state) {
+        if !visit.enters(this, &mut state) {
             return Err(state);
         }
         let mut deferred = Deferred::new();
@@ -112,8 +132,9 @@ impl Context {
         let Err(mut state) = handed_over else {
             return Ok(Waited::Woken);
         };
-        // Requests may have been left to this caller that it cannot hand over.
-        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        // Requests may have been left to this caller that it cannot hand over. If there is no room, it comes back for them.
+        let is_full = this.own_queue_facts(&state).is_full;
+        Context::enqueue_if(this, &mut state, Class::Short, is_full, &mut deferred);
         if this.own_queue_facts(&state).has_sleeper() {
             if this.own_queue.get().is_none() {
                 drop(state);
@@ -146,7 +167,7 @@ impl Context {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         let first = this.first(&state.queues[Class::Short as usize]);
-        if decide::may_go_first(&first) && visit.until == NEVER && visit.enters(&mut state) {
+        if decide::may_go_first(&first) && visit.enters(this, &mut state) {
             let _ = Context::hand_over_left(this, state, &mut deferred, None);
         }
         this.run_deferred(&mut deferred);
@@ -160,16 +181,24 @@ impl Context {
         deferred: &mut Deferred,
         waits: Option<(u64, u64)>,
     ) -> core::result::Result<(), Guard<'a, State>> {
-        let first = || this.first(&state.queues[Class::Short as usize]);
-        let is_sample = waits.is_some() && this.profiles.wants_sample();
-        let route = decide::for_reaper(&this.queue_facts(&state), first, is_sample, tuning());
-        if route.is_none() {
+        let route_of_first = |state: &State, is_sample| {
+            let first = || this.first(&state.queues[Class::Short as usize]);
+            decide::for_reaper(&this.queue_facts(state), first, is_sample, tuning())
+        };
+        if route_of_first(&state, false).is_none() {
             return Err(state);
         }
         if this.own_queue.get().is_none() {
             drop(state);
             this.own_queue_or_new();
             return Ok(());
+        }
+        let mut route = route_of_first(&state, this.profiles.wants_sample());
+        let mut sample = None;
+        if route.is_none() {
+            // The sample is a worker's. This caller hands over what is behind it.
+            sample = state.queues[Class::Short as usize].pop();
+            route = route_of_first(&state, false);
         }
         if route == Some(Route::InlineWaiting)
             && let Some((until, need)) = waits
@@ -180,11 +209,14 @@ impl Context {
             this.state.lock().note_leaving();
             return Ok(());
         }
-        let Some(own_queue) = this.own_queue() else {
-            return Err(state);
-        };
-        let Some(batch) = Context::take_kernel(this, &mut state, deferred, Caller::OWN_QUEUE)
-        else {
+        let own_queue = this.own_queue().filter(|_| route.is_some());
+        let batch = own_queue
+            .and_then(|_| Context::take_kernel(this, &mut state, deferred, Caller::OWN_QUEUE));
+        if let Some(sample) = sample {
+            state.queues[Class::Short as usize].push_front(sample);
+            Context::enqueue(this, &mut state, Class::Short, deferred);
+        }
+        let (Some(own_queue), Some(batch)) = (own_queue, batch) else {
             return Err(state);
         };
         let deferred = std::mem::replace(deferred, Deferred::new());
@@ -206,7 +238,9 @@ impl Context {
         }
         let mut batch = kaio::Batch::new();
         this.take_joining(state, &mut batch, None, caller);
-        this.profiles.count_device_bound(batch.len() as u32);
+        if !this.profiles.wants_sample() {
+            this.profiles.count_device_bound(batch.len() as u32);
+        }
         (!batch.is_empty()).then_some(batch)
     }
 
@@ -413,6 +447,7 @@ impl Context {
         let Some(own_queue) = this.own_queue_or_new().filter(|_| !has_call_filter()) else {
             return;
         };
+        let began = monotonic_ns();
         let mut back = List::new();
         let mut goes_on = true;
         while goes_on && let Some(batch) = this.batch_for_own_queue(requests, holder) {
@@ -467,6 +502,8 @@ impl Context {
         }
         back.append(requests);
         *requests = back;
+        let held_ns = monotonic_ns() - began;
+        this.state.lock().kernel.returning.was_held(held_ns);
         Context::monitor_kernel(this);
     }
 
@@ -562,7 +599,7 @@ impl Context {
         drop(state);
         if !has_reaper && !comes && look == Look::Again && Context::take_done(this) {
             let kernel = &mut this.state.lock().kernel;
-            kernel.nobody_comes();
+            kernel.returning.is_late(tuning());
             // `take_done` has counted as a visit.
             kernel.visits_before = kernel.visits;
         }
@@ -577,7 +614,7 @@ impl Context {
     pub fn expect_reaper(&self) -> Option<&'static OwnQueue> {
         let own_queue = self.own_queue_or_new();
         let kernel = &mut self.state.lock().kernel;
-        kernel.back = tuning().back_in_a_row;
+        kernel.returning.expect(tuning());
         kernel.submit_hint = tuning().in_a_row.into();
         own_queue
     }

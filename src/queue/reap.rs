@@ -46,7 +46,7 @@ impl Context {
         let may_wait_for_prompt = min == 0 && wait.visit.until != 0;
         loop {
             // Relaxed: a hint.
-            if min != 0 && this.left_to_reaper.load(Relaxed) {
+            if min != 0 && this.left_to_reaper.load(Relaxed) && wait.visit.may_go_first() {
                 Context::hand_over_first(this, &mut wait.visit);
             }
             let enough = match this.ring.reap(out) {
@@ -66,6 +66,9 @@ impl Context {
                 continue;
             }
             if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
+                if !nothing && !wait.slept {
+                    wait.visit.note_served(this);
+                }
                 return Ok(out.len());
             }
             let mut state = this.state.lock();
@@ -95,6 +98,8 @@ impl Context {
             if wait.slept {
                 // The remaining events are for the next waiter.
                 this.ring.wake(&mut state.backlog, &mut deferred.wakes);
+            } else if out.len() != 0 {
+                wait.visit.note_served(this);
             }
             drop(state);
             this.run_deferred(&mut deferred);
