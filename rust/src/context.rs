@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem, ptr};
 
-/// What a context is made with. Zeros are the defaults.
+/// The parameters of a context. Zeros are the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Builder<'fd> {
     ring_bytes: u32,
@@ -97,7 +97,7 @@ fn check(ret: isize) -> io::Result<usize> {
     usize::try_from(ret).map_err(|_| io::Error::from_raw_os_error(-ret as i32))
 }
 
-/// Nothing here panics while it holds a lock, but for want of memory, and then what is held is whole.
+/// Nothing here panics while it holds a lock, except if memory is missing, and then the guarded data is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -108,7 +108,7 @@ impl Context {
         Context::builder().build()
     }
 
-    /// To choose what the context is like.
+    /// To choose the properties of the context.
     pub fn builder<'fd>() -> Builder<'fd> {
         Builder::default()
     }

@@ -216,7 +216,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What has come of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Event {
     id: Id,
