@@ -109,9 +109,9 @@ impl Profiles {
         let found = used.ask().map(|asked| {
             let Asked { class, device, .. } = asked;
             // Contexts do not move.
-            let who = std::ptr::from_ref(self).addr() >> 6;
+            let context = std::ptr::from_ref(self).addr() >> 6;
             let ticks = (now >> tuning().tick_shift) as u32;
-            let shares = sharing::has_serial_user(who as u32, device, ticks, sole_in_flight);
+            let shares = sharing::has_serial_user(context as u32, device, ticks, sole_in_flight);
             self.shares.store(shares, Relaxed);
             let family = if asked.is_alike {
                 self.families.find_or_add(Seen {
