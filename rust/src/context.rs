@@ -67,8 +67,8 @@ impl<'fd> Builder<'fd> {
 
 /// Takes requests and gives an event for each. Any number of threads may use it at once.
 ///
-/// Dropping it cancels what has not begun, interrupts what can be interrupted, waits for the rest, and then drops all requests with
-/// their buffers, and the events that nobody has taken.
+/// Dropping it cancels requests that have not begun, interrupts those that can be interrupted, waits for the rest, and then drops all
+/// requests with their buffers, and the events that were not taken.
 pub struct Context {
     ring: *mut ffi::Ring,
     /// In flight: accepted, its event not taken. Here they are owned, whatever becomes of the context: if it is forgotten, so are they.
@@ -235,8 +235,8 @@ impl Context {
         }
     }
 
-    /// The events of all that is in flight, as they come; ends when nothing is. Requests may be submitted meanwhile, also by
-    /// whoever iterates.
+    /// The events of all requests in flight, as they come; ends when none is in flight. Requests may be submitted meanwhile,
+    /// also by the thread that iterates.
     pub fn events(&self) -> Events<'_> {
         Events { context: self }
     }
