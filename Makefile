@@ -13,7 +13,7 @@
 #   make header     writes include/aio2.h anew from src/; make symbols: debian/*.symbols from exports.txt and the header
 #   make fio-engine, check-long, bench, bench-quick, hooks-lib, deps, clean
 #
-# The work is done by scripts/; this file says what depends on what.
+# scripts/ does the work; this file has the dependencies.
 
 MAKEFLAGS += --no-print-directory
 

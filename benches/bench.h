@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the benchmarks in C share. */
+/* The common part of the benchmarks in C. */
 #ifndef AIO2_BENCH_H
 #define AIO2_BENCH_H
 

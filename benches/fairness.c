@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * fairness FILE [ROUNDS [SECONDS]]: what a context with one 4 KiB read at a time sees of another one, which keeps 256 in flight on
- * the same file or device: the latency of its reads alone and beside the other, and beside it with IOCB_ATTR_IOPRIO (best effort, 0).
+ * fairness FILE [ROUNDS [SECONDS]]: the effect of a context that keeps 256 reads in flight on one with a single 4 KiB read at a time on
+ * the same file or device: the latency of the single reads alone and beside the other, and beside it with IOCB_ATTR_IOPRIO (best effort, 0).
  * Random places, O_DIRECT. The aim: its p99 at most three times what it is alone.
  */
 #include "bench.h"

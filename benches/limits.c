@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * limits [-d DEPTH] [-r ROUNDS] [-s SECONDS] [-m direct|hot|cold] [-w] [-o WAY] FILE: what each way to read can reach on this machine. It does
+ * limits [-d DEPTH] [-r ROUNDS] [-s SECONDS] [-m direct|hot|cold] [-w] [-o WAY] FILE: the limit of each way to read on this machine. It does
  * nothing else but 4 KiB transfers at random places, DEPTH in flight, up to 16 a call: by the kernel's AIO, whose ring it reaps itself; by
  * io_uring with a registered file and registered buffers; by pread in as many threads; and by libaio2. The ways take turns, each in a process
  * of its own. It prints the medians of the rounds: IOPS, p99 from before the call that submits until the event has been reaped, and processor time
- * for each I/O, of all the process's threads; and what libaio2 has beside each way, as the median of the rounds' ratios.
+ * for each I/O, of all the process's threads; and the ratio of libaio2 to each way, as the median of the rounds' ratios.
  *
  * -m: O_DIRECT; or through the page cache, with the data in it; or without, and no block twice. -w: writes. -o: this way alone.
  */
@@ -39,7 +39,7 @@ static unsigned depth = 32;
 static bool writes, once;
 static int file;
 static uint64_t blocks;
-/* What completes before is not measured, except as processor time. */
+/* Earlier completions are not measured, except as processor time. */
 static double begin_ns, end_ns;
 static struct one ones[DEPTH_MAX];
 
@@ -267,7 +267,7 @@ static const struct way ways[] = {
 };
 enum { WAYS = sizeof(ways) / sizeof(ways[0]), LIBAIO2 = WAYS - 1 };
 
-/* Of the blocks that are to be had, `done` have been begun. */
+/* Of all the blocks, `done` have been begun. */
 static bool is_over(double now, uint64_t done)
 {
     return now >= end_ns || (once && done + depth > blocks);

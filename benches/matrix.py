@@ -31,7 +31,7 @@ SHAPES = {
 }
 PATTERNS |= LARGE | SHAPES
 ONE_A_CALL = [*LARGE, "single randread"]
-# name: target, fio's options. Cold: what is in the page cache is dropped before each run, and no block is read twice.
+# name: target, fio's options. Cold: the page cache is dropped before each run, and no block is read twice.
 DEVICES = {
     "zram": ("zram", ["--direct=1"]),
     "loop": ("loop", ["--direct=1"]),
@@ -124,7 +124,7 @@ def engines(root):
         "io_uring registered": (["--ioengine=io_uring", "--registerfiles", FIXED_BUFFERS], None, False),
         "posixaio": (["--ioengine=posixaio"], None, False),
         "psync": (["--ioengine=psync"], None, False),
-        # What threads can reach: not a peer, as it is no single job.
+        # The limit of threads: not a peer, as it is no single job.
         "psync, depth threads": (["--ioengine=psync", "--group_reporting"], None, True),
     }
 

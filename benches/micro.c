@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What libaio2's own calls cost, by no-ops: a round trip (submit, then getevents), submit alone, and reaping alone (with the call, and
+ * The cost of libaio2's own calls, by no-ops: a round trip (submit, then getevents), submit alone, and reaping alone (with the call, and
  * in user space), at 1 and 32 a call; and with two threads, each on a context of its own and both on one. In nanoseconds for each
- * request: the median of several rounds. Then what IOCB_ATTR_TIMING adds to a round trip, in readings of the clock, whose cost is
+ * request: the median of several rounds. Then the cost that IOCB_ATTR_TIMING adds to a round trip, in readings of the clock, whose cost is
  * measured beside it: it makes three.
  */
 #include "bench.h"

@@ -7,7 +7,7 @@
  *     reactor DIRECTORY REQUESTS
  *
  * Prints: writes a second; processor time of a write (us); p50, p99.9 and longest call that submits (us); the same of the calls that
- * take events, and of SPIN_US in which the thread calls nothing, after each submit: what is longer there is the time for which other threads, the
+ * take events, and of SPIN_US in which the thread calls nothing, after each submit: any excess there is the time for which other threads, the
  * kernel's among them, have its processor. With -DLIBAIO it is a program written for libaio.
  */
 #include "bench.h"

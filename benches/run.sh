@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# run.sh [--quick | --limits | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: what a request costs, beside the peers, on devices that are made
-# for it and removed afterwards. `make lib fio-engine` builds what it needs; root makes the devices, and drops what has none.
+# run.sh [--quick | --limits | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: the cost of a request, beside the peers, on devices that are made
+# for it and removed afterwards. `make lib fio-engine` builds what it needs; only root can make the devices; without root, the cells that need one are left out.
 #
-# First micro.c: no-ops; limits.c, scaling.c and fairness.c say what they show. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
+# First micro.c: no-ops; the comments of limits.c, scaling.c and fairness.c describe them. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
 # of a cell in turn, several rounds (matrix.py); the last lines say in how many cells we are short of our goals. In
-# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone; --limits, limits.c alone. --ablation measures what
-# each heuristic is worth instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
+# DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone; --limits, limits.c alone. --ablation measures the
+# effect of each heuristic instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
 
 set -u
 export LC_ALL=C
@@ -54,7 +54,7 @@ run() { # NAME [ARGUMENT...]
     [ "$status" = 0 ] || exit 1
 }
 
-# What was never written is read without being there. Half of it can be compressed.
+# Blocks that were never written are read without the device. Half of the data can be compressed.
 fill() { # FILE
     in_background fio --name=fill --filename="$1" --size=1000M --rw=write --bs=1M --ioengine=psync --buffer_compress_percentage=50 \
         --end_fsync=1 --output=/dev/null

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * scaling [FILE [SECONDS]]: how the cost of a request grows with threads and contexts, what a context and a request take of memory,
- * and what a process with open contexts does while nothing is asked of it for so long (10 s). FILE, which is read with O_DIRECT,
- * is what the contexts of the last part have been used for. docs/scaling.md says what the figures mean.
+ * scaling [FILE [SECONDS]]: how the cost of a request grows with threads and contexts, the memory of a context and of a request,
+ * and the activity of an idle process with open contexts during SECONDS (default: 10). FILE is read with O_DIRECT by the
+ * contexts of the last part before they are idle. docs/scaling.md explains the figures.
  *
- * Requests are no-ops: what is measured is the library. Costs are processor time, not time: with more threads than processors
+ * Requests are no-ops, so the library alone is measured. Costs are processor time, not time: with more threads than processors
  * they can be compared all the same.
  */
 #include "bench.h"
@@ -89,7 +89,7 @@ static double cost(int threads, int batch, int shared, int apart)
             roles[i] = (struct role){ contexts[i], batch, requests, 1, !apart };
             roles[threads + i] = (struct role){ contexts[i], batch, requests, 0, 1 };
         }
-        /* The first time it is learned what the requests are like, and who comes for them. */
+        /* In the first round the library learns the behaviour of the requests and of their callers. */
         run_all(roles, apart ? 2 * threads : threads);
         double before = cpu_ns(RUSAGE_SELF);
         run_all(roles, apart ? 2 * threads : threads);

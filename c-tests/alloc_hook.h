@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The allocator's functions and mmap, in the program's place of the C library's, for the library and the
- * program alike: they count, and fail where they are told to. Included after test.h.
+ * program alike: they count, and fail on request. Included after test.h.
  */
 #ifndef AIO2_ALLOC_HOOK_H
 #define AIO2_ALLOC_HOOK_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the stress and fault tests share; included after test.h. */
+/* The common part of the stress and fault tests; included after test.h. */
 #ifndef AIO2_STRESS_H
 #define AIO2_STRESS_H
 
 /*
- * How many rounds of so many are to be made. Where the same is run once more in another way, or under a tool that slows programs down
+ * How many of these rounds to make. Where the same is run once more in another way, or under a tool that slows programs down
  * and sees a fault wherever it is, FEWER=N in the environment divides them.
  */
 static TEST_UNUSED uint64_t fewer(uint64_t all)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What every test shares. A test is one program that shows one behaviour and ends with 0 (passed),
+ * The common part of all tests. A test is one program that shows one behaviour and ends with 0 (passed),
  * 1 (failed) or 77 (skipped). It includes this file before everything else.
  *
  * The first failing CHECK ends the program. It ends with _exit(), because the library's own work at
@@ -135,7 +135,7 @@ static inline void test_check_eq(const char *file, int line, const char *what, l
                   test_errno_text(seen));
 }
 
-/* Fails unless the integers are equal. What was seen comes first. */
+/* Fails unless the integers are equal. The observed value comes first. */
 #define CHECK_EQ(seen, expected)                                                                   \
     test_check_eq(__FILE__, __LINE__, #seen, (long long)(seen), (long long)(expected))
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* pthread_create in the program's place of the C library's, that fails when it is told to. Included after test.h. */
+/* pthread_create in the program's place of the C library's, that fails on request. Included after test.h. */
 #ifndef AIO2_THREAD_HOOK_H
 #define AIO2_THREAD_HOOK_H
 

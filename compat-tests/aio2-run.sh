@@ -320,7 +320,7 @@ END
     says 7 '' "$RUN" --quiet "$work/with-libaio" none
     says 7 'own made no AIO context' "$RUN" --stats "$work/own" none
     says 7 '' "$RUN" --stats="$work/file" "$work/own" none
-    # A child's business is its own; what becomes of a daemon is not known.
+    # A child is not our subject; the fate of a daemon is not known.
     says 0 '' "$RUN" sh -c '"$1"; true' sh "$work/with-libaio"
     program=$(build daemonize) || exit 1
     mkdir "$work/daemon"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * append DIRECTORY [DEVICE]: appends that follow each other past the page cache, and a limit of the file's size within one of them:
- * that one has written the bytes up to the limit and says so, those behind it say -EFBIG, and what the events say is what is there.
+ * append DIRECTORY [DEVICE]: appends that follow each other past the page cache, and a limit of the file's size within one of
+ * them. That one has written the bytes up to the limit and reports them, those behind it return -EFBIG, and the file contains
+ * the bytes that the events report.
  */
 #include <errno.h>
 #include <fcntl.h>

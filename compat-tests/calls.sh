@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# calls.sh preload|path: one io_submit() asks the kernel once about each of a few files, and sends each once to the threads that carry the requests out,
-# however many requests name them in turn. Counted by strace, of what twofiles.c does: 50 calls, three files.
+# calls.sh preload|path: one io_submit() asks the kernel once about each of a few files, and sends each once to the threads that carry the
+# requests out, however many requests name them in turn. Counted by strace, with twofiles.c: 50 calls, three files.
 . "$(dirname "$0")/common.sh" || exit 1
 need strace
 strace -o /dev/null true 2>/dev/null || skip "strace may not trace"

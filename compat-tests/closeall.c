@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A program that closes every descriptor above 2, as daemons do when they begin: with contexts there, with requests in
- * flight, and before the first one. Nothing that the library holds open may be needed for what follows.
+ * A program that closes every descriptor above 2, as daemons do when they begin: with existing contexts, with requests in
+ * flight, and before the first context. The later calls must not need a descriptor that the library holds open.
  */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -33,7 +33,7 @@ static void close_all(void)
         for (int fd = 3; fd < 70000; fd++)
             close(fd);
         break;
-    case 2: { /* what is open, by /proc */
+    case 2: { /* the open descriptors, by /proc */
         DIR *d = opendir("/proc/self/fd");
         struct dirent *e;
 

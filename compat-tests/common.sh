@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# What the test scripts share; to be sourced. run.sh has set LIBDIR, COMPATDIR, RUN, REAL, BUILD, CC.
+# The common part of the test scripts; to be sourced. run.sh has set LIBDIR, COMPATDIR, RUN, REAL, BUILD, CC.
 
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * container docker|old COMMAND...: runs a command behind a seccomp filter as a container has it, on a kernel before 6.10: what Docker's
- * default profile refuses to a process without capabilities, and what matters here, fails. `old`: so do the calls that the profiles of
- * years ago did not know.
+ * container docker|old COMMAND...: runs a command behind a seccomp filter like that of a container, on a kernel before 6.10:
+ * the calls fail that Docker's default profile refuses to a process without capabilities, as far as they matter here. `old`: so
+ * do the calls that older profiles did not know.
  */
 #include <errno.h>
 #include <fcntl.h>

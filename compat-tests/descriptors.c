@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What a program's descriptors are good for is what it is with the kernel's AIO, before, during and after requests: record
+ * A program's descriptors work as with the kernel's AIO, before, during and after requests: record
  * locks, leases, exclusive opens, close, fork, unshare, fcntl, a full table, an eventfd that was closed.
  *
  *     descriptors DIRECTORY [BLOCK_DEVICE]
@@ -339,8 +339,8 @@ static void forking(void)
     MUST(io_destroy(ctx) == 0);
 }
 
-/* O_APPEND that comes after the first uses: appends stay in order. Who looks for events without waiting leaves the requests to
- * whoever carries them out, side by side if they may be. */
+/* O_APPEND that is set after the first uses: appends stay in order. A caller that polls without waiting leaves the requests to
+ * other threads, which may carry them out side by side. */
 static void appending(void)
 {
     enum { WRITES = 32, FIRST = 40, ROUNDS = 500 };
@@ -420,7 +420,7 @@ static void closed_eventfd(void)
             MUST(read(other, &count, 8) == 8 && count == 1);
             close(other);
         }
-        /* Whatever tells of it does so before the context is gone. */
+        /* The notification comes before the context is gone. */
         MUST(io_destroy(ctx) == 0);
         close(ends[0]);
         close(ends[1]);
@@ -481,13 +481,13 @@ static void full_table(int early)
     MUST(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* The program closes every number that is not its own: what is pending completes all the same, and what comes goes on. */
+/* The program closes every number that is not its own: pending requests still complete, and so do later ones. */
 static void closing_all(void)
 {
     int status;
     pid_t child;
 
-    /* Where there is no other table, what is pending is among these. */
+    /* If there is no other table, the files of pending requests are among these. */
     if (is_set("SUBMIT_WAITS"))
         return;
     child = fork();

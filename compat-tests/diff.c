@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Prints what libaio answers, a line a case, such that the same library always prints the same: run with the real
- * libaio and with ours, the outputs are compared (diff.sh).
+ * Prints libaio's answers, a line a case. The same library always prints the same: this runs with the real libaio and
+ * with ours, and diff.sh compares the outputs.
  *
  *     diff PART DIR TMPFS_DIR [BLOCKDEV]
  *
@@ -262,7 +262,7 @@ static void arrived(unsigned n)
     usleep(2000);
 }
 
-/* Reads from an eventfd that does not wait until it has added up to `n`, and what may be too much. */
+/* Reads from an eventfd that does not wait until the sum is `n`, and then any excess. */
 static int eventfd_sum(int fd, int n)
 {
     int sum = 0, idle = 0;
@@ -1247,7 +1247,7 @@ static void requests_bad(void)
     run("fsync length -1", IO_CMD_FSYNC, fd, NULL, -1UL, 0);
     say_file("file", fd);
 
-    /* What is reserved, or means nothing to the operation. */
+    /* Fields that are reserved, or have no meaning for the operation. */
     for (int op = 0; op < 9; op++) {
         if (op == 4 || op == 6)
             continue;
@@ -1501,7 +1501,7 @@ static void polls(void)
             io_prep_poll(&cb, on[i].fd, masks[m]);
             one(&cb, "poll %s for %#x", on[i].name, masks[m]);
         }
-    /* What is not ready yet. */
+    /* Files that are not ready yet. */
     struct timespec shortly = { 0, 50000000 };
     io_prep_poll(&cb, ev, POLLIN);
     say("poll eventfd 0: %s", code(submit(&cb)));
@@ -2405,7 +2405,7 @@ static void queues(void)
     (void)ev;
 }
 
-/* The versions of before: what programs linked against libaio 0.1 call. */
+/* The old versions, which programs linked against libaio 0.1 call. */
 extern int old_getevents(io_context_t, long, struct io_event *, const struct timespec *);
 extern int old_cancel(io_context_t, struct iocb *);
 extern int old_queue_wait(io_context_t, struct timespec *);
@@ -2496,7 +2496,7 @@ static long unwritten(int fd)
     return (long)(pages[1] + pages[2]);
 }
 
-/* What is submitted for one file looks as if it was done in that order. */
+/* The requests for one file have the effect of their order of submission. */
 static void in_order(void)
 {
     enum { SIZE = 8 * KB, N = 16 };

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# diff.sh preload|path|run PART: diff.c with the real libaio and with ours, on the same files and devices; what they
-# print differs only where differences.txt says so.
+# diff.sh preload|path|run PART: diff.c with the real libaio and with ours, on the same files and devices; their
+# outputs differ only where differences.txt says so.
 . "$(dirname "$0")/common.sh" || exit 1
 how=$1 part=$2
 if [ "$how" = run ] && [ "$part" != raw ]; then on_ours 'run?'; else on_ours "$how"; fi

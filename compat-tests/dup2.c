@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * dup2 DIRECTORY: a program that puts files in places of its own choice by dup2(), while requests are in flight. To it these
- * places are free; what is in flight goes to its own file all the same, and what the program has put there stays.
+ * dup2 DIRECTORY: a program that puts files at numbers of its own choice by dup2(), while requests are in flight. For the
+ * program these numbers are free. Requests in flight still go to their own file, and the program's files stay.
  */
 #include <dlfcn.h>
 #include <fcntl.h>

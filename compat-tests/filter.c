@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * filter DIRECTORY [DEVICE]: a seccomp filter comes for all threads at once while writes are in flight on a device that does not
- * answer: one that allows all, and one that ends a process which makes a call of the kernel's AIO itself. All events come, what is
- * submitted afterwards is carried out, and io_destroy, exit and fork end.
+ * answer: one that allows all, and one that ends a process which makes a call of the kernel's AIO itself. All events come, later
+ * requests are carried out, and io_destroy, exit and fork end.
  *
  * The device is a loop device on DIRECTORY's file system, which is frozen meanwhile.
  */
@@ -62,7 +62,7 @@ static void thaw(void)
     MUST(ioctl(file_system, FITHAW, 0) == 0);
 }
 
-/* What is frozen keeps its process from ending: should this one fail, another thaws. */
+/* A frozen write keeps its process from ending: if this process fails, another one thaws. */
 static void start_guard(void)
 {
     int ends[2];

@@ -50,7 +50,7 @@ fsync)
     good --direct=0 --size=16M --rw=write --fdatasync=16 --end_fsync=1
     ;;
 nowait)
-    # RWF_NOWAIT keeps its meaning: -EAGAIN where it would wait. What is in the page cache is read all the same; not every
+    # RWF_NOWAIT keeps its meaning: -EAGAIN where it would wait. Data in the page cache is still read; not every
     # device knows it, with the page cache or without: what the system's libaio gets there is right.
     if [ "$on" = ext4 ]; then
         good --direct=0 --size=16M --rw=randwrite

@@ -71,7 +71,7 @@ int main(int argc, char **argv)
         if (child == 0) {
             pthread_t threads[2];
 
-            /* Whoever hangs is ended by this. */
+            /* This ends a thread that hangs. */
             alarm(LIMIT_SECONDS);
             MUST(pipe(ends) == 0 && pthread_barrier_init(&both, NULL, 2) == 0);
             MUST(pthread_create(&threads[0], NULL, polls, NULL) == 0);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Accepted writes are not lost when the process ends by itself: return from main, exit in another thread, the last
- * thread's end, exit in an atexit handler's company, exit in a signal handler that has interrupted io_getevents or io_submit. The parent, which has contexts of its own in use, forks all the
- * while and must not be disturbed; nor must the children, which have none.
+ * Accepted writes are not lost when the process ends by itself: return from main, exit in another thread, the end of the last
+ * thread, exit beside an atexit handler, exit in a signal handler that has interrupted io_getevents or io_submit. The parent,
+ * which uses contexts of its own, forks all the time and must not be disturbed; nor must the children, which have none.
  */
 #include <errno.h>
 #include <fcntl.h>

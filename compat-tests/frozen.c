@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * frozen DIRECTORY: a file system is frozen (FIFREEZE), and hundreds of writes to it, through the page cache and past it, wait for that to
- * end. Meanwhile other contexts read another file, and are told by an eventfd. Needs root, and a file system of its own.
+ * frozen DIRECTORY: a file system is frozen (FIFREEZE), and hundreds of writes to it, through the page cache and past it, wait
+ * until it is thawed. Meanwhile other contexts read another file, and are signalled by an eventfd. Needs root, and a file
+ * system of its own.
  */
 #include <fcntl.h>
 #include <libaio.h>

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# harness.sh partcheck|extracheck preload|path: libaio's own tests, from its source package, unchanged but for how often two cases repeat
-# themselves (see below).
+# harness.sh partcheck|extracheck preload|path: libaio's own tests, from its source package, unchanged except the number of repetitions of two
+# cases (see below).
 . "$(dirname "$0")/common.sh" || exit 1
 need make "$CC"
 check=$1 how=$2

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Prints what a libaio.h says: sizes, offsets, constants, and the bytes that its inline functions write. */
+/* Prints the contents of a libaio.h: sizes, offsets, constants, and the bytes that its inline functions write. */
 #include <libaio.h>
 #include <stddef.h>
 #include <stdio.h>

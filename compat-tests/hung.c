@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * hung DIRECTORY: one context, and then forty, have hundreds of reads each that do not come to an end. Another context reads another file,
- * and gets its events, told by an eventfd or looking at the ring. When the others can go on, all of theirs complete.
+ * hung DIRECTORY: one context, and then forty, have hundreds of reads each that do not end. Another context reads another file,
+ * and gets its events, by an eventfd or from the ring. When the others can continue, all of their reads complete.
  */
 #include <fcntl.h>
 #include <libaio.h>

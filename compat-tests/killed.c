@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * killed: a process that has submitted a write to a pipe which nobody reads can be ended by a signal, be it still in io_submit, which may
- * wait for the write, or already in io_getevents. And a signal with a handler interrupts both: the handler runs at once.
+ * killed: a process that has submitted a write to a pipe without a reader can be ended by a signal, whether it is still in
+ * io_submit, which may wait for the write, or already in io_getevents. A signal with a handler interrupts both: the handler
+ * runs at once.
  */
 #include <libaio.h>
 #include <poll.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent does,
- * which forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Whoever reads gets every byte, in its order. And
- * neither a fork waits for a write that waits for the child to read, nor an end for a read that waits for somebody.
+ * lastwrites DIRECTORY: a process submits writes to pipes, sockets and files and ends at once: by exit, as a daemon's parent
+ * does, which forks and leaves by _exit, or (only where aio2-run sees it) by _exit and exec. Each reader gets every byte, in
+ * order. A fork does not wait for a write that waits for the child to read, and the end does not wait for a read that may wait
+ * for ever.
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * memory DIRECTORY: bad pointers are -EFAULT, whatever page they end in and whatever stack the caller runs on: an iocb, a pointer to it,
- * vectors, events, a context's variable that are across the end of a mapping, read-only or not aligned; a coroutine's stack and a
- * signal's, below a page that is not there. And an iocb that is refused early keeps its key, as it does with the kernel.
+ * memory DIRECTORY: bad pointers are -EFAULT, in whatever page they end and on whatever stack the caller runs: an iocb, a
+ * pointer to it, vectors, events, a context's variable that cross the end of a mapping, are read-only or not aligned; a
+ * coroutine's stack and a signal's, below a page that is not mapped. An iocb that is refused early keeps its key, as with the
+ * kernel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -211,7 +212,7 @@ static void read_only(void)
         if (!key_is_bad)
             reap(1);
     }
-    /* What is refused before the key is written is refused as it is. */
+    /* An iocb that is refused before its key is written stays as it is. */
     MUST(mprotect(pages, 2 * PAGE, PROT_READ | PROT_WRITE) == 0);
     io_prep_pread(iocb, -1, buffer, PAGE, 0);
     MUST(mprotect(pages, 2 * PAGE, PROT_READ) == 0);
@@ -222,7 +223,7 @@ static void read_only(void)
     MUST(submit(&good) == 1);
     MUST(io_getevents(ctx, 1, 1, (struct io_event *)pages, NULL) == -EFAULT);
     reap(1);
-    /* One after the other: what was found of a page does not hold for the next, nor for the next call. */
+    /* One after the other: the result for a page holds neither for the next page, nor for the next call. */
     MUST(mprotect(pages, 2 * PAGE, PROT_READ | PROT_WRITE) == 0);
     io_prep_pread((struct iocb *)pages, fd, buffer, PAGE, 0);
     io_prep_pread(iocb, fd, buffer, PAGE, 0);
@@ -270,7 +271,7 @@ static void keys(void)
 
 /* ---- Other stacks ---- */
 
-/* On a stack that ends at `end`, behind which there is nothing: what is across its end. */
+/* On a stack that ends at `end`, with nothing behind it: data across its end. */
 static void on_this_stack(char *end)
 {
     char here = 0;

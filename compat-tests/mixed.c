@@ -74,7 +74,7 @@ static void mask_across_pages(void)
     MUST(io_destroy(ctx) == 0);
 }
 
-/* What was accepted is done, however the process ends: see diff.c, whose way through execl() this is. */
+/* Accepted requests are carried out, however the process ends: see diff.c, which takes this way through execl(). */
 static void ends(const char *directory, int how)
 {
     char path[4096], content[8] = "";

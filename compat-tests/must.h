@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What the programs here share. */
+/* The common part of the programs here. */
 #ifndef MUST_H
 #define MUST_H
 
@@ -25,7 +25,7 @@ static inline bool is_set(const char *name)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-/* How many rounds of so many are to be made: FEWER=N in the environment divides them. */
+/* How many of these rounds to make: FEWER=N in the environment divides them. */
 static inline int fewer(int all)
 {
     const char *divisor = getenv("FEWER");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * nothread DIRECTORY: a user who may have no more threads (RLIMIT_NPROC). Requests complete all the same, for a program that submits and
- * then sleeps on an eventfd or looks at the ring, and makes no other call of libaio's. So too reads of a pipe that has something.
+ * nothread DIRECTORY: a user that may have no more threads (RLIMIT_NPROC). Requests still complete, for a program that submits
+ * and then sleeps on an eventfd or looks at the ring, and makes no other call of libaio's. So do reads of a pipe that has data.
  */
 #include <fcntl.h>
 #include <libaio.h>

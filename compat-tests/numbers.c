@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * numbers DIRECTORY [DEVICE]: what the library has open for itself while it uses the kernel's AIO gives way to the program: a dup2() to
- * such a number takes it at once, the number is the program's from then on, and reads go on.
+ * numbers DIRECTORY [DEVICE]: the descriptors that the library has open for itself while it uses the kernel's AIO make way for
+ * the program: a dup2() to such a number takes it at once, the number is the program's from then on, and reads continue.
  */
 #include <dirent.h>
 #include <errno.h>

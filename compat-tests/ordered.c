@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * ordered DIRECTORY [DEVICE]: what one context submits for one file looks as if it had been done in the order of submission. An fsync
- * covers every write before it; reads and writes through the page cache that overlap, and appends, do not overtake each other; within
- * one io_submit, and from one to the next; by one descriptor of the file, and by two.
+ * ordered DIRECTORY [DEVICE]: the requests of one context for one file have the effect of the order of submission. An fsync
+ * covers every write before it. Reads and writes through the page cache that overlap, and appends, do not overtake each other,
+ * within one io_submit and across several; by one descriptor of the file, and by two.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +67,7 @@ static void to_sync(int fd, bool data)
         io_prep_fsync(next(), fd);
 }
 
-/* Submits what was prepared, all at once or one by one, and takes the events; each has moved what it was to, but for those that are `odd`. */
+/* Submits what was prepared, all at once or one by one, and takes the events; each has moved all of its bytes, except those that are `odd`. */
 static void go(bool one_by_one, const struct iocb *odd)
 {
     int got = 0;

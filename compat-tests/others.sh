@@ -16,7 +16,7 @@ esac
 on_ours "${2:-run?}"
 check_on_ours
 devices
-# Not from a directory that is to be unmounted.
+# Not from a directory that will be unmounted.
 leave() {
     local exit_status=$?
     cd /
@@ -126,14 +126,14 @@ mariadb)
     [ "$status" = 0 ] || fail "it ended with $status"
     used t.ibd 0 500
 
-    # What was written is there for another, who reads it all, with the system's libaio.
+    # Another process reads all that was written, with the system's libaio.
     server
     [ "$(sql "$sums")" = "$before" ] || fail "$(sql "$sums"), and it was $before"
     sql 'check table x.t' | grep -q 'status.*OK' || fail "$(sql 'check table x.t')"
     sql shutdown
     ended
 
-    # And after a crash: what was committed is found.
+    # And after a crash: the committed data is found.
     server "${via[@]}"
     sql "update x.t set s = md5(id); select count(*), sum(crc32(s)) from x.t" >"$temp/before"
     sql "use x; begin; update x.t set k = k + 1; $fill; commit" >/dev/null 2>&1 &

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * realtime DIRECTORY: programs with one processor and a real-time policy that look for events, in the ring or by io_getevents, and never
- * sleep. They get them, whenever they got their policy, with the highest priority, and without the right to give others a higher one;
- * reads of files, with O_DIRECT, too, and poll requests.
+ * realtime DIRECTORY: programs with one processor and a real-time policy poll for events, in the ring or by io_getevents, and
+ * never sleep. They get them, whenever they got their policy, with the highest priority, and without the right to give others a
+ * higher one: reads of files, with O_DIRECT, too, and poll requests.
  */
 #include <fcntl.h>
 #include <libaio.h>

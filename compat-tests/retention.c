@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A request goes to the file that its descriptor named at submit, whatever becomes of the number afterwards. Threads
- * submit writes whose contents name the file that they are for, while others put other files over the same numbers
- * with dup2, or close them and open others, immediately after io_submit. In the end every block of every file must
- * name that file.
+ * A request goes to the file that its descriptor named at submit, even if the number later names another file. Threads submit
+ * writes whose contents name their file, while others put other files over the same numbers with dup2, or close them and open
+ * others, immediately after io_submit. In the end every block of every file must name that file.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * robust DIRECTORY [PART]: programs that are hard on libaio, each in a process of its own that has 20 s. Two threads destroy one
- * context, and others use it meanwhile; threads are cancelled; memory of the program's own is bad; streams and files that are
- * appended to keep their order; a thread that is bound to one processor, and takes it from all others, looks for events; a thread has
- * little stack; eventfds where there is no /proc.
+ * robust DIRECTORY [PART]: programs that are hard on libaio, each in a process of its own with a time limit. Two threads
+ * destroy one context, and others use it meanwhile. Threads are cancelled. Memory of the program is bad. Streams and files that
+ * are appended to keep their order. A thread that is bound to one processor, and takes it from all others, polls for events. A
+ * thread has little stack. Eventfds without /proc.
  */
 #include <errno.h>
 #include <fcntl.h>

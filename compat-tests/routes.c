@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * routes DIRECTORY: requests of which it is known how each is carried out, for aio2-run.sh, which looks at what the statistics say: one
- * read from the page cache within io_submit, one of a pipe by a worker thread, a poll request that becomes ready, one that is cancelled. In
- * a context that is destroyed before the end, and in one that is not.
+ * routes DIRECTORY: requests whose routes are known, for aio2-run.sh, which checks the statistics: one read from the page cache
+ * within io_submit, one of a pipe by a worker thread, a poll request that becomes ready, one that is cancelled. In a context
+ * that is destroyed before the end, and in one that is not.
  */
 #include <fcntl.h>
 #include <libaio.h>

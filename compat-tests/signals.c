@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * signals DIRECTORY [DEVICE]: reads of sockets that wait, while the C library's setuid() signals each thread, and while the program
- * takes SIGRTMAX by signalfd: the reads end when there is something to read and not before, and all signals come. io_submit does
- * not wait for such a read, as the kernel's does: on the real libaio there is nothing to show.
+ * signals DIRECTORY [DEVICE]: reads of sockets wait, while the C library's setuid() signals each thread, and while the program
+ * takes SIGRTMAX by signalfd. The reads end when data arrives and not before, and all signals arrive. io_submit does not wait
+ * for such a read, as the kernel's does: with the real libaio there is nothing to show.
  */
 #include <errno.h>
 #include <fcntl.h>

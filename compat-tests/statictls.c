@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * statictls DIRECTORY: a program whose thread-local variables, which are on the stack of each thread, also of one that it did not start,
- * are larger than what the library needs of it. It sleeps on an eventfd; a file's reads and a poll request complete.
+ * statictls DIRECTORY: a program with thread-local variables that are larger than the stack that the library itself needs. They
+ * are on the stack of each thread, also of one that the program did not start. It sleeps on an eventfd; reads of a file and a
+ * poll request complete.
  */
 #include <fcntl.h>
 #include <libaio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * tables DIRECTORY: more threads than usual have each a descriptor table of their own and poll and write in turn: each gets its events, and
- * in none of the tables do descriptors pile up.
+ * tables DIRECTORY: more threads than usual have a descriptor table of their own each, and poll and write in turn. Each gets
+ * its events, and descriptors pile up in none of the tables.
  */
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * told DIRECTORY [DEVICE]: an event loop that sleeps on an eventfd and never in io_getevents, as QEMU and nginx do. What it is told
- * adds up to the events, short reads are over when io_submit returns, and seeing to events within the submit that brings them does
- * not take more and more stack. And one that looks for events all the time, and then does not for a while, waits, or gives up.
+ * told DIRECTORY [DEVICE]: an event loop that sleeps on an eventfd and never in io_getevents, as QEMU and nginx do. The sum of
+ * the eventfd equals the number of events, short reads are over when io_submit returns, and handling events within the submit
+ * that brings them does not need more and more stack. Also a loop that polls for events, and then does not for a while, waits,
+ * or gives up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -171,7 +172,7 @@ static void nested(int fd, int outstanding)
     int efd = eventfd(0, EFD_NONBLOCK), over = 0;
 
     if (submit_waits()) {
-        fprintf(stderr, "nested: what is over when io_submit returns has no bound\n");
+        fprintf(stderr, "nested: the events within io_submit have no bound\n");
         return;
     }
     left = fewer(40000);

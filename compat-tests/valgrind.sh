@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# A program runs under valgrind, which refuses some of what the kernel does, and finds nothing.
+# A program runs under valgrind, which refuses some system calls, and valgrind finds no error.
 . "$(dirname "$0")/common.sh" || exit 1
 need valgrind
 on_ours path

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * waiting DIRECTORY: io_getevents waits for as many events as it was asked for and for no others. Two threads that ask for one event, or
- * for none, share the events of buffered writes and none of them is left waiting; and a write that hangs (root: on a file system
- * that is frozen) keeps nobody from the events that there are, nor longer than the timeout.
+ * waiting DIRECTORY: io_getevents waits for as many events as asked for and for no others. Two threads that ask for one event,
+ * or for none, share the events of buffered writes, and neither of them waits for ever. A write that hangs (root: on a frozen
+ * file system) keeps no caller from the available events, nor longer than its timeout.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -83,7 +83,7 @@ static void remove_zram(struct device *dev)
 
     snprintf(path, sizeof(path), "/sys/block/zram%d/reset", dev->zram);
     snprintf(number, sizeof(number), "%d", dev->zram);
-    /* Whoever looks at new block devices may have it open for a moment. */
+    /* A service that looks at new block devices may have it open for a moment. */
     for (int i = 0; i < 500 && ret; i++) {
         if (i)
             usleep(10000);
@@ -219,7 +219,7 @@ static void remove_device(struct device *dev)
 
 /* ---- Content --------------------------------------------------------------------------------- */
 
-/* What belongs at a byte offset (a multiple of 8): splitmix64's mixing of offset and seed. */
+/* The expected content at a byte offset (a multiple of 8): splitmix64's mixing of offset and seed. */
 static uint64_t word_at(uint64_t offset)
 {
     uint64_t z = offset / 8 * 0x9e3779b97f4a7c15u + SEED;
@@ -464,7 +464,7 @@ static bool print_results(const struct demo *demo, const struct pass passes[2])
     printf("   submitted %" PRIu64 ", completed %" PRIu64 ", reaped %" PRIu64 " (%" PRIu64 " without a call): %s\n",
            submitted, completed, reaped, demo->reaped_from_ring, accounted ? "all accounted for" : "NOT ALL ACCOUNTED FOR");
     if (!overflowed)
-        printf("   the ring did not overflow: the demo is to show that it may\n");
+        printf("   the ring did not overflow: the demo must show that it may\n");
     return accounted && overflowed;
 }
 

@@ -7,9 +7,9 @@
 //     std::int64_t n = co_await ctx.async([&](iocb2 *r) { io_prep2_pread(r, fd, buf, size, 0); }); // C++20
 //     ctx.run();                                                                                   // until all have ended
 //
-// A request's result is what its system call has returned, or a negative error number. What it reads or writes must stay until it has
-// ended; a context waits for that before it is gone. One thread at a time may use a context; what comes after a request is done
-// by the thread that calls run().
+// A request's result is the value that its system call has returned, or a negative error number. The memory that it reads or writes must
+// stay until it has ended; a context waits for that before it is gone. One thread at a time may use a context; the thread that calls
+// run() does the work that follows a request.
 
 #ifndef AIO2_HPP
 #define AIO2_HPP
@@ -29,7 +29,7 @@
 
 namespace aio2 {
 
-// Returns what a call has returned, unless it has failed.
+// Returns the value of a call, unless it has failed.
 inline ssize_t check(const char *what, ssize_t ret)
 {
     if (ret < 0)
@@ -37,7 +37,7 @@ inline ssize_t check(const char *what, ssize_t ret)
     return ret;
 }
 
-// What a request's end is told to.
+// The receiver of a request's end.
 class completion {
 public:
     virtual void complete(std::int64_t res) noexcept = 0;
@@ -57,12 +57,12 @@ public:
         try {
             run();
         } catch (const std::system_error &) {
-            // The context is broken; io_destroy2() waits for what it still has.
+            // The context is broken; io_destroy2() waits for its remaining requests.
         }
         io_destroy2(ctx_);
     }
 
-    // Submits what `prepare(iocb2 *)` fills, by one of io_prep2_*(). `end` must stay until it has been told.
+    // Submits the record that `prepare(iocb2 *)` fills, by one of io_prep2_*(). `end` must stay until it has been called.
     template <class Prepare> void start(Prepare &&prepare, completion &end)
     {
         iocb2 request;
@@ -139,7 +139,7 @@ public:
         }
     }
 
-    // Until all that was submitted has ended, and what is submitted meanwhile.
+    // Until all submitted requests have ended, including those that are submitted meanwhile.
     void run()
     {
         while (in_flight_ != 0)

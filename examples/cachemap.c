@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Prints a map of what of a file or block device is in the page cache: cachemap PATH [BLOCK]. Each character is a block (64 KiB if
+ * Prints a map of the parts of a file or block device in the page cache: cachemap PATH [BLOCK]. Each character is a block (64 KiB if
  * it is not given): '#' all of it is in the cache, '+' a part, '.' nothing.
  *
- * It reads every block with IOCB_ATTR_CACHE, whose answer says what was in the cache before. That brings the rest in, so what
- * was not there is dropped again.
+ * It reads every block with IOCB_ATTR_CACHE, whose answer says how much was in the cache before. The read brings the rest in,
+ * so the blocks that were not there are dropped again.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

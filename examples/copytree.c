@@ -3,7 +3,7 @@
  * Copies a directory tree: copytree FROM TO. TO must not exist.
  *
  * Every system call that touches a file system is a request: directories are read, files opened, copied, given their owner,
- * mode and times, and synced, many at a time, while this one thread does nothing but say what comes next. Each file or
+ * mode and times, and synced, many at a time, while this one thread only decides the next step. Each file or
  * directory is a job, and each job a row of steps: a step submits one request, and its event leads to the next.
  *
  * Not kept: hard links (they become files), extended attributes, holes. Sockets are left out.
@@ -181,7 +181,7 @@ static void fail(struct job *job, const char *what, int64_t res)
     finish(job);
 }
 
-/* What comes after STAT. */
+/* The step after STAT. */
 static void by_type(struct job *job)
 {
     files++;
@@ -231,7 +231,7 @@ static void add_entries(struct job *job, int64_t bytes)
     }
 }
 
-/* A request of the job has ended with `res`: what comes next. */
+/* A request of the job has ended with `res`: the next step. */
 static void go_on(struct job *job, int64_t res)
 {
     switch (job->step) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Sends back what it receives, to as many clients as come: echo [-n CLIENTS] [PORT]. It listens on 127.0.0.1, says on which port, and with
- * -n ends when so many clients have gone.
+ * Sends back all bytes that it receives, to any number of clients: echo [-n CLIENTS] [PORT]. It listens on 127.0.0.1, prints the port, and
+ * with -n ends when CLIENTS clients have gone.
  *
- * One thread, and one request for each connection. A connection on which nothing comes costs memory, and no thread.
+ * One thread, and one request for each connection. An idle connection costs memory, and no thread.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Prints what is added to files and what comes out of pipes, of all of them at once, each line with the name of where it is from:
- * follow [-n BYTES] PATH... ("-" is the standard input); with -n it ends when it has printed so many bytes.
+ * Prints the lines that are added to files and that come out of pipes, of all of them at once, each with the name of its source:
+ * follow [-n BYTES] PATH... ("-" is the standard input); with -n it ends when it has printed BYTES bytes.
  *
- * One thread, and one request for each path: it opens (a FIFO: when somebody writes to it), reads (a pipe: when there is
- * something), or sleeps, at the end of a file. None of them holds up another.
+ * One thread, and one request for each path: it opens (a FIFO: when it has a writer), reads (a pipe: when there is
+ * data), or sleeps, at the end of a file. None of them delays another.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -30,7 +30,7 @@ static const struct timespec nap = { 0, 50 * 1000 * 1000 };
 static io_context2_t ctx;
 static long long printed;
 
-/* Submits what has been prepared, as the next step of a source. */
+/* Submits the prepared request, as the next step of a source. */
 static void submit(struct source *source, enum step step, struct iocb2 *iocb)
 {
     source->step = step;
@@ -55,7 +55,7 @@ static void print(struct source *source, size_t bytes)
     fflush(stdout);
 }
 
-/* Prints the lines that have ended, and keeps what follows them. */
+/* Prints the complete lines, and keeps the rest. */
 static void print_lines(struct source *source, size_t got)
 {
     char *end;

@@ -1,4 +1,4 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What aio2.h has inline, as functions of the same names: libaio2-ffi.so, for languages that cannot use a C header. */
+/* The inline functions of aio2.h, as functions of the same names: libaio2-ffi.so, for languages that cannot use a C header. */
 #define AIO2_INLINE
 #include <aio2.h>

@@ -71,7 +71,7 @@ devices_end() {
         [ -f "$file" ] || continue
         read -r number <"$file" || continue
         for ((i = 0; i < 500; i++)); do
-            # Whoever looks at new block devices may have it open for a moment.
+            # A service that looks at new block devices may have it open for a moment.
             { echo 1 >"/sys/block/zram$number/reset" &&
                 echo "$number" >/sys/class/zram-control/hot_remove; } 2>/dev/null && break
             sleep 0.01

@@ -4,7 +4,7 @@
  * arguments (--cfg aio2_fuzz). Whatever the bytes are: submit accepts whole records, each of which has one event, with a
  * return for each attribute. scripts/fuzz.sh builds and runs it.
  *
- * The input is a sequence of operations; most build a record that is nearly right, so that what lies behind the checks is reached.
+ * The input is a sequence of operations; most build a record that is nearly right, so that the code behind the checks is reached.
  */
 #include <aio2.h>
 #include <errno.h>

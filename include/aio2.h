@@ -215,7 +215,7 @@ struct timespec;
 #define IOCB_ROUTE_F_MERGED 1
 
 /**
- * What io_setup2() is asked for, and what it made.
+ * The parameters of io_setup2(): those asked for, and those of the context that it made.
  */
 struct io_setup2_params {
   /**
@@ -227,8 +227,8 @@ struct io_setup2_params {
    */
   uint32_t flags;
   /**
-   * In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: what was
-   * made, a power of two, at least a page.
+   * In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: the size
+   * that was made, a power of two, at least a page.
    */
   uint32_t ring_bytes;
   /**
@@ -281,7 +281,7 @@ struct io_ring2 {
    */
   uint32_t ring_bytes;
   /**
-   * IO_FEAT2_*: what this library and kernel can do.
+   * IO_FEAT2_*: the features of this library and kernel.
    */
   uint64_t features;
   /**
@@ -317,7 +317,7 @@ struct io_ring2 {
    */
   uint64_t reserved1[4];
   /**
-   * Bytes ever reaped, free-running. Written by whoever reaps.
+   * Bytes ever reaped, free-running. Written by every reaper.
    */
   uint32_t head;
   /**
@@ -546,11 +546,11 @@ extern "C" {
 int io_setup2(uint32_t version, struct io_setup2_params *params, io_context2_t *ctx);
 
 /**
- * Cancels what is queued, interrupts what can be, waits for the rest, wakes waiters with -EINVAL,
- * and unmaps the ring.
+ * Cancels queued requests, interrupts running ones if possible, waits for the rest, wakes waiters
+ * with -EINVAL, and unmaps the ring.
  *
  * Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
- * keeps what it has there now.
+ * keeps its present mappings there.
  *
  * Returns 0, or
  * -EINVAL: not a live context.
@@ -579,7 +579,7 @@ ssize_t io_submit2(io_context2_t ctx, const struct iocb2 *iocbs, size_t nbytes);
  * Copies whole events into `nbytes` bytes at `events`, oldest first, and returns their bytes.
  *
  * Waits until it has `min_bytes` (0: does not wait), until the next event does not fit, or until
- * `timeout` (relative; NULL: no limit) has passed, and returns what it has.
+ * `timeout` (relative; NULL: no limit) has passed, and returns the events that it has.
  *
  * Returns bytes, or, if nothing was copied,
  * -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a
@@ -938,7 +938,7 @@ AIO2_INLINE void io_prep2_sendmsg(struct iocb2 *iocb, int fd, const struct msghd
     io_prep2_syscall(iocb, SYS_sendmsg, io_arg2_int(fd), io_arg2_pointer(message), io_arg2_int(flags), 0, 0, 0);
 }
 
-/* poll(2) of `count` descriptors, by ppoll(2): `timeout` is NULL for no limit, and is written what is left of it. */
+/* poll(2) of `count` descriptors, by ppoll(2): `timeout` is NULL for no limit, and receives the rest of it. */
 AIO2_INLINE void io_prep2_poll(struct iocb2 *iocb, struct pollfd *fds, unsigned int count, struct timespec *timeout)
 {
     io_prep2_syscall(iocb, SYS_ppoll, io_arg2_pointer(fds), count, io_arg2_pointer(timeout), 0, 0, 0);
@@ -1263,7 +1263,7 @@ AIO2_INLINE ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, si
  *
  * For a context with ONE consumer: from peek to consume no other thread may take events of this context, neither
  * with these two nor with io_ring2_reap(), io_getevents2() or io_pgetevents2(). Another could give the place back, and
- * the library write over what is being looked at.
+ * the library overwrite the event that is being looked at.
  */
 AIO2_INLINE ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
 {

@@ -43,7 +43,7 @@ __attribute__((constructor)) static void begin(void)
     pthread_atfork(forks, NULL, NULL);
 }
 
-/* Bits for what was found in the process's memory map. */
+/* Bits for the findings in the process's memory map. */
 enum { LIBAIO = 1, LIBURING = 2, URING = 4, KERNEL_AIO = 8 };
 
 /* They are looked for while the map is read, so that no line needs to be kept. */

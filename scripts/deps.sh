@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Installs what is missing for the build, the demo and the checks: Debian's packages with apt-get, and Rust if it is missing or
+# Installs everything that is missing for the build, the demo and the checks: Debian's packages with apt-get, and Rust if it is missing or
 # too old. LONG=1 adds packages that only long checks need. If nothing is missing, does nothing and uses no network.
 
 set -eu

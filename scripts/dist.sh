@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # dist.sh [TO]: writes aio2-VERSION.tar.gz into build/dist, or into the folder TO. It has all that a build needs, with the crates, so the
-# build needs no network. It leaves out what only developers need: cbindgen (the header is there) and loom. It also leaves out debian/,
+# build needs no network. It leaves out things that only developers need: cbindgen (the header is there) and loom. It also leaves out debian/,
 # because a distribution has its own.
 #
 # The same sources give the same bytes. All times in it are SOURCE_DATE_EPOCH, or the time of the last commit.

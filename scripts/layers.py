@@ -23,14 +23,14 @@ LAYERS = [
     "personality",
     "process",
 ]
-# What is below and still not for everybody.
+# Lower modules that are still hidden from some.
 HIDDEN = [("personality", "engine")]
 # Of the personalities, what the others may name.
 SHARED = ["instance"]
 LINES_MAX = 700
 # Tables of data may have any length.
 TABLES = ["syscall/table.rs"]
-# The root, and what is compiled for tests alone.
+# The root, and files that are compiled for tests alone.
 NO_MODULES = ["header_test.rs", "lib.rs", "models.rs", "tests.rs"]
 
 

@@ -5,7 +5,7 @@
  * A program reaps from its own mapping of the ring, and the library publishes through another one. ThreadSanitizer goes by
  * addresses, so it does not see that the library's release of the tail and the program's acquire of it are the same
  * word, and takes what a submitter wrote before io_submit2() and a reaper reads after io_ring2_reap() for a race. So it is told:
- * who reaps an event acquires what was released by those who submitted to that context. (What the ring itself does is the
+ * a thread that reaps an event acquires what the submitters to that context have released. (The work of the ring itself is the
  * loom models' to check.)
  */
 #include <aio2.h>

@@ -252,7 +252,7 @@ pub struct io_ring2 {
     pub header_bytes: u32,
     /// Size of the data area, a power of two.
     pub ring_bytes: u32,
-    /// IO_FEAT2_*: what this library and kernel can do.
+    /// IO_FEAT2_*: the features of this library and kernel.
     pub features: u64,
     /// Unique in the process, never reused.
     pub id: u64,
@@ -270,7 +270,7 @@ pub struct io_ring2 {
     pub overflowed: u64,
     /// Zero.
     pub reserved1: [u64; 4],
-    /// Bytes ever reaped, free-running. Written by whoever reaps.
+    /// Bytes ever reaped, free-running. Written by every reaper.
     pub head: u32,
     /// Zero, as is the rest up to header_bytes.
     pub reserved2: u32,
@@ -279,7 +279,7 @@ pub struct io_ring2 {
 /// A context: the address of the ring's mapping in this process.
 pub type io_context2_t = *mut io_ring2;
 
-/// What io_setup2() is asked for, and what it made.
+/// The parameters of io_setup2(): those asked for, and those of the context that it made.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct io_setup2_params {
@@ -287,8 +287,8 @@ pub struct io_setup2_params {
     pub bytes: u32,
     /// In: none defined yet; an unknown bit: -EINVAL.
     pub flags: u32,
-    /// In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: what was
-    /// made, a power of two, at least a page.
+    /// In: bytes of events the ring holds; 0 = 64 KiB; at most 1 GiB, else -EINVAL. Out: the size
+    /// that was made, a power of two, at least a page.
     pub ring_bytes: u32,
     /// In: most requests in flight (accepted, their event not yet produced); 0 = 65536. The size
     /// of the ring does not limit it.

@@ -265,7 +265,7 @@ AIO2_INLINE void io_prep2_sendmsg(struct iocb2 *iocb, int fd, const struct msghd
     io_prep2_syscall(iocb, SYS_sendmsg, io_arg2_int(fd), io_arg2_pointer(message), io_arg2_int(flags), 0, 0, 0);
 }
 
-/* poll(2) of `count` descriptors, by ppoll(2): `timeout` is NULL for no limit, and is written what is left of it. */
+/* poll(2) of `count` descriptors, by ppoll(2): `timeout` is NULL for no limit, and receives the rest of it. */
 AIO2_INLINE void io_prep2_poll(struct iocb2 *iocb, struct pollfd *fds, unsigned int count, struct timespec *timeout)
 {
     io_prep2_syscall(iocb, SYS_ppoll, io_arg2_pointer(fds), count, io_arg2_pointer(timeout), 0, 0, 0);
@@ -590,7 +590,7 @@ AIO2_INLINE ssize_t io_ring2_reap(io_context2_t ctx, struct io_event2 *event, si
  *
  * For a context with ONE consumer: from peek to consume no other thread may take events of this context, neither
  * with these two nor with io_ring2_reap(), io_getevents2() or io_pgetevents2(). Another could give the place back, and
- * the library write over what is being looked at.
+ * the library overwrite the event that is being looked at.
  */
 AIO2_INLINE ssize_t io_ring2_peek(io_context2_t ctx, const struct io_event2 **event)
 {

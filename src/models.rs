@@ -483,7 +483,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Collects what the kernel has completed, without room for an event.
+/// Collects the completions of the kernel, without room for an event.
 fn look(context: &ContextRef) {
     let look = |out: &mut Out| Context::get_events(context, 0, out, Deadline::Now, None);
     assert!(matches!(

@@ -35,7 +35,7 @@ fn begin(global: &'static Global) {
     announce();
 }
 
-/// The instance of the process that calls fork(), whose child releases what it inherited. Null if that process was
+/// The instance of the process that calls fork(), whose child releases inherited descriptors. Null if that process was
 /// itself made without libc and has no instance: its child must not release descriptors of an earlier process, whose
 /// numbers may name other files by now.
 static FORKING: AtomicPtr<Global> = AtomicPtr::new(ptr::null_mut());
@@ -88,7 +88,7 @@ extern "C" fn in_child() {
 /// How long an exit waits for the next progress if it may never come: longer than for a lock.
 const PATIENCE_NS: u64 = 3_000_000_000;
 
-/// The end of the process, and what it waits for.
+/// The end of the process, and the progress that it waits for.
 struct Ending {
     by: Interrupted,
     /// The process may go on: it becomes another program, if that succeeds.

@@ -19,9 +19,9 @@ static USERS: [[AtomicU64; 2]; DEVICES] = [const { [const { AtomicU64::new(0) };
 pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let users = &USERS[device as usize % DEVICES];
     let seen = [0, 1].map(|i: usize| users[i].load(Relaxed));
-    let who = |i: usize| (seen[i] >> 32) as u32;
+    let user = |i: usize| (seen[i] >> 32) as u32;
     let age = |i: usize| (now << 1).wrapping_sub(seen[i] as u32 & !1) >> 1;
-    let mine = match (who(0) == context, who(1) == context) {
+    let mine = match (user(0) == context, user(1) == context) {
         (true, _) => 0,
         (_, true) => 1,
         // Replaces the older entry.
@@ -31,7 +31,7 @@ pub fn has_serial_user(context: u32, device: u64, now: u32, one: bool) -> bool {
     let entry = u64::from(context) << 32 | u64::from(now << 1 | u32::from(one));
     users[mine].store(entry, Relaxed);
     let other = 1 - mine;
-    who(other) != context && age(other) <= 2 * tuning().still && seen[other] & 1 != 0
+    user(other) != context && age(other) <= 2 * tuning().still && seen[other] & 1 != 0
 }
 
 #[cfg(all(test, not(loom)))]

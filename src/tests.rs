@@ -1,4 +1,4 @@
-//! Tests of what can be seen without a C caller. Tests of what C callers see are in `c-tests/`.
+//! Tests of behaviour that is visible without a C caller. Tests of the behaviour for C callers are in `c-tests/`.
 
 use crate::abi::{
     IOCB_ATTR_CACHE, IOCB_ATTR_DEADLINE, IOCB_ATTR_F_REQUIRED, IOCB_ATTR_IOPRIO, IOCB_ATTR_TIMING,

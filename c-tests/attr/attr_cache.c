@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_CACHE: a read of what is in the page cache is a hit, of what is not a miss, and the bytes that were there are counted:
- * at page boundaries and off them, at the end of the file, with vectors, at the file's own position, on tmpfs. Where it has no
- * meaning (O_DIRECT, a pipe, a write, /proc) it says so, and the request runs unless the attribute is required.
+ * IOCB_ATTR_CACHE: a read of cached data is a hit, another read is a miss, and the bytes that were in the page cache are
+ * counted: at page boundaries and off them, at the end of the file, with vectors, at the file's own position, on tmpfs. If it
+ * has no meaning (O_DIRECT, a pipe, a write, /proc), it says so, and the request runs unless the attribute is required.
  */
 #include "test.h"
 
@@ -166,7 +166,7 @@ static void file(void)
     CHECK_EQ(room.event.res, 10);
     CHECK_EQ(cache_of().hit, 1);
 
-    /* One that must not wait: what was there is the result. */
+    /* A read that must not wait: the bytes that were there are the result. */
     drop(fd);
     io_prep2_preadv2(&request.iocb, fd, iov, 40, SIZE / 2, RWF_NOWAIT);
     run(0);

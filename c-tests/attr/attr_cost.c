@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What attributes cost, in readings of the clock, which are counted: a request with TIMING has at most three more than one
- * without; one without attributes has none for them.
+ * The cost of attributes, in readings of the clock, which are counted: a request with TIMING has at most three more readings
+ * than one without. A request without attributes has none for them.
  */
 #include "test.h"
 

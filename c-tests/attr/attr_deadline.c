@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_DEADLINE: a request that has not begun by then is not made and has -ETIMEDOUT; one that has begun goes on, however
- * long it takes; in the queue, by io_issue2, and for a no-op.
+ * IOCB_ATTR_DEADLINE: a request that has not begun by the deadline is not made and has -ETIMEDOUT. A request that has begun
+ * continues, however long it takes. In the queue, by io_issue2, and for a no-op.
  */
 #include "test.h"
 

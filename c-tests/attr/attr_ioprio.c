@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_IOPRIO: while the request runs its worker, which IOCB_ATTR_WORKER names, has the priority; the next request that
- * asks for none runs with what the worker had before; the caller of io_issue2 gets its own back.
+ * IOCB_ATTR_IOPRIO: while the request runs, its worker, which IOCB_ATTR_WORKER names, has the priority. The next request
+ * without the attribute runs with the worker's former priority. The caller of io_issue2 gets its own priority back.
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# A worker is given an I/O priority once, not for each of the requests that ask for the same, and gives it back once, when one comes
-# that asks for none: counted by strace.
+# A worker gets an I/O priority once, not for each of the requests that ask for the same one. It gives the priority back once, at a
+# request that asks for none: counted by strace.
 
 . "$SRCDIR/strace.inc"
 cat >"$work/program.c" <<'PROGRAM'

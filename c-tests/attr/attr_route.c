@@ -80,7 +80,7 @@ static void by_thread_or_not_at_all(void)
     struct iocb_worker worker;
     struct hold hold;
 
-    /* The only worker waits for a pipe; what is queued behind it is cancelled. */
+    /* The only worker waits for a pipe; the request that is queued behind it is cancelled. */
     hold_init(&hold, 1);
     memcpy(&request.iocb, &hold.iocb, sizeof(hold.iocb));
     ask(1);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Attributes that only observe do not change who carries a request out: with IOCB_ATTR_TIMING, IOCB_ATTR_WORKER and
- * IOCB_ATTR_CACHE the kernel's AIO gets reads past the page cache as it does without, and a caller that waits for cached reads makes
- * them itself. The kernel tells: it counts the reads that the threads of the process make, and those of its AIO are none.
- * What the attributes then say is what the manual says.
+ * Attributes that only observe do not change how a request is carried out. With IOCB_ATTR_TIMING, IOCB_ATTR_WORKER and
+ * IOCB_ATTR_CACHE the kernel's AIO gets reads past the page cache as it does without, and a caller that waits for cached reads
+ * makes them itself. The kernel shows it: it counts the reads that the threads of the process make, and those of its AIO are
+ * none. The answers of the attributes are those that the manual describes.
  */
 /* needs: kernel queue */
 /* needs: root */
@@ -25,7 +25,7 @@
 #define TRIES 100
 
 static int device;
-/* To ask for it is to read files. */
+/* Asking for it reads files. */
 static long processors;
 static unsigned char *memory;
 static unsigned char events[DEPTH * 256];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_TIMING: submit, start and end are in order, lie within the program's own readings of the same
- * clock, and tell waiting in the queue from the call itself.
+ * IOCB_ATTR_TIMING: submit, start and end are in order and lie within the program's own readings of the same clock. They
+ * distinguish the wait in the queue from the call itself.
  */
 #include "test.h"
 

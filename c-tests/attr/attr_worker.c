@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_WORKER: the thread that carried the request out is one of the library's workers, and the one that is seen in the
- * call; with io_issue2 it is the caller, in a forked child too. A request that was not made has none.
+ * IOCB_ATTR_WORKER: the thread that carried the request out is one of the library's workers, and is the thread that is seen in
+ * the call. With io_issue2 it is the caller, also in a forked child. A request that was not made has none.
  */
 #include "test.h"
 

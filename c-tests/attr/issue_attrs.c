@@ -81,7 +81,7 @@ int main(void)
     CHECK_EQ(CALL(io_issue2(&request.iocb, &room.event, sizeof(room))), 24);
     CHECK_EQ(room.event.res, -ENOSYS);
 
-    /* What is about other requests. */
+    /* Attributes about other requests. */
     for (uint16_t id = IOCB_ATTR_DRAIN; id <= IOCB_ATTR_LINK; id++) {
         for (uint32_t flags = 0; flags <= IOCB_ATTR_F_REQUIRED; flags++) {
             io_prep2_nop(&request.iocb);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Bad buffers: what the system call says about them arrives in `res`, exactly, whoever carries it out; the good
- * requests between them are carried out. NULL, unmapped, half mapped, read-only for a read, bad iovecs, not
- * aligned for O_DIRECT; bad offsets, lengths and flags with them.
+ * Bad buffers: the system call's error arrives in `res`, exactly, whichever thread carries the request out. The good requests
+ * between them are carried out. NULL, unmapped, half mapped, read-only for a read, bad iovecs, not aligned for O_DIRECT; bad
+ * offsets, lengths and flags with them.
  */
 #include "test.h"
 #include "stress.h"

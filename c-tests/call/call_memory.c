@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* The calls that say what is wanted in memory: readahead and posix_fadvise for a file's cache, mlock for the program's pages. */
+/* The calls that give advice about memory: readahead and posix_fadvise for a file's cache, mlock for the program's pages. */
 #include "test.h"
 #include "call.h"
 

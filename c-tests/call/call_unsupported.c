@@ -11,7 +11,7 @@ int main(void)
         SYS_exit, SYS_exit_group, SYS_fork, SYS_vfork, SYS_clone, SYS_clone3, SYS_execve, SYS_execveat,
         SYS_rt_sigreturn, SYS_set_tid_address, SYS_setns, SYS_unshare, SYS_set_robust_list, SYS_rt_sigprocmask,
         SYS_sigaltstack, SYS_restart_syscall,
-        /* What would answer for, or change, the worker instead of the program. */
+        /* Calls that would answer for, or change, the worker instead of the program. */
         SYS_gettid, SYS_getcpu, SYS_prctl, SYS_personality, SYS_ioprio_set, SYS_ioprio_get, SYS_sched_setaffinity,
         SYS_setpriority, SYS_setuid, SYS_getuid, SYS_setfsuid, SYS_capset, SYS_seccomp, SYS_ptrace, SYS_rt_sigtimedwait,
         SYS_keyctl, SYS_io_uring_setup, SYS_set_mempolicy, SYS_brk, SYS_reboot,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The calls that wait: poll, ppoll and epoll_wait for a descriptor, clock_nanosleep for a time, flock for a lock. Each waits
- * until what it waits for has happened, and not longer; the others go on meanwhile.
+ * until its event has happened, and not longer. The other requests continue meanwhile.
  */
 #include "test.h"
 #include "call.h"

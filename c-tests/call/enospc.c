@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * ENOSPC, from a file system of a megabyte, and EFBIG, from the process's own limit: the errno arrives in `res`,
- * the signal that goes with EFBIG hits nobody, and requests for another file are carried out.
+ * ENOSPC, from a file system of a megabyte, and EFBIG, from the process's own limit: the errno arrives in `res`, no thread gets
+ * the signal that belongs to EFBIG, and requests for another file are carried out.
  */
 /* needs: root */
 #include "test.h"

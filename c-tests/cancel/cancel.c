@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_cancel2(): a queued request completes with -ECANCELED and is not carried out: 0; one that runs and cannot be interrupted:
- * -EALREADY, and it goes on; none such: -ENOENT. One request a call; other contexts' are not found.
+ * io_cancel2(). A queued request: it completes with -ECANCELED and is not carried out, and the result is 0. A running request
+ * that cannot be interrupted: -EALREADY, and it continues. No such request: -ENOENT. One request a call; requests of other
+ * contexts are not found.
  */
 #include "test.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_cancel2() interrupts what runs if its system call may wait for somebody else; what had moved bytes reports them. The program's
- * signals are its own: of all actions one changes, of a real-time signal; one that the program uses is not taken.
+ * io_cancel2() interrupts a running request if its system call may wait for somebody else. If the call has moved bytes, it
+ * reports them. The program keeps its signals: only one action changes, that of a real-time signal, and a signal that the
+ * program uses is not taken.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The C library's setuid() sends a signal to each thread. It is none of a request's business: what waits goes on, with what is
- * left of its time, and does not say -EINTR; and an interruption that io_cancel2() has promised, or that io_destroy2() waits for,
- * is not lost when both come together.
+ * The C library's setuid() sends a signal to each thread. It does not disturb requests: a request that waits continues to wait
+ * for the rest of its time, and does not complete with -EINTR. An interruption that io_cancel2() has promised, or that
+ * io_destroy2() waits for, is not lost if both come together.
  */
 #include "test.h"
 #include "stress.h"
@@ -217,7 +217,7 @@ static void untimed(void)
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
 }
 
-/* ---- What is to end does --------------------------------------------------------------------- */
+/* ---- A request that must end does ------------------------------------------------------------- */
 
 static void cancelled(void)
 {

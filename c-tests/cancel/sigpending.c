@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * RLIMIT_SIGPENDING is used up, before a request begins or while it runs: io_cancel2() and io_destroy2() interrupt it all the
- * same.
+ * RLIMIT_SIGPENDING is exhausted before a request begins or while it runs: io_cancel2() and io_destroy2() still interrupt it.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_destroy2 with requests in flight: what runs is waited for, what is queued is cancelled and not
- * carried out, nothing touches the program's buffers afterwards, no descriptor and no mapping stays.
+ * io_destroy2 with requests in flight: it waits for running requests, and cancels queued ones, which are not carried out.
+ * Nothing touches the program's buffers afterwards, and no descriptor and no mapping stays.
  */
 #include "test.h"
 #include "stress.h"
@@ -119,7 +119,7 @@ static void busy(uint64_t *rng)
     close(fd);
 }
 
-/* What was given up at the destruction does not disturb what another context does. */
+/* The requests that the destruction gave up do not disturb another context. */
 static void others(uint64_t *rng)
 {
     io_context2_t other = setup2(4096, 0, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_destroy2 at once from several threads: one gets 0, the others -EINVAL; beside threads that submit, reap,
- * cancel, wait and ask for descriptors, each of whom gets an honest answer until -EINVAL.
+ * io_destroy2 from several threads at once: one gets 0, the others get -EINVAL. Threads that submit, reap, cancel, wait and ask
+ * for descriptors meanwhile get correct answers, and then -EINVAL.
  */
 /* time limit: 300 s */
 #include "test.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A handle that is not a live context gets -EINVAL from every call and is not touched: destroyed (with
- * nothing at its address, or something of the program's there that looks like a ring), one of many
- * destroyed in between, NULL, addresses beside a live one, and garbage.
+ * A handle that is not a live context gets -EINVAL from every call, and its memory is not touched: destroyed (with nothing at
+ * its address, or with a mapping of the program's there that looks like a ring), one of many destroyed in between, NULL,
+ * addresses beside a live one, and garbage.
  */
 #include "test.h"
 #include "stress.h"
@@ -45,7 +45,7 @@ int main(void)
 
     CHECK_EQ(CALL(io_destroy2(dead)), 0);
     expect_dead(dead);
-    /* The program may use the address again, and what is there then is its own. */
+    /* The program may use the address again, and its new mapping there is its own. */
     view = mmap(dead, dead_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     CHECK(view == (void *)dead);
     *dead = copy;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Every errno of the contract that a call gives for its arguments, in one table; none of them touches errno or the context. */
+/* Every errno of the contract that a call returns for its arguments, in one table. None of these calls changes errno or the context. */
 #include "test.h"
 
 static union event_room room;

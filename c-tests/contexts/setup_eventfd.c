@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_setup2()'s eventfd: -1 is none; one that is not open is -EBADF; what is open but no eventfd is
- * -EINVAL; 0 is none where descriptor 0 is no eventfd, and the eventfd where it is one.
+ * io_setup2()'s eventfd: -1 means none. A descriptor that is not open is -EBADF. An open descriptor that is no eventfd is
+ * -EINVAL. 0 means none if descriptor 0 is no eventfd, and the eventfd if it is one.
  */
 #include "test.h"
 

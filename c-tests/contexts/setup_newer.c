@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* params of a newer, larger program: accepted if what the library does not know is zero, else -E2BIG. */
+/* params of a newer, larger program: accepted if the part that the library does not know is zero, else -E2BIG. */
 /* with any engine the same */
 #include "test.h"
 

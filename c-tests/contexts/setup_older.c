@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * params of an older, smaller program: fields beyond params.bytes count as zero and are neither read
- * nor written, whatever they hold; less than the size field itself is -EINVAL.
+ * params of an older, smaller program: fields beyond params.bytes count as zero and are neither read nor written, whatever
+ * their content. A size smaller than the size field itself is -EINVAL.
  */
 /* with any engine the same */
 #include "test.h"

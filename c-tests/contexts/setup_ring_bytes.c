@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* ring_bytes is rounded up to a power of two and a page, is reported back, and is what the ring then has. */
+/* ring_bytes is rounded up to a power of two and a page. The rounded size is reported back, and the ring has it. */
 #include "test.h"
 
 static void check(uint32_t asked, uint32_t expected)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A file that changes its mind is followed within some hundred requests, in both directions: if its requests complete without waiting, the
- * caller that waits for them carries them out; if they wait for a device, the kernel or a worker does. A descriptor that names zram, then a loop
- * device, then zram; and a device read through the page cache, from which its pages are dropped and come back. Counted in requests, by
- * IOCB_ATTR_ROUTE: it prints after how many most go the new way.
+ * A file whose behaviour changes is followed within some hundred requests, in both directions. If its requests complete without
+ * waiting, the caller that waits for them carries them out. If they wait for a device, the kernel or a worker does. A
+ * descriptor that names zram, then a loop device, then zram; and a device read through the page cache, from which its pages are
+ * dropped and come back. Counted in requests, by IOCB_ATTR_ROUTE: it prints after how many requests most take the new route.
  */
 /* time limit: 120 s */
 /* needs: root */

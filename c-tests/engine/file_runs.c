@@ -31,7 +31,7 @@ static struct job {
     int fd;
     bool writes;
     unsigned char *memory;
-    /* What is expected of a block's request; and what its buffer is. */
+    /* The expected result of a block's request; and its buffer. */
     int64_t (*expected)(int64_t block);
     void *(*buffer)(int64_t block);
     uint64_t taken;

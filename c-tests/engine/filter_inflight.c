@@ -126,7 +126,7 @@ static bool is_high(int fd, void *arg)
     return fd > 100;
 }
 
-/* Eventfds and the like of the library's, but for the one that a caller with a mask sleeps by, which is low. */
+/* Eventfds and the like of the library's, except the one by which a caller with a mask sleeps, which is low. */
 static int count_anonymous(void)
 {
     return for_descriptors("anon_inode:", is_high, NULL);
@@ -224,7 +224,7 @@ int main(void)
     for (int way = 0; way < 2; way++) {
         for (int which = 0; which < FILTERS; which++) {
             for (int end = 0; end < ENDS; end++) {
-                /* Who sleeps there asks before it does so once more. */
+                /* A thread that sleeps there asks before it sleeps again. */
                 if (way == 1 && (which == KILLS_QUESTION || !has_own_queues()))
                     continue;
                 fflush(NULL);

@@ -61,7 +61,7 @@ static void start_guard(void)
     close(ends[0]);
 }
 
-/* The device, and what is on it. */
+/* The device and its content. */
 static TEST_UNUSED void make_device(const unsigned char *content)
 {
     char command[PATH_MAX + 64], loop[64], link[64], dir[PATH_MAX], *image = temp_path("image");

@@ -396,7 +396,7 @@ static void children(io_context2_t ctx)
         thaw();
         child = fork();
         if (child == 0) {
-            /* A context of its own, and what is in flight there at its end. */
+            /* A context of its own, and the requests in flight there at its end. */
             struct writer own;
 
             start(&own, setup2(65536, 0, 0), 8000);

@@ -204,7 +204,7 @@ static void children(io_context2_t ctx)
         submit_reads(ctx, memory, 200, 0);
         pid_t child = fork();
         if (child == 0) {
-            /* A context of its own, and what is in flight there at its end. */
+            /* A context of its own, and the requests in flight there at its end. */
             io_context2_t own = setup2(65536, 0, 0);
 
             submit_reads(own, memory, 500, 0);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# What one io_submit(2) hands over goes in one direction, and a thread that waits for a time, or only looks, hands nothing over:
-# counted by strace, of what kernel_aio_mixed.c does.
+# One io_submit(2) hands over requests of one direction only, and a thread that waits with a time limit, or only looks, hands nothing
+# over: counted by strace, with kernel_aio_mixed.c.
 # needs: kernel AIO
 # needs: root
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # shellcheck shell=bash
-# Workers tell the device of several reads that it will be waited for: counted by strace, of what reads_cold.c does.
+# Workers announce to the device several reads that will wait for it: counted by strace, with reads_cold.c.
 # needs: root
 
 . "$SRCDIR/strace.inc"

@@ -84,7 +84,7 @@ static void missing_memory(void)
     munmap(missing, DEPTH * PAGE);
 }
 
-/* Each is to a place where nothing was written before, so that the kernel has to wait within it. */
+/* Each goes to a place that was never written, so that the kernel has to wait within it. */
 static void submit_writes(io_context2_t ctx, int fd, int64_t *at)
 {
     union routed iocbs[DEPTH];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A blocking eventfd that is full hangs nobody: not this context's events, not another context's, not cancelling, not
- * destroying. (write(2) to it would block.)
+ * A blocking eventfd that is full blocks nothing: no events of this context, no events of another context, no cancellation, and
+ * no destruction. (write(2) to it would block.)
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_getevents2() is -EINTR if a signal handler ran while it waited and nothing was copied, with SA_RESTART and without,
- * with a timeout and without; if something was copied it returns that. Nothing else interrupts it.
+ * io_getevents2() returns -EINTR if a signal handler ran while it waited and nothing was copied, with SA_RESTART and without,
+ * with a timeout and without. If something was copied, it returns that. Nothing else interrupts it.
  */
 #include "test.h"
 

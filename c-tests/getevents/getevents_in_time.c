@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_getevents2() is back in time, also if it carries out what it waits for. With a timeout, a caller reads what is in the page cache and
- * leaves what is not to a worker (IOCB_ATTR_ROUTE tells who has read what); and a write to a file that was always quick does not keep
- * it when the file system is frozen.
+ * io_getevents2() returns in time, also if it carries requests out itself. With a timeout, a caller reads only data in the page
+ * cache and leaves other reads to a worker (IOCB_ATTR_ROUTE shows which thread has read). A write to a file that was always
+ * quick does not delay it when the file system is frozen.
  */
 /* needs: root */
 #include "test.h"

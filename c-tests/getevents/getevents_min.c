@@ -65,7 +65,7 @@ int main(void)
 
     ctx = setup2(0, 0, 1);
 
-    /* What is there is returned at once, whole events, as many as fit. */
+    /* The available events are returned at once, whole ones, as many as fit. */
     produce(1, 0);
     produce(2, 1);
     produce(3, 3);

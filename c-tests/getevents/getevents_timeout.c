@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_getevents2()'s timeout: zero does not wait, a short one is waited for and no longer, it counts from the call
- * on through wake-ups, what is there is returned at its end, NULL has no end. min_bytes 0 never waits.
+ * io_getevents2()'s timeout: with zero it does not wait. It waits for a short timeout and no longer. The timeout counts from
+ * the call on, also across wake-ups. At its end, the available events are returned. NULL has no end. min_bytes 0 never waits.
  */
 #include "test.h"
 
@@ -92,7 +92,7 @@ int main(void)
         thread_join(thread);
     }
 
-    /* What is there when the time is up is returned, although it is less than min_bytes. */
+    /* When the time is up, the available events are returned, although they have less than min_bytes. */
     submit_one(ctx, &iocb);
     submit_one(ctx, &iocb);
     t = timespec_ns(100 * NSEC_PER_MSEC);

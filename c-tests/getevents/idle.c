@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Nobody polls: while a thread waits in io_getevents2(), a worker is blocked in a call and others are idle, the process uses
- * no CPU and no thread of it is switched to.
+ * No thread polls: while a thread waits in io_getevents2(), a worker is blocked in a call and others are idle, the process uses
+ * no processor time, and no thread of it is switched to.
  */
 #include "test.h"
 

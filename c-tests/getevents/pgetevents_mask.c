@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_pgetevents2()'s mask holds while it waits: a signal that the thread blocks and the mask does not ends the wait with
- * -EINTR, also if it was pending before; one that the mask blocks does not; the thread's own mask is back afterwards.
+ * io_pgetevents2()'s mask is in force while it waits. A signal that the thread blocks and the mask does not ends the wait with
+ * -EINTR, also if it was pending before. A signal that the mask blocks does not. Afterwards the thread has its own mask again.
  */
 #include "test.h"
 

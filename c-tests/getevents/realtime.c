@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A program with one processor and a real-time policy that looks for events and never sleeps gets them: by the ring or by calls
- * that do not wait, whenever it got its policy, with the highest priority, and without the right to give others a higher one. So
- * does one that keeps all processors busy.
+ * A program with one processor and a real-time policy polls for events and never sleeps: it gets them, from the ring or by
+ * calls that do not wait, whenever it got its policy, with the highest priority, and without the right to give others a higher
+ * one. A program that keeps all processors busy gets them, too.
  */
 /* time limit: 300 s */
 /* needs: root */
@@ -186,7 +186,7 @@ int main(int argc, char **argv)
         SKIP("needs a second processor, for who watches it");
     file = temp_pattern_file(8 * BLOCK, 1, 0);
     CHECK_EQ(fcntl(file, F_SETFD, 0), 0);
-    /* Who watches it gets a processor whatever it does. */
+    /* The thread that watches it always gets a processor. */
     become(SCHED_FIFO, 60);
     for (int part = 0; part < PARTS; part++)
         check(argv[0], (enum part)part, file);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_ring2_reap_all(): whoever waits for the eventfd alone, and then calls it, gets every event once and in order, those of the overflow
- * list and of requests that are submitted meanwhile included; errno stays as it is; errors are returned.
+ * io_ring2_reap_all(): a thread that waits for the eventfd alone and then calls it gets every event once and in order,
+ * including those of the overflow list and of requests that are submitted meanwhile. errno does not change; errors are
+ * returned.
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The calls are not cancellation points, as libaio's are not: a thread with pthread_cancel() pending comes back from each, also from
- * a long wait, and is cancelled later, at a point of its own.
+ * The calls are not cancellation points, as libaio's are not. A thread with pthread_cancel() pending returns from each, also
+ * from a long wait, and is cancelled later, at a cancellation point of its own.
  */
 #include "test.h"
 
@@ -41,7 +41,7 @@ static void *caller(void *arg)
     int fd;
 
     (void)arg;
-    /* What this thread itself does in between must not end it. */
+    /* The actions of this thread in between must not end it. */
     CHECK_EQ(pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state), 0);
     sigemptyset(&none);
     efd = eventfd(0, EFD_CLOEXEC);

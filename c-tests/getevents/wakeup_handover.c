@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A waiter that is woken for events but leaves them, or some of them, hands the wake-up on: to the next waiter, whose
- * wait they end. Left because they do not fit its buffer; because it has enough; because its time was up or
- * a handler ran just then.
+ * A waiter that is woken for events but leaves some or all of them passes the wake-up on to the next waiter, whose wait they
+ * end. It leaves them because they do not fit its buffer, because it has enough, or because its time was up or a handler ran at
+ * that moment.
  */
 #include "test.h"
 #include "stress.h"

@@ -25,7 +25,7 @@ try() { # LANGUAGE COMPILER FLAG...
     shift 2
     suffix=$([ "$language" = c ] && echo c || echo cc)
     for source in "$work/alone.$suffix" "$work/other.c" "$SRCDIR/header/header.c"; do
-        # What is asked of the header need not be asked of the program.
+        # The program need not meet the demands on the header.
         [ "$source" != "$SRCDIR/header/header.c" ] || set -- "$@" "${program[@]}"
         "$compiler" "$@" "${warnings[@]}" -I"$INCLUDE" -x "$language" -c "$source" -o "$work/$(basename "${source%.*}").o"
     done

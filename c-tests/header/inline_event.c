@@ -22,7 +22,7 @@ static struct iocb_attr_ret *add_ret(uint16_t bytes, uint16_t id)
 
 static void start(void)
 {
-    /* What lies behind an event looks like returns of id 5: finding one is going too far. */
+    /* The memory behind an event looks like returns of id 5: a helper that finds one has gone too far. */
     for (size_t at = 0; at + sizeof(struct iocb_attr_ret) <= sizeof(area.room); at += 8) {
         struct iocb_attr_ret ret = { .bytes = 16, .id = 5 };
 

@@ -63,7 +63,7 @@ int main(void)
     CHECK_EQ(n, 3);
     CHECK_EQ(event->data, 3);
 
-    /* Cut off, or of nonsense sizes: what is whole before it. */
+    /* Cut off, or of nonsense sizes: the whole events before it. */
     CHECK_EQ(visit(buf, fill(3) - 8), 2);
     CHECK_EQ(visit(buf, 23), 0);
     for (uint32_t bytes = 0; bytes < 24; bytes += 8) {

@@ -68,7 +68,7 @@ int main(void)
         CHECK(!io_ring2_overflowed(ctx));
     }
 
-    /* More than there is room for: what is in the ring first, the rest by the call, and then from the ring again. */
+    /* More than there is room for: first the events in the ring, the rest by the call, and then from the ring again. */
     submit_nops(ctx, 300);
     CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == submitted);
     CHECK(io_ring2_overflowed(ctx));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_event2_timing() and its like give what the attribute has answered; NULL if the request did not have it, it was not
- * handled, or its return is too short, and io_event2_handled() says which. IO_EVENT2_ROOM() is what an event has at most, and struct
- * io_event2_room is enough for all.
+ * io_event2_timing() and its like return the answer of the attribute. They return NULL if the request did not have it, if it
+ * was not handled, or if its return is too short; io_event2_handled() says which. IO_EVENT2_ROOM() is the largest size of an
+ * event, and struct io_event2_room is enough for all.
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_DRAIN: begins after everything that was submitted before it on its context has completed, and nothing submitted later
- * begins before it has. Other contexts go on. A drain that is cancelled holds nobody up.
+ * IOCB_ATTR_DRAIN: the request begins after everything that was submitted before it on its context has completed, and nothing
+ * that was submitted later begins before it has completed. Other contexts continue. A cancelled drain delays no request.
  */
 #include "test.h"
 
@@ -111,7 +111,7 @@ int main(void)
     hold_close(&first);
     hold_close(&second);
 
-    /* What is held can be cancelled: behind a drain, and the drain; then what it held up begins, though the first still runs. */
+    /* A held request can be cancelled: behind a drain, and the drain; then the requests behind it begin, though the first still runs. */
     seen = 0;
     hold_submit(ctx, &first, 30);
     hold_wait_running(1);

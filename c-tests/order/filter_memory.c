@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A sandbox refuses process_vm_readv(2), or ends a process that makes it: what is LINKed to a vectored read or write that moved every
- * byte is carried out all the same, what is LINKed to one that fell short or has a bad vector is cancelled, CACHE answers for a
- * vectored read, and io_destroy2() unmaps the ring.
+ * A sandbox refuses process_vm_readv(2), or ends a process that calls it. A request LINKed to a vectored read or write that
+ * moved every byte is still carried out. A request LINKed to one that moved fewer bytes or has a bad vector is cancelled. CACHE
+ * answers for a vectored read, and io_destroy2() unmaps the ring.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * IOCB_ATTR_LINK: the next request of the same submit begins only after this one has succeeded in full; if not, it and the rest of
- * the chain complete with -ECANCELED, and are not made.
+ * IOCB_ATTR_LINK: the next request of the same submit begins only after this one has succeeded in full. Otherwise it and the
+ * rest of the chain complete with -ECANCELED, and are not made.
  */
 #include "test.h"
 
@@ -156,7 +156,7 @@ int main(void)
     CHECK(written(1));
     hold_close(&hold);
 
-    /* Whatever breaks a chain. */
+    /* Everything that breaks a chain. */
     begin();
     iocb = next(0);
     io_prep2_pread(iocb, -1, big, 1, 0);
@@ -190,7 +190,7 @@ int main(void)
     done(iocb, true);
     expect_broken(ctx, -ENOSYS);
 
-    /* In full: what was asked for and no more. */
+    /* In full: as many bytes as asked for and no more. */
     begin();
     iovecs[1].iov_len = MOST / 2;
     iocb = next(0);
@@ -201,7 +201,7 @@ int main(void)
     CHECK_EQ(results[0], MOST);
     CHECK_EQ(results[1], 1);
 
-    /* The last of a submit has nobody behind it, also if what was to be is malformed. */
+    /* The last of a submit has nobody behind it, also if the next record is malformed. */
     begin();
     iocb = next(0);
     io_prep2_pread(iocb, -1, big, 1, 0);

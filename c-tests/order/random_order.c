@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Random programs against a simple model: submits of no-ops, reads, failing and short reads, and refused calls, with DRAIN, LINK, DEADLINE,
- * TIMING, unknown, repeated and wrong attributes, now and then a malformed record or a cancellation. Each accepted request has one
- * event, with the result that the model allows and a return for each attribute; by TIMING, what had to wait has waited. So
- * it is if the context is destroyed meanwhile: what was not cancelled by that is as the model says.
- * Several processes do this side by side, so that threads lose the processor anywhere. SEED=N takes another beginning, LONG=1 more rounds.
+ * Random programs against a simple model: submits of no-ops, reads, failing and short reads, and refused calls, with DRAIN,
+ * LINK, DEADLINE, TIMING, unknown, repeated and wrong attributes, sometimes with a malformed record or a cancellation. Each
+ * accepted request has one event, with the result that the model allows and a return for each attribute. TIMING shows that
+ * every request that had to wait has waited. If the context is destroyed meanwhile, the model still describes every request
+ * that was not cancelled by that. Several processes do this side by side, so that threads lose the processor at any point.
+ * SEED=N selects another beginning, LONG=1 makes more rounds.
  */
 #include "test.h"
 #include "stress.h"
@@ -21,7 +22,7 @@ struct expected {
         int32_t ret;
     } attrs[ATTRS];
     bool cancelled;
-    /* What was seen. */
+    /* The observed result. */
     int64_t seen;
     bool has_event;
     struct iocb_timing timing;
@@ -48,7 +49,7 @@ static void attr(struct iocb2 *iocb, struct expected *e, uint16_t id, uint32_t f
         e->res = ret;
 }
 
-/* One request and what is to be expected of it. */
+/* One request and its expected result. */
 static void make(struct iocb2 *iocb, struct expected *e, uint64_t data)
 {
     struct iocb_deadline deadline = { .ns = below(4) == 0 ? 1 : UINT64_MAX };

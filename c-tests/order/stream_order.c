@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * io_submit()'s requests for one stream are carried out one after another, in the order of submission, also when there is no memory
- * to be had: what they wait for each other by lies in the requests. (Two writes at a time to one pipe, longer than it holds, would
- * mix their bytes.)
+ * io_submit()'s requests for one stream are carried out one after another, in the order of submission, also if no memory can be
+ * had: the links by which they wait for each other are in the requests. (Two writes at a time to one pipe, longer than its
+ * capacity, would mix their bytes.)
  */
 #include "test.h"
 #include "alloc_hook.h"

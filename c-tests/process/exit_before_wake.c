@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A signal handler calls exit() just before its thread wakes another: a worker that waits for a lock which is free, perhaps with
- * requests that it has not begun, is never woken then. The process ends all the same, and what it had written is there.
+ * A signal handler calls exit() just before its thread wakes another thread: a worker that waits for a lock which is free,
+ * perhaps with requests that it has not begun, is never woken. The process still ends, and its written data is there.
  */
 /* needs: root */
 #include "test.h"

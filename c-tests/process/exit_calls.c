@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Calls that change a file system, and were accepted, are carried out before a normal exit, in order behind one that blocks; what
- * may wait for ever (a pipe, a lock, a FIFO) does not keep the process.
+ * Accepted calls that change a file system are carried out before a normal exit, in order behind one that blocks. A request
+ * that may wait for ever (a pipe, a lock, a FIFO) does not delay the exit.
  */
 #include "test.h"
 #include "call.h"

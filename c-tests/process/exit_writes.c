@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What was accepted and writes files is carried out before a normal exit ends the process, however it
- * exits and whatever else runs; and no exit hangs.
+ * Accepted requests that write files are carried out before a normal exit ends the process, by whichever way it exits and
+ * whatever else runs. No exit hangs.
  */
 /* time limit: 240 s */
 #include "test.h"

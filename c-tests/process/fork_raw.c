@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A child made by the bare system call, past the C library's fork handlers: the inherited handles are
- * -EINVAL there too, whatever the parent's threads were doing, and the parent loses nothing.
+ * A child made by the bare system call, past the C library's fork handlers: the inherited handles are -EINVAL there, too,
+ * whatever the parent's threads did at that time, and the parent loses nothing.
  */
 #include "test.h"
 #include "stress.h"

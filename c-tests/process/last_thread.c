@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The process ends when the program's last thread does, as without the library, whatever its threads are at: a read of a pipe
- * that nobody writes to, nothing, or what was submitted a moment before. The program's handlers run, once, the status is 0, and
- * what was accepted for files is carried out. As long as one thread of the program's lives, also one that knows nothing of the
- * library, it does not end.
+ * The process ends when the program's last thread ends, as without the library, whatever its threads do at that time: a read of
+ * a pipe that nobody writes to, nothing, or a submit a moment before. The program's handlers run once, the status is 0, and
+ * accepted requests on files are carried out. As long as one thread of the program lives, even one that knows nothing of the
+ * library, the process does not end.
  */
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A write that was accepted and is carried out at exit() may fail as a signal would have it (SIGXFSZ beyond RLIMIT_FSIZE): the
- * program still ends as it meant to, and the other writes are made.
+ * A write that was accepted and is carried out at exit() may fail with a signal (SIGXFSZ beyond RLIMIT_FSIZE): the program
+ * still ends with its own status, and the other writes are made.
  */
 #include "test.h"
 
@@ -23,7 +23,7 @@ int main(void)
 
         CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
         CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-        /* The one worker is busy for ever: what is behind it is left for exit(). */
+        /* The only worker is busy for ever: exit() carries out the requests behind it. */
         hold_submit(ctx, &hold, 1);
         hold_wait_running(1);
         io_prep2_pwrite(&iocbs[0], fd, data, 1, 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A signal handler calls exit(), wherever in the library its thread is: the process ends, soon and with that status, and what it
- * had written is there. The handler may have a small stack of its own. On files and devices on which the caller carries requests out by itself, or hands them to the kernel.
+ * A signal handler calls exit(), wherever in the library its thread is: the process ends soon, with that status, and its
+ * written data is there. The handler may have a small stack of its own. On files and devices for which the caller carries
+ * requests out itself, or hands them over to the kernel.
  */
 /* time limit: 300 s */
 #include "test.h"

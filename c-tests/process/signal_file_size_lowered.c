@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * RLIMIT_FSIZE is lowered while a thread that waits for events carries writes out itself, one after the other: a write beyond the
- * limit that is submitted after that, and that the thread takes as its next, is -EFBIG in `res`, and no signal.
+ * RLIMIT_FSIZE is lowered while a thread that waits for events carries writes out itself, one after the other. A write beyond
+ * the limit that is submitted after that, and that the thread carries out next, is -EFBIG in `res`, and raises no signal.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A write beyond RLIMIT_FSIZE is -EFBIG in `res` and no signal, also if it is queued behind reads of the same file that wait for
- * their device: whoever hands those over to the kernel's AIO takes no signal upon itself by the write.
+ * A write beyond RLIMIT_FSIZE is -EFBIG in `res` and raises no signal, also if it is queued behind reads of the same file that
+ * wait for their device: the thread that hands those over to the kernel's AIO gets no signal by the write.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A program takes a real-time signal without an action for it, by signalfd() or sigwaitinfo(), or means it to end the process: it
- * comes to the program as it was sent, also if it is the one by which requests were interrupted so far. Those that run go on, and can
- * be interrupted afterwards.
+ * A program receives a real-time signal without an action for it, by signalfd() or sigwaitinfo(), or wants it to end the
+ * process. The signal reaches the program as it was sent, even if it is the one that has interrupted requests so far. Running
+ * requests continue, and can be interrupted afterwards.
  */
 #include "test.h"
 #include "stress.h"
@@ -98,7 +98,7 @@ static void all_come(int sig, bool by_descriptor)
     close(fd);
 }
 
-/* Who has sent it is still to be seen. */
+/* The sender can still be seen. */
 static void comes_from(int sig)
 {
     struct signalfd_siginfo info;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * A program with an interval timer at 1 kHz does I/O: its SIGALRM handler runs in its own thread only, never in
- * a worker; no write and no read is lost, cut short or interrupted; -EINTR comes only where it is due.
+ * A program with an interval timer at 1 kHz does I/O: its SIGALRM handler runs in its own thread only, never in a worker. No
+ * write and no read is lost, shortened or interrupted. -EINTR comes only when it is due.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# AIO2_STATS harms nobody: a set-user-ID, set-group-ID or file-capability program does not look at it, nor at the test hooks. What it names is
-# written only if it is new or a regular file of the user's own: not a link, a pipe, a file of others, nor one with another name. The
-# file is for its owner alone, a name that somebody chose cannot look like anything else, and a file of the program's that is where standard error
-# was gets nothing. The end of a process is not changed by it.
+# AIO2_STATS does no harm: a set-user-ID, set-group-ID or file-capability program ignores it, and the test hooks, too. The file that it names is
+# written only if it is new or a regular file of the user's own: not a link, a pipe, a file of others, nor a file with another name. Only
+# its owner can read it. A path that somebody has chosen cannot look like another line. If the program has its own file in the place of
+# standard error, nothing is written there. The variable does not change the end of a process.
 # needs: root
 
 set -u

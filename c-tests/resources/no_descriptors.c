@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The process runs out of descriptors: io_setup2 and io_ring_fd2 give -EMFILE and leave nothing behind,
- * contexts that exist go on to work, can be destroyed, and what they free can be used again.
+ * The process runs out of descriptors: io_setup2 and io_ring_fd2 return -EMFILE and leave nothing behind. Existing contexts
+ * continue to work, can be destroyed, and the descriptors that they free can be used again.
  */
 #include "test.h"
 #include "stress.h"

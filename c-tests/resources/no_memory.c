@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Each allocation and mapping of a setup, submit, reap and destroy in turn fails, alone or with all that come
- * after it: every call gives a documented errno or succeeds, nothing crashes, each accepted request has its
- * event, no descriptor and no mapping stays behind, and afterwards all works again.
+ * Each allocation and mapping of a setup, submit, reap and destroy in turn fails, alone or with all later ones: every call
+ * returns a documented errno or succeeds, nothing crashes, each accepted request has its event, no descriptor and no mapping
+ * stays, and afterwards everything works again.
  */
 #include "test.h"
 #include "stress.h"
@@ -160,7 +160,7 @@ int main(void)
     CHECK(efd >= 0);
     base_descriptors = count_descriptors();
 
-    /* Nothing fails: what the library keeps for good is not a leak, but is to be known. */
+    /* Nothing fails: memory that the library keeps for good is not a leak, but must be known. */
     pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program writes garbage into its own ring: each word of the header in turn, with values that are likely
- * to hurt, then all of the header and the data area at random while I/O runs. It may cost events of that
- * context (-EIO is allowed): but no crash, no hang, no event beyond the caller's buffer, the other context
- * is not disturbed, and io_destroy2 works.
+ * The program writes garbage into its own ring: each word of the header in turn, with values that are likely to do harm, then
+ * all of the header and the data area at random while I/O runs. Events of that context may be lost (-EIO is allowed). But there
+ * is no crash, no hang, and no event beyond the caller's buffer; the other context is not disturbed, and io_destroy2 works.
  */
 #include "test.h"
 #include "stress.h"

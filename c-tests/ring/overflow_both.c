@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Overflow of a one-page ring by 100,000 events, reaped at once by three threads in user space and
- * three in io_getevents2, two submitters, any number of workers: every event comes out exactly once, and
- * the counters agree. Then with one worker: what each reaper sees is in order.
+ * Overflow of a one-page ring by 100,000 events, reaped at once by three threads in user space and three in io_getevents2, two
+ * submitters, any number of workers: every event comes out exactly once, and the counters agree. Then with one worker: each
+ * reaper sees its events in order.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Overflow of a one-page ring by 100,000 events, reaped by io_getevents2 only: nothing is lost, doubled
- * or reordered (one worker), a call takes what is in the ring and on the overflow list in one go, and
- * the counters agree; also for events of different sizes, whose order shows at the ring's end.
+ * Overflow of a one-page ring by 100,000 events, reaped by io_getevents2 only: nothing is lost, doubled or reordered (one
+ * worker), one call takes the events of the ring and of the overflow list, and the counters agree. Also for events of different
+ * sizes, whose order shows at the ring's end.
  */
 #include "test.h"
 #include "stress.h"

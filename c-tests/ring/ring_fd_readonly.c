@@ -74,7 +74,7 @@ static int holder(int fd)
     try_again(path, O_RDWR, size, "opened O_RDWR in /proc");
     try_again(path, O_WRONLY, size, "opened O_WRONLY in /proc");
     try_again(path, O_RDWR | O_TRUNC, size, "opened O_TRUNC in /proc");
-    /* Whoever may open the mode bits may try again. */
+    /* A process that may change the mode bits may try again. */
     if (fchmod(fd, 0777) == 0)
         try_again(path, O_RDWR, size, "opened O_RDWR in /proc after fchmod");
     if (getuid() == 0 && setuid(65534) == 0) {

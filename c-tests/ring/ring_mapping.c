@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The ring's memory: the data area is there twice in a row, so that a record is contiguous across the end;
- * the memory is sealed against shrinking and growing; the header says what the contract says.
+ * The ring's memory: the data area is there twice in a row, so that a record is contiguous across the end. The memory is sealed
+ * against shrinking and growing. The header has the values of the contract.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program moves its view of the ring with mremap while I/O runs: no worker crashes, the calls go on to
- * work with the old address as the handle, the ring goes on at its new place, where the program may reap
- * without a call. io_destroy2 leaves what is at the old address, and the moved view, alone.
+ * The program moves its view of the ring with mremap while I/O runs: no worker crashes, the calls still work with the old
+ * address as the handle, and the ring continues at its new address, where the program may reap without a call. io_destroy2 does
+ * not touch the old address or the moved view.
  */
 #include "view.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program has unmapped a page of its view of the ring, any page, and has something of its own there:
- * io_destroy2 leaves that alone, whatever it unmaps around it.
+ * The program has unmapped a page of its view of the ring, any page, and has its own mapping there: io_destroy2 does not touch
+ * that, whatever it unmaps around it.
  */
 #include "test.h"
 #include "stress.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The program unmaps its view of the ring, whole or in part, or makes it unreadable, while I/O runs: no
- * worker crashes, every call goes on to work, every event arrives by io_getevents2. What the program maps
- * at the old address afterwards is the program's: io_destroy2 leaves it alone.
+ * The program unmaps its view of the ring, whole or in part, or makes it unreadable, while I/O runs: no worker crashes, every
+ * call still works, and every event arrives by io_getevents2. A mapping that the program makes at the old address afterwards is
+ * the program's: io_destroy2 does not touch it.
  */
 #include "view.h"
 

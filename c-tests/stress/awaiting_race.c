@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Requests that wait for few files, in several contexts, while bytes come, requests are cancelled and contexts end: each accepted
- * one has one event, no byte is lost or comes twice, and nothing is left that waits.
+ * Requests wait for few files, in several contexts, while bytes come, requests are cancelled and contexts end. Each accepted
+ * request has one event, no byte is lost or comes twice, and no request is left waiting.
  */
 #include "test.h"
 #include "stress.h"

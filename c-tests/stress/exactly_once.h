@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What exactly_once_nop.h and exactly_once_read.h share: eight reapers, half of them through the ring. They define
- * TOTAL, EVENTS_AT_ONCE and WAIT_MS, and take(), which looks at what was reaped and counts it.
+ * The common part of exactly_once_nop.h and exactly_once_read.h: eight reapers, half of them through the ring. They define
+ * TOTAL, EVENTS_AT_ONCE and WAIT_MS, and take(), which looks at the reaped events and counts them.
  */
 #include "test.h"
 #include "stress.h"

@@ -10,7 +10,7 @@
 #define BLOCK 512
 #define BLOCKS 16384
 
-/* A buffer; whoever submits takes it, and whoever reaps gives it back. */
+/* A buffer; a submitter takes it, and a reaper gives it back. */
 struct slot {
     unsigned char buf[BLOCK];
     uint64_t block;

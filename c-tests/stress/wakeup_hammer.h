@@ -9,7 +9,7 @@
 static io_context2_t ctx;
 
 /*
- * A hang is what a lost wake-up looks like: nothing here polls, and most waits have no limit. Whoever makes
+ * A lost wake-up shows as a hang: nothing here polls, and most waits have no limit. Whoever makes
  * progress counts it; the watchdog says where it stopped.
  */
 static uint64_t progress;
@@ -216,7 +216,7 @@ static void run_waiters(void *(*waiter)(void *), uint64_t n, bool with_signals)
     }
     for (int i = 0; i < WAITERS; i++)
         thread_join(waiter_threads[i]);
-    /* What was not taken is still there. */
+    /* The events that were not taken are still there. */
     CHECK_WITHIN_MS(10000, ring_completed(ctx) == ring_submitted(ctx));
     for (uint64_t left = ring_submitted(ctx) - taken; left != 0; left--) {
         struct io_event2 event;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Two contexts wait for one file. It becomes ready while the context that has asked first has no worker to spare: the other one gets what
- * is there. When the first has a worker again, it gets what comes then.
+ * Two contexts wait for one file. It becomes ready while the context that has asked first has no free worker: the other one
+ * gets the available data. When the first has a worker again, it gets the next data.
  */
 /* needs: readiness */
 #include "test.h"

@@ -68,7 +68,7 @@ static void blocked(io_context2_t ctx)
         CHECK_CMP(now_ns() - began, >=, 200 * NSEC_PER_MSEC);
         CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
     }
-    /* What can be done is done, behind it and before it. */
+    /* The other requests, behind it and before it, are carried out. */
     submit_nops(ctx, 1000, 50);
     for (uint64_t i = 0; i < 50; i++) {
         io_prep2_pread(&iocb, fd, &byte, 1, 0);

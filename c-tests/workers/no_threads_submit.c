@@ -102,7 +102,7 @@ static void pipes(void)
     hold_close(&empty);
 }
 
-/* What was too large, or for nobody, brings no signal upon who submits: the program ends by one. */
+/* A write that was too large, or to a pipe without readers, raises no signal in the submitter: the program would end by one. */
 static void signals(void)
 {
     struct rlimit limit;

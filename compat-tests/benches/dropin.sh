@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# dropin.sh [ROUNDS [SECONDS]]: what the drop-in costs. fio with its own libaio engine on the kernel's AIO and, under aio2-run,
+# dropin.sh [ROUNDS [SECONDS]]: the cost of the drop-in. fio with its own libaio engine on the kernel's AIO and, under aio2-run,
 # on ours, and with our engine for libaio2's own calls, in turn, on one device: a zram device made for this, or as another
 # user than root a file in $DIR (default: a temporary directory). `make lib fio-engine` builds what it needs.
 #
@@ -26,7 +26,7 @@ if zram 256; then
 else
     target=$temp/target
 fi
-# Written once: what was never written is read without being there.
+# Written once: blocks that were never written are read without the device.
 for path in "$target" "$file"; do
     in_background dd if=/dev/urandom of="$path" bs=1M count=128 conv=notrunc,fsync 2>/dev/null
     [ "$status" = 0 ] || { echo "dropin.sh: cannot write $path" >&2; exit 1; }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * How FoundationDB writes: 4 KiB, one iocb a call, 32 in flight, into a file that was just created, while another thread
- * calls fdatasync every 100 ms. Measures what io_submit does to the submitting thread.
+ * calls fdatasync every 100 ms. Measures the time that io_submit takes from the submitting thread.
  *
  *     fdb direct|buffered sparse|growing SECONDS FILE
  *

@@ -5,8 +5,8 @@
  *     cc -I/usr/local/include/aio2 program.c -L/usr/local/lib/aio2 -laio -Wl,-rpath,/usr/local/lib/aio2
  *
  * Types, names and values are libaio's (and the kernel's: linux/aio_abi.h), for 64-bit little-endian machines. All calls
- * return a value >= 0 or a negative errno, and leave errno alone. What they do is what the kernel does, but for
- * io_submit(), which does not wait for I/O: aio2(7) has the few differences.
+ * return a value >= 0 or a negative errno, and leave errno alone. They work as the kernel's do, except that
+ * io_submit() does not wait for I/O: aio2(7) has the few differences.
  */
 #ifndef __LIBAIO_H
 #define __LIBAIO_H

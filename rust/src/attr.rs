@@ -55,7 +55,7 @@ impl sealed::Answer for Timing {
     }
 }
 
-/// What of a buffered read was in the page cache. See [`Request::cache`](crate::Request::cache).
+/// The part of a buffered read that was in the page cache. See [`Request::cache`](crate::Request::cache).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cache {
     /// Whether all of it was served without waiting for the device.

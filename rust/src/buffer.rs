@@ -72,7 +72,7 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes that were initialised; whoever has a reference to the buffer has it out of a request.
+        // SAFETY: `len` bytes that were initialised; a buffer that has a reference is in no request any more.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

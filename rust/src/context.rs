@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io, mem, ptr};
 
-/// What a context is made with. Zeros are the defaults.
+/// The parameters of a context. Zeros are the defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Builder<'fd> {
     ring_bytes: u32,
@@ -67,8 +67,8 @@ impl<'fd> Builder<'fd> {
 
 /// Takes requests and gives an event for each. Any number of threads may use it at once.
 ///
-/// Dropping it cancels what has not begun, interrupts what can be interrupted, waits for the rest, and then drops all requests with
-/// their buffers, and the events that nobody has taken.
+/// Dropping it cancels requests that have not begun, interrupts those that can be interrupted, waits for the rest, and then drops all
+/// requests with their buffers, and the events that were not taken.
 pub struct Context {
     ring: *mut ffi::Ring,
     /// In flight: accepted, its event not taken. Here they are owned, whatever becomes of the context: if it is forgotten, so are they.
@@ -97,7 +97,7 @@ fn check(ret: isize) -> io::Result<usize> {
     usize::try_from(ret).map_err(|_| io::Error::from_raw_os_error(-ret as i32))
 }
 
-/// Nothing here panics while it holds a lock, but for want of memory, and then what is held is whole.
+/// Nothing here panics while it holds a lock, except if memory is missing, and then the guarded data is whole.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -108,7 +108,7 @@ impl Context {
         Context::builder().build()
     }
 
-    /// To choose what the context is like.
+    /// To choose the properties of the context.
     pub fn builder<'fd>() -> Builder<'fd> {
         Builder::default()
     }
@@ -235,8 +235,8 @@ impl Context {
         }
     }
 
-    /// The events of all that is in flight, as they come; ends when nothing is. Requests may be submitted meanwhile, also by
-    /// whoever iterates.
+    /// The events of all requests in flight, as they come; ends when none is in flight. Requests may be submitted meanwhile,
+    /// also by the thread that iterates.
     pub fn events(&self) -> Events<'_> {
         Events { context: self }
     }

@@ -1,4 +1,4 @@
-//! What of aio2.h this crate calls. `include/aio2.h` says what each means.
+//! The part of aio2.h that this crate calls. `include/aio2.h` explains each item.
 
 use libc::{c_int, ssize_t, timespec};
 

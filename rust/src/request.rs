@@ -11,14 +11,14 @@ use std::{fmt, io};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(pub(crate) u64);
 
-/// A system call to be made, and what it needs: the buffer and the file are the request's until its event.
+/// A system call to be made, and the objects that it needs: the buffer and the file are the request's until its event.
 ///
 /// A file is given by value: an `Arc<File>` if several requests need it, and one `clone()` for each.
 pub struct Request {
     /// The record as C has it, attributes included.
     record: Vec<u64>,
     buffer: Option<Buffer>,
-    /// The file, or what else the system call uses: kept, never looked at.
+    /// The file, or another object that the system call uses: kept, never looked at.
     _kept: Option<Box<dyn Any + Send>>,
 }
 
@@ -110,8 +110,8 @@ impl Request {
     ///
     /// # Safety
     /// The system call is made by another thread at any time until the request's event, also after the context was dropped or the thread that
-    /// submitted it has ended. What it reads and writes must be there until then, untouched, whatever safe code does: owned by `kept`, or static. The
-    /// call must not break what other safe code relies on, as `munmap` or a `close` of another's descriptor does.
+    /// submitted it has ended. The memory that it reads and writes must be there until then, untouched, whatever safe code does: owned by `kept`, or static. The
+    /// call must not break guarantees on which other safe code relies, as `munmap` or a `close` of another's descriptor does.
     pub unsafe fn syscall(nr: c_long, args: [u64; 6], kept: impl Send + 'static) -> Request {
         Request::new(nr as u32, args, None, Some(Box::new(kept)))
     }
@@ -141,7 +141,7 @@ impl Request {
         self.attr(ffi::ATTR_TIMING, 0, None)
     }
 
-    /// Asks what of a buffered read was in the page cache: [`Cache`](crate::Cache).
+    /// Asks which part of a buffered read was in the page cache: [`Cache`](crate::Cache).
     pub fn cache(self) -> Request {
         self.attr(ffi::ATTR_CACHE, 0, None)
     }
@@ -179,7 +179,7 @@ impl Request {
         self.attr(ffi::ATTR_DEADLINE, ffi::ATTR_F_REQUIRED, Some(ns))
     }
 
-    /// Begins after everything that was submitted before it on its context has completed; what is submitted later begins after it.
+    /// Begins after everything that was submitted before it on its context has completed; requests that are submitted later begin after it.
     pub fn drain(self) -> Request {
         self.attr(ffi::ATTR_DRAIN, ffi::ATTR_F_REQUIRED, None)
     }
@@ -216,7 +216,7 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What has come of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub struct Event {
     id: Id,
@@ -240,7 +240,7 @@ impl Event {
         self.id
     }
 
-    /// What the system call returned (for reads and writes: how many bytes), or its error.
+    /// The value that the system call returned (for reads and writes: the number of bytes), or its error.
     pub fn result(&self) -> io::Result<usize> {
         usize::try_from(self.res).map_err(|_| io::Error::from_raw_os_error(-self.res as i32))
     }

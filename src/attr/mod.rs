@@ -1,4 +1,4 @@
-//! Attributes: what a request can ask for besides its system call.
+//! Attributes: additional services that a request can ask for besides its system call.
 //!
 //! Each attribute is a module with one type that implements [`Attribute`], and one row of [`TABLE`]; CONTRIBUTING.md
 //! adds one step by step. A request stores which attributes it has ([`Bound`]); a request without attributes tests one
@@ -84,8 +84,8 @@ const ROWS: [Option<Row>; IDS] = {
     table
 };
 
-/// What an attribute requires of the execution of its request. An attribute that only observes must change neither who
-/// executes the request, nor which requests are executed with it.
+/// What an attribute requires of the execution of its request. An attribute that only observes must change neither the thread that executes
+/// the request, nor the set of requests that are executed with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
     /// It only observes, and has an answer on any route.
@@ -335,7 +335,7 @@ fn end_all(answers: &mut Answers) {
     });
 }
 
-/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and is to be skipped.
+/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and the caller skips it.
 pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
     begin_all(&mut req.answers(), call).map(drop)
 }

@@ -149,7 +149,7 @@ fn skip(req: &mut Req, res: i32) {
     req.set_res(i64::from(res));
 }
 
-/// Has the kernel begin to read what this request is going to read. A hint: a failure does not matter.
+/// Has the kernel begin to read the bytes that this request will read. A hint: a failure does not matter.
 pub fn read_ahead(req: &Req) {
     let [_, _, bytes, offset, ..] = req.call().args;
     let fd = req.fd();

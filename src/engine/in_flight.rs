@@ -11,7 +11,7 @@ pub const REAPED: usize = 64;
 /// Completions.
 pub type Done<Q> = ArrayVec<InFlight<Q>, REAPED>;
 
-/// What an engine carries out as one operation, and whose requests these are.
+/// One operation that an engine carries out, and the owner of its requests.
 pub struct InFlight<Q> {
     pub owner: Q,
     /// One request, or the requests of a merged operation.
@@ -27,11 +27,11 @@ pub struct InFlight<Q> {
 }
 
 impl<Q> InFlight<Q> {
-    /// Gives back the requests, each with its result. A request that must be carried out once more comes as an error: if the kernel would
-    /// have had to wait, or if a merged operation was cut short, every request behind the place where it stopped. Each of these is carried
-    /// out by itself from then on, because the kernel has reported the outcome of one of them at most. In the request where it stopped,
-    /// some bytes were transferred. A write reports them: these bytes are in the file, and by itself it would have reported the same. A
-    /// read is made once more.
+    /// Gives back the requests, each with its result. A request that must be carried out again comes as an error. This is so if the kernel
+    /// would have had to wait. It is also so for every request behind the point where a merged operation has stopped early. From then on,
+    /// each of these is carried out by itself, because the kernel has reported the outcome of at most one of them. If the operation has
+    /// stopped within a request, some of its bytes were transferred. A write reports these bytes: they are in the file, and by itself it
+    /// would have reported the same. A read is made again.
     pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
         let mut over = self.is_refused;

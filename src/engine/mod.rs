@@ -1,12 +1,12 @@
 //! The ways to carry requests out: in the calling thread ([`exec`]), by workers ([`pool`]), by io_uring or the kernel's AIO with a thread
-//! of the library's ([`kaio`]), or by the kernel's AIO and the caller itself (`own_queue`). The choice which of them may be used is made
-//! here alone. [`Engine`] is what they have in common; [`Served`] and [`Completes`] are all that they know of a context. In `readiness`,
-//! requests wait for their files without a thread each.
+//! of the library's ([`kaio`]), or by the kernel's AIO and the caller itself (`own_queue`). This module alone chooses which of them may be
+//! used. [`Engine`] is their common interface. [`Served`] and [`Completes`] are all that they know of a context. In `readiness`, requests
+//! wait for their files without a thread each.
 //!
 //! `AIO2_ENGINE` restricts the choice. With `threads`, threads of the program and of the library make every system call, and wait in it.
-//! With `kaio` or `uring`, that kernel queue takes what it is better at, and the other is never used. Without it, both are used, and
-//! io_uring before the kernel's AIO if both could be. It is read once, when the process makes its first context, and ignored in a program
-//! that has more rights than its user.
+//! With `kaio` or `uring`, that kernel queue takes the requests that suit it, and the other kernel queue is never used. Without the
+//! variable, both are used; if both could carry out a request, io_uring does. The variable is read once, when the process makes its first
+//! context. It is ignored in a program that has more rights than its user.
 
 pub mod exec;
 pub mod in_flight;
@@ -45,7 +45,7 @@ pub trait Completes: Clone + Send + 'static {
 
 /// An owner whose requests workers carry out: it keeps them itself until a worker takes them.
 pub trait Served: Completes {
-    /// What was learned of its requests: whether its workers count against the processors.
+    /// The profiles of its requests: they say whether its workers count against the processors.
     fn profiles(&self) -> &Profiles;
 
     /// Has a worker carry out requests until there are none, or another context needs the worker.
@@ -70,11 +70,11 @@ pub trait Served: Completes {
     /// lock.
     fn ready(&self, req: Req, events: Result<c_short>);
 
-    /// Wakes its waiters: perhaps no thread carries out what they wait for.
+    /// Wakes its waiters, because perhaps no thread carries out the requests that they wait for.
     fn wake_waiters(&self);
 }
 
-/// What a call of [`Engine::reap`] found.
+/// The result of a call of [`Engine::reap`].
 pub struct Reaped<Q> {
     pub done: Done<Q>,
     /// It has taken a wake-up, which may have been meant for another thread.
@@ -99,7 +99,7 @@ impl<Q> Reaped<Q> {
 pub struct Start {
     /// The route that its requests note.
     pub route: Route,
-    /// The kernel must not wait meanwhile. If it would have to wait for a request, this comes back and is carried out otherwise.
+    /// The kernel must not wait meanwhile. A request for which it would have to wait comes back, and is carried out in another way.
     pub nowait: bool,
 }
 
@@ -146,7 +146,7 @@ pub trait Engine<Q> {
     fn abandon(&self);
 }
 
-/// What may be used beside threads.
+/// The engines that may be used beside threads.
 #[derive(Clone, Copy)]
 pub struct Allowed {
     pub kernel_aio: bool,
@@ -176,8 +176,8 @@ pub fn allows_kernel_queues() -> bool {
     kernel_aio || io_uring
 }
 
-/// A context of the kernel's AIO, if it is allowed and one can be had (see [`aio::new_context`]). Without one, the engine that has asked
-/// takes nothing, and threads carry out its requests.
+/// A context of the kernel's AIO, if it is allowed and one can be obtained (see [`aio::new_context`]). Without one, the engine that has
+/// asked takes nothing, and threads carry out its requests.
 pub fn new_kernel_context(events: usize) -> Option<u64> {
     allowed().kernel_aio.then(|| aio::new_context(events))?
 }

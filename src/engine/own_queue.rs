@@ -1,10 +1,10 @@
 //! A context's own kernel queue: the way to carry requests out without a worker.
 //!
 //! If a caller comes back to wait again and again, for requests that the kernel can carry out (see [`crate::engine::kaio`]), it can hand
-//! them over itself and sleep until the kernel has completed one. Then no thread must be woken: no worker to hand over, no reaper to take
-//! completions, and the caller not by the reaper. This needs a context of the kernel's that shows the requests of the caller's context and
-//! no others: an own queue. There are [`OWN_QUEUES_MAX`] of them in the process. A context keeps its own queue as long as it lives. The
-//! kernel's contexts stay for the next.
+//! them over itself and sleep until the kernel has completed one. Then no thread must be woken: no worker has to hand over, no reaper has
+//! to take completions, and no reaper has to wake the caller. This needs a context of the kernel's that shows the requests of the caller's
+//! context and no others: an own queue. There are [`OWN_QUEUES_MAX`] of them in the process. A context keeps its own queue as long as it
+//! lives. The kernel's contexts stay for the next.
 
 use crate::engine::kaio::{self, in_kernel::InKernel};
 use crate::engine::{Engine, Reaped, Start, new_kernel_context};
@@ -69,7 +69,7 @@ impl<Q: Clone> OwnQueues<Q> {
         }
     }
 
-    /// An own queue, if one is free and all that it needs can be had. Makes system calls.
+    /// An own queue, if one is free and its descriptors can be obtained. Makes system calls.
     pub fn take(&'static self) -> Option<Taken<Q>> {
         // Acquire: pairs with the release of the context that had it before.
         let free = |place: &&Place<Q>| !place.taken.swap(true, Acquire);
@@ -90,8 +90,8 @@ impl<Q: Clone> OwnQueues<Q> {
         Some(OwnQueue { kernel, has, all })
     }
 
-    /// The program is about to use this descriptor number for something else. If no other number can be had, callers look for themselves,
-    /// as if the program had closed it.
+    /// The program is about to use this descriptor number for something else. If no other number can be obtained, callers look for
+    /// completions from time to time, as if the program had closed it.
     pub fn release_number(&self, fd: RawFd) {
         self.doorbell.release_number(fd);
         self.pages.release_number(fd);

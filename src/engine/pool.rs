@@ -1,16 +1,16 @@
 //! The pool of workers. Contexts that have something queued wait in a run queue; workers serve them one after another.
 //!
-//! The number of workers follows what the requests do. Requests that keep the processor busy get as many workers as there are processors,
-//! and not more; requests that wait get one worker each. So a worker counts against the processors unless it is known to wait. The pool
-//! learns that in two ways:
+//! The number of workers follows the behaviour of the requests. Requests that keep the processor busy get as many workers as there are
+//! processors, and not more; requests that wait get one worker each. So a worker counts against the processors unless it is known to wait.
+//! The pool learns that in two ways:
 //!
 //! - A request that took long, and a sample of the others, is asked whether it gave up the processor (voluntary context switches). If the
 //!   requests of a context do so ([`crate::profiles`]), its workers do not count.
-//! - A monitor (an otherwise idle worker, which exists only while contexts wait in a run queue and perhaps nobody comes) looks from time to
-//!   time which workers are still at the same request as the last time. Those are stuck, and do not count until they move.
+//! - A monitor (an otherwise idle worker, which exists only while contexts wait in a run queue and perhaps no worker comes) checks from
+//!   time to time which workers are still at the same request as at the last check. These are stuck, and do not count until they move.
 //!
 //! If a caller carries out the requests of its context itself, because it waits for them anyway, no worker is woken for each. The context
-//! is leased: if the caller does not come, the monitor makes sure that nothing stays undone.
+//! is leased: if the caller does not come, the monitor ensures that no request stays undone.
 //!
 //! Requests that may wait for somebody else without limit ([`Class::Long`]: pipes, sockets, locks, sleep) have workers of their own, one
 //! for each request that runs. There may be many of these, and they do not count against the processors. So such requests keep no disk
@@ -171,7 +171,7 @@ impl<Q: Served> Pool<Q> {
             short: AtomicBool::new(false),
             processors,
             start,
-            // A single processor is better left to the thread that is waited for.
+            // A single processor is left to the thread that is waited for.
             spin: (has_held && processors > 1).then(Spin::new),
             kaio: Kaio::new(has_held)?,
             readiness: Readiness::new(has_held),
@@ -291,7 +291,7 @@ impl<Q: Served> Pool<Q> {
         self.order(state, class, order).unwrap_or(Wakeup::None)
     }
 
-    /// Gives that order to a sleeping worker, or to a new one. None: there is none to be had.
+    /// Gives that order to a sleeping worker, or to a new one. None: there is none, and no slot for a new one.
     fn order(&self, state: &mut PoolState<Q>, class: Class, order: u32) -> Option<Wakeup> {
         let (slot, wakeup) = state.run_queue(class).take()?;
         match (order, class) {
@@ -469,7 +469,7 @@ impl<Q: Served> Pool<Q> {
                 return Some(context);
             }
             self.count(&mut state, slot, false);
-            // If contexts stay in the run queue, they have as many workers as they may. Somebody must notice when that changes.
+            // If contexts stay in the run queue, they have as many workers as they may. A monitor must notice when that changes.
             let watches =
                 class == Class::Short && !state.short.contexts.is_empty() && !state.monitor;
             if watches {
@@ -582,9 +582,9 @@ impl<Q: 'static> Drop for Hold<Q> {
 /// How a leased context is looked after.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// The monitor is here, and comes again.
+    /// The monitor looks, and will look again.
     Again,
-    /// Nobody comes again: the context needs workers.
+    /// No look follows: the context needs workers.
     Alone,
 }
 

@@ -1,6 +1,6 @@
 //! Requests that wait for their files to become ready: all in one epoll, with one thread, which exists as long as there are any.
 //!
-//! A thread that has tried a request in vain leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
+//! A thread that has tried a request without success leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
 //! [`Readiness::tell`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker makes
 //! the call, unless the request has only waited. So this is not a [`super::Engine`]: it carries nothing out, and if a file is reported as
 //! ready but is not, that does no harm.
@@ -10,7 +10,7 @@
 //!
 //! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
 //! back at a time, and the next one when that one has ended, or may have to wait for a worker ([`Readiness::ended`]). Epoll reports a file
-//! once ([`libc::EPOLLONESHOT`]), and is then told again what is waited for.
+//! once ([`libc::EPOLLONESHOT`]), and is then told again which events are awaited.
 //!
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
 //! the number before is recognised by its `turn`. If requests hold their files, each has a descriptor of its own, and epoll forgets it
@@ -44,7 +44,8 @@ const NOBODY: u32 = u32::MAX;
 
 pub struct Readiness<Q> {
     waiting: Lock<Waiting<Q>>,
-    /// Held while epoll is told about a file, so that what it is told last is what is waited for; and while the thread is started, or ends.
+    /// Held while epoll is told about a file, so that the last information that it gets is the current one; and while the thread is
+    /// started, or ends.
     telling: Lock<()>,
     epoll: Private,
     /// The epoll is in the library's own descriptor table.
@@ -82,7 +83,7 @@ struct File {
 
 #[derive(Clone, Copy)]
 struct Line {
-    /// What its requests wait for.
+    /// The events that its requests wait for.
     events: c_short,
     first: u32,
     last: u32,
@@ -286,7 +287,7 @@ impl<Q> Readiness<Q> {
         has_next
     }
 
-    /// In a forked child: closes what was inherited. Takes no lock.
+    /// In a forked child: closes inherited descriptors. Takes no lock.
     pub fn abandon(&self) {
         // The child has no copy of the library's own table.
         if !self.is_inside.load(Relaxed) {
@@ -312,7 +313,7 @@ impl<Q> Readiness<Q> {
         Errno::result(ret).map(drop)
     }
 
-    /// Tells epoll what is waited for.
+    /// Tells epoll which events of a file are awaited.
     fn tell_of(&self, fd: RawFd, file: File) -> Result<()> {
         let events = file.events();
         // Before the call: epoll may report the file at once.
@@ -345,7 +346,7 @@ impl<Q> Readiness<Q> {
         .inspect_err(|_| set(turn, false))
     }
 
-    /// Takes the first requests that wait for what epoll has reported.
+    /// Takes the first requests that wait for the events that epoll has reported.
     fn take_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
         const WRONG: c_short = libc::POLLERR | libc::POLLHUP;
         let (key, seen) = (event.u64, event.events as c_short);
@@ -371,7 +372,7 @@ impl<Q> Readiness<Q> {
 }
 
 impl<Q: Served> Readiness<Q> {
-    /// Makes sure that there is room for a request for this descriptor, and a thread. False: it cannot be had.
+    /// Makes sure that there is room for a request for this descriptor, and a thread. False: it cannot be obtained.
     pub fn prepare(&'static self, fd: RawFd) -> bool {
         let mut waiting = self.waiting.lock();
         if fd < 0 || waiting.make_room(fd as usize).is_err() {
@@ -407,7 +408,7 @@ impl<Q: Served> Readiness<Q> {
         started
     }
 
-    /// Tells epoll what has changed; the caller holds no lock. Gives back the requests of files that epoll refuses.
+    /// Tells epoll of all changes; the caller holds no lock. Gives back the requests of files that epoll refuses.
     pub fn tell(&'static self) {
         // Relaxed: it changes only while no request waits.
         if self.is_inside.load(Relaxed) && !is_inside() {

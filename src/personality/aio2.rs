@@ -157,11 +157,11 @@ unsafe fn write_back(made: &io_setup2_params, params: *mut io_setup2_params, kno
     }
 }
 
-/// Cancels what is queued, interrupts what can be, waits for the rest, wakes waiters with -EINVAL,
-/// and unmaps the ring.
+/// Cancels queued requests, interrupts running ones if possible, waits for the rest, wakes waiters
+/// with -EINVAL, and unmaps the ring.
 ///
 /// Events that were not reaped are gone. A program that has unmapped or moved its view of the ring
-/// keeps what it has there now.
+/// keeps its present mappings there.
 ///
 /// Returns 0, or
 /// -EINVAL: not a live context.
@@ -219,7 +219,7 @@ fn check_records(iocbs: *const iocb2) -> Result<()> {
 /// Copies whole events into `nbytes` bytes at `events`, oldest first, and returns their bytes.
 ///
 /// Waits until it has `min_bytes` (0: does not wait), until the next event does not fit, or until
-/// `timeout` (relative; NULL: no limit) has passed, and returns what it has.
+/// `timeout` (relative; NULL: no limit) has passed, and returns the events that it has.
 ///
 /// Returns bytes, or, if nothing was copied,
 /// -EINVAL: not a live context, or destroyed meanwhile; `min_bytes` > `nbytes`; `timeout` is not a

@@ -1,4 +1,4 @@
-//! What exists once in a process: the registry, the pools, and what personalities have beside their contexts.
+//! The objects that exist once in a process: the registry, the pools, and the objects that personalities have beside their contexts.
 //!
 //! A forked child has no contexts and no threads. Any part of the instance that it inherits may be half changed. So it forgets this
 //! instance, and makes a new one when it needs it. The only pointer to the instance is in a page that the kernel empties at fork, so
@@ -38,7 +38,7 @@ pub struct Global {
 }
 
 impl Global {
-    // Not inlined: what its caller calls before needs the stack, which may be a small one.
+    // Not inlined: an earlier call of its caller needs the stack, which may be small.
     #[inline(never)]
     fn new() -> Result<Box<Global>> {
         // Read now, in a thread of the program's: the program knows which of its threads change the environment.
@@ -128,7 +128,7 @@ pub fn global() -> Option<&'static Global> {
 // Functions of `process`. The linker finds them, because the first context may be made before any initializer has run.
 // SAFETY: `process` defines both, with these arguments.
 unsafe extern "Rust" {
-    /// Called once, for this process and its children: registers what they do at fork and exit.
+    /// Called once, for this process and its children: registers their actions at fork and exit.
     #[link_name = "aio2_prepare_process"]
     safe fn prepare_process();
     /// Called when this process has got its instance.

@@ -1,4 +1,4 @@
-//! Which requests the kernel gets together: in one batch, by one call, and in it merged.
+//! Decides which requests the kernel gets together: in one batch by one call, and merged within the batch.
 //!
 //! All requests of a batch name one file and go in one direction. So an answer for the first request is the answer for every
 //! one: whether the thread needs the signal shield, whether requests like these still wait for their device, whether a refusal
@@ -26,7 +26,7 @@ pub struct Request {
     /// The kernel's AIO can carry it out, and requests like it have lately waited for their device.
     pub for_kernel: bool,
     pub direction: Direction,
-    /// The call's number for its file, and what was known of that file when the request was submitted.
+    /// The call's number for its file, and the facts that were known of that file when the request was submitted.
     pub file: (u64, Key),
     /// Its offset, if it is a plain read or write, without vectors: these can be merged.
     pub start: Option<u64>,
@@ -38,7 +38,7 @@ pub struct Request {
     pub has_eventfd: bool,
 }
 
-/// What the thread that hands a batch over can do for its requests.
+/// The abilities of the thread that hands a batch over.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     /// It may hand writes over. That can mean to wait for the file's lock or for a journal.
@@ -252,7 +252,7 @@ mod tests {
         no("and not more", &follow(full, read), read(T.batch_bytes));
     }
 
-    /// Random requests and callers: what holds for the first request of a batch holds for all of it.
+    /// Random requests and callers: every property of a batch's first request holds for the whole batch.
     #[test]
     fn all_of_a_batch_are_alike() {
         let mut random = Random(1);

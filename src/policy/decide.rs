@@ -2,8 +2,8 @@
 //!
 //! The answer is a [`Route`], and it is given at four moments:
 //!
-//! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. Requests that
-//!   these leave are queued, and [`queued`] says who comes for it. That is asked again whenever something may have changed.
+//! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. Requests that these leave are
+//!   queued, and [`queued`] says which thread comes for them. That is asked again whenever something may have changed.
 //! - A caller waits for events: [`may_go_first`], [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
 //! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that request may wait for somebody
 //!   else, [`super::waiting`] says whether in a thread.
@@ -56,7 +56,7 @@ impl Submit {
     }
 }
 
-/// A context, and what was learned of its callers.
+/// A context, and the learned behaviour of its callers.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Queue {
     /// Accepted requests without an event, except those that wait for their files to become ready.
@@ -69,7 +69,7 @@ pub struct Queue {
     pub transfers: u32,
     /// The most requests that may run at a time.
     pub limit: u32,
-    /// The most requests that may run at a time and end by themselves, for the sake of other contexts.
+    /// The most requests that end by themselves and may run at a time, so that other contexts are not delayed.
     pub share: u32,
     /// A request that ends by itself is queued.
     pub is_queued: bool,
@@ -104,13 +104,13 @@ impl Queue {
         self.in_flight.saturating_sub(self.running)
     }
 
-    /// Whether the requests that run do not end, so that others had better begin beside them.
+    /// Whether the running requests do not end, so that other requests must begin beside them.
     #[inline]
     pub fn is_stuck(&self, t: &Tuning) -> bool {
         self.still != 0 && (self.still >= t.still || !self.behind_writer)
     }
 
-    /// Whether as many requests of the class run as other contexts can bear.
+    /// Whether the class has its full share: more running requests would delay other contexts.
     #[inline]
     fn has_its_share(&self, class: Class, t: &Tuning) -> bool {
         class == Class::Short && self.still < t.still && self.running_short >= self.share
@@ -178,7 +178,7 @@ impl OwnQueue {
         !self.has_submitter && self.in_flight < t.submit_hint_max && self.pause == 0
     }
 
-    /// Whether a batch may be handed over. If threads cannot be had, nobody would look after it.
+    /// Whether a batch may be handed over. Without threads, no monitor would look after it.
     #[inline]
     pub fn takes_batch(&self, short_of_threads: bool) -> bool {
         !self.is_full && !short_of_threads
@@ -196,7 +196,7 @@ impl OwnQueue {
 pub struct Left {
     /// None: not now. A request that runs must end first.
     pub route: Option<Route>,
-    /// The monitor makes sure that nothing stays. If there is no monitor, a worker does.
+    /// The monitor ensures that no request stays queued. Without a monitor, a worker does.
     pub needs_lease: bool,
 }
 
@@ -226,8 +226,8 @@ impl Left {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Submitted {
     /// [`Route::KernelSubmit`]: this thread hands the requests over; [`Route::UringSubmit`]: to the ring. [`Route::InlineSubmit`]: this
-    /// thread carries them out. [`Route::InlineWaiting`]: they are left to a caller, and the monitor makes sure that nothing stays; if
-    /// there is no monitor, [`queued`] decides. None: `queued` decides.
+    /// thread carries them out. [`Route::InlineWaiting`]: they are left to a caller, and the monitor ensures that none stays queued;
+    /// without a monitor, [`queued`] decides. None: `queued` decides.
     pub route: Option<Route>,
     /// A caller can carry out requests like these. If not, no caller counts as prompt any more.
     pub suits_caller: bool,
@@ -314,7 +314,7 @@ pub fn within_submit(
         return answer;
     }
     // They will wait for a device, and a caller comes for their events and sleeps or looks in the own queue. Only while nobody is there:
-    // the submitter itself takes back what the kernel would have to wait for.
+    // the submitter itself takes back the requests for which the kernel would have to wait.
     answer.counts = first.is_device_bound(t);
     if answer.counts
         && own.pause == 0
@@ -334,7 +334,7 @@ pub fn is_free(queue: &Queue, own: &OwnQueue, short_of_threads: bool) -> bool {
     !own.has_reaper && !queue.has_waiters && own.takes_batch(short_of_threads)
 }
 
-/// io_submit(): how a remaining request is carried out. `is_before`: while this thread runs, workers may not. `has_worker`: there is a
+/// io_submit(): how a remaining request is carried out. `is_before`: workers cannot run while this thread runs. `has_worker`: there is a
 /// worker for it, which can have the file.
 #[inline]
 pub fn left_by_submit(is_before: bool, has_worker: impl FnOnce() -> bool) -> Route {
@@ -428,7 +428,7 @@ pub fn for_worker(
     }
 }
 
-/// What the kernel queue says of a request.
+/// The facts of the kernel queue about a request.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Kernel {
     /// It can carry out the request.
@@ -439,7 +439,7 @@ pub struct Kernel {
     pub is_sample: bool,
 }
 
-/// What a worker does with a request that it has taken.
+/// The answer to a worker about a request that it has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
     /// [`Route::KernelThread`]: it hands the request over, with those that join. [`Route::Thread`]: it carries out the request.
@@ -513,8 +513,9 @@ pub fn for_caller(
     carries_out.then_some(Route::InlineWaiting)
 }
 
-/// Whether a caller that has its events, and has carried out requests for `ns`, goes on with waiting requests. With serial ones, because no
-/// other thread will carry them out; with others, as long as many wait: the last ones had better be there for the next call.
+/// Whether a caller that has its events, and has carried out requests for `ns`, continues with waiting requests. It continues with serial
+/// ones, because no other thread will carry them out. It continues with others only while many wait, and leaves the last ones to the next
+/// call.
 #[inline]
 pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     if is_serial {
@@ -552,8 +553,8 @@ pub fn may_go_first(first: &Outlook) -> bool {
     !first.is_regular_write()
 }
 
-/// A caller looks for events in vain, again and again, and nothing has begun for `idle_ns`: whether it carries out a request. `is_before`:
-/// while it runs, workers may not. Perhaps this very thread keeps the owner of a request from going on.
+/// A caller polls for events without success, and no request has begun for `idle_ns`: whether it carries out a request. `is_before`:
+/// workers cannot run while it runs. Perhaps this thread itself keeps the owner of a request from its processor.
 #[inline]
 pub fn for_poller(
     idle_ns: u64,
@@ -565,14 +566,14 @@ pub fn for_poller(
     stands_in.then_some(Route::InlineStandIn)
 }
 
-/// What a tick of the monitor changes.
+/// The changes by a tick of the monitor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick {
     /// The monitor continues to look after the context.
     pub stays: bool,
     /// See [`Queue::still`].
     pub still: u32,
-    /// [`Route::Thread`]: nobody has come for the queued requests. Callers are not expected any more, and [`queued`] decides.
+    /// [`Route::Thread`]: no caller has come for the queued requests. Callers are not expected any more, and [`queued`] decides.
     pub route: Option<Route>,
 }
 

@@ -1,8 +1,8 @@
 //! How many workers a context may have: enough for its requests to run side by side, but not so many that another context finds none.
 //!
 //! A worker whose request does not end is lost to the pool, but costs little. So such workers do not count, and the pool grows by as many,
-//! up to a bound. Within the bound, a context gets at most a part of what is left. Beyond it, there are some more workers; a context
-//! without a worker gets one of these. So something is left for the next context, however many contexts hang.
+//! up to a bound. Within the bound, a context gets at most a part of the rest. Beyond it, there are some more workers; a context without a
+//! worker gets one of these. So the next context finds a worker, however many contexts hang.
 
 /// The workers of one class. README and man/aio2.7 state these numbers.
 #[derive(Clone, Copy)]
@@ -13,7 +13,7 @@ pub struct Limits {
     pub together: u32,
     /// The most together for contexts that have some already.
     pub shared: u32,
-    /// A context gets this part of what is left of `shared`: 1/`part`.
+    /// A context gets this part of the rest of `shared`: 1/`part`.
     pub part: u32,
     /// The most in all.
     pub most: u32,

@@ -39,7 +39,7 @@ impl Nesting {
         self.levels.push(place);
     }
 
-    /// How many nanoseconds late the events of the last submit should come.
+    /// The delay of the last submit's events, in nanoseconds.
     pub fn pause_ns(&self, tuning: &Tuning) -> u64 {
         match self.levels.len().checked_sub(tuning.nesting_free + 1) {
             // At one level, a program may submit as often as it likes.

@@ -1,11 +1,11 @@
-//! What is expected of one request: from its call, and from its file's profile.
+//! The outlook of one request, from its call and from its file's profile.
 
 #![cfg_attr(loom, allow(dead_code))]
 
 use super::profile::{Kind, View};
 use super::tuning::Tuning;
 
-/// What is known of a request.
+/// The known facts about a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Outlook {
     /// It is a no-op.
@@ -54,7 +54,7 @@ impl Outlook {
     }
 
     /// Whether it is serial. A write to a regular file is serial if it does not wait for a device: a second one beside it would wait for
-    /// the file's lock, and use a second processor in vain. A request that takes less time than its hand-over is serial, too.
+    /// the file's lock, and use a second processor for nothing. A request that takes less time than its hand-over is serial, too.
     #[inline]
     pub fn is_serial(&self, t: &Tuning) -> bool {
         self.file_is(|view| view.is_serial(t))
@@ -84,8 +84,8 @@ impl Outlook {
         self.file_is(|view| view.kind == Kind::Write)
     }
 
-    /// Whether a submitter may try it as a read: it is known to be fast, or it can be tried without waiting and is not known to be tried in
-    /// vain.
+    /// Whether a submitter may try it as a read: it is known to be fast, or it can be tried without waiting and such attempts are not known
+    /// to fail.
     #[inline]
     pub fn may_read_at_submit(&self, t: &Tuning) -> bool {
         self.is_fast(t) || self.may_be_cached() && !self.is_device_bound_buffered(t)

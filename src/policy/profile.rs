@@ -1,9 +1,9 @@
-//! What is learned of a file from how long its requests take and whether they wait: a profile, and the profile that follows from it and one
-//! observation.
+//! The profile of a file, learned from the service times of its requests and from their waits; and the transition from a profile and one
+//! observation to the next profile.
 //!
-//! Reads, writes and syncs of a file have a profile each. A new file begins with what is known of its family: files of the same class on
-//! the same device. Its own requests then override that. So a program that uses a thousand files need not prove each of them. A family
-//! learns only from the first requests of each of its files. So each file counts as much as any other, however many requests it gets.
+//! Reads, writes and syncs of a file have a profile each. A new file begins with the profile of its family: files of the same class on the
+//! same device. Its own requests then override that. So a program that uses a thousand files need not prove each of them. A family learns
+//! only from the first requests of each of its files. So each file counts as much as any other, however many requests it gets.
 //!
 //! Everything here is a hint. A wrong profile costs time.
 
@@ -66,7 +66,7 @@ impl Observation {
     }
 }
 
-/// What is known of the requests of one kind to one file.
+/// The profile of the requests of one kind to one file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Profile {
     /// After this many more fast requests, the next is expected to be fast.
@@ -120,7 +120,7 @@ impl Profile {
         Profile {
             fast_after: match seen.waited {
                 Some(true) => tuning.after_wait,
-                // Perhaps it was only kept from running. The next request is asked, and tells.
+                // Perhaps it was only preempted. The next request is asked whether it waits, and decides.
                 _ if is_long => self.fast_after.max(1),
                 _ => self.fast_after.saturating_sub(1),
             },
@@ -212,7 +212,7 @@ impl Profile {
     }
 }
 
-/// What is known of the first requests of one kind to files of one class on one device: points for each property.
+/// The profile of a family: points for each property, from the first requests of one kind to files of one class on one device.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Family {
     fast: u8,
@@ -234,7 +234,7 @@ impl Family {
         };
         let fast = match seen.waited {
             Some(true) => Some(false),
-            // Perhaps it was only kept from running.
+            // Perhaps it was only preempted.
             _ if is_long => None,
             _ => Some(true),
         };
@@ -245,9 +245,9 @@ impl Family {
         }
     }
 
-    /// What is expected of a new file of the family. A property is expected if it has half of the points: the young requests of one file
-    /// alone do not take a full family below that. That requests wait is expected only past the page cache: what is in the cache depends on
-    /// the file.
+    /// The profile of a new file of the family. A property is expected if it has at least half of the points: the young requests of one
+    /// file alone cannot take a full family below that. A wait is expected only past the page cache, because the content of the cache
+    /// depends on the file.
     pub fn prior(self, class: Class, tuning: &Tuning) -> Profile {
         let holds = |points| points >= tuning.in_a_row / 2;
         let new = Profile::new(tuning);
@@ -281,7 +281,7 @@ impl Family {
     }
 }
 
-/// What is expected of one request: its kind, and what is known of its file.
+/// The basis of the expectation of one request: its kind, and the profile of its file.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
     pub kind: Kind,
@@ -349,7 +349,7 @@ impl View {
         self.profile().bounded == tuning.in_a_row && self.is_even()
     }
 
-    /// Whether it had better run alone: it takes its file's lock, or takes less time than its hand-over.
+    /// Whether it should run alone: it takes its file's lock, or takes less time than its hand-over.
     #[inline]
     pub fn is_serial(&self, tuning: &Tuning) -> bool {
         let left = self.profile().fast_after;
@@ -503,7 +503,7 @@ mod tests {
         }
     }
 
-    /// What a new file of a family is expected to be after young requests of others.
+    /// The expectation of a new file of a family after young requests of other files.
     #[test]
     fn a_new_file_is_expected_to_be_like_its_family() {
         #[rustfmt::skip]

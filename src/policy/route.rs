@@ -10,7 +10,8 @@ pub enum Route {
     InlineWaiting,
     /// Its submitter carried it out, within the call that submitted it.
     InlineSubmit,
-    /// A thread carried it out in place of a worker: workers could not be had, or could not run, or the process ended.
+    /// A thread carried it out in place of a worker: workers could not be obtained, or could not run, or the process
+    /// ended.
     InlineStandIn,
     /// A worker carried it out.
     Thread,

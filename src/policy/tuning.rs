@@ -1,8 +1,8 @@
-//! Tuned numbers: the meaning of each, its unit, and what more or less of it does. None of them decides whether something is right.
-//! docs/tuning.md says what each is worth.
+//! Tuned numbers: the meaning of each, its unit, and the effect of a larger and a smaller value. None of them decides whether something is
+//! right. docs/tuning.md has the effect of each.
 //!
 //! The first list has the numbers that were chosen, the second list those that follow from them: a property of this library or of the
-//! machine is one number, whatever depends on it.
+//! machine is one number, however many others depend on it.
 //!
 //! In builds with the feature `test-hooks`, AIO2_TUNING=NAME=VALUE,... changes them, of both lists.
 
@@ -61,7 +61,7 @@ tuning! {
     /// that waits for it. More: callers do more themselves, and come back later; less: more threads are woken.
     hand_over_ns: u64 = 16_000,
     /// Observations. After this many equal ones in a row, the next is expected to be equal. More: a file or a caller is recognised later;
-    /// less: it is judged by what it did by chance.
+    /// less: it is judged by chance.
     in_a_row: u8 = 32,
     /// Requests, less than 2^13. After one that waited, this many in a row must be fast before a file counts as fast. More: a file that is
     /// in memory again is recognised later; less: a fast disk is taken for memory.
@@ -73,8 +73,8 @@ tuning! {
     /// Requests or looks, a power of two. One of this many is examined more closely, or goes another way, to see whether anything has
     /// changed. More: a change is noticed later; less: system calls.
     sample: u32 = 64,
-    /// Power of two of nanoseconds: a tick. The period at which the monitor looks after what was left to a caller, and at which the kernel
-    /// is asked what a descriptor names. More: both are noticed later; less: processor time.
+    /// Power of two of nanoseconds: a tick. The period at which the monitor looks after requests that were left to a caller, and at which
+    /// the kernel is asked which file a descriptor names. More: both are noticed later; less: processor time.
     tick_shift: u32 = 20,
     /// Ticks. If nothing has moved for this long, nobody is expected to move it any more. More: requests that are left to a caller that
     /// does not come are late by this; less: a device that pauses gets all that waits at once.
@@ -120,7 +120,8 @@ tuning! {
     /// Nanoseconds. A request that takes more is asked whether it has waited. If it has, it is not fast: beside it, a hand-over counts
     /// little. This is also the limit for all requests together that a worker takes at once.
     fast_ns: u64 = t.hand_over_ns * 4,
-    /// Nanoseconds. Within this time is soon: for a caller that comes back for events, and for what a thread stays awake for.
+    /// Nanoseconds. Within this time is soon: for a caller that comes back for events, and for the next request, for which a thread stays
+    /// awake.
     soon_ns: u64 = t.hand_over_ns * 6,
     /// Nanoseconds. The time for which a caller of io_submit() carries out reads that do not wait. The rest is worth a worker.
     at_submit_ns: u64 = t.hand_over_ns * 4,

@@ -1,10 +1,10 @@
-//! What was learned of a context's requests.
+//! The knowledge that is learned from a context's requests.
 //!
 //! Two things are learned from measured service times. For a context: whether its requests wait, so that each needs a worker of its own, or
 //! keep a processor busy ([`Profiles::waits`]; the pool counts by it). For each file, and separately for reads, writes and syncs: a profile
-//! ([`crate::policy::profile`]), which says whether they are fast. If they are, a caller that waits for events anyway had better carry them
-//! out itself than have another thread woken ([`Outlook::is_fast`]): a hand-over can cost more than the request. Profiles are kept in a
-//! [`table`]. A file without a profile is expected to be like the last new file.
+//! ([`crate::policy::profile`]), which says whether they are fast. If they are, a caller that waits for events should carry them out itself
+//! and wake no other thread ([`Outlook::is_fast`]): a hand-over can cost more than the request. Profiles are kept in a [`table`]. A file
+//! without a profile is expected to be like the last new file.
 //!
 //! All of it is a hint, and so are its atomics: relaxed, and an update may get lost. Nothing that must be right depends on it, with one
 //! exception: a caller must never get caught in a request that does not end. So it carries out only reads and writes at an offset, and
@@ -93,8 +93,8 @@ impl Profiles {
         self.waits.load(Relaxed) >= u32::from(tuning().in_a_row) / 4
     }
 
-    /// How many requests may run at a time, for the sake of other contexts. A device takes its time for all requests that it has, and a
-    /// later one waits for all of them.
+    /// The number of requests that may run at a time, so that other contexts are not delayed. A device works through all requests that it
+    /// has; a later request waits for all of them.
     pub fn share(&self) -> u32 {
         if self.shares.load(Relaxed) && self.waits() {
             tuning().fairness_cap
@@ -103,15 +103,15 @@ impl Profiles {
         }
     }
 
-    /// Asks the kernel what the descriptor names, notes that, and tells the other users of the device.
+    /// Asks the kernel which file the descriptor names, notes that, and tells the other users of the device.
     fn look(&self, used: Use, sole_in_flight: bool, now: u64) -> Looked {
         let tick = Seen::tick(now >> tuning().tick_shift);
         let found = used.ask().map(|asked| {
             let Asked { class, device, .. } = asked;
             // Contexts do not move.
-            let who = std::ptr::from_ref(self).addr() >> 6;
+            let context = std::ptr::from_ref(self).addr() >> 6;
             let ticks = (now >> tuning().tick_shift) as u32;
-            let shares = sharing::has_serial_user(who as u32, device, ticks, sole_in_flight);
+            let shares = sharing::has_serial_user(context as u32, device, ticks, sole_in_flight);
             self.shares.store(shares, Relaxed);
             let family = if asked.is_alike {
                 self.families.find_or_add(Seen {
@@ -171,7 +171,7 @@ impl Profiles {
         family.unwrap_or_default().prior(found.class, tuning())
     }
 
-    /// What is known now of a request's file.
+    /// The current knowledge of a request's file.
     #[inline(always)]
     fn view(&self, used: Use) -> View {
         let (kind, file) = (used.kind, used.key.file());
@@ -185,8 +185,8 @@ impl Profiles {
         }
     }
 
-    /// What is expected of a file that nobody has looked at: that it is like the last new file. The thread that carries out its request
-    /// looks first.
+    /// The expectation of a file that no thread has looked at: it is like the last new file. The thread that carries out its request looks
+    /// first.
     #[cold]
     fn guess(&self, used: Use) -> View {
         let (kind, family) = (used.kind, self.newest.load(Relaxed));
@@ -313,7 +313,7 @@ impl Profiles {
         self.change(used, |profile| profile.joined(prior, tuning()));
     }
 
-    /// What is known of a request.
+    /// The outlook of a request, from its call and its file's profile.
     #[cfg(not(loom))]
     #[inline]
     pub fn outlook(&self, call: &Call) -> Outlook {

@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Files for which there is room from the beginning.
 const FIRST: usize = 8;
-/// The sizes of the tables that follow when this is not enough. Powers of two. With more files than the last has room for, some begin anew.
+/// The sizes of the tables that follow when this is not enough. Powers of two. With more files than the last has room for, some start
+/// again.
 const MORE: [usize; 2] = [128, 4096];
 /// A file is in one of this many slots, from the position on that its number says.
 const NEAR: usize = 8;
@@ -24,7 +25,7 @@ pub struct Seen {
     pub file: u32,
     /// When the file was looked at.
     pub tick: u32,
-    /// What it was found to be. None: not a file.
+    /// The class that was found. None: not a file.
     pub found: Option<Found>,
 }
 
@@ -37,7 +38,7 @@ pub struct Found {
 
 pub const FAMILIES: usize = 6;
 pub const NO_FAMILY: u8 = 6;
-/// In place of a family, for what is not a file.
+/// In place of a family, for a descriptor that names no file.
 const NO_FILE: u8 = 7;
 
 /// Bits of a slot's first word: the class, the family, the tick, and above them the file.
@@ -85,7 +86,7 @@ impl Seen {
     }
 }
 
-/// What is known of a file, or of a family.
+/// The profiles of one file, or of one family.
 pub struct Slot {
     seen: AtomicU64,
     /// By kind. The upper bits say which file this is about.
@@ -130,7 +131,7 @@ impl Slot {
         u64::from(file as u16 | 1 << 15) << TAG
     }
 
-    /// What is known of that file. None: nothing.
+    /// The profile of that file. None: nothing is known.
     pub fn known(&self, file: u32, kind: Kind) -> Option<u64> {
         Slot::part(file, self.known[kind as usize].load(Relaxed))
     }
@@ -150,7 +151,7 @@ impl Slot {
         let word = self.known[kind as usize].load(Relaxed);
         let learned = next(Slot::part(file, word)) | Slot::tag(file);
         if learned != word {
-            // One attempt: if another thread was sooner, its lesson will do as well.
+            // One attempt: if another thread was faster, its update is as good.
             let _ = self.known[kind as usize].compare_exchange(word, learned, Relaxed, Relaxed);
         }
     }
@@ -175,7 +176,7 @@ impl<const N: usize> Few<N> {
         self.0.get(usize::from(index))
     }
 
-    /// The index of that family. A new one takes the place of the one that was looked at the longest ago.
+    /// The index of that family. A new family replaces the family whose last look is the oldest.
     pub fn find_or_add(&self, seen: Seen) -> u8 {
         let at = find(&self.0, seen.file).unwrap_or_else(|| oldest(&self.0, seen.tick));
         self.0[at].see(seen);

@@ -9,9 +9,9 @@ pub struct Behaviour {
     /// that has that table carries the request out. If false, the descriptor stays the program's, and callers also carry requests out, at
     /// any time.
     pub holds_files: bool,
-    /// Each request claims something of its file. The claim decides what the request must wait for ([`super::order::claims`]), and what
-    /// must be done before a fork or the end of the process. All requests have an extension. If false, attributes decide what a request
-    /// must wait for.
+    /// Each request claims something of its file. The claim decides which requests the request must wait for ([`super::order::claims`]),
+    /// and whether it must be carried out before a fork or the end of the process. All requests have an extension. If false, attributes
+    /// decide which requests a request must wait for.
     pub has_claims: bool,
     /// When a context is closed, queued requests are cancelled and running ones interrupted. If false, all of them are carried out.
     pub cancels_at_close: bool,

@@ -7,7 +7,7 @@ use crate::sys::{NEVER, Result};
 use crate::syscall::{AWAIT_FILE, Call};
 use nix::errno::Errno;
 
-/// A request that is to be cancelled, that may begin, and that no thread carries out.
+/// A request that will be cancelled, that may begin, and that no thread carries out.
 struct Idle {
     req: Req,
     /// It has waited for its file, and epoll must be told.

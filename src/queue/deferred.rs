@@ -16,10 +16,10 @@ pub(super) struct Deferred {
     pub(super) published: bool,
     pub(super) ended: bool,
     pub(super) queued: bool,
-    /// Epoll is to be told of files.
+    /// Epoll must be told of files.
     pub(super) awaits: bool,
     pub(super) wakeups: Wakeups,
-    /// What the personality must still tell of requests that have ended.
+    /// The notifications of ended requests that the personality must still send.
     pub(super) tells: ArrayVec<Tell, BATCH_MAX>,
 }
 

@@ -13,7 +13,7 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// Takes the rings back: as if it had not been rung.
+    /// Clears it, as if it had not been rung.
     pub fn clear(&self) {
         let mut count = 0u64;
         // SAFETY: `count` has the 8 bytes. The eventfd is non-blocking, so this does not wait.

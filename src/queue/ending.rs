@@ -105,7 +105,7 @@ impl Context {
         }
     }
 
-    /// Called if a signal handler ends the process and has interrupted the thread that holds the lock: carries out what has been accepted,
+    /// Called if a signal handler ends the process and has interrupted the thread that holds the lock: carries out the accepted requests,
     /// in any order, also requests that other threads were carrying out.
     fn carry_out_left_behind(&self) {
         // SAFETY: the lock is held for a few instructions, so a thread that still holds it after EXIT_PATIENCE_NS does not go on. We do not
@@ -123,8 +123,8 @@ impl Context {
         });
     }
 
-    /// Does what the thread that ends the process was about to do when a signal handler interrupted it. Nobody knows whether it was done,
-    /// so it is done once more. `goes_on`: the thread may continue after all.
+    /// Does the work that the thread that ends the process was about to do when a signal handler interrupted it. It is not known whether it
+    /// was done, so it is done again. `goes_on`: the thread may continue after all.
     fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
         let mut state = this.state.lock();
         let reaps = state.is_reaper(by);

@@ -1,4 +1,4 @@
-//! What engines see of a context: a reference, which they keep as long as they have requests of the context.
+//! The view that engines have of a context: a reference, which they keep as long as they have requests of the context.
 
 use super::{Context, ContextRef};
 use crate::engine::pool::{self, Look};

@@ -35,14 +35,14 @@ pub struct KernelInFlight {
     pub(super) asleep: bool,
     /// The descriptor for which the reaper hands writes over.
     pub(super) writes: Option<u64>,
-    /// When io_submit(2) last returned to a reaper, the kernel had completed all requests: these and all before.
+    /// When io_submit(2) last returned to a reaper, the kernel had completed all requests: those of this call and all earlier ones.
     pub(super) waited: bool,
     /// The submitter that hands over beside the reaper.
     pub(super) submitter: Option<u32>,
     /// The submit hint. As long as it is not 0, a caller sleeps in the own queue because submitters hand over there. A sleep
     /// without a completion takes 1 away.
     pub(super) submit_hint: u32,
-    /// Number of submits during which submitters do not hand over; and how many they were the last time.
+    /// Number of submits during which submitters do not hand over; and that number at the beginning of the last pause.
     pub(super) pause: u32,
     pub(super) last_pause: u32,
     /// How often there was a reaper, in all and up to the last tick.
@@ -70,7 +70,7 @@ impl State {
         self.kernel.returning.leaves(monotonic_ns());
     }
 
-    /// A taken request is not carried out now, and counts as not begun again.
+    /// A dequeued request is not carried out now. From here on it counts as not begun.
     pub(super) fn give_up(&mut self, req: &Req) {
         self.running.leave(req);
         req.set_worker(NO_WORKER);
@@ -271,7 +271,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Sorts the requests. For those that the kernel has carried out, does what [`Deferred::note_ended`] does.
+    /// Sorts the requests. For those that the kernel has carried out, does the same as [`Deferred::note_ended`].
     pub(super) fn of(requests: KernelDone) -> Done {
         let mut all = Done {
             done: Chain::new(),

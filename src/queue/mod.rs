@@ -176,7 +176,7 @@ struct State {
     slabs: Slabs,
 }
 
-/// What is known of the submits of callers that had better carry their requests out themselves.
+/// The observed submits of a context. They show whether its callers should carry requests out themselves.
 #[derive(Default)]
 struct Submits {
     nesting: Nesting,

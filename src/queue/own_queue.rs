@@ -94,7 +94,7 @@ impl Visit {
     }
 }
 
-/// What a thread that reaps in the own queue has found.
+/// The findings of a thread that reaps in the own queue.
 pub(super) struct Found {
     any: bool,
     /// How the wait ended; None: it must not wait there.
@@ -159,8 +159,8 @@ impl Context {
         Ok(Waited::Woken)
     }
 
-    /// Called before a caller takes events that are there already. Hands over what was left to it: so the device works while the
-    /// caller handles these events.
+    /// Called before a caller takes events that are there already. Hands over the requests that were left to it: so the device works while
+    /// the caller handles these events.
     pub(super) fn hand_over_first(this: &ContextRef, visit: &mut Visit) {
         // Relaxed: a hint.
         this.left_to_reaper.store(false, Relaxed);
@@ -173,8 +173,8 @@ impl Context {
         this.run_deferred(&mut deferred);
     }
 
-    /// Hands over what was left to this caller; or, if the caller `waits` until a time and for a number of events, carries out the first
-    /// request as a sample. Err: neither.
+    /// Hands over the requests that were left to this caller; or, if the caller `waits` until a time and for a number of events, carries
+    /// out the first request as a sample. Err: neither.
     fn hand_over_left<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -271,7 +271,7 @@ impl Context {
         }
     }
 
-    /// Hands a batch over, and queues again what the kernel does not take. Returns whether the kernel has refused requests.
+    /// Hands a batch over, and queues the requests again that the kernel does not take. Returns whether the kernel has refused requests.
     /// `nowait`: see [`Start`].
     pub(super) fn hand_over_to_own_queue<'a>(
         this: &'a ContextRef,
@@ -287,7 +287,7 @@ impl Context {
         (state, refused)
     }
 
-    /// The same, but returns what the kernel does not take.
+    /// The same, but returns the requests that the kernel does not take.
     pub(super) fn hand_over_batch<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
@@ -344,7 +344,7 @@ impl Context {
         found.waited
     }
 
-    /// Publishes what the kernel has completed in the own queue; waits for the first completion, at the longest `until` then.
+    /// Publishes the requests that the kernel has completed in the own queue. Waits for the first completion, at the longest until `until`.
     /// The caller must ensure that the rest is watched, because other threads may have relied on it.
     pub(super) fn reap_own_queue(
         this: &ContextRef,
@@ -536,7 +536,7 @@ impl Context {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Publishes what the kernel has completed in the own queue, without waiting. False if there was nothing.
+    /// Publishes the requests that the kernel has completed in the own queue, without waiting. False if there was nothing.
     pub(super) fn take_done(this: &ContextRef) -> bool {
         let found = Context::find_done(this);
         if found.as_ref().is_some_and(|found| !found.is_watched) {

@@ -114,8 +114,8 @@ impl Context {
         Context::end_by(this, req, Context::publish);
     }
 
-    /// The file for which a request waits has become ready, or the request cannot wait for it in the epoll. Afterwards the caller tells epoll
-    /// what has changed.
+    /// The file for which a request waits has become ready, or the request cannot wait for it in the epoll. Afterwards the caller tells
+    /// epoll of the changes.
     pub fn ready(this: &ContextRef, mut req: Req, events: Result<c_short>) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();

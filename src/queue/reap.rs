@@ -379,8 +379,8 @@ impl Context {
     }
 }
 
-/// How a caller carries out requests while it waits for events. If it has a deadline, it reads only what is in the page cache,
-/// and leaves other reads to a worker.
+/// How a caller carries out requests while it waits for events. If it has a deadline, it reads only data in the page cache, and leaves
+/// other reads to a worker.
 struct InTime<'a> {
     context: &'a Context,
     is_bound: bool,

@@ -1,6 +1,6 @@
 //! The part of its file that a request with an extension claims, for [`crate::queue::order::claims`].
 
-/// What a request does with its file.
+/// The access of a request to its file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Access {
@@ -23,7 +23,7 @@ pub enum Access {
     StreamWrite,
 }
 
-/// What a request claims.
+/// The claim of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// The file: see [`Claim::of_file`]. If two files get the same value, their requests wait for each other

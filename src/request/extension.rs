@@ -1,5 +1,5 @@
 //! A personality's data of a request besides its system call, stored behind the event. The core knows only the hints
-//! and what the personality's functions return.
+//! and the results of the personality's functions.
 
 use super::reference::Claimed;
 use super::{Attrs, Claim, Class, FreeSlot, Head, Req};
@@ -91,7 +91,7 @@ pub struct Personality {
     pub ended: fn(&mut Req) -> Option<Tell>,
     /// See [`tell`].
     pub tell: fn(&[Tell]),
-    /// Releases what a [`Tell`] holds, whether or not it was told. Called once.
+    /// Releases the objects that a [`Tell`] holds, whether or not it was sent. Called once.
     pub give_back: fn(&mut Tell),
 }
 
@@ -250,8 +250,8 @@ impl Req {
         self.head().may_be_queued
     }
 
-    /// Called when the request has its result and nothing else remains to do. Releases what its extension holds, before
-    /// the event is visible. The notification is sent after that.
+    /// Called when the request has its result and nothing else remains to do. Releases the objects that its extension
+    /// holds, before the event is visible. The notification is sent after that.
     pub fn ended(&mut self) -> Option<Tell> {
         (self.personality()?.ended)(self)
     }

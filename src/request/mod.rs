@@ -177,7 +177,8 @@ impl Req {
         unsafe { *self.head().worker.get() = worker };
     }
 
-    /// It waits for a file to become ready: a number of whoever waits. None: no more. Called under the context's lock.
+    /// It waits for a file to become ready: the number that the waiting module gives. None: no more. Called under the
+    /// context's lock.
     pub fn set_awaited(&self, number: Option<u32>) {
         // SAFETY: the lock guards the cell.
         unsafe { *self.head().awaited.get() = number.unwrap_or(NOT_AWAITED) };

@@ -1,5 +1,5 @@
-//! Where a context's events go: the ring of io_setup2() with its overflow list, or the ring of the kernel's AIO, which has room for
-//! every event. The rest of a context need not know which of the two it has.
+//! The destination of a context's events: the ring of io_setup2() with its overflow list, or the ring of the kernel's AIO, which has room
+//! for every event. The rest of a context need not know which of the two it has.
 
 #[cfg(not(loom))]
 use super::kernel::{KernelRing, events_for};

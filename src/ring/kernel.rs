@@ -1,5 +1,5 @@
-//! The ring of the kernel's AIO: a header, then events of 32 bytes. The program shares it, may reap from it and may write anything
-//! there. Therefore the [`Backlog`] keeps what must be right.
+//! The ring of the kernel's AIO: a header, then events of 32 bytes. The program shares it, may reap from it and may write anything there.
+//! Therefore the [`Backlog`] keeps all values that must be right.
 //!
 //! The ring has room for the event of every accepted request, because a submit accepts no more (see `room`). So there is no
 //! overflow.
@@ -179,7 +179,7 @@ impl KernelRing {
     }
 
     fn head(&self) -> u32 {
-        // Acquire: pairs with the reapers' release stores of head: they no longer read what is before it.
+        // Acquire: pairs with the reapers' release stores of head: they no longer read the events before it.
         self.header().head.load(Acquire) % self.nr
     }
 

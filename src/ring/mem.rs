@@ -102,7 +102,7 @@ fn sealable_file(bytes: usize) -> Result<OwnedFd> {
         c"aio2-ring",
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?;
-    // If the program has closed its standard descriptors, what it prints must not go here.
+    // If the program has closed its standard descriptors, its output must not go here.
     let fd = if fd.as_raw_fd() > libc::STDERR_FILENO {
         fd
     } else {

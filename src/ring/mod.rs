@@ -4,8 +4,8 @@
 //! list. As long as the list is not empty, later events go there too, so that events come out in the order in which they were
 //! published.
 //!
-//! The program shares header and data, and may write anything there at any time. So all access is atomic, every position is masked,
-//! every size that is read is checked, and the [`Backlog`], which the program cannot reach, keeps what must be right.
+//! The program shares header and data, and may write anything there at any time. So all access is atomic, every position is masked, every
+//! size that is read is checked, and the [`Backlog`], which the program cannot reach, keeps all values that must be right.
 
 pub mod events;
 #[cfg(not(loom))]
@@ -409,7 +409,7 @@ impl Ring {
     /// Writes an event at the tail; false if there is no room.
     fn put(&self, backlog: &mut Backlog, event: &[u64]) -> bool {
         let header = self.mem.header();
-        // Acquire: pairs with the reapers' release of head: they no longer read what we write over.
+        // Acquire: pairs with the reapers' release of head: they no longer read the bytes that we overwrite.
         let head = header.head.load(Acquire);
         let used = backlog.tail.wrapping_sub(head);
         let bytes = event.len() as u32 * 8;

@@ -45,8 +45,8 @@ impl Notifier {
 
     /// Adds 1, or leaves that to a thread that is about to write. Called after publishing, without a lock.
     pub fn signal(&self) {
-        // AcqRel: pairs with the read-modify-writes of the thread that writes for us: what we have published is visible to it before it
-        // writes. A reader may already have read its last write, so it writes once more.
+        // AcqRel: pairs with the read-modify-writes of the thread that writes for us: the events that we have published are visible to it
+        // before it writes. A reader may already have read its last write, so it writes once more.
         if self.asked.fetch_add(1, AcqRel) != 0 {
             return;
         }

@@ -60,7 +60,7 @@ impl Spin {
             now = monotonic_ns();
         }
         if now >= late {
-            // In vain, or another thread has needed the processor: a small part of the time may be spent so.
+            // It was in vain, or another thread has needed the processor. Only a small part of the time may be spent in this way.
             let rest = (now - began) * u64::from(tuning().in_a_row);
             self.rests_until.store(now + rest, Relaxed);
         }
@@ -178,7 +178,7 @@ impl WaitList {
         true
     }
 
-    /// Takes off, in order, each waiter for which the bytes that are left are enough, and subtracts what it needs.
+    /// Takes off, in order, each waiter for which the remaining bytes are enough, and subtracts its need.
     pub fn take_satisfied(&mut self, mut bytes: u64, wakes: &mut Wakes) {
         self.retain(
             |here| {

@@ -41,7 +41,7 @@ pub const PWRITE: u16 = 1;
 pub const PREADV: u16 = 7;
 pub const PWRITEV: u16 = 8;
 
-/// A context of the kernel's AIO, if one with a ring of the known form can be had. None behind a system call filter.
+/// A context of the kernel's AIO, if one with a ring of the known form can be obtained. None behind a system call filter.
 pub fn new_context(events: usize) -> Option<u64> {
     let mut kernel = 0u64;
     let args = [events as u64, &raw mut kernel as u64, 0, 0, 0, 0];

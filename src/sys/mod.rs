@@ -30,7 +30,7 @@ pub use task::*;
 
 use nix::errno::Errno;
 
-/// What the kernel has done of what it was given, in memory that it shares with the process: no system call is made for it.
+/// The completions of the kernel, in memory that it shares with the process: no system call is needed to take them.
 pub trait Completions {
     /// How many there are: a hint.
     fn available(&self) -> usize;
@@ -38,7 +38,8 @@ pub trait Completions {
     /// Takes the first: the number by which it was given, and its result. One thread at a time does so.
     fn take(&self) -> Option<(u64, i64)>;
 
-    /// Whether the kernel says by this result that it has not carried the request out, and that somebody else can. `nowait`: it was to wait for nothing.
+    /// Whether this result means that the kernel has not carried the request out, and that a thread can. `nowait`: the request must not
+    /// wait.
     fn is_refusal(&self, res: i64, nowait: bool) -> bool;
 }
 

@@ -40,7 +40,8 @@ pub fn reserve(fd: RawFd) {
     ABOVE.fetch_max(fd.saturating_add(1), Relaxed);
 }
 
-/// The calling thread's table is not the one in which the library has this number: there it is an ordinary one from now on.
+/// The calling thread does not have the table in which the library uses this number. In its table, the number is an ordinary one from now
+/// on.
 pub fn disown(fd: RawFd) {
     if let Some((word, bit)) = word(fd) {
         word.fetch_and(!bit, Relaxed);
@@ -124,7 +125,7 @@ pub fn is_lent(number: RawFd) -> bool {
     word(number).is_some_and(|(_, bit)| LENT[number as usize / 64].load(Relaxed) & bit != 0)
 }
 
-/// In a forked child: closes what was lent.
+/// In a forked child: closes the lent descriptors.
 pub fn close_lent() {
     for (i, word) in LENT[..USED.load(Relaxed)].iter().enumerate() {
         let mut lent = word.load(Relaxed);
@@ -144,7 +145,7 @@ pub fn close(fd: RawFd) {
     close_here(fd);
 }
 
-/// The same for a descriptor in whatever table the thread has.
+/// The same for a descriptor in the thread's table, whichever that is.
 pub fn close_here(fd: RawFd) {
     if fd >= 0 {
         // Not libc's function: it is a cancellation point.
@@ -153,7 +154,7 @@ pub fn close_here(fd: RawFd) {
     }
 }
 
-/// While this exists, no child is forked through libc: the thread makes descriptors that nobody knows of yet, and that a child could not
+/// While this exists, no child is forked through libc: the thread makes descriptors that are not recorded yet, and that a child could not
 /// close.
 pub struct Making(());
 
@@ -234,7 +235,7 @@ pub extern "C" fn next(from: RawFd) -> RawFd {
 /// No descriptor.
 pub const NO_FILE: RawFd = -1;
 
-/// A private descriptor, which gives way to the program's. Relaxed: only a number; the kernel orders accesses to what it names.
+/// A private descriptor, which gives way to the program's. Relaxed: only a number; the kernel orders accesses to its file.
 pub struct Private(AtomicI32);
 
 impl Private {
@@ -247,7 +248,7 @@ impl Private {
         self.0.load(Relaxed)
     }
 
-    /// Makes it, if there is none. None: it cannot be had.
+    /// Makes it, if there is none. None: it cannot be obtained.
     pub fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
         let _making = Making::begin();
         if self.get() != NO_FILE {
@@ -261,8 +262,8 @@ impl Private {
         Some(())
     }
 
-    /// The program is about to use this number for something else, and it may be this one's. If no other number can be had, there is no
-    /// descriptor from here on.
+    /// The program is about to use this number for something else, and it may be this one's. If no other number can be obtained, there is
+    /// no descriptor from here on.
     pub fn release_number(&self, fd: RawFd) {
         if self.get() != fd {
             return;

@@ -117,7 +117,7 @@ fn priority_now() -> Option<c_int> {
 /// Raises the library's threads above this priority. False: they are not allowed to have it.
 fn raise_above(priority: c_int) -> bool {
     let now = monotonic_ns();
-    // AcqRel: either `lower_if_unused` sees this store, or this thread sees what `lower_if_unused` changed.
+    // AcqRel: either `lower_if_unused` sees this store, or this thread sees the change by `lower_if_unused`.
     let before = ASKED_NS.swap(now, AcqRel);
     let is_fresh = now.saturating_sub(before) < KEPT_NS;
     if is_fresh && RAISED.load(Acquire) > priority {

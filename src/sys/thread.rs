@@ -74,7 +74,7 @@ fn count() -> Option<&'static AtomicU32> {
     unsafe { COUNT.load(Acquire).as_ref() }
 }
 
-/// While it exists, the process does not end for want of program's threads.
+/// While it exists, the process does not end for lack of program's threads.
 #[derive(Clone, Copy)]
 struct Pin {
     count: Option<&'static AtomicU32>,

@@ -119,7 +119,7 @@ unsafe impl Send for Uring {}
 
 impl Uring {
     /// A ring for `requests`, a power of two. It adds to this eventfd when a thread of the kernel's has completed something. None: it
-    /// cannot be had, or there is a system call filter.
+    /// cannot be obtained, or there is a system call filter.
     pub fn new(requests: u32, eventfd: RawFd) -> Option<Uring> {
         let fd = Private::new();
         let Some((params, rings, entries)) = map(requests, &fd) else {
@@ -179,7 +179,7 @@ impl Uring {
     }
 
     fn word(&self, offset: u32) -> &AtomicU32 {
-        // SAFETY: the kernel says where its words are, within the mapping, which lives as long as `self`. All others who write there do so
+        // SAFETY: the kernel says where its words are, within the mapping, which lives as long as `self`. All others that write there do so
         // atomically.
         unsafe { &*self.rings.at.wrapping_add(offset as usize).cast() }
     }

@@ -1,6 +1,6 @@
 //! Tries a call that may wait for somebody else, without waiting.
 //!
-//! If the kernel can be asked to make the call without waiting, and would then return what the plain call returns, it is asked.
+//! If the kernel can be asked to make the call without waiting, and would then return the same result as the plain call, it is asked.
 //! Otherwise a worker makes the plain call, because nobody knows beforehand whether it waits.
 
 use super::Call;
@@ -162,9 +162,9 @@ fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
     }
 }
 
-/// A receive that waits for all of its bytes. If there are some, a worker makes the plain call, because an error that follows a part is
-/// for the next call, and a second call of ours would take it. So this only looks what is there. A look by recvmsg(2) would also receive
-/// descriptors.
+/// A receive that waits for all of its bytes. If there are some, a worker makes the plain call, because an error that follows a part is for
+/// the next call, and a second call of ours would take it. So this only looks which bytes are there. A look by recvmsg(2) would also
+/// receive descriptors.
 fn receive_all(call: &Call) -> Option<i64> {
     if c_long::from(call.nr) != libc::SYS_recvfrom {
         return None;

@@ -41,8 +41,8 @@ thread_local! {
     };
 }
 
-/// What a program's thread does in the library. If a signal handler interrupts it here and ends the process, the thread
-/// never continues.
+/// The current activity of a program's thread in the library. If a signal handler interrupts it here and ends the
+/// process, the thread never continues.
 struct Inside {
     /// It is in a library function and may hold any of the library's locks.
     busy: Cell<bool>,
@@ -152,7 +152,7 @@ pub fn worker_ends() {
     }
 }
 
-/// Sets what interrupts the calling thread's system calls.
+/// Sets the object that interrupts the calling thread's system calls.
 pub fn set_interruptible(target: &'static Interruptible) {
     let mut here = HERE.get();
     here.interrupt = Some(target);

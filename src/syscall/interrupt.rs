@@ -430,8 +430,8 @@ unsafe fn send_on(signal: c_int, info: *const siginfo_t) {
     }
 }
 
-/// Does what the signal would have done to the process without the library. A program's thread received it unblocked,
-/// and the program has no action for it.
+/// Has the effect that the signal would have had on the process without the library. A program's thread received it
+/// unblocked, and the program has no action for it.
 ///
 /// # Safety
 /// `info` was passed to a handler.

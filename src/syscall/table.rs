@@ -8,8 +8,8 @@
 //! - A call that acts on the calling thread or answers about it is refused. That thread would be a worker: the answer
 //!   would be wrong, or the worker would be unusable for later requests. This includes credentials, which the kernel
 //!   keeps for each thread. If a call can name other threads, and 0 names the calling one, it is refused altogether.
-//! - A call is refused if it ends or replaces the process, takes the machine down, or removes what the C library
-//!   depends on. If a program harms itself by other means (munmap, kill, close), that is its own business.
+//! - A call is refused if it ends or replaces the process, takes the machine down, or removes something that the C
+//!   library depends on. A program may still harm itself by other means (munmap, kill, close).
 //! - If only certain values of an argument name the calling thread, only those are refused ([`Rule`]). Values in memory
 //!   and the targets of paths (/proc/thread-self) are not checked, because the program could change them at any time.
 //! - A call that ends by itself is carried as [`Class::Short`]: it works on the file system, the process or the system,
@@ -165,13 +165,13 @@ enum Reason {
     Processor,
     /// Attributes of the calling thread.
     Attributes,
-    /// Parts the calling thread from what it shares with the process.
+    /// Separates the calling thread from objects that it shares with the process.
     Namespaces,
     /// The calling thread's confinement, or its security attributes.
     Security,
-    /// Who traces is a thread: the others may not go on with it.
+    /// The tracer is one thread: other threads cannot continue its work.
     Tracing,
-    /// Counts what the calling thread does if told 0, and what it starts.
+    /// Counts the activity of the calling thread if the argument is 0, and of the threads that it starts.
     Counters,
     /// Answers which thread the caller is, or where it runs.
     Identity,
@@ -622,7 +622,7 @@ const fn by_number(x86_64: bool) -> [Verdict; LIMIT] {
     verdicts
 }
 
-/// What a system call does to files. The end of the process waits for accepted calls that read or write files.
+/// The effect of a system call on files. The end of the process waits for accepted calls that read or write files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Files {
     /// Nothing, or nothing that outlives the process.
@@ -637,7 +637,7 @@ pub enum Files {
     Opens,
 }
 
-/// What a system call does to files.
+/// The effect of a system call on files.
 pub fn files(nr: u32) -> Files {
     let files = FILES.get(nr as usize);
     files.copied().unwrap_or(Files::Nothing)

@@ -1,5 +1,5 @@
-//! The buffers of requests for a ring. The reaper, which submits them, would wait for a buffer that is not in memory: that is swapped out,
-//! say, or of a file, or that the program has to bring in (userfaultfd(2)). All other requests would wait with it.
+//! The buffers of requests for a ring. The reaper submits these requests. It would wait for a buffer that is not in memory: one that is
+//! swapped out, belongs to a file, or must be supplied by the program (userfaultfd(2)). All other requests would wait with it.
 
 use super::direction;
 use crate::policy::batch::Direction;
@@ -28,7 +28,7 @@ fn for_buffers(batch: &[Req], mut look: impl FnMut(Range<u64>)) {
 
 /// Whether all of these are plain reads and writes whose buffers are in memory. The answer may be no although it should be yes.
 fn has_all(batch: &[Req]) -> bool {
-    // To read vectors can mean to wait for them.
+    // Reading vectors may wait for their memory.
     if !batch.iter().all(|req| req.call().plain_bytes().is_some()) {
         return false;
     }
@@ -41,8 +41,9 @@ fn has_all(batch: &[Req]) -> bool {
     has_room && are_there(&pages)
 }
 
-/// Makes sure that nobody waits for the buffers of these requests, all of which go in one direction. It may wait itself, unless `nowait`.
-/// False: it would have to. What cannot be had at all is an error of the request's, which comes at once.
+/// Brings the buffers of these requests, which all go in one direction, into memory, so that no other thread waits for them. It may wait
+/// itself, unless `nowait`. False: it would have to wait. If a buffer cannot be obtained at all, the request fails at once when it is
+/// submitted.
 pub fn prepare_buffers(batch: &[Req], nowait: bool) -> bool {
     if has_all(batch) {
         return true;

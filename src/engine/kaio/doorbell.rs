@@ -14,8 +14,8 @@ use std::time::Duration;
 /// If the reaper cannot be woken any more, it looks at the ring this often.
 const DEAF_NS: u64 = 1_000_000;
 
-/// The doorbell of the reaper. The reaper sleeps in epoll_wait(2) and reads nothing: if the program has closed these numbers and uses them
-/// for files of its own, nothing is taken from these.
+/// The doorbell of the reaper. The reaper sleeps in epoll_wait(2) and reads nothing: the program may have closed these descriptors and may
+/// use their numbers for its own files, from which nothing must be read.
 pub struct Doorbell {
     pub eventfd: AtomicI32,
     /// It contains that eventfd alone, edge-triggered.
@@ -30,7 +30,7 @@ impl Doorbell {
         }
     }
 
-    /// Makes the descriptors. False: none can be had.
+    /// Makes the descriptors. False: none can be obtained.
     pub fn open(&self) -> bool {
         let make = || -> Result<(RawFd, RawFd)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -76,8 +76,8 @@ impl Doorbell {
         [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
     }
 
-    /// Wakes the thread that waits, or the next one that is about to. Nothing is written: the program may have files of its own at these
-    /// numbers by now. False: it has, or it has closed them.
+    /// Wakes the thread that waits, or the next thread that is about to wait. Writes nothing, because the program may have its own files at
+    /// these numbers now. False: it has, or it has closed them.
     pub fn ring(&self) -> bool {
         let (epoll, eventfd) = (self.epoll.load(Relaxed), self.eventfd.load(Relaxed));
         change(epoll, libc::EPOLL_CTL_MOD, eventfd).is_ok()
@@ -106,7 +106,8 @@ impl Doorbell {
     }
 }
 
-/// Closes what [`Doorbell::take`] returned. If the program has closed them, the numbers may be the program's by now, and stay open.
+/// Closes the descriptors that [`Doorbell::take`] returned. If the program has closed them, their numbers may name files of the program's
+/// now, and stay open.
 pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
     if eventfd == NO_FILE {
         return;

@@ -33,7 +33,7 @@ pub struct InKernel<Q> {
 struct Places<Q> {
     places: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
-    /// There is no room, whatever is free.
+    /// The queue is closed: there is no room, even if places are free.
     is_closed: bool,
     /// For each place, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
@@ -278,7 +278,7 @@ impl<Q: Clone> InKernel<Q> {
         taken
     }
 
-    /// Takes back a request that the kernel has not got: it counts as refused.
+    /// Withdraws a request that the kernel has not got: it counts as refused.
     pub fn take_back(&self, place: u64) -> Option<InFlight<Q>> {
         let mut places = self.places.lock();
         let back = places.take(place);
@@ -302,7 +302,7 @@ impl<Q> Places<Q> {
 mod tests {
     use super::*;
 
-    /// What comes back, or was taken back, makes no room in a queue that takes nothing any more.
+    /// A request that comes back or is withdrawn makes no room in a closed queue.
     #[test]
     fn a_closed_queue_has_no_room_until_it_is_opened() {
         let queue = InKernel::<()>::new(4).unwrap();

@@ -44,7 +44,8 @@ pub struct Kaio<Q> {
     /// The reaper must be woken for requests that are queued in the ring. Set under the lock.
     asleep: AtomicBool,
     doorbell: Doorbell,
-    /// io_uring may still hold a file when its request is done, and then the program's close(2) would not be the last one.
+    /// The requests hold their files. Then there is no ring: io_uring may still hold a file when its request is done, and the program's
+    /// close(2) would not be the last one.
     has_held: bool,
 }
 
@@ -52,7 +53,7 @@ pub struct Kaio<Q> {
 #[derive(Clone, Copy)]
 enum Reaper {
     None,
-    /// A thread is making what the reaper needs.
+    /// A thread is making the objects that the reaper needs.
     Making,
     Runs,
     /// There can be none.
@@ -79,12 +80,12 @@ impl<Q: Completes> Kaio<Q> {
         !self.ring.load(Relaxed).is_null() && self.here.room() != 0
     }
 
-    /// The lock, after it is decided whether there is a reaper. Err: none can be had now.
+    /// The lock, after it is decided whether there is a reaper. Err: none can be obtained now.
     fn reaper(&'static self) -> core::result::Result<Guard<'static, Reaper>, ()> {
         let mut state = self.state.lock();
         if let Reaper::None = *state {
             *state = Reaper::Making;
-            // No other thread asks meanwhile; nor later, if it fails.
+            // No other thread asks meanwhile. If it fails, none asks later either.
             self.here.close();
             drop(state);
             let made = self.make();
@@ -100,7 +101,7 @@ impl<Q: Completes> Kaio<Q> {
         Ok(state)
     }
 
-    /// Makes what is missing, and starts the reaper. None: a descriptor or a thread cannot be had now.
+    /// Makes the missing objects, and starts the reaper. None: a descriptor or a thread cannot be obtained now.
     fn make(&'static self) -> Reaper {
         if !allows_kernel_queues() {
             return Reaper::Never;
@@ -162,7 +163,7 @@ impl<Q: Completes> Kaio<Q> {
         });
     }
 
-    /// By the reaper: submits what is queued in the ring. If the kernel does not take a request, it is given back.
+    /// By the reaper: submits the requests that are queued in the ring. If the kernel does not take a request, it is given back.
     fn submit_queued(&self, ring: &Uring) {
         let mut refused = Submitted::Some;
         while refused == Submitted::Some && ring.queued() != 0 {

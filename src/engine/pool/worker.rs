@@ -105,7 +105,7 @@ impl<Q: Served> Worker<Q> {
         self.begin();
         let mut now = Now::read();
         let start = now.ns;
-        // For what it notes about the file: the answer is not needed here.
+        // Called because it notes facts about the file: the answer is not needed here.
         profiles.is_file(req.call(), sole_in_flight, &mut now);
         req.set_route(Route::Thread);
         profiles.carry_out(

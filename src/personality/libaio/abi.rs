@@ -1,4 +1,4 @@
-//! What programs for libaio or for the kernel's AIO system calls know: linux/aio_abi.h in our words.
+//! The definitions that programs for libaio or for the kernel's AIO system calls use: linux/aio_abi.h in our words.
 
 pub use crate::ring::kernel::{EVENT_BYTES, EVENT_WORDS};
 use core::mem::{offset_of, size_of};

@@ -211,7 +211,7 @@ impl Sender {
     }
 
     /// Whether a message could not be sent because the channel is gone: one of its ends was closed, or was already replaced when the
-    /// channel was made. Then it is forgotten. `error`: what `send` has returned.
+    /// channel was made. Then it is forgotten. `error`: the result of `send`.
     pub fn is_gone(&self, error: Errno) -> bool {
         match error {
             Errno::EBADF => !self.is_there(),

@@ -210,7 +210,7 @@ pub fn tell(all: &[Tell]) {
     }
 }
 
-/// Gives back what one of them holds. Called once.
+/// Releases the file that one of them holds. Called once.
 pub fn give_back(tell: &mut Tell) {
     // SAFETY: as above; the caller promises to call it once.
     unsafe { ManuallyDrop::drop(tell.as_mut::<Told>()) };

@@ -23,7 +23,7 @@ const SHARDS: usize = 16;
 /// Files and eventfds that one submit remembers: a program seldom uses more of them in one call.
 pub const FEW: usize = 4;
 
-/// What a request must know of its file, found out at submit.
+/// The facts that a request must know of its file, found out at submit.
 #[derive(Clone, Copy, Default)]
 pub struct Kind {
     pub reads: bool,
@@ -420,7 +420,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
     })
 }
 
-/// Numbers that have named eventfds, each with the time, rounded (see `Tuning::trust_shift`).
+/// Numbers that have named eventfds, each with the time, rounded (see `Tuning::tick_shift`).
 static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
 
 /// The kernel's anonymous files.

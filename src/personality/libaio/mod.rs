@@ -38,7 +38,7 @@ fn ring_of(context: &Context) -> Result<&KernelRing> {
     context.ring().kernel().ok_or(Errno::EINVAL)
 }
 
-/// What the process has for this personality beside its contexts.
+/// The objects that the process has for this personality beside its contexts.
 pub struct Shared {
     pub table: Table,
     pub files: Files,
@@ -59,7 +59,7 @@ impl Shared {
         self.table.release_number(number);
     }
 
-    /// Called in a forked child: closes what it has inherited. Takes no lock.
+    /// Called in a forked child: closes inherited descriptors. Takes no lock.
     pub fn abandon(&self) {
         self.table.abandon();
     }

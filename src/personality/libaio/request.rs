@@ -1,4 +1,4 @@
-//! The extension of libaio's requests: what such a request has beside its system call, from submit until its event.
+//! The extension of libaio's requests: the data that such a request has beside its system call, from submit until its event.
 
 use super::Shared;
 use super::eventfd::{self, Eventfd, Told};
@@ -19,7 +19,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::os::fd::RawFd;
 use std::ptr;
 
-/// It lies behind the request's event. `end` gives back all that it holds.
+/// It lies behind the request's event. `end` releases all that it holds.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Extension {
@@ -138,7 +138,7 @@ impl Extension {
         Ok(at)
     }
 
-    /// Gives back what it holds, except the eventfd to tell, which is returned.
+    /// Releases all that it holds, except the eventfd to signal, which is returned.
     pub fn end(&mut self) -> Option<Told> {
         // SAFETY: each was made by `into_raw` or `alloc`, and is taken out only here, once.
         unsafe {

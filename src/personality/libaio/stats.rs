@@ -4,10 +4,10 @@
 //! AIO2_STATS=FILE: they are added to FILE. If AIO2_STATS_PID is the process's id, they go to standard error instead: this is the
 //! program itself, and not a child or a daemon that it has become.
 //!
-//! This is safe for users who have not asked for it. A program that has more rights than its user does not look at the environment
+//! This is safe for users that have not asked for it. A program that has more rights than its user does not look at the environment
 //! ([`crate::sys::variable`]). FILE must be a new file, or a regular file of the user's own that has no other name ([`open`]). Standard
-//! error must still be the file that it was when the program began. A name that somebody else has chosen cannot control the terminal,
-//! nor look like a line of ours ([`Escaped`]).
+//! error must still be the file that it was when the program began. A name that somebody else has chosen cannot control the terminal, nor
+//! look like a line of ours ([`Escaped`]).
 
 use crate::policy::route::{Route, Routes};
 use crate::sync::Lock;

@@ -23,7 +23,7 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 
 const IOVECS_MAX: u64 = 1024;
-/// Limit of what one call reads or writes.
+/// The most bytes that one call reads or writes.
 const BYTES_MAX: u64 = 0x7fff_f000;
 
 const RWF_HIPRI: u32 = 1;
@@ -83,12 +83,12 @@ struct Submit<'a> {
     looked: ArrayVec<(RawFd, Kind), FEW>,
     /// The last one of a request, and its file in the statistics.
     path: Option<(RawFd, Option<&'static Path>)>,
-    /// The claim of the request that is being made: what it must keep its order with others for.
+    /// The claim of the request that is being made, by which it keeps its order with others.
     claim: Claim,
     now: u64,
 }
 
-/// What happens to a request when it is accepted.
+/// The next step of an accepted request.
 enum Way {
     /// It is queued.
     Queue,

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 const LONG_NS: u64 = 60_000_000_000;
 /// Number of descriptors here that are not for files.
 const SPARE: u64 = 16;
-/// How often a channel is made anew for one message.
+/// How often a channel is made again for one message.
 pub const TRIES: usize = 8;
 
 /// Value of the keeper's word: it has nothing to do.
@@ -49,7 +49,7 @@ pub struct Table {
     files: Sender,
     /// The receiving ends, which are in this table.
     receivers: [AtomicI32; ENDS],
-    /// The listening socket in this table, while the channel is made anew.
+    /// The listening socket in this table, while the channel is made again.
     listener: AtomicI32,
     /// Held while a thread receives.
     receiving: Lock<()>,
@@ -452,7 +452,7 @@ impl Table {
         self.files.release_number(number);
     }
 
-    /// Called in a forked child: gives back what it has inherited.
+    /// Called in a forked child: releases inherited descriptors.
     pub fn abandon(&self) {
         self.files.abandon();
     }
@@ -467,7 +467,7 @@ pub fn run(job: Job, given: usize) -> Result<i64> {
 /// See [`crate::sys::host::OwnTable::doorbell`]. The calling thread must have the table.
 pub fn doorbell() -> Option<RawFd> {
     let table = &global()?.libaio.table;
-    // Relaxed, here and below: only a number; the kernel orders access to what it names.
+    // Relaxed, here and below: only a number; the kernel orders access to its file.
     let there = table.doorbell.load(Relaxed);
     if there != NO_FILE {
         return Some(there);
@@ -504,7 +504,7 @@ fn accept(at: usize) -> Result<i64> {
     };
     private_fd::close_here(listener);
     let receiver = accepted?;
-    // First receive what is still on its way through the end that this one replaces.
+    // First receive the files that are still on their way through the end that this one replaces.
     super::receive_all();
     let _receiving = table.receiving.lock();
     if let Some(place) = place {

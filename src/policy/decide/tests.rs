@@ -1,4 +1,4 @@
-//! Tables of facts with the routes that follow from them, and what holds for all facts.
+//! Tables of facts with the routes that follow from them, and properties that hold for all facts.
 
 use super::super::profile::{Class as FileClass, Kind, Observation, Profile, View};
 use super::super::tuning::TUNING;

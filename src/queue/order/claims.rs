@@ -7,7 +7,7 @@
 //! Each request has a [`Claim`]: the file, the bytes, and the access. [`conflicts`] decides for two claims whether the later request must
 //! wait. A request that others may have to wait for is in one of several lines while it is in flight, in the order of submission. A new
 //! request searches the lines that can hold it. It then waits for one leader at a time: when the leader ends, it searches again for another
-//! that was submitted before it. The links are in the requests, so nothing is allocated, and no request loses its order for want of memory.
+//! that was submitted before it. The links are in the requests, so nothing is allocated, and no request loses its order for lack of memory.
 
 use crate::request::{Access, Claim, List, Req, RequestRef};
 use crate::sys::try_box_uninit;

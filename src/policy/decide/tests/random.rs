@@ -159,8 +159,8 @@ fn each_route_is_taken() {
         }
     }
     for route in Route::ALL {
-        // These are not decided here: they follow from what a thread finds when it carries the request out. The engine itself finds that it
-        // has a ring.
+        // These are not decided here: they follow from the facts that a thread finds when it carries the request out. The engine itself
+        // finds that it has a ring.
         let is_found = matches!(route, NotMade | Readiness | UringThread);
         assert_eq!(taken[route as usize] == 0, is_found, "{route:?}");
     }
@@ -214,7 +214,7 @@ fn what_holds_for_all() {
             for left in [all.queued, all.for_worker] {
                 let is_owned = left.route == Some(Thread) || left.needs_lease || queue.running != 0;
                 assert!(is_owned, "{world:?}");
-                // Without a lease, nobody is expected to come.
+                // Without a lease, no thread is expected to come.
                 assert!(left.needs_lease || matches!(left.route, None | Some(Thread)));
             }
             assert!(
