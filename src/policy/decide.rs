@@ -526,7 +526,8 @@ pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
 }
 
 /// A caller waits for events, carries nothing out, and may be in the own queue: whether it hands the first queued request over
-/// ([`Route::KernelWaiting`]), or carries it out as a sample. None: the request is a worker's.
+/// ([`Route::KernelWaiting`]), or carries it out as a sample. None: the request is a worker's. If it is only as a sample, the caller asks
+/// once more, for the request behind it.
 #[inline]
 pub fn for_reaper(
     queue: &Queue,
