@@ -93,7 +93,7 @@ static TEST_UNUSED void __attribute__((noreturn)) zram_guard(int end_of_test, in
         ;
     snprintf(path, sizeof(path), "/sys/block/zram%d/reset", number);
     snprintf(text, sizeof(text), "%d", number);
-    for (int tries = 0; tries < 500; tries++) {
+    for (int tries = 0; tries < 6000; tries++) {
         /* Busy for as long as anybody, udev included, has it open. */
         if (write_text(path, "1") && write_text("/sys/class/zram-control/hot_remove", text))
             break;

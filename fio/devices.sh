@@ -55,7 +55,7 @@ devices_end() {
     wait 2>/dev/null
     for file in "$temp"/mount-*; do
         # A process that was killed may hold the file system for a moment.
-        for ((i = 0; i < 500; i++)); do
+        for ((i = 0; i < 6000; i++)); do
             mountpoint -q "$file" || break
             umount "$file" 2>/dev/null && break
             sleep 0.01
@@ -70,7 +70,7 @@ devices_end() {
     for file in "$temp"/zram-*; do
         [ -f "$file" ] || continue
         read -r number <"$file" || continue
-        for ((i = 0; i < 500; i++)); do
+        for ((i = 0; i < 6000; i++)); do
             # A service that looks at new block devices may have it open for a moment.
             { echo 1 >"/sys/block/zram$number/reset" &&
                 echo "$number" >/sys/class/zram-control/hot_remove; } 2>/dev/null && break
