@@ -262,6 +262,7 @@ long syscall(long nr, ...)
         process_ends(0);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_execve:
+    case SYS_execveat:
         process_ends(1);
         return kernel(nr, a, b, c, d, e, f);
     default:
@@ -336,6 +337,14 @@ int fexecve(int fd, char *const argv[], char *const envp[])
 
     process_ends(1);
     return NEXT(function, "fexecve")(fd, argv, envp);
+}
+
+/* glibc has it since 2.34. */
+int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags);
+int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+    process_ends(1);
+    return (int)kernel(SYS_execveat, dir, (long)path, (long)argv, (long)envp, flags, 0);
 }
 
 /* Gathers an execl function's arguments, including the NULL, into an array on the stack. Leaves `args` behind the NULL. */
