@@ -241,6 +241,13 @@ folder)
             esac
         done
     done
+    # A program with such a name.
+    for name in 'a=b' 'LD_PRELOAD=' 'c d' "that's"; do
+        cp "$program" "$work/$name"
+        [ "$("$RUN" "$work/$name" x=y)" = ours ] && [ "$(cd "$work" && PATH=$work:$PATH "$RUN" "$name")" = ours ] ||
+            fail "a program with the name '$name' is not run on ours"
+        rm "$work/$name"
+    done
     # As it says itself.
     ln -s "$work/a:b/build/lib" "$work/link"
     [ "$("$RUN" --libdir="$work/link" "$program")" = ours ] || fail "through a symbolic link it does not work"

@@ -1537,6 +1537,17 @@ static void polls(void)
     MUST(write(r[1], "x", 1) == 1);
     say_first("  written: %d, res %s", gather(1, &event), code((long)event.res));
     say("  and now: %#x", writer_without_reader(r[1]));
+    /* Errors and hang-ups come, whatever was asked for. */
+    static const int few[] = { 0, POLLERR, POLLHUP, POLLNVAL, POLLPRI, 0x8000 };
+    for (size_t m = 0; m < sizeof(few) / sizeof(*few); m++)
+        for (int end = 0; end < 2; end++) {
+            MUST(pipe(r) == 0);
+            io_prep_poll(&cb, r[end], few[m]);
+            say("poll pipe for %#x: %s", few[m], code(submit(&cb)));
+            close(r[!end]);
+            say_first("  the other end closed: %d, res %lx", gather(1, &event), (long)event.res);
+            close(r[end]);
+        }
     /* Many at once, one file. */
     struct iocb many[16], *list[16];
     struct io_event events[16];

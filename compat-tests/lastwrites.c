@@ -28,11 +28,14 @@ static const char *dir;
 static char *blocks[MOST];
 static size_t sizes[MOST];
 
-enum way { EXIT, QUICK_EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, WAYS };
-static const char *const way_names[] = { "exit", "quick_exit", "fork and _exit", "daemon", "_exit", "exit_group", "exec" };
+enum way { EXIT, QUICK_EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, EXECVEAT, EXECVEAT_CALL, WAYS };
+static const char *const way_names[] = { "exit", "quick_exit", "fork and _exit", "daemon", "_exit", "exit_group", "exec", "execveat",
+                                         "execveat by syscall" };
 
 static void leave(enum way way)
 {
+    char *program[] = { "true", NULL };
+
     switch (way) {
     case EXIT: exit(0);
     case QUICK_EXIT: quick_exit(0);
@@ -47,7 +50,9 @@ static void leave(enum way way)
         _exit(0);
     case UNDERSCORE_EXIT: _exit(0);
     case EXIT_GROUP: syscall(SYS_exit_group, 0); break;
-    default: execl("/bin/true", "true", NULL);
+    case EXEC: execl("/bin/true", "true", NULL); break;
+    case EXECVEAT: execveat(AT_FDCWD, "/bin/true", program, environ, 0); break;
+    default: syscall(SYS_execveat, AT_FDCWD, "/bin/true", program, environ, 0);
     }
     _exit(1);
 }

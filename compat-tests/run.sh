@@ -77,6 +77,7 @@ for how in preload path; do
     add memory-$how 120 program.sh $how memory
     add descriptors-$how 300 program.sh $how descriptors
     add filter-$how 300 program.sh $how filter
+    add sandbox-$how 120 program.sh $how sandbox
     add signals-$how 120 program.sh $how signals
     add filesize-$how 120 program.sh $how filesize
     add nothread-$how 300 program.sh $how nothread
@@ -89,7 +90,7 @@ for how in preload path; do
     add pollpri-$how 120 program.sh $how pollpri
 done
 # Programs with calls that only the object preloaded by aio2-run and our libaio.so.1 see.
-for program in closeall dup2 lastwrites descriptors numbers; do
+for program in closeall dup2 lastwrites descriptors numbers sandbox; do
     add $program-run 300 program.sh run $program
 done
 for how in object path run; do

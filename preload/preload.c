@@ -6,6 +6,7 @@
  *   call goes to the kernel unchanged.
  * - A process ends by _exit(), or becomes another program by exec. The kernel would have waited for its AIO, so accepted requests are
  *   carried out first.
+ * - A program forbids itself system calls that libaio2 needs to have requests carried out which it has accepted.
  * - A program closes descriptors that are not its own but libaio2's, or replaces them. The kernel's AIO has no such descriptors, so the
  *   program must not see them.
  *
@@ -22,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +46,15 @@ void (*aio2_at_process_end)(int goes_on);
 int (*aio2_next_own)(int from);
 /* Set by libaio2, too: gives up the number of such a descriptor as soon as nothing needs it. */
 void (*aio2_release_number)(int fd);
+
+/* Set by libaio2, too: called before a system call filter may come. */
+void (*aio2_before_filter)(void);
+
+static void filter_comes(void)
+{
+    if (aio2_before_filter)
+        aio2_before_filter();
+}
 
 static void process_ends(int goes_on)
 {
@@ -258,10 +269,18 @@ long syscall(long nr, ...)
         return kernel(nr, a, b, c, d, e, f);
     case SYS_close_range:
         return close_pieces((unsigned int)a, (unsigned int)b, (unsigned int)c);
+    case SYS_prctl:
+        if (a != PR_SET_SECCOMP)
+            return kernel(nr, a, b, c, d, e, f);
+        /* fall through */
+    case SYS_seccomp:
+        filter_comes();
+        return kernel(nr, a, b, c, d, e, f);
     case SYS_exit_group:
         process_ends(0);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_execve:
+    case SYS_execveat:
         process_ends(1);
         return kernel(nr, a, b, c, d, e, f);
     default:
@@ -271,6 +290,22 @@ long syscall(long nr, ...)
 }
 
 long aio2_syscall(long nr, ...) __THROW __attribute__((alias("syscall")));
+
+int prctl(int operation, ...)
+{
+    long a, b, c, d;
+    va_list args;
+
+    va_start(args, operation);
+    a = va_arg(args, long);
+    b = va_arg(args, long);
+    c = va_arg(args, long);
+    d = va_arg(args, long);
+    va_end(args);
+    if (operation == PR_SET_SECCOMP)
+        filter_comes();
+    return (int)kernel(SYS_prctl, operation, a, b, c, d, 0);
+}
 
 /* ---- The ends of a process --------------------------------------------------------------------- */
 
@@ -336,6 +371,14 @@ int fexecve(int fd, char *const argv[], char *const envp[])
 
     process_ends(1);
     return NEXT(function, "fexecve")(fd, argv, envp);
+}
+
+/* glibc has it since 2.34. */
+int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags);
+int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
+{
+    process_ends(1);
+    return (int)kernel(SYS_execveat, dir, (long)path, (long)argv, (long)envp, flags, 0);
 }
 
 /* Gathers an execl function's arguments, including the NULL, into an array on the stack. Leaves `args` behind the NULL. */

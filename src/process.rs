@@ -226,6 +226,16 @@ extern "C" fn release_number(fd: libc::c_int) {
     }
 }
 
+/// For the preloaded library: a system call filter may be about to come. It may forbid the call by which files that are on their way arrive.
+extern "C" fn before_filter() {
+    let _errno = ErrnoGuard::new();
+    if let Some(global) = own_global()
+        && !Interrupted::here().busy
+    {
+        carrier::inside(|| global.libaio.table.receive_sent());
+    }
+}
+
 /// Passes functions to the preloaded library, if there is one. It has a variable for each. Release: a thread that sees
 /// the function sees the instance.
 fn announce() {
@@ -239,6 +249,7 @@ fn announce() {
         }
     };
     tell(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
+    tell(c"aio2_before_filter", before_filter as *mut libc::c_void);
     tell(c"aio2_next_own", private_fd::next as *mut libc::c_void);
     tell(c"aio2_release_number", release_number as *mut libc::c_void);
 }

@@ -296,16 +296,20 @@ pub fn accept(listener: RawFd) -> Result<RawFd> {
         };
         let mut bytes = size_of::<libc::ucred>() as libc::socklen_t;
         // SAFETY: the buffer has room for the answer, and the size is given.
-        let is_ours = unsafe {
+        let (ret, own) = unsafe {
             let at = (&raw mut peer).cast();
             let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
-            libc::getsockopt(end, level, option, at, &raw mut bytes) == 0
-                && peer.pid == libc::getpid()
+            let ret = libc::getsockopt(end, level, option, at, &raw mut bytes);
+            (ret, libc::getpid())
         };
-        if is_ours {
+        if ret == 0 && peer.pid == own {
             return Ok(end);
         }
         private_fd::close_here(end);
+        if ret != 0 {
+            // A filter forbids the call. To wait for another connection would be to wait for ever.
+            return Err(Errno::EPERM);
+        }
     }
 }
 

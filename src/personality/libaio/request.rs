@@ -312,8 +312,13 @@ fn ready(req: &mut Req, events: Result<c_short>) {
 /// Waits in this thread until the request's file is ready.
 fn wait_for_file(req: &mut Req, call: &Call, make: fn(&Call) -> i64) {
     let [fd, events, ..] = call.args;
+    let fd = fd as RawFd;
+    if fd < 0 {
+        // It has not arrived, and ppoll(2) would wait for nothing.
+        return req.set_res(-i64::from(libc::EBADF));
+    }
     let mut file = libc::pollfd {
-        fd: fd as RawFd,
+        fd,
         events: events as c_short,
         revents: 0,
     };

@@ -377,7 +377,11 @@ impl Submit<'_> {
         if iocb.buf > 0xffff || unused {
             return Err(Errno::EINVAL);
         }
-        let events = iocb.buf as u16 as i16;
+        let events = match iocb.buf as u16 as i16 {
+            // As for any request, errors and hang-ups count. To wait for nothing would be not to wait.
+            0 => libc::POLLERR,
+            events => events,
+        };
         let fd = extension.fd();
         let mut ready = ready_now(fd, events);
         if ready == 0 {
