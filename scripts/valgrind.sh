@@ -9,7 +9,7 @@ set -u
 command -v valgrind >/dev/null || { echo "there is no valgrind"; exit 77; }
 
 # Tests that use most of the library. No long ones, because valgrind runs one thread at a time.
-tests="attr_all attr_big_event attr_pack attr_timing call_data cancel_race cancel_wakes counters destroy_race destroyed_handle
+tests="attr_all attr_big_event attr_pack attr_timing awaiting_shared call_data cancel_race cancel_wakes counters destroy_race destroyed_handle
 eventfd_overflow issue overflow_large_event ring_twice submit_copied submit_malformed submit_max_requests workers_grow"
 if [ "${LONG:-0}" = 0 ]; then export FEWER=10; else tests+=" overflow_both"; fi
 
