@@ -519,7 +519,7 @@ static TEST_UNUSED void test_expect_no_event(const char *file, int line, io_cont
 
 /*
  * Opens the pipe's reading end once more, by its name. The kernel cannot be asked to read from there without waiting, so that
- * a request blocks the worker that carries it out.
+ * a request for a vector read blocks the worker that carries it out.
  */
 static TEST_UNUSED void make_blocking(int *pipe_end)
 {

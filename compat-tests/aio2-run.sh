@@ -112,6 +112,12 @@ END
     printf '#! %s\n' "$work/linked" >"$work/script"
     chmod 755 "$work/script"
     checks 0 'is a script' "${check[@]}" "$work/script"
+    # A name that a shell would take apart.
+    cp "$work/linked" "$work/it's  a \$name"
+    checks 0 '^yes' "${check[@]}" "$work/it's  a \$name"
+    told=$(sed -n 's/^run it with: aio2-run //p' "$work/out")
+    eval "set -- check $told"
+    [ $# = 2 ] && [ "$2" = "$work/it's  a \$name" ] || fail "what it says to run cannot be run: $told"
     # What cannot be run.
     checks 127 'there is no program' "${check[@]}" "$work/nothing"
     checks 127 'there is no program' "${check[@]}" no-such-program

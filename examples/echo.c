@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Sends back all bytes that it receives, to any number of clients: echo [-n CLIENTS] [PORT]. It listens on 127.0.0.1, prints the port, and
- * with -n ends when CLIENTS clients have gone.
+ * Sends back all bytes that it receives, to any number of clients: echo [-s] [-n CLIENTS] [PORT]. It listens on 127.0.0.1, prints the
+ * port, and with -n ends when CLIENTS clients have gone. With -s it prints each second how many there are.
  *
- * One thread, and one request for each connection. An idle connection costs memory, and no thread.
+ * One thread, and one request for each connection. An idle connection costs memory, and no thread. So the request that sleeps for a second
+ * does not wait for one.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -16,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum step { ACCEPT, RECEIVE, SEND };
+enum step { ACCEPT, RECEIVE, SEND, SLEEP };
 
 struct client {
     enum step step;
@@ -26,6 +27,7 @@ struct client {
 };
 
 static io_context2_t ctx;
+static long clients;
 
 static void fail(const char *what)
 {
@@ -35,6 +37,7 @@ static void fail(const char *what)
 
 static void request(struct client *client, enum step step)
 {
+    static const struct timespec second = { .tv_sec = 1 };
     struct iocb2 iocb;
 
     client->step = step;
@@ -42,8 +45,10 @@ static void request(struct client *client, enum step step)
         io_prep2_accept4(&iocb, client->fd, NULL, NULL, SOCK_CLOEXEC);
     else if (step == RECEIVE)
         io_prep2_recv(&iocb, client->fd, client->text, sizeof(client->text), 0);
-    else
+    else if (step == SEND)
         io_prep2_send(&iocb, client->fd, client->text, client->bytes, MSG_NOSIGNAL);
+    else
+        io_prep2_clock_nanosleep(&iocb, CLOCK_MONOTONIC, 0, &second, NULL);
     iocb2_set_pointer(&iocb, client);
     if (io_submit2(ctx, &iocb, sizeof(iocb)) != sizeof(iocb)) {
         fprintf(stderr, "echo: there is no room for a request\n");
@@ -59,6 +64,7 @@ static int go_on(struct client *client, int64_t res)
 
         if (next != NULL) {
             next->fd = (int)res;
+            clients++;
             request(next, RECEIVE);
         } else if (res >= 0) {
             close((int)res);
@@ -66,9 +72,16 @@ static int go_on(struct client *client, int64_t res)
         request(client, ACCEPT);
         return 1;
     }
+    if (client->step == SLEEP) {
+        printf("clients %ld\n", clients);
+        fflush(stdout);
+        request(client, SLEEP);
+        return 1;
+    }
     if (res <= 0) {
         close(client->fd);
         free(client);
+        clients--;
         return 0;
     }
     client->bytes = (size_t)res;
@@ -93,18 +106,21 @@ static int listen_on(long port)
 
 int main(int argc, char **argv)
 {
-    static struct client listener;
+    static struct client listener, sleeper;
     static struct io_event2_room room[8];
     struct rlimit files;
     long left = -1;
-    int ret;
+    int says = 0, ret;
 
-    for (int option; (option = getopt(argc, argv, "n:")) != -1;) {
-        if (option != 'n') {
-            fprintf(stderr, "usage: echo [-n CLIENTS] [PORT]\n");
+    for (int option; (option = getopt(argc, argv, "n:s")) != -1;) {
+        if (option == 'n') {
+            left = atol(optarg);
+        } else if (option == 's') {
+            says = 1;
+        } else {
+            fprintf(stderr, "usage: echo [-s] [-n CLIENTS] [PORT]\n");
             return 2;
         }
-        left = atol(optarg);
     }
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -117,6 +133,8 @@ int main(int argc, char **argv)
         return 1;
     }
     request(&listener, ACCEPT);
+    if (says)
+        request(&sleeper, SLEEP);
     while (left != 0) {
         const struct io_event2 *event;
         ssize_t bytes = io_getevents2(ctx, 1, &room[0].event, sizeof(room), NULL);

@@ -10,6 +10,10 @@
  * nor garbage handles are used as they are: memory that the caller names must be there.
  */
 
+#if !defined(__linux__) || !defined(__LP64__) || !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "libaio2 is for Linux on x86_64 and aarch64: programs of 64 bits, little-endian"
+#endif
+
 #ifndef AIO2_H
 #define AIO2_H
 

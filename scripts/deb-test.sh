@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Debian's packages: they are built from cargo's archive, and lintian has no error and no warning. They are installed in a clean root. The
+# Debian's packages: they are built as `make deb` does it, and lintian has no error and no warning. They are installed in a clean root. The
 # README's program and a program for libaio run with them. If they are removed, nothing of them is left.
 
 set -eu
@@ -9,17 +9,15 @@ set -eu
 
 command -v dh >/dev/null && command -v lintian >/dev/null || { echo "there is no debhelper, or no lintian"; exit 77; }
 [ -e .git ] || { echo "this tree is of a tarball"; exit 77; }
-[ -e "$cargo_archive" ] || die "there is no $cargo_archive: run make first"
-# The source package, and the tests that its build runs, take most of the time: only with LONG=1.
+# Optimising, the source package, and the tests that its build runs, take most of the time: only with LONG=1.
 options=()
 if [ "${LONG:-0}" = 0 ]; then
-    export DEB_BUILD_OPTIONS=nocheck
+    export DEB_BUILD_OPTIONS=nocheck CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     options=(-b)
 fi
-AIO2_ARCHIVE=$cargo_archive scripts/deb.sh "${options[@]}"
+scripts/deb.sh "${options[@]}"
 cd "$build/deb"
-# There is no Debian bug that asks for this package yet.
-lintian --allow-root --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs ./*.changes || die "lintian finds something"
+lintian --allow-root --fail-on error,warning ./*.changes || die "lintian finds something"
 
 [ "$(id -u)" = 0 ] || { echo "installing in a clean root needs root"; exit 77; }
 command -v mmdebstrap >/dev/null || { echo "there is no mmdebstrap"; exit 77; }

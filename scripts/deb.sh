@@ -21,7 +21,9 @@ mv "aio2-$version.tar.gz" "aio2_$version.orig.tar.gz"
 tar -xzf "aio2_$version.orig.tar.gz"
 cp -a "$root/debian" "aio2-$version"
 cd "aio2-$version"
-# -d: Rust need not come from Debian's packages. cargo checks its version by Cargo.toml.
+# -d: Rust need not come from Debian's packages. cargo checks its version by Cargo.toml. debhelper's build has another HOME, in which
+# rustup would find no toolchain.
+[ ! -d "${HOME:-}/.rustup" ] || export RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}"
 env -u CARGO_TARGET_DIR -u CARGO_BUILD_TARGET dpkg-buildpackage -d -us -uc "$@" >../build.log 2>&1 || { tail -n 40 ../build.log; die "the packages cannot be built: see build/deb/build.log"; }
 cd ..
 rm -rf "aio2-$version"

@@ -87,10 +87,14 @@ test_follow() {
 # ---- echo: idle connections cost no threads ----------------------------------------------------------
 
 test_echo() {
-    local clients=200 fds=() threads i fd port said
-    "$bin/echo" -n $((clients + 1)) >"$work/port" &
+    local clients=10000 fds=() threads i fd port said
+    # As many as there can be descriptors, with some for the shell, and for the program.
+    ulimit -Sn "$(ulimit -Hn)"
+    [ "$(ulimit -n)" = unlimited ] || ((clients + 100 < $(ulimit -n))) || clients=$(($(ulimit -n) - 100))
+    : >"$work/said"
+    "$bin/echo" -s -n $((clients + 1)) >"$work/said" &
     local echo=$!
-    until read -r _ port <"$work/port" && [ -n "$port" ]; do
+    until read -r _ port <"$work/said" && [ -n "$port" ]; do
         kill -0 $echo || die "echo does not start"
         sleep 0.01
     done
@@ -102,13 +106,19 @@ test_echo() {
     echo "is there anybody?" >&"$fd"
     read -r -t 30 said <&"$fd" || die "echo says nothing"
     [ "$said" = "is there anybody?" ] || die "echo says: $said"
+    # A request that sleeps ends beside them.
+    for ((i = 0; i < 300; i++)); do
+        grep -qx "clients $((clients + 1))" "$work/said" && break
+        sleep 0.1
+    done
+    grep -qx "clients $((clients + 1))" "$work/said" || die "echo says: $(tail -n 3 "$work/said")"
     threads=("/proc/$echo/task/"*)
-    [ ${#threads[@]} -lt 50 ] || die "echo has ${#threads[@]} threads for $clients connections"
+    [ ${#threads[@]} -lt 200 ] || die "echo has ${#threads[@]} threads for $clients connections"
     for fd in "$fd" "${fds[@]}"; do
         exec {fd}>&-
     done
     wait $echo || die "echo ends with an error"
-    done_with echo
+    done_with "echo ($clients idle connections, ${#threads[@]} threads)"
 }
 
 # ---- cachemap: what was put into the cache is in the map -------------------------------------------

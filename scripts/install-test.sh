@@ -182,19 +182,25 @@ for used in '^ld.bfd .*-r ' '^ar ' '^objcopy ' '^cc -pipe .*-DANOTHER_DEFINITION
 done
 grep -q "my-ar rcsD" "$work/log" || die "V=1 does not show the commands: $(cat "$work/log")"
 
-# As if root installed what a user has built: no flags are given again, and nothing is built again.
-in_tree install PREFIX="$work/prefix" PATH=/usr/bin:/bin || { cat "$work/log"; die "what was built is not installed"; }
-cmp "$tree/build/lib/libaio2.a" "$work/prefix/lib/libaio2.a"
-for says in "^installed: $work/prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/prefix/lib" "PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig"; do
-    grep -q "$says" "$work/log" || die "make install says: $(cat "$work/log")"
+# As if root installed what a user has built: no flags are given again, and nothing is built again. The prefix has a space in its name.
+prefix="$work/a prefix"
+in_tree install PREFIX="$prefix" PATH=/usr/bin:/bin || { cat "$work/log"; die "what was built is not installed"; }
+cmp "$tree/build/lib/libaio2.a" "$prefix/lib/libaio2.a"
+for says in "installed: $prefix/lib/libaio2.so" "LD_LIBRARY_PATH=$work/a\ prefix/lib," "PKG_CONFIG_PATH=$work/a\ prefix/lib/pkgconfig"; do
+    grep -qF "$says" "$work/log" || die "make install says: $(cat "$work/log")"
 done
+(
+    unset PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+    eval "cc -o '$work/first' examples/first.c $(pkg-config --cflags --libs aio2)" && LD_LIBRARY_PATH=$prefix/lib "$work/first" "$work/file"
+) >"$work/log" 2>&1 || { cat "$work/log"; die "in a folder with a space in its name, pkg-config's answer cannot be used"; }
 # The examples for other build systems, with the installed files.
 cp -RL examples "$work"
 for how in cmake meson; do
     command -v $how >/dev/null || continue
     (
         unset PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
-        export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig LD_LIBRARY_PATH=$work/prefix/lib
+        export PKG_CONFIG_PATH=$prefix/lib/pkgconfig LD_LIBRARY_PATH=$prefix/lib
         cd "$work/examples/$how"
         case $how in
         cmake) cmake -B build && cmake --build build ;;
@@ -204,9 +210,9 @@ for how in cmake meson; do
     grep -q 'file: read 11 bytes' "$work/out" || die "the program of examples/$how says: $(cat "$work/out")"
 done
 
-in_tree uninstall PREFIX="$work/prefix" || { cat "$work/log"; die "make uninstall fails"; }
-[ ! -e "$work/prefix" ] || die "make uninstall leaves: $(find "$work/prefix")"
+in_tree uninstall PREFIX="$prefix" || { cat "$work/log"; die "make uninstall fails"; }
+[ ! -e "$prefix" ] || die "make uninstall leaves: $(find "$prefix")"
 echo '/* changed */' >>"$tree/preload/report.c"
-! in_tree install PREFIX="$work/prefix" || die "it installs what is older than the sources"
+! in_tree install PREFIX="$prefix" || die "it installs what is older than the sources"
 grep -q 'run `make` first' "$work/log" || die "of a build that is older than the sources, make install says: $(cat "$work/log")"
-[ ! -e "$work/prefix" ] || die "what is older than the sources was installed"
+[ ! -e "$prefix" ] || die "what is older than the sources was installed"

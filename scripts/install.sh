@@ -113,14 +113,14 @@ if ! ldconfig -p 2>/dev/null | grep -qF "=> $LIBDIR/$soname"; then
     if ldconfig -N -v 2>/dev/null | grep -q "^$LIBDIR:"; then
         echo "next: run ldconfig as root, so that programs find the library"
     else
-        echo "next: programs find the library with LD_LIBRARY_PATH=$LIBDIR, or if they are linked with -Wl,-rpath,$LIBDIR"
+        printf 'next: programs find the library with LD_LIBRARY_PATH=%q, or if they are linked with -Wl,-rpath,%q\n' "$LIBDIR" "$LIBDIR"
     fi
 fi
 if ! pkg-config --variable pc_path pkg-config 2>/dev/null | tr : '\n' | grep -qxF "$PKGCONFIGDIR"; then
-    echo "next: pkg-config finds it with PKG_CONFIG_PATH=$PKGCONFIGDIR"
+    printf 'next: pkg-config finds it with PKG_CONFIG_PATH=%q\n' "$PKGCONFIGDIR"
 fi
 case :$PATH: in
 *:"$BINDIR":*) ;;
-*) echo "next: the shell finds aio2-run with PATH=$BINDIR:\$PATH" ;;
+*) printf 'next: the shell finds aio2-run with PATH=%q:$PATH\n' "$BINDIR" ;;
 esac
 echo 'then: cc program.c $(pkg-config --cflags --libs aio2), man aio2, aio2-run --help'

@@ -49,7 +49,7 @@ runs() {
     timeout 20 "$work/$1" "${@:2}" >"$work/out" || die "the example of $1 ends with $?: $(cat "$work/out")"
 }
 native=(-Iinclude -L"$build/lib" -laio2 -Wl,-rpath,"$build/lib")
-for page in aio2.7 aio2_inline.3 io_setup2.3 io_submit2.3 iocb_attr.7; do
+for page in aio2.7 aio2_inline.3 io_getevents2.3 io_setup2.3 io_submit2.3 iocb_attr.7; do
     example $page "${native[@]}"
 done
 example aio2_libaio.7 -isystem include/aio2 -L"$build/lib/aio2" -laio -Wl,-rpath,"$build/lib/aio2"
@@ -57,6 +57,8 @@ runs aio2.7 Makefile
 cmp "$work/out" Makefile || die "the example of aio2.7 does not print the file"
 runs aio2_inline.3 "$work/log"
 diff <(printf '%s\n' first second) "$work/log" || die "the example of aio2_inline.3 does not write the file"
+runs io_getevents2.3
+diff <(printf 'request %d: 0\n' {0..9}) <(sort "$work/out") || die "the example of io_getevents2.3 does not print ten events"
 runs io_setup2.3
 grep -qE '^1048576 bytes of events, (not )?sealed$' "$work/out" || die "the example of io_setup2.3 prints: $(cat "$work/out")"
 runs io_submit2.3

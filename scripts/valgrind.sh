@@ -9,7 +9,7 @@ set -u
 command -v valgrind >/dev/null || { echo "there is no valgrind"; exit 77; }
 
 # Tests that use most of the library. No long ones, because valgrind runs one thread at a time.
-tests="attr_all attr_big_event attr_pack attr_timing call_data cancel_race cancel_wakes counters destroy_race destroyed_handle
+tests="attr_all attr_big_event attr_pack attr_timing awaiting_shared call_data cancel_race cancel_wakes counters destroy_race destroyed_handle
 eventfd_overflow issue overflow_large_event ring_twice submit_copied submit_malformed submit_max_requests workers_grow"
 if [ "${LONG:-0}" = 0 ]; then export FEWER=10; else tests+=" overflow_both"; fi
 
@@ -47,11 +47,13 @@ else
     failed=1
 fi
 
-# A stripped library, as distributions install it, and a worker that exists at the end: the suppressions are needed, and enough.
+# A stripped library, as distributions install it, a FIFO with a name, and a worker that exists at the end: the suppressions are needed, and
+# enough.
 cat >"$work/worker.c" <<'END'
 #include <aio2.h>
+#include <fcntl.h>
 #include <unistd.h>
-int main(void)
+int main(int argc, char **argv)
 {
     io_context2_t ctx = NULL;
     struct iocb2 iocb;
@@ -59,7 +61,10 @@ int main(void)
     static char byte;
     int ends[2];
 
-    if (io_setup2(IO_SETUP2_VERSION, NULL, &ctx) != 0 || pipe(ends) != 0)
+    if (argc != 2 || (ends[0] = open(argv[1], O_RDONLY | O_NONBLOCK)) < 0 || fcntl(ends[0], F_SETFL, 0) != 0)
+        return 1;
+    ends[1] = open(argv[1], O_WRONLY);
+    if (ends[1] < 0 || io_setup2(IO_SETUP2_VERSION, NULL, &ctx) != 0)
         return 1;
     io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uint64_t)(uintptr_t)&byte, 1, 0, 0, 0);
     if (io_submit2(ctx, &iocb, iocb.bytes) < 0 || write(ends[1], "x", 1) != 1)
@@ -70,7 +75,8 @@ END
 mkdir "$work/stripped"
 strip -o "$work/stripped/$soname" "$build/lib/$soname"
 cc -std=c11 -D_GNU_SOURCE -Iinclude -o "$work/worker" "$work/worker.c" "$work/stripped/$soname" -Wl,-rpath,"$work/stripped" || exit 1
-if $wrapper "$work/worker" >"$work/out" 2>&1 && ! ${wrapper% *} "$work/worker" >>"$work/out" 2>&1; then
+mkfifo "$work/fifo"
+if $wrapper "$work/worker" "$work/fifo" >"$work/out" 2>&1 && ! ${wrapper% *} "$work/worker" "$work/fifo" >>"$work/out" 2>&1; then
     echo "ok   stripped"
     passed=$((passed + 1))
 else

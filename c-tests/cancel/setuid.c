@@ -150,7 +150,7 @@ static void untimed(void)
     char path[] = "/tmp/setuid.XXXXXX";
     struct iocb2 iocbs[UNTIMED];
     struct sembuf down = { 0, -1, 0 }, up = { 0, 1, 0 };
-    struct iovec iov = { &bytes[1], 1 };
+    struct iovec first = { &bytes[0], 1 }, iov = { &bytes[1], 1 };
     int ends[2], sockets[2], n = 0;
     io_context2_t ctx = setup2(0, 0, 0);
     int sem = semget(IPC_PRIVATE, 1, 0600);
@@ -172,7 +172,7 @@ static void untimed(void)
     CHECK_EQ(flock(one, LOCK_EX), 0);
     struct pollfd poller = { .fd = ends[0], .events = POLLIN };
 
-    io_prep2_syscall(&iocbs[n++], SYS_read, (uint64_t)ends[0], (uintptr_t)&bytes[0], 1, 0, 0, 0);
+    io_prep2_syscall(&iocbs[n++], SYS_readv, (uint64_t)ends[0], (uintptr_t)&first, 1, 0, 0, 0);
     io_prep2_preadv2(&iocbs[n++], sockets[1], &iov, 1, -1, 0);
     io_prep2_syscall(&iocbs[n++], SYS_recvfrom, (uint64_t)sockets[0], (uintptr_t)&bytes[2], 1, 0, 0, 0);
     io_prep2_syscall(&iocbs[n++], SYS_accept4, (uint64_t)listener, 0, 0, SOCK_CLOEXEC, 0, 0);

@@ -22,6 +22,7 @@ static void use_up(void)
 static void part(bool before)
 {
     static char bytes[4];
+    static struct iovec iovs[4];
     int ends[2];
 
     CHECK_EQ(pipe2(ends, O_CLOEXEC), 0);
@@ -32,11 +33,12 @@ static void part(bool before)
     for (int i = 0; i < 4; i++) {
         struct iocb2 iocb;
 
-        io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uintptr_t)&bytes[i], 1, 0, 0, 0);
+        iovs[i] = (struct iovec){ &bytes[i], 1 };
+        io_prep2_syscall(&iocb, SYS_readv, (uint64_t)ends[0], (uintptr_t)&iovs[i], 1, 0, 0, 0);
         iocb.data = (uint64_t)i;
         submit_one(ctx, &iocb);
     }
-    CHECK_WITHIN_MS(20000, count_workers_in(SYS_read) == 4);
+    CHECK_WITHIN_MS(20000, count_workers_in(SYS_readv) == 4);
     if (!before)
         use_up();
     for (int i = 0; i < 2; i++) {
@@ -49,10 +51,10 @@ static void part(bool before)
     }
     /* The worker is as good as before. */
     struct iocb2 iocb;
-    io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uintptr_t)&bytes[0], 1, 0, 0, 0);
+    io_prep2_syscall(&iocb, SYS_readv, (uint64_t)ends[0], (uintptr_t)&iovs[0], 1, 0, 0, 0);
     iocb.data = 10;
     submit_one(ctx, &iocb);
-    CHECK_WITHIN_MS(20000, count_workers_in(SYS_read) == 3);
+    CHECK_WITHIN_MS(20000, count_workers_in(SYS_readv) == 3);
     CHECK_EQ(CALL(io_cancel2(ctx, 10)), 0);
     union event_room room;
     get_one(ctx, &room.event);

@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 # The header alone, and a program that uses all of it, compile without a warning from C89 to C17 and from C++11 to C++20, strict
 # and with GNU extensions, with all warnings that a compiler has for that, under every compiler of gcc, g++, clang and clang++ that is
-# installed; and the program runs, built as C and as C++.
+# installed; and the program runs, built as C and as C++. If a compiler makes programs of 32 bits, the header says that these cannot be.
 # with any engine the same
+# time limit: 240 s
 
 set -eu
 work=$BUILD/header_compile
@@ -85,6 +86,23 @@ if have clang++; then
     try c++ clang++ -std=c++11 -Weverything
     try c++ clang++ -std=c++17 -Weverything
     run c++ clang++ -std=c++20 -O2 -Weverything
+fi
+
+# The first error, whether there are system headers for such a program or not.
+narrow() { # COMPILER FLAG
+    if "$1" "$2" -fsyntax-only -I"$INCLUDE" "$work/alone.c" 2>"$work/log"; then
+        echo "$*: compiles"
+        exit 1
+    fi
+    grep error: "$work/log" | head -n 1 | grep -q '#\?error.*libaio2 is for Linux on x86_64' || {
+        echo "$*: says $(cat "$work/log")"
+        exit 1
+    }
+}
+if [ "$(uname -m)" = x86_64 ]; then
+    for compiler in gcc clang; do
+        ! have $compiler || { narrow $compiler -m32 && narrow $compiler -mx32; }
+    done
 fi
 [ -z "$missing" ] || echo "not installed:$missing"
 if [ "$tried" -eq 0 ]; then

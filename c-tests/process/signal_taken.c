@@ -13,6 +13,7 @@ enum { REQUESTS = 3, SIGNALS = 8 };
 static io_context2_t ctx;
 static int ends[2];
 static char bytes[REQUESTS];
+static struct iovec iovs[REQUESTS];
 
 static void start_reads(void)
 {
@@ -22,11 +23,12 @@ static void start_reads(void)
     for (int i = 0; i < REQUESTS; i++) {
         struct iocb2 iocb;
 
-        io_prep2_syscall(&iocb, SYS_read, (uint64_t)ends[0], (uintptr_t)&bytes[i], 1, 0, 0, 0);
+        iovs[i] = (struct iovec){ &bytes[i], 1 };
+        io_prep2_syscall(&iocb, SYS_readv, (uint64_t)ends[0], (uintptr_t)&iovs[i], 1, 0, 0, 0);
         iocb.data = (uint64_t)i;
         submit_one(ctx, &iocb);
     }
-    CHECK_WITHIN_MS(20000, count_workers_in(SYS_read) == REQUESTS);
+    CHECK_WITHIN_MS(20000, count_workers_in(SYS_readv) == REQUESTS);
 }
 
 /* The signal that the library has an action for. */
@@ -127,7 +129,7 @@ static void goes_on(void)
     union event_room room;
 
     CHECK_EQ(ring_completed(ctx), 0);
-    CHECK_WITHIN_MS(20000, count_workers_in(SYS_read) == REQUESTS);
+    CHECK_WITHIN_MS(20000, count_workers_in(SYS_readv) == REQUESTS);
     CHECK_EQ(CALL(io_cancel2(ctx, 0)), 0);
     get_one(ctx, &room.event);
     CHECK_EQ(room.event.data, 0);

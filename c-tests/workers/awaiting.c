@@ -88,6 +88,44 @@ static void at_once(void)
     end();
 }
 
+/* A FIFO that has a name, and a writer: its data, the writer's end, and a cancel. */
+static void named_fifo(void)
+{
+    char path[] = "/tmp/awaiting.XXXXXX";
+    int from, to;
+
+    CHECK(mktemp(path) != NULL);
+    CHECK_EQ(mkfifo(path, 0600), 0);
+    CHECK((from = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) >= 0);
+    CHECK_EQ(fcntl(from, F_SETFL, 0), 0);
+    CHECK((to = open(path, O_WRONLY | O_CLOEXEC)) >= 0);
+    for (int round = 0; round < 3; round++) {
+        SUBMIT(1, SYS_read, (uint64_t)from, P(bytes), sizeof(bytes), 0, 0, 0);
+        WAIT_AWAITED(from);
+        CHECK_EQ(count_workers_in(SYS_read), 0);
+        if (round == 0) {
+            put(to, "ab");
+            EXPECT(1, 2);
+            CHECK(memcmp(bytes, "ab", 2) == 0);
+        } else if (round == 1) {
+            CHECK_EQ(io_cancel2(ctx, 1), 0);
+            EXPECT(1, -EINTR);
+        } else {
+            close(to);
+            EXPECT(1, 0);
+        }
+    }
+    close(from);
+
+    CHECK((from = open(path, O_RDWR | O_CLOEXEC)) >= 0);
+    CHECK_EQ(unlink(path), 0);
+    SUBMIT(1, SYS_read, (uint64_t)from, P(bytes), sizeof(bytes), 0, 0, 0);
+    WAIT_AWAITED(from);
+    put(from, "cde");
+    EXPECT(1, 3);
+    close(from);
+}
+
 static void own_wishes(void)
 {
     const struct timeval limit = { .tv_usec = 20000 };
@@ -453,6 +491,7 @@ int main(void)
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     ctx = setup2(0, 0, 0);
     at_once();
+    named_fifo();
     own_wishes();
     all_bytes();
     kinds();

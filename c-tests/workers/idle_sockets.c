@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Reads of thousands of idle sockets cost memory, not threads, and do not delay other requests that may wait: a sleep ends beside
+ * Reads of ten thousand idle sockets cost memory, not threads, and do not delay other requests that may wait: a sleep ends beside
  * them, also in another context. When data comes, each read gets its data. The end of a context ends the reads that still wait. If
  * one context has many requests that cannot wait in the epoll, they still leave workers for another context.
  */
@@ -10,7 +10,7 @@
 #include <linux/futex.h>
 #include <sys/socket.h>
 
-enum { MOST = 9900, FEW_THREADS = 64, ENOUGH = 3000, BLOCKED = 2200 };
+enum { MOST = 10000, FEW_THREADS = 64, ENOUGH = 3000, BLOCKED = 2200, NEEDED = 2 * MOST + 200 };
 
 static int ours[MOST], theirs[MOST], count;
 static char bytes[MOST];
@@ -21,6 +21,8 @@ static void connect_all(void)
 
     CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
     limit.rlim_cur = limit.rlim_max;
+    if (limit.rlim_max < NEEDED && setrlimit(RLIMIT_NOFILE, &(struct rlimit){ NEEDED, NEEDED }) == 0)
+        limit.rlim_cur = limit.rlim_max = NEEDED;
     CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     for (count = 0; count < MOST; count++) {
         int ends[2];

@@ -462,8 +462,10 @@ impl<Q: Served> Readiness<Q> {
             // Not libc's function: it is a cancellation point.
             // SAFETY: room for as many events as said.
             let count = unsafe {
-                let (at, none) = (events.as_mut_ptr(), ptr::null::<libc::sigset_t>());
-                libc::syscall(libc::SYS_epoll_pwait, epoll, at, EVENTS, idle_ms, none, 8)
+                let (nr, at) = (libc::SYS_epoll_pwait, events.as_mut_ptr());
+                // The size is a whole word: the last argument is on the stack, and all of its word is passed on.
+                let (none, size) = (ptr::null::<libc::sigset_t>(), 8usize);
+                libc::syscall(nr, epoll, at, EVENTS, idle_ms, none, size)
             };
             match count {
                 0 if self.end(None) => return,

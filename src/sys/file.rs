@@ -1,6 +1,6 @@
 //! Descriptors and facts about their files.
 
-use super::{Result, Shield, limit};
+use super::{Result, Shield, limit, nowhere, poll_now};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::ftruncate;
@@ -103,6 +103,26 @@ pub fn has_flag(fd: RawFd, flag: libc::c_int) -> bool {
     // SAFETY: integer arguments only.
     let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     flags != -1 && flags & flag != 0
+}
+
+/// Whether a read of this FIFO would wait for a writer.
+pub fn fifo_waits(fd: RawFd) -> bool {
+    // The descriptor is itself a writer: the FIFO is never at its end, and vmsplice(2) goes the other way.
+    if has_flag(fd, libc::O_RDWR) {
+        return !poll_now(fd, libc::POLLIN);
+    }
+    let Some(at) = nowhere() else {
+        return false;
+    };
+    let one = libc::iovec {
+        iov_base: at as *mut libc::c_void,
+        iov_len: 1,
+    };
+    // poll(2) does not tell an empty FIFO from one at its end. This does. It takes no byte out, because it cannot put one there.
+    // Not libc's function: it is a cancellation point.
+    // SAFETY: the kernel finds that it cannot write to this memory, nor read it.
+    let taken = unsafe { libc::syscall(libc::SYS_vmsplice, fd, &one, 1, libc::SPLICE_F_NONBLOCK) };
+    taken == -1 && Errno::last() == Errno::EAGAIN
 }
 
 /// The type and mode of a file. `path` is an address that the kernel checks.

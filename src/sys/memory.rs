@@ -4,6 +4,7 @@ use super::{Result, has_call_filter};
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Whether the address, which may be unmapped, holds this number. A futex operation compares it; the operation has no
 /// sleeper to wake or requeue. Every sandbox allows futex(2).
@@ -22,6 +23,28 @@ pub fn holds(at: usize, number: u32) -> bool {
             number,
         ) == 0
     }
+}
+
+/// An address at which nothing can be read or written. None: there is no memory for it.
+pub fn nowhere() -> Option<usize> {
+    // No lock: a child that was forked meanwhile would find it taken.
+    static AT: AtomicUsize = AtomicUsize::new(0);
+    let there = AT.load(Relaxed);
+    if there != 0 {
+        return Some(there);
+    }
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a mapping of its own.
+    let at = unsafe { libc::mmap(ptr::null_mut(), PAGE, libc::PROT_NONE, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    let Err(first) = AT.compare_exchange(0, at as usize, Relaxed, Relaxed) else {
+        return Some(at as usize);
+    };
+    // SAFETY: nobody else knows of this mapping.
+    unsafe { libc::munmap(at, PAGE) };
+    Some(first)
 }
 
 /// Copies memory of this process. An error if it is unmapped.

@@ -7,8 +7,8 @@ use super::Call;
 use super::make::system_call;
 use super::ready::is_short_write;
 use crate::sys::{
-    file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory, socket_option,
-    terminal_modes,
+    fifo_waits, file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory,
+    socket_option, terminal_modes,
 };
 use libc::{c_int, c_long, c_short};
 use std::os::fd::RawFd;
@@ -89,7 +89,12 @@ fn read(call: &Call, fd: RawFd) -> Option<i64> {
             Some(without_waiting(&receive, 3))
         }
         // 0: a file without a type (eventfd, timerfd). Other devices are not asked, because even that may wait.
-        libc::S_IFSOCK | libc::S_IFIFO | 0 => by_vectors(call, libc::SYS_preadv2),
+        libc::S_IFSOCK | 0 => by_vectors(call, libc::SYS_preadv2),
+        libc::S_IFIFO => match by_vectors(call, libc::SYS_preadv2) {
+            // A FIFO with a name, or an old kernel.
+            Some(NOT_ASKED) if is_plain_read(call) && fifo_waits(fd) => Some(WOULD_WAIT),
+            other => other,
+        },
         libc::S_IFCHR if is_plain_read(call) => read_terminal(fd),
         _ => None,
     }
@@ -231,7 +236,9 @@ fn has_time_limit(fd: RawFd, event: c_short) -> bool {
 #[cfg(all(test, not(aio2_fuzz)))]
 mod tests {
     use super::*;
-    use nix::unistd::{pipe, write};
+    use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+    use nix::sys::stat::Mode;
+    use nix::unistd::{mkfifo, pipe, write};
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
@@ -264,6 +271,38 @@ mod tests {
         assert_eq!(try_at_once(&call), Tried::Done(3));
         drop(to);
         assert_eq!(try_at_once(&call), Tried::Done(0));
+    }
+
+    #[test]
+    fn a_fifo_with_a_name_is_waited_for_as_long_as_it_is_empty_and_has_a_writer() {
+        let path = std::env::temp_dir().join(format!("aio2-fifo.{}", std::process::id()));
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let open = |flags| open(&path, flags, Mode::empty()).unwrap();
+        let from = open(OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+        fcntl(&from, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+        let mut buf = [0; 8];
+        let read = read_from(&from, &mut buf);
+        let waits = Tried::Waits(from.as_raw_fd(), libc::POLLIN);
+        assert_eq!(try_at_once(&read), PLAINLY);
+        let to = open(OFlag::O_WRONLY);
+        assert_eq!(try_at_once(&read), waits);
+        write(&to, b"abc").unwrap();
+        assert_eq!((try_at_once(&read), try_at_once(&read)), (PLAINLY, PLAINLY));
+        assert_eq!(system_call(&read), 3);
+        assert_eq!(try_at_once(&read), waits);
+        let bad = Tried::Done(-i64::from(libc::EBADF));
+        assert_eq!(try_at_once(&read_from(&to, &mut [0; 8])), bad);
+        assert_eq!(try_at_once(&read), waits);
+        drop(to);
+        assert_eq!(try_at_once(&read), PLAINLY);
+
+        let both = open(OFlag::O_RDWR);
+        std::fs::remove_file(&path).unwrap();
+        let read = read_from(&both, &mut buf);
+        let waits = Tried::Waits(both.as_raw_fd(), libc::POLLIN);
+        assert_eq!(try_at_once(&read), waits);
+        write(&both, b"a").unwrap();
+        assert_eq!(try_at_once(&read), PLAINLY);
     }
 
     #[test]

@@ -90,8 +90,9 @@ impl Doorbell {
         // Not libc's function: it is a cancellation point.
         // SAFETY: a structure of ours.
         let count = unsafe {
-            let none = ptr::null::<libc::sigset_t>();
-            libc::syscall(libc::SYS_epoll_pwait, epoll, &raw mut rung, 1, ms, none, 8)
+            let (nr, none) = (libc::SYS_epoll_pwait, ptr::null::<libc::sigset_t>());
+            // The size is a whole word: the last argument is on the stack, and all of its word is passed on.
+            libc::syscall(nr, epoll, &raw mut rung, 1, ms, none, 8usize)
         };
         match count {
             0 => Waited::TimedOut,
