@@ -10,10 +10,10 @@ pub fn first_counter() -> u32 {
         .unwrap_or(0)
 }
 
-/// Panics if the environment names this place.
-pub fn panic_at(place: &str) {
-    if value(c"AIO2_HOOK_PANIC").as_deref() == Some(place) {
-        panic!("asked to panic at {place}");
+/// Panics if the environment names this point.
+pub fn panic_at(point: &str) {
+    if value(c"AIO2_HOOK_PANIC").as_deref() == Some(point) {
+        panic!("asked to panic at {point}");
     }
 }
 

@@ -8,7 +8,7 @@ use crate::attr::SubmitClock;
 use crate::engine::pool::StartWorker;
 use crate::queue::{Behaviour, Context, ContextRef, Deadline, Engines, OwnQueue, OwnQueues, Pool};
 use crate::registry::Ref;
-use crate::request::{Chunk, Class, Record, Req, Scratch, Slabs};
+use crate::request::{Chunk, Record, Req, Scratch, SizeClass, Slabs};
 use crate::ring::wait::{Alarm, Waiter, Wakes};
 use crate::ring::{Backlog, Out, Reaped, Ring, RingMem};
 use crate::sync::Lock;
@@ -38,7 +38,7 @@ struct Seen {
 
 impl Seen {
     /// Lets `reap` fill a buffer, and notes the `data` of its events.
-    fn take<T>(&mut self, events: usize, reap: impl FnOnce(&mut Out) -> T) -> T {
+    fn collect<T>(&mut self, events: usize, reap: impl FnOnce(&mut Out) -> T) -> T {
         self.buffer.resize(events * EVENT_MAX, 0);
         // SAFETY: the buffer has that size, and nothing else uses it meanwhile.
         let mut out = unsafe { Out::new(self.buffer.as_mut_ptr(), self.buffer.len()) };
@@ -64,8 +64,8 @@ impl Completions {
         let (ring, backlog) = Ring::new(RingMem::new(64).unwrap(), 64, first);
         let mut slabs = Slabs::new();
         slabs
-            .of(Class::Small)
-            .add(Chunk::new(Class::Small, 4).unwrap());
+            .of(SizeClass::Small)
+            .add(Chunk::new(SizeClass::Small, 4).unwrap());
         Completions {
             ring,
             state: Lock::new((backlog, slabs)),
@@ -85,7 +85,7 @@ impl Completions {
     fn collect(&self, seen: &mut Seen) {
         let mut state = self.state.lock();
         let (backlog, slabs) = &mut *state;
-        let reaped = seen.take(8, |out| self.ring.collect(backlog, slabs, out));
+        let reaped = seen.collect(8, |out| self.ring.collect(backlog, slabs, out));
         assert_eq!(reaped, Reaped::Empty);
     }
 }
@@ -103,7 +103,7 @@ fn build(slabs: &mut Slabs, data: u64) -> Req {
     };
     record
         .unwrap()
-        .build(slabs.of(Class::Small).free.take().unwrap(), &scratch)
+        .build(slabs.of(SizeClass::Small).free.pop().unwrap(), &scratch)
 }
 
 fn ascending(data: &[u64]) -> bool {
@@ -120,7 +120,7 @@ fn reapers(preemptions: usize, first: u32) {
             thread::spawn(move || {
                 let mut seen = Seen::default();
                 for _ in 0..2 {
-                    let reaped = seen.take(1, |out| shared.ring.reap(out));
+                    let reaped = seen.collect(1, |out| shared.ring.reap(out));
                     assert!(matches!(reaped, Reaped::Event | Reaped::Empty));
                     if by_flag && reaped == Reaped::Empty && shared.ring.overflowing() {
                         shared.collect(&mut seen);
@@ -177,7 +177,7 @@ fn loom_wait() {
             let mut state = shared.state.lock();
             // As in Context::get_events: looking and listing are one step.
             let (backlog, slabs) = &mut *state;
-            seen.take(8, |out| shared.ring.collect(backlog, slabs, out));
+            seen.collect(8, |out| shared.ring.collect(backlog, slabs, out));
             if seen.data.len() == 2 {
                 break;
             }
@@ -251,7 +251,7 @@ fn context(start: StartWorker<ContextRef>) -> ContextRef {
         has_claims: false,
         cancels_at_close: true,
         submit_may_fault: false,
-        usual_size: Class::Small,
+        usual_size: SizeClass::Small,
     };
     pool.reserve(1).unwrap();
     Ref(std::sync::Arc::new(
@@ -269,7 +269,7 @@ fn submit<T: ?Sized>(context: &ContextRef, records: &T) {
 
 fn wait_for(context: &ContextRef, events: usize) -> Vec<u64> {
     let mut seen = Seen::default();
-    let result = seen.take(events, |out| {
+    let result = seen.collect(events, |out| {
         Context::get_events(context, events * EVENT, out, Deadline::Never, None)
     });
     assert_eq!(result, Ok(events * EVENT));
@@ -327,7 +327,7 @@ fn loom_queue_cancel() {
         }
         assert_eq!(wait_for(&context, 1), [1]);
         let mut seen = Seen::default();
-        let more = seen.take(1, |out| {
+        let more = seen.collect(1, |out| {
             Context::get_events(&context, 0, out, Deadline::Now, None)
         });
         assert_eq!(more, Ok(0));
@@ -373,7 +373,7 @@ fn loom_queue_cancel_linked() {
         }
         let mut seen = Seen::default();
         let bytes = EVENT_MAX + EVENT;
-        let got = seen.take(2, |out| {
+        let got = seen.collect(2, |out| {
             Context::get_events(&context, bytes, out, Deadline::Never, None)
         });
         assert_eq!(got, Ok(bytes));
@@ -392,7 +392,7 @@ fn loom_queue_close() {
             let context = context.clone();
             thread::spawn(move || {
                 let mut seen = Seen::default();
-                let result = seen.take(1, |out| {
+                let result = seen.collect(1, |out| {
                     Context::get_events(&context, EVENT, out, Deadline::Never, None)
                 });
                 assert!(matches!(result, Ok(EVENT) | Err(Errno::EINVAL)));
@@ -487,7 +487,7 @@ fn wait_until(is_so: impl Fn() -> bool) {
 fn look(context: &ContextRef) {
     let look = |out: &mut Out| Context::get_events(context, 0, out, Deadline::Now, None);
     assert!(matches!(
-        Seen::default().take(0, look),
+        Seen::default().collect(0, look),
         Ok(0) | Err(Errno::ENOBUFS)
     ));
 }

@@ -92,7 +92,7 @@ const PATIENCE_NS: u64 = 3_000_000_000;
 struct Ending {
     by: Interrupted,
     /// The process may go on: it becomes another program, if that succeeds.
-    goes_on: bool,
+    may_continue: bool,
     is_over: AtomicBool,
 }
 
@@ -140,7 +140,7 @@ impl Ending {
     fn see_to_all(&self) {
         let Some(global) = global() else { return };
         global.registry.for_each(|context| {
-            if self.goes_on {
+            if self.may_continue {
                 Context::flush(context, &self.by);
             } else {
                 Context::drain(context, &self.by);
@@ -173,12 +173,12 @@ extern "C" fn at_quick_end(_: *mut libc::c_void) {
     }
 }
 
-/// The process ends, or (`goes_on`) may end.
-fn end(goes_on: bool) {
+/// The process ends, or (`may_continue`) may end.
+fn end(may_continue: bool) {
     if global().is_some() {
         let ending = Ending {
             by: Interrupted::here(),
-            goes_on,
+            may_continue,
             is_over: AtomicBool::new(false),
         };
         ending.wait();
@@ -191,11 +191,11 @@ extern "C" fn at_exit() {
 }
 
 /// For the library that aio2-run preloads, which sees more than this one: the process is about to end without exit(),
-/// or (`goes_on`) to become another program, if that succeeds.
-extern "C" fn at_process_end(goes_on: libc::c_int) {
+/// or (`may_continue`) to become another program, if that succeeds.
+extern "C" fn at_process_end(may_continue: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if own_global().is_some() {
-        end(goes_on != 0);
+        end(may_continue != 0);
     }
 }
 
@@ -226,7 +226,8 @@ extern "C" fn release_number(fd: libc::c_int) {
     }
 }
 
-/// For the preloaded library: a system call filter may be about to come. It may forbid the call by which files that are on their way arrive.
+/// For the preloaded library: a system call filter may be about to come. It may forbid the call by which files that are on their way
+/// arrive.
 extern "C" fn before_filter() {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global()
@@ -239,7 +240,7 @@ extern "C" fn before_filter() {
 /// Passes functions to the preloaded library, if there is one. It has a variable for each. Release: a thread that sees
 /// the function sees the instance.
 fn announce() {
-    let tell = |variable: &CStr, function: *mut libc::c_void| {
+    let set_variable = |variable: &CStr, function: *mut libc::c_void| {
         // SAFETY: the name is a C string. If the variable exists, it is a pointer to a function.
         unsafe {
             let variable = libc::dlsym(libc::RTLD_DEFAULT, variable.as_ptr());
@@ -248,10 +249,10 @@ fn announce() {
             }
         }
     };
-    tell(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
-    tell(c"aio2_before_filter", before_filter as *mut libc::c_void);
-    tell(c"aio2_next_own", private_fd::next as *mut libc::c_void);
-    tell(c"aio2_release_number", release_number as *mut libc::c_void);
+    set_variable(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
+    set_variable(c"aio2_before_filter", before_filter as *mut libc::c_void);
+    set_variable(c"aio2_next_own", private_fd::next as *mut libc::c_void);
+    set_variable(c"aio2_release_number", release_number as *mut libc::c_void);
 }
 
 /// exit() calls it after all handlers that the program registered with atexit().

@@ -5,7 +5,7 @@
 //! uses meanwhile, the slot's content shows it, and the lookup is repeated under the lock.
 
 use crate::sync::Lock;
-use crate::sys::{NEVER, Result, futex_wait, futex_wake, spread, try_box_uninit};
+use crate::sys::{NEVER, Result, futex_wait, futex_wake, hash, try_box_uninit};
 use nix::errno::Errno;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -202,8 +202,8 @@ impl<T> Registry<T> {
 
     fn bucket(&self, handle: usize) -> &AtomicPtr<Slot<T>> {
         // Handles are page addresses. Adjacent ones should not share a bucket.
-        let hash = spread(handle as u64 >> 12) >> 22;
-        &self.buckets[hash as usize % BUCKETS]
+        let bucket = hash(handle as u64 >> 12) >> 22;
+        &self.buckets[bucket as usize % BUCKETS]
     }
 
     /// Makes the context live with this handle and these descriptors, so that it can be found. `reserve` gets the new

@@ -6,7 +6,9 @@ use crate::abi::{
 };
 use crate::attr::{self, SubmitClock};
 use crate::engine::exec;
-use crate::request::{Chunk, Class, IDS, List, Malformed, Record, Req, Running, Scratch, Slabs};
+use crate::request::{
+    Chunk, IDS, List, Malformed, Record, Req, Running, Scratch, SizeClass, Slabs,
+};
 use libc::{ECANCELED, EINVAL, EOPNOTSUPP, ETIMEDOUT};
 
 /// A generator that returns the same numbers in each run (xorshift64*).
@@ -69,7 +71,7 @@ impl Bytes {
         if slab.free.len() == 0 {
             slab.add(Chunk::new(record.class(), slab.growth(1)).unwrap());
         }
-        let slot = slab.free.take().unwrap();
+        let slot = slab.free.pop().unwrap();
         record.build(slot, &scratch)
     }
 }
@@ -181,7 +183,7 @@ fn a_request_with_every_attribute_is_not_large() {
         .attr(IOCB_ATTR_IOPRIO, 0, 2, &[0x4001])
         .attr(IOCB_ATTR_WORKER, 0, 3, &[])
         .attr(IOCB_ATTR_TIMING, 0, 4, &[]);
-    assert!(bytes.read(&mut Scratch::new()).unwrap().class() == Class::Medium);
+    assert!(bytes.read(&mut Scratch::new()).unwrap().class() == SizeClass::Medium);
     let mut req = bytes.build(&mut slabs);
     exec::execute(&mut req, None);
     assert_eq!(req.event()[2] as i64, i64::from(-ETIMEDOUT));
@@ -193,9 +195,9 @@ fn a_request_with_every_attribute_is_not_large() {
             each = each.attr(id, 0, 0, &vec![0; row.input]);
         }
     }
-    assert!(each.read(&mut Scratch::new()).unwrap().class() == Class::Medium);
+    assert!(each.read(&mut Scratch::new()).unwrap().class() == SizeClass::Medium);
     let one = Bytes::request(7).attr(IOCB_ATTR_TIMING, 0, 4, &[]);
-    assert!(one.read(&mut Scratch::new()).unwrap().class() == Class::Small);
+    assert!(one.read(&mut Scratch::new()).unwrap().class() == SizeClass::Small);
 }
 
 #[test]
@@ -288,7 +290,7 @@ fn slabs_reuse_and_list_keeps_order() {
             (0..50).map(|i| round * 100 + i * 2).collect::<Vec<_>>()
         );
         // Freed slots are used again: ten rounds take no more memory than one.
-        let free = slabs.of(Class::Small).free.len();
+        let free = slabs.of(SizeClass::Small).free.len();
         assert_eq!(*slots.get_or_insert(free), free);
     }
 }

@@ -32,7 +32,7 @@ impl Attribute for Cache {
     }
 
     fn begins(&self, _call: &Call, _answer: &mut Answer) -> Begin {
-        Begin::GoesMyWay
+        Begin::Override
     }
 
     fn carry_out(

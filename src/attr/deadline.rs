@@ -12,7 +12,7 @@ impl Attribute for Deadline {
         if monotonic_ns() > answer.input[0] {
             Begin::Never(Errno::ETIMEDOUT)
         } else {
-            Begin::Goes
+            Begin::Continue
         }
     }
 }

@@ -25,7 +25,7 @@ impl Attribute for Ioprio {
             Ok(Some(before)) => answer.input[0] |= RESTORE | u64::from(before) << BEFORE,
             Err(errno) => return Begin::Without(errno),
         }
-        Begin::Goes
+        Begin::Continue
     }
 
     fn ended(&self, answer: &mut Answer) {

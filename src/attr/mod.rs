@@ -40,10 +40,10 @@ pub trait Attribute: Sync {
 
     /// The system call is about to be made, in this thread.
     fn begins(&self, _call: &Call, _answer: &mut Answer) -> Begin {
-        Begin::Goes
+        Begin::Continue
     }
 
-    /// Makes the system call in its own way, after [`Begin::GoesMyWay`]; `make` is the plain way. On an error, which
+    /// Makes the system call in its own way, after [`Begin::Override`]; `make` is the plain way. On an error, which
     /// becomes the return's `ret`, it has neither made the call nor changed anything.
     fn carry_out(
         &self,
@@ -162,9 +162,9 @@ pub struct Submit<'a> {
 
 /// Whether a request continues when it begins.
 pub enum Begin {
-    Goes,
+    Continue,
     /// It continues, and this attribute's `carry_out` makes the system call. At most one attribute may return this.
-    GoesMyWay,
+    Override,
     /// The attribute is not handled for this request, and the errno becomes its `ret`. The request continues without
     /// it, unless the attribute is required.
     Without(Errno),
@@ -219,7 +219,7 @@ impl Bound {
 
     /// Whether the request may begin in one thread and be made in another. IOPRIO is one thread's; CACHE makes the call in its
     /// own way.
-    pub fn may_wait_apart(&self) -> bool {
+    pub fn may_wait_in_epoll(&self) -> bool {
         !self.has(IOCB_ATTR_IOPRIO) && !self.has(IOCB_ATTR_CACHE)
     }
 
@@ -250,11 +250,11 @@ fn payload_at(event: &[u64], id: u16) -> Option<usize> {
 }
 
 impl Answers<'_> {
-    /// Calls `tell` for each of these attributes, in this order.
+    /// Calls `visit` for each of these attributes, in this order.
     fn each(
         &mut self,
         ids: impl Iterator<Item = usize>,
-        mut tell: impl FnMut(usize, &dyn Attribute, &mut Answer) -> Result<(), Errno>,
+        mut visit: impl FnMut(usize, &dyn Attribute, &mut Answer) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         for id in ids {
             let Some(row) = &TABLE[id] else { continue };
@@ -273,7 +273,7 @@ impl Answers<'_> {
                 head: &mut before[at - RET_WORDS],
                 required: self.bound.required & 1 << id != 0,
             };
-            tell(id, row.handler, &mut answer)?;
+            visit(id, row.handler, &mut answer)?;
         }
         Ok(())
     }
@@ -316,8 +316,8 @@ fn begin_all(answers: &mut Answers, call: &Call) -> Result<Option<usize>, Errno>
     answers.each(
         answers.bound.falling(),
         |id, handler, answer| match handler.begins(call, answer) {
-            Begin::Goes => Ok(()),
-            Begin::GoesMyWay => {
+            Begin::Continue => Ok(()),
+            Begin::Override => {
                 own_way = Some(id);
                 Ok(())
             }
@@ -335,13 +335,13 @@ fn end_all(answers: &mut Answers) {
     });
 }
 
-/// A request that [may wait apart](Bound::may_wait_apart) begins. An error: it must not be made, and the caller skips it.
+/// A request that [may wait in the epoll](Bound::may_wait_in_epoll) begins. An error: it must not be made, and the caller skips it.
 pub fn begin(req: &mut Req, call: &Call) -> Result<(), Errno> {
     begin_all(&mut req.answers(), call).map(drop)
 }
 
 /// It goes on in this thread, which need not be the one in which it began.
-pub fn go_on(req: &mut Req, call: &Call) {
+pub fn resume(req: &mut Req, call: &Call) {
     let mut answers = req.answers();
     let worker = answers.bound.has(IOCB_ATTR_WORKER);
     let id = worker.then_some(usize::from(IOCB_ATTR_WORKER));
@@ -390,28 +390,28 @@ pub fn skip(req: &mut Req) {
 /// The time of a submit, read once and only if a request needs it.
 pub struct SubmitClock {
     ns: OnceCell<u64>,
-    alone: bool,
+    has_no_queue: bool,
 }
 
 impl SubmitClock {
     pub fn new() -> Self {
         SubmitClock {
             ns: OnceCell::new(),
-            alone: false,
+            has_no_queue: false,
         }
     }
 
     /// For io_issue2(): there is no queue, so no other requests are ordered before or after this one.
-    pub fn alone() -> Self {
+    pub fn without_queue() -> Self {
         SubmitClock {
-            alone: true,
+            has_no_queue: true,
             ..SubmitClock::new()
         }
     }
 
     /// Whether the caller executes the request at once.
-    pub fn is_alone(&self) -> bool {
-        self.alone
+    pub fn has_no_queue(&self) -> bool {
+        self.has_no_queue
     }
 
     /// The time, if it has been read.
@@ -476,7 +476,7 @@ mod tests {
             };
             assert!(matches!(
                 row.handler.begins(&call, &mut answer),
-                Begin::Goes
+                Begin::Continue
             ));
             row.handler.ended_in_kernel(&mut answer);
             assert_eq!(head >> RET, 0);

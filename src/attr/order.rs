@@ -8,7 +8,7 @@ pub struct InOrder;
 
 impl Attribute for InOrder {
     fn submitted(&self, submit: &Submit, _out: &mut [u64]) -> Result<(), Errno> {
-        if submit.clock.is_alone() {
+        if submit.clock.has_no_queue() {
             return Err(Errno::EOPNOTSUPP);
         }
         Ok(())

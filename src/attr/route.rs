@@ -8,7 +8,7 @@ use crate::abi::{
     IOCB_ATTR_ROUTE, IOCB_ROUTE_F_MERGED, IOCB_ROUTE_INLINE, IOCB_ROUTE_IO_URING,
     IOCB_ROUTE_KERNEL_AIO, IOCB_ROUTE_NOT_MADE, IOCB_ROUTE_READINESS, IOCB_ROUTE_THREAD,
 };
-use crate::policy::route::{Route as Way, Taken};
+use crate::policy::route::{Execution, Route as Way};
 use crate::request::Req;
 
 pub struct Route;
@@ -25,8 +25,8 @@ pub fn answer(req: &mut Req) {
 
 #[cold]
 fn answer_asked(req: &mut Req) {
-    let taken: Taken = req.route();
-    let route = match taken.route {
+    let execution: Execution = req.route();
+    let route = match execution.route {
         Way::NotMade => IOCB_ROUTE_NOT_MADE,
         Way::InlineWaiting | Way::InlineSubmit | Way::InlineStandIn => IOCB_ROUTE_INLINE,
         Way::Thread => IOCB_ROUTE_THREAD,
@@ -34,7 +34,11 @@ fn answer_asked(req: &mut Req) {
         Way::UringThread | Way::UringSubmit => IOCB_ROUTE_IO_URING,
         Way::Readiness => IOCB_ROUTE_READINESS,
     };
-    let flags = if taken.merged { IOCB_ROUTE_F_MERGED } else { 0 };
+    let flags = if execution.merged {
+        IOCB_ROUTE_F_MERGED
+    } else {
+        0
+    };
     if let Some(at) = payload_at(req.event(), IOCB_ATTR_ROUTE) {
         req.event_mut()[at] = u64::from(route) | u64::from(flags) << 32;
     }

@@ -34,7 +34,7 @@ impl Attribute for Timing {
         answer.out[START] = now;
         // A no-op takes no time. Any other request has not ended, even if it was tried before.
         answer.out[END] = if call.nr == IOCB2_NOP { now } else { 0 };
-        Begin::Goes
+        Begin::Continue
     }
 
     fn ended(&self, answer: &mut Answer) {

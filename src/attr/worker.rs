@@ -12,7 +12,7 @@ impl Attribute for Worker {
         // SAFETY: no arguments.
         let cpu = unsafe { libc::sched_getcpu() };
         answer.out[0] = u64::from(carrier::tid()) | u64::from(cpu.max(0) as u32) << 32;
-        Begin::Goes
+        Begin::Continue
     }
 
     fn skipped(&self, answer: &mut Answer) {

@@ -7,8 +7,8 @@ use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
 use crate::sys::Result;
 use crate::syscall::{
-    Call, Tried, carrier, is_carried, is_full, make, make_at_once, make_interruptibly, rest_of,
-    try_at_once,
+    Call, Tried, carrier, is_carried, is_full, make, make_interruptibly, make_nowait, rest_of,
+    try_nowait,
 };
 use libc::{ECANCELED, ENOSYS};
 use nix::errno::Errno;
@@ -21,7 +21,7 @@ pub fn execute(req: &mut Req, now: Option<u64>) {
 
 /// The same for a read through the page cache that must not wait for a device: -EINTR if it would have to wait.
 pub fn execute_if_cached(req: &mut Req, now: Option<u64>) {
-    execute_by(req, make_at_once, now);
+    execute_by(req, make_nowait, now);
 }
 
 /// The same in a worker that can be interrupted meanwhile.
@@ -30,14 +30,14 @@ pub fn execute_interruptibly(req: &mut Req) {
 }
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
-    let goes_on = req.has_begun();
+    let continues = req.has_begun();
     req.set_stage(Stage::Begun);
     if let Some(personality) = req.personality() {
         return (personality.execute)(req, make);
     }
     let call = *req.call();
-    if goes_on {
-        attr::go_on(req, &call);
+    if continues {
+        attr::resume(req, &call);
         let res = make(&call);
         return end(req, &call, res);
     }
@@ -69,19 +69,19 @@ fn not_made(req: &Req, call: &Call) -> Option<i32> {
 fn finish(req: &mut Req, call: &Call, res: i64) {
     req.set_res(res);
     if req.bound().has(IOCB_ATTR_LINK) && !is_full(call, res) {
-        req.set_short();
+        req.set_partial();
     }
 }
 
-/// Begins a request that [may wait apart](crate::request::Bound::may_wait_apart), or goes on with it, and tries its call without waiting.
-/// If the answer is [`Tried::Done`], the request has its result.
+/// Begins a request that [may wait in the epoll](crate::request::Bound::may_wait_in_epoll), or goes on with it, and tries its call without
+/// waiting. If the answer is [`Tried::Done`], the request has its result.
 pub fn try_to_execute(req: &mut Req) -> Tried {
     if let Some(personality) = req.personality() {
         return (personality.try_to_execute)(req);
     }
     let call = *req.call();
     if req.has_begun() {
-        attr::go_on(req, &call);
+        attr::resume(req, &call);
     } else {
         req.set_stage(Stage::Begun);
         if let Some(res) = not_made(req, &call) {
@@ -94,7 +94,7 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
             return Tried::Done(req.res());
         }
     }
-    let tried = try_at_once(&call);
+    let tried = try_nowait(&call);
     if let Tried::Done(res) = tried {
         end(req, &call, res);
     }
@@ -103,7 +103,7 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
 
 /// Carries out a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the
 /// attempt transferred.
-pub fn go_on_interruptibly(req: &mut Req, moved: u64) {
+pub fn resume_interruptibly(req: &mut Req, moved: u64) {
     let call = *req.call();
     let res = match moved {
         0 => make_interruptibly(&call),
@@ -174,8 +174,13 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     // SAFETY: the caller's promise.
     let record = unsafe {
         let bytes = (&raw const (*iocb).bytes).read_volatile() as usize;
-        Record::read(iocb.cast(), bytes, &SubmitClock::alone(), &mut scratch)
-            .map_err(|_| Errno::EINVAL)?
+        Record::read(
+            iocb.cast(),
+            bytes,
+            &SubmitClock::without_queue(),
+            &mut scratch,
+        )
+        .map_err(|_| Errno::EINVAL)?
     };
     if !out.fits(record.event_bytes()) {
         return Err(Errno::ENOBUFS);
@@ -183,7 +188,7 @@ pub unsafe fn issue(iocb: *const iocb2, out: &mut Out) -> Result<usize> {
     let mut slabs = Slabs::new();
     let slab = slabs.of(record.class());
     slab.add(Chunk::new(record.class(), 1).ok_or(Errno::ENOMEM)?);
-    let slot = slab.free.take().ok_or(Errno::ENOMEM)?;
+    let slot = slab.free.pop().ok_or(Errno::ENOMEM)?;
     let mut req = record.build(slot, &scratch);
     req.set_route(Route::InlineSubmit);
     execute(&mut req, None);

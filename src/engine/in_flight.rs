@@ -16,7 +16,7 @@ pub struct InFlight<Q> {
     pub owner: Q,
     /// One request, or the requests of a merged operation.
     pub requests: Chain,
-    pub is_run: bool,
+    pub is_merged: bool,
     pub res: i64,
     /// CLOCK_MONOTONIC, for the statistics; 0: not measured.
     pub began: u64,
@@ -32,29 +32,33 @@ impl<Q> InFlight<Q> {
     /// each of these is carried out by itself, because the kernel has reported the outcome of at most one of them. If the operation has
     /// stopped within a request, some of its bytes were transferred. A write reports these bytes: they are in the file, and by itself it
     /// would have reported the same. A read is made again.
-    pub fn settle(mut self, mut take: impl FnMut(core::result::Result<Req, Req>)) {
+    pub fn settle(mut self, mut give: impl FnMut(core::result::Result<Req, Req>)) {
         let mut left = u64::try_from(self.res).unwrap_or(0);
         let mut over = self.is_refused;
         while let Some(mut req) = self.requests.pop() {
             let asked = req.call().args[2];
-            let stopped = self.is_run && !over && asked > left;
+            let stopped = self.is_merged && !over && asked > left;
             over |= stopped;
             if stopped && left != 0 && profiles::writes(req.call()) {
                 end(&mut req, left as i64, self.began);
-                take(Ok(req));
+                give(Ok(req));
                 continue;
             }
             if over {
                 if !self.is_refused {
                     req.set_no_merge();
                 }
-                take(Err(req));
+                give(Err(req));
                 continue;
             }
             left = left.saturating_sub(asked);
-            let res = if self.is_run { asked as i64 } else { self.res };
+            let res = if self.is_merged {
+                asked as i64
+            } else {
+                self.res
+            };
             end(&mut req, res, self.began);
-            take(Ok(req));
+            give(Ok(req));
         }
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! A seccomp filter may be installed at any time, for all threads at once, and it may kill a process that makes a call of the kernel's AIO.
 //! So each such call is made right after the check that there is no filter ([`crate::sys::aio`]), and no call is needed to get completions
-//! back: events are taken from the kernel's ring, which is mapped in the process (`InKernel::take_done`). The kernel itself never takes an
+//! back: events are taken from the kernel's ring, which is mapped in the process (`InKernel::reap`). The kernel itself never takes an
 //! event from the ring: io_getevents(2) only serves to sleep. The reaper does not even sleep there: each request that is handed over adds
 //! to an eventfd (`Doorbell`).
 
@@ -68,7 +68,7 @@ impl KernelIocb {
 }
 
 /// Whether a request can be handed over at all.
-pub fn takes(req: &Req) -> bool {
+pub fn supports(req: &Req) -> bool {
     req.bound().allow_kernel()
         && req.refused() == 0
         && !req.asks_ioprio()

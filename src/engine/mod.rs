@@ -108,7 +108,7 @@ pub struct Start {
 ///
 /// | | [`kaio::Kaio`] | [`own_queue::OwnQueue`] |
 /// | --- | --- | --- |
-/// | `takes` | plain reads and writes at an offset | the same |
+/// | `supports` | plain reads and writes at an offset | the same |
 /// | `room` | of the pool; none while the reaper is being started, or if it cannot be | of the context |
 /// | `start` | io_submit(2), or the reaper's io_uring_enter(2); starts the reaper | io_submit(2) |
 /// | `reap` | takes from the ring; blocks in epoll_wait(2), the reaper alone | takes from the ring; blocks in io_getevents(2), one caller at a time |
@@ -119,7 +119,7 @@ pub struct Start {
 /// them: `enqueue` starts whatever the owner has, `room` is without limit, nobody reaps, and a child inherits nothing of them.
 pub trait Engine<Q> {
     /// Whether it can carry out a request at all. `policy` decides whether it does.
-    fn takes(req: &Req) -> bool;
+    fn supports(req: &Req) -> bool;
 
     /// How many more requests it takes now: a hint.
     fn room(&self) -> usize;

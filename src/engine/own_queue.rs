@@ -37,16 +37,16 @@ const SLEEP_NS: u64 = 100_000_000;
 const PAGES: usize = 64;
 
 pub struct OwnQueues<Q: 'static> {
-    places: [Place<Q>; OWN_QUEUES_MAX],
+    slots: [Slot<Q>; OWN_QUEUES_MAX],
     /// A file to read no bytes from: see [`aio::ring_doorbell`].
     doorbell: Private,
     /// /proc/self/pagemap, which says which pages of the process are in memory.
     pages: Private,
 }
 
-struct Place<Q: 'static> {
-    taken: AtomicBool,
-    /// Made when the place is first taken.
+struct Slot<Q: 'static> {
+    in_use: AtomicBool,
+    /// Made when the slot is first taken.
     own_queue: OnceLock<Option<OwnQueue<Q>>>,
 }
 
@@ -58,25 +58,25 @@ pub struct OwnQueue<Q: 'static> {
 
 impl<Q: Clone> OwnQueues<Q> {
     pub fn new() -> OwnQueues<Q> {
-        let place = || Place {
-            taken: AtomicBool::new(false),
+        let slot = || Slot {
+            in_use: AtomicBool::new(false),
             own_queue: OnceLock::new(),
         };
         OwnQueues {
-            places: std::array::from_fn(|_| place()),
+            slots: std::array::from_fn(|_| slot()),
             doorbell: Private::new(),
             pages: Private::new(),
         }
     }
 
     /// An own queue, if one is free and its descriptors can be obtained. Makes system calls.
-    pub fn take(&'static self) -> Option<Taken<Q>> {
+    pub fn acquire(&'static self) -> Option<Acquired<Q>> {
         // Acquire: pairs with the release of the context that had it before.
-        let free = |place: &&Place<Q>| !place.taken.swap(true, Acquire);
-        let Place { taken, own_queue } = self.places.iter().find(free)?;
-        // If it cannot be made, its place stays taken: the next attempt would fail, too.
+        let free = |slot: &&Slot<Q>| !slot.in_use.swap(true, Acquire);
+        let Slot { in_use, own_queue } = self.slots.iter().find(free)?;
+        // If it cannot be made, its slot stays in use: the next attempt would fail, too.
         let own_queue = own_queue.get_or_init(|| self.make()).as_ref()?;
-        Some(Taken { taken, own_queue })
+        Some(Acquired { in_use, own_queue })
     }
 
     fn make(&'static self) -> Option<OwnQueue<Q>> {
@@ -162,8 +162,8 @@ impl<Q: Clone> OwnQueue<Q> {
 }
 
 impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
-    fn takes(req: &Req) -> bool {
-        kaio::takes(req)
+    fn supports(req: &Req) -> bool {
+        kaio::supports(req)
     }
 
     fn room(&self) -> usize {
@@ -189,19 +189,19 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
     }
 
     fn reap(&self, until: u64) -> Reaped<Q> {
-        let taken = self.has.take_done(Ring::at(self.kernel));
-        if until == 0 || taken.woken || !taken.done.is_empty() {
-            return taken;
+        let reaped = self.has.reap(Ring::at(self.kernel));
+        if until == 0 || reaped.woken || !reaped.done.is_empty() {
+            return reaped;
         }
         let most_ns = crate::hooks::own_queue_sleep_ns(SLEEP_NS);
         let ns = until.saturating_sub(monotonic_ns()).min(most_ns);
         let waited = aio::sleep(self.kernel, ns);
-        let taken = if waited.is_some() {
-            self.has.take_done(Ring::at(self.kernel))
+        let reaped = if waited.is_some() {
+            self.has.reap(Ring::at(self.kernel))
         } else {
-            taken
+            reaped
         };
-        Reaped { waited, ..taken }
+        Reaped { waited, ..reaped }
     }
 
     /// If a filter forbids it, the thread that sleeps looks by itself, after [`SLEEP_NS`] at most.
@@ -221,21 +221,21 @@ impl<Q: Clone> Wake for OwnQueue<Q> {
 }
 
 /// An own queue that belongs to a context until this is dropped.
-pub struct Taken<Q: 'static> {
-    taken: &'static AtomicBool,
+pub struct Acquired<Q: 'static> {
+    in_use: &'static AtomicBool,
     own_queue: &'static OwnQueue<Q>,
 }
 
-impl<Q> Taken<Q> {
+impl<Q> Acquired<Q> {
     pub fn own_queue(&self) -> &'static OwnQueue<Q> {
         self.own_queue
     }
 }
 
-impl<Q> Drop for Taken<Q> {
+impl<Q> Drop for Acquired<Q> {
     fn drop(&mut self) {
-        // Release: pairs with the acquire in `take`.
-        self.taken.store(false, Release);
+        // Release: pairs with the acquire in `acquire`.
+        self.in_use.store(false, Release);
     }
 }
 
@@ -245,25 +245,25 @@ mod tests {
     use crate::abi::iocb2;
     use crate::attr::SubmitClock;
     use crate::policy::route::Route;
-    use crate::request::{Chunk, Class, Record, Scratch, Slabs};
+    use crate::request::{Chunk, Record, Scratch, SizeClass, Slabs};
     use crate::sys::Waited;
     use std::os::fd::AsRawFd;
 
     const LONG_NS: u64 = 60_000_000_000;
 
-    fn take() -> Option<Taken<()>> {
+    fn acquire() -> Option<Acquired<()>> {
         let all: &OwnQueues<()> = Box::leak(Box::new(OwnQueues::new()));
-        let taken = all.take();
-        if taken.is_none() {
+        let acquired = all.acquire();
+        if acquired.is_none() {
             eprintln!("skipped: the kernel's AIO cannot be had");
         }
-        taken
+        acquired
     }
 
     #[test]
     fn who_is_woken_before_it_blocks_does_not_block() {
-        let Some(taken) = take() else { return };
-        let own_queue = taken.own_queue();
+        let Some(acquired) = acquire() else { return };
+        let own_queue = acquired.own_queue();
         Engine::wake(own_queue);
         let reaped = own_queue.reap(monotonic_ns() + LONG_NS);
         assert!(reaped.woken && reaped.waited == Some(Waited::Woken));
@@ -274,12 +274,12 @@ mod tests {
     fn a_batch_may_be_larger_than_what_one_call_takes() {
         const MANY: usize = 2 * kaio::BATCH + 8;
         const BYTES: usize = 16;
-        let Some(taken) = take() else { return };
-        let own_queue = taken.own_queue();
+        let Some(acquired) = acquire() else { return };
+        let own_queue = acquired.own_queue();
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let mut slabs = Slabs::new();
-        let chunk = Chunk::new(Class::Small, MANY).unwrap();
-        slabs.of(Class::Small).add(chunk);
+        let chunk = Chunk::new(SizeClass::Small, MANY).unwrap();
+        slabs.of(SizeClass::Small).add(chunk);
         let mut buffers = [[0u8; BYTES]; MANY];
         // Requests behind each other, which can be merged; and others.
         for stride in [BYTES, 2 * BYTES] {
@@ -303,7 +303,7 @@ mod tests {
                 let (clock, mut scratch) = (SubmitClock::new(), Scratch::new());
                 // SAFETY: a whole record of ours.
                 let record = unsafe { Record::read(at, bytes, &clock, &mut scratch) };
-                let slot = slabs.of(Class::Small).free.take().unwrap();
+                let slot = slabs.of(SizeClass::Small).free.pop().unwrap();
                 batch.push(record.unwrap().build(slot, &scratch));
             }
             let how = Start {

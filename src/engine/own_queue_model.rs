@@ -54,8 +54,8 @@ impl<Q> OwnQueues<Q> {
         }
     }
 
-    pub fn take(&'static self) -> Option<Taken<Q>> {
-        Some(Taken(&self.only))
+    pub fn acquire(&'static self) -> Option<Acquired<Q>> {
+        Some(Acquired(&self.only))
     }
 }
 
@@ -85,7 +85,7 @@ impl<Q> OwnQueue<Q> {
         self.changed.notify_all();
     }
 
-    fn take_done(&self) -> Reaped<Q> {
+    fn drain(&self) -> Reaped<Q> {
         let mut kernel = self.kernel.lock().unwrap();
         let count = kernel.done.len();
         let done: Done<Q> = kernel.done.drain(..).flatten().collect();
@@ -127,8 +127,8 @@ impl<Q> OwnQueue<Q> {
 }
 
 impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
-    fn takes(req: &Req) -> bool {
-        kaio::takes(req)
+    fn supports(req: &Req) -> bool {
+        kaio::supports(req)
     }
 
     fn room(&self) -> usize {
@@ -150,7 +150,7 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
             kernel.started.push_back(InFlight {
                 owner: owner.clone(),
                 requests,
-                is_run: false,
+                is_merged: false,
                 res: 0,
                 began: 0,
                 nowait: how.nowait,
@@ -163,9 +163,9 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
     }
 
     fn reap(&self, until: u64) -> Reaped<Q> {
-        let taken = self.take_done();
-        if until == 0 || taken.woken || !taken.done.is_empty() {
-            return taken;
+        let reaped = self.drain();
+        if until == 0 || reaped.woken || !reaped.done.is_empty() {
+            return reaped;
         }
         assert_eq!(until, NEVER);
         let mut kernel = self.kernel.lock().unwrap();
@@ -173,7 +173,7 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
             kernel = self.changed.wait(kernel).unwrap();
         }
         drop(kernel);
-        self.take_done()
+        self.drain()
     }
 
     fn wake(&self) {
@@ -189,9 +189,9 @@ impl<Q: Clone> Wake for OwnQueue<Q> {
     }
 }
 
-pub struct Taken<Q: 'static>(&'static OwnQueue<Q>);
+pub struct Acquired<Q: 'static>(&'static OwnQueue<Q>);
 
-impl<Q> Taken<Q> {
+impl<Q> Acquired<Q> {
     pub fn own_queue(&self) -> &'static OwnQueue<Q> {
         self.0
     }

@@ -12,8 +12,8 @@
 //! If a caller carries out the requests of its context itself, because it waits for them anyway, no worker is woken for each. The context
 //! is leased: if the caller does not come, the monitor ensures that no request stays undone.
 //!
-//! Requests that may wait for somebody else without limit ([`Class::Long`]: pipes, sockets, locks, sleep) have workers of their own, one
-//! for each request that runs. There may be many of these, and they do not count against the processors. So such requests keep no disk
+//! Requests that may wait for somebody else without limit ([`Class::Indefinite`]: pipes, sockets, locks, sleep) have workers of their own,
+//! one for each request that runs. There may be many of these, and they do not count against the processors. So such requests keep no disk
 //! request waiting.
 //!
 //! A context gets only so many workers that some are left for others ([`crate::policy::fairness`]). While it has that many, the contexts
@@ -32,7 +32,7 @@ mod worker;
 use crate::engine::Served;
 use crate::engine::kaio::Kaio;
 use crate::engine::readiness::Readiness;
-use crate::policy::fairness::{LONG_WORKERS, SHORT_WORKERS};
+use crate::policy::fairness::{FINITE_WORKERS, INDEFINITE_WORKERS};
 use crate::policy::tuning::tuning;
 use crate::ring::wait::Spin;
 use crate::sync::{AcqRel, Acquire, AtomicBool, AtomicU32, Lock, Relaxed, Release};
@@ -46,8 +46,8 @@ use std::collections::VecDeque;
 pub use worker::Worker;
 
 /// Slots of the workers for requests that end by themselves; the others follow.
-const SHORT_SLOTS: usize = SHORT_WORKERS.most as usize;
-const SLOTS: usize = SHORT_SLOTS + LONG_WORKERS.most as usize;
+const FINITE_SLOTS: usize = FINITE_WORKERS.most as usize;
+const SLOTS: usize = FINITE_SLOTS + INDEFINITE_WORKERS.most as usize;
 
 pub struct Pool<Q: 'static> {
     state: Lock<PoolState<Q>>,
@@ -56,7 +56,7 @@ pub struct Pool<Q: 'static> {
     /// The number of contexts in each run queue.
     waiting: [AtomicU32; 2],
     /// The last attempt to start a thread failed.
-    short: AtomicBool,
+    lacks_threads: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
     /// Its workers stay awake for a moment if the next request is likely to come soon.
@@ -71,8 +71,8 @@ pub struct Pool<Q: 'static> {
 pub type StartWorker<Q> = fn(&'static Pool<Q>, u16) -> Result<()>;
 
 struct PoolState<Q> {
-    short: RunQueue<Q>,
-    long: RunQueue<Q>,
+    finite: RunQueue<Q>,
+    indefinite: RunQueue<Q>,
     /// Contexts that the monitor looks after. While there are any, there is a monitor.
     leased: VecDeque<Q>,
     /// Workers that count against the processors.
@@ -90,17 +90,17 @@ impl<Q> PoolState<Q> {
 
     fn run_queue(&mut self, class: Class) -> &mut RunQueue<Q> {
         match class {
-            Class::Short => &mut self.short,
-            Class::Long => &mut self.long,
+            Class::Finite => &mut self.finite,
+            Class::Indefinite => &mut self.indefinite,
         }
     }
 }
 
 fn class_of(slot: u16) -> Class {
-    if usize::from(slot) < SHORT_SLOTS {
-        Class::Short
+    if usize::from(slot) < FINITE_SLOTS {
+        Class::Finite
     } else {
-        Class::Long
+        Class::Indefinite
     }
 }
 
@@ -159,8 +159,8 @@ impl<Q: Served> Pool<Q> {
         let processors = processors::count();
         Ok(Pool {
             state: Lock::new(PoolState {
-                short: RunQueue::new(SHORT_WORKERS, 0..SHORT_SLOTS)?,
-                long: RunQueue::new(LONG_WORKERS, SHORT_SLOTS..SLOTS)?,
+                finite: RunQueue::new(FINITE_WORKERS, 0..FINITE_SLOTS)?,
+                indefinite: RunQueue::new(INDEFINITE_WORKERS, FINITE_SLOTS..SLOTS)?,
                 leased: VecDeque::new(),
                 counted: 0,
                 monitor: false,
@@ -168,7 +168,7 @@ impl<Q: Served> Pool<Q> {
             }),
             slots: new_slots()?,
             waiting: [AtomicU32::new(0), AtomicU32::new(0)],
-            short: AtomicBool::new(false),
+            lacks_threads: AtomicBool::new(false),
             processors,
             start,
             // A single processor is left to the thread that is waited for.
@@ -187,12 +187,12 @@ impl<Q: Served> Pool<Q> {
     pub fn reserve(&self, contexts: usize) -> Result<()> {
         let mut state = self.state.lock();
         let PoolState {
-            short,
-            long,
+            finite,
+            indefinite,
             leased,
             ..
         } = &mut *state;
-        for list in [&mut short.contexts, &mut long.contexts, leased] {
+        for list in [&mut finite.contexts, &mut indefinite.contexts, leased] {
             let more = contexts.saturating_sub(list.len());
             list.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
         }
@@ -200,16 +200,16 @@ impl<Q: Served> Pool<Q> {
     }
 
     /// Whether threads could not be started lately: then threads that wait for events must help.
-    pub fn short_of_threads(&self) -> bool {
+    pub fn lacks_threads(&self) -> bool {
         // Acquire: pairs with `start`. The caller asks this after it has listed its waiter: if it does not see the failure here,
         // `call_for_help` sees the waiter.
-        self.short.load(Acquire)
+        self.lacks_threads.load(Acquire)
     }
 
     /// Tries once more to start a worker.
     pub fn retry(&'static self) {
         // First the class that may wait for ever: no other thread can carry out its requests.
-        for class in [Class::Long, Class::Short] {
+        for class in [Class::Indefinite, Class::Finite] {
             let wakeup = self.wakeup(&mut self.state.lock(), class);
             self.perform(wakeup);
         }
@@ -235,7 +235,7 @@ impl<Q: Served> Pool<Q> {
         let wakeup = if state.monitor {
             state.rouse()
         } else {
-            self.order(&mut state, Class::Short, MONITOR)?
+            self.command(&mut state, Class::Finite, MONITOR)?
         };
         state.leased.push_back(context);
         Some(wakeup)
@@ -244,16 +244,16 @@ impl<Q: Served> Pool<Q> {
     /// Removes a context from the run queues and the leases, before it goes away.
     pub fn forget(&self, context: &Q) {
         let mut state = self.state.lock();
-        let take = |list: &mut VecDeque<Q>| {
+        let remove = |list: &mut VecDeque<Q>| {
             let at = list.iter().position(|here| here.is(context));
             at.and_then(|at| list.remove(at))
         };
         let forgotten = (
-            take(&mut state.short.contexts),
-            take(&mut state.long.contexts),
-            take(&mut state.leased),
+            remove(&mut state.finite.contexts),
+            remove(&mut state.indefinite.contexts),
+            remove(&mut state.leased),
         );
-        for class in [Class::Short, Class::Long] {
+        for class in [Class::Finite, Class::Indefinite] {
             self.note_waiting(&mut state, class);
         }
         drop(state);
@@ -269,42 +269,44 @@ impl<Q: Served> Pool<Q> {
     /// Whether a worker or the monitor should come for a run queue's first context, and which.
     fn wakeup(&self, state: &mut PoolState<Q>, class: Class) -> Wakeup {
         let run_queue = match class {
-            Class::Short => &state.short,
-            Class::Long => &state.long,
+            Class::Finite => &state.finite,
+            Class::Indefinite => &state.indefinite,
         };
         if run_queue.contexts.is_empty() {
             return Wakeup::None;
         }
         let first = run_queue.first_context(class);
         let wants_worker = first.is_some_and(|first| {
-            let waits = class == Class::Long || first.profiles().waits();
+            let waits = class == Class::Indefinite || first.profiles().waits();
             waits || state.counted < self.processors_for(Some(first))
         });
-        let order = if wants_worker {
+        let command = if wants_worker {
             WORK
-        } else if class == Class::Short && !state.monitor {
+        } else if class == Class::Finite && !state.monitor {
             MONITOR
         } else {
             // One of the other workers comes when it is done, or the monitor finds that it hangs.
             return state.rouse();
         };
-        self.order(state, class, order).unwrap_or(Wakeup::None)
+        self.command(state, class, command).unwrap_or(Wakeup::None)
     }
 
-    /// Gives that order to a sleeping worker, or to a new one. None: there is none, and no slot for a new one.
-    fn order(&self, state: &mut PoolState<Q>, class: Class, order: u32) -> Option<Wakeup> {
-        let (slot, wakeup) = state.run_queue(class).take()?;
-        match (order, class) {
+    /// Gives that command to a sleeping worker, or to a new one. None: there is none, and no slot for a new one.
+    fn command(&self, state: &mut PoolState<Q>, class: Class, command: u32) -> Option<Wakeup> {
+        let (slot, wakeup) = state.run_queue(class).acquire_slot()?;
+        match (command, class) {
             (MONITOR, _) => state.monitor = true,
-            (_, Class::Short) => {
-                let first = state.short.first_context(class);
+            (_, Class::Finite) => {
+                let first = state.finite.first_context(class);
                 let waits = first.is_some_and(|first| first.profiles().waits());
                 self.count(state, slot, !waits);
             }
-            (_, Class::Long) => {}
+            (_, Class::Indefinite) => {}
         }
         // Release: pairs with the acquire in `sleep`.
-        self.slots[usize::from(slot)].order.store(order, Release);
+        self.slots[usize::from(slot)]
+            .command
+            .store(command, Release);
         Some(wakeup)
     }
 
@@ -318,36 +320,36 @@ impl<Q: Served> Pool<Q> {
     }
 
     fn wake(&self, slot: u16) {
-        futex_wake(&self.slots[usize::from(slot)].order, 1);
+        futex_wake(&self.slots[usize::from(slot)].command, 1);
     }
 
     /// Starts a worker in a slot that was taken for it.
     fn start(&'static self, slot: u16) {
         let started = (self.start)(self, slot).is_ok();
-        let was_short = self.short.swap(!started, AcqRel);
+        let did_lack_threads = self.lacks_threads.swap(!started, AcqRel);
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class_of(slot));
         run_queue.starting -= 1;
         if started {
             return;
         }
-        run_queue.give_back(slot);
-        if self.slots[usize::from(slot)].order.swap(SLEEP, Relaxed) == MONITOR {
+        run_queue.release_slot(slot);
+        if self.slots[usize::from(slot)].command.swap(SLEEP, Relaxed) == MONITOR {
             state.monitor = false;
         }
         self.count(&mut state, slot, false);
         drop(state);
-        if !was_short {
-            self.call_for_help(Class::Short);
-            self.call_for_help(Class::Long);
+        if !did_lack_threads {
+            self.call_for_help(Class::Finite);
+            self.call_for_help(Class::Indefinite);
         }
         carrier::stand_in(|| {
             // One request may let another one begin, also of the other class.
             let mut more = true;
             while more {
                 more = self.call_workers_for_leased();
-                more |= self.stand_in(Class::Short);
-                more |= self.stand_in(Class::Long);
+                more |= self.stand_in(Class::Finite);
+                more |= self.stand_in(Class::Indefinite);
             }
         });
     }
@@ -383,20 +385,20 @@ impl<Q: Served> Pool<Q> {
 
     /// Makes sure that there is a worker for requests of that class, which does not end as long as the returned value exists. None: there
     /// is none, and none can be started.
-    pub fn ensure_worker(&'static self, class: Class) -> Option<Hold<Q>> {
+    pub fn ensure_worker(&'static self, class: Class) -> Option<WorkerPin<Q>> {
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class);
-        run_queue.holds += 1;
-        let hold = Hold { pool: self, class };
+        run_queue.pins += 1;
+        let hold = WorkerPin { pool: self, class };
         if run_queue.living() != 0 {
             return Some(hold);
         }
-        let Some((slot, Wakeup::Start(_))) = run_queue.take() else {
+        let Some((slot, Wakeup::Start(_))) = run_queue.acquire_slot() else {
             drop(state);
             return None;
         };
-        // Release: as in `order`.
-        self.slots[usize::from(slot)].order.store(WORK, Release);
+        // Release: as in `command`.
+        self.slots[usize::from(slot)].command.store(WORK, Release);
         drop(state);
         self.start(slot);
         let is_there = self.state.lock().run_queue(class).living() != 0;
@@ -430,7 +432,7 @@ impl<Q: Served> Pool<Q> {
                 return any;
             };
             drop(state);
-            context.tick(Look::Alone);
+            context.tick(Look::Last);
             any = true;
         }
     }
@@ -443,7 +445,7 @@ impl<Q: Served> Pool<Q> {
     /// The worker's next context. None: the worker must end. `before`: the context that it has just served.
     fn next(&'static self, slot: u16, mut before: Option<Q>) -> Option<Q> {
         let class = class_of(slot);
-        let place = &self.slots[usize::from(slot)];
+        let own = &self.slots[usize::from(slot)];
         #[cfg(not(loom))]
         crate::sys::rank::lower_if_unused();
         loop {
@@ -452,18 +454,18 @@ impl<Q: Served> Pool<Q> {
             if let Some(before) = &before {
                 before.count_worker(class, false);
                 run_queue.busy -= 1;
-                run_queue.hung -= u32::from(place.is_hung.swap(false, Relaxed));
-                place.is_busy.store(false, Relaxed);
+                run_queue.hung -= u32::from(own.is_hung.swap(false, Relaxed));
+                own.is_busy.store(false, Relaxed);
             }
             if let Some(first) = run_queue.first(class)
                 && let Some(context) = run_queue.contexts.remove(first)
             {
                 context.count_worker(class, true);
                 run_queue.busy += 1;
-                place.is_busy.store(true, Relaxed);
+                own.is_busy.store(true, Relaxed);
                 // So the monitor sees that it has moved.
-                let begun = place.begun.load(Relaxed);
-                place.seen.store(begun.wrapping_sub(1), Relaxed);
+                let begun = own.begun.load(Relaxed);
+                own.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_waiting(&mut state, class);
                 drop(state);
                 return Some(context);
@@ -471,12 +473,12 @@ impl<Q: Served> Pool<Q> {
             self.count(&mut state, slot, false);
             // If contexts stay in the run queue, they have as many workers as they may. A monitor must notice when that changes.
             let watches =
-                class == Class::Short && !state.short.contexts.is_empty() && !state.monitor;
+                class == Class::Finite && !state.finite.contexts.is_empty() && !state.monitor;
             if watches {
                 state.monitor = true;
-                place.order.store(MONITOR, Relaxed);
+                own.command.store(MONITOR, Relaxed);
             } else {
-                place.order.store(SLEEP, Relaxed);
+                own.command.store(SLEEP, Relaxed);
                 state.run_queue(class).idle.push(slot);
             }
             drop(state);
@@ -494,38 +496,38 @@ impl<Q: Served> Pool<Q> {
         }
     }
 
-    /// Sleeps until there is an order, and returns it. SLEEP: there was none for a long time.
+    /// Sleeps until there is a command, and returns it. SLEEP: there was none for a long time.
     fn sleep(&self, slot: u16) -> u32 {
-        let word = &self.slots[usize::from(slot)].order;
+        let word = &self.slots[usize::from(slot)].command;
         let began = monotonic_ns();
         let mut until = began + tuning().idle_ns;
         if let Some(spin) = &self.spin {
-            // Relaxed: the order is read again below.
+            // Relaxed: the command is read again below.
             spin.spin(began, || word.load(Relaxed) != SLEEP);
         }
         loop {
-            // Acquire: pairs with the release in `order` and `ensure_worker`.
+            // Acquire: pairs with the release in `command` and `ensure_worker`.
             match word.load(Acquire) {
                 SLEEP => {}
-                order => {
+                command => {
                     if let Some(spin) = &self.spin {
                         spin.learn(began);
                     }
-                    return order;
+                    return command;
                 }
             }
             if futex_wait(word, SLEEP, until) == Waited::TimedOut {
                 let mut state = self.state.lock();
                 let run_queue = state.run_queue(class_of(slot));
-                if run_queue.holds != 0 && run_queue.living() == 1 {
+                if run_queue.pins != 0 && run_queue.living() == 1 {
                     until = monotonic_ns() + tuning().idle_ns;
                     continue;
                 }
                 if run_queue.idle.remove(slot) {
-                    run_queue.give_back(slot);
+                    run_queue.release_slot(slot);
                     return SLEEP;
                 }
-                // An order is on its way.
+                // A command is on its way.
             }
         }
     }
@@ -550,13 +552,13 @@ impl<Q: Served> Pool<Q> {
             last_ns: 0,
         };
         worker.begins();
-        if worker.place().order.load(Acquire) == MONITOR {
+        if worker.state().command.load(Acquire) == MONITOR {
             self.monitor(slot);
         }
         let mut before = None;
         while let Some(context) = self.next(slot, before) {
             worker.turn = 0;
-            if worker.class() == Class::Short {
+            if worker.class() == Class::Finite {
                 worker.recount(context.profiles());
             }
             context.serve(&mut worker);
@@ -568,14 +570,14 @@ impl<Q: Served> Pool<Q> {
 
 /// While this exists, a worker of that class exists.
 #[must_use]
-pub struct Hold<Q: 'static> {
+pub struct WorkerPin<Q: 'static> {
     pool: &'static Pool<Q>,
     class: Class,
 }
 
-impl<Q: 'static> Drop for Hold<Q> {
+impl<Q: 'static> Drop for WorkerPin<Q> {
     fn drop(&mut self) {
-        self.pool.state.lock().run_queue(self.class).holds -= 1;
+        self.pool.state.lock().run_queue(self.class).pins -= 1;
     }
 }
 
@@ -585,7 +587,7 @@ pub enum Look {
     /// The monitor looks, and will look again.
     Again,
     /// No look follows: the context needs workers.
-    Alone,
+    Last,
 }
 
 #[cfg(all(test, not(loom)))]
@@ -610,10 +612,10 @@ mod tests {
     fn a_worker_is_there_or_can_be_started() {
         let pool: &Pool = Box::leak(Box::new(Pool::new(start, false).unwrap()));
         for _ in 0..3 {
-            assert!(pool.ensure_worker(Class::Short).is_some());
+            assert!(pool.ensure_worker(Class::Finite).is_some());
             assert_eq!(STARTED.load(Relaxed), 1);
         }
-        assert!(pool.ensure_worker(Class::Long).is_some());
+        assert!(pool.ensure_worker(Class::Indefinite).is_some());
         assert_eq!(STARTED.load(Relaxed), 2);
     }
 
@@ -621,11 +623,11 @@ mod tests {
     fn or_there_is_none() {
         let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false).unwrap()));
         for _ in 0..3 {
-            assert!(pool.ensure_worker(Class::Short).is_none());
-            assert!(pool.ensure_worker(Class::Long).is_none());
+            assert!(pool.ensure_worker(Class::Finite).is_none());
+            assert!(pool.ensure_worker(Class::Indefinite).is_none());
         }
         let state = pool.state.lock();
-        assert_eq!(state.short.threads + state.long.threads, 0);
-        assert_eq!(state.short.holds + state.long.holds, 0);
+        assert_eq!(state.finite.threads + state.indefinite.threads, 0);
+        assert_eq!(state.finite.pins + state.indefinite.pins, 0);
     }
 }

@@ -1,20 +1,20 @@
 //! Requests that wait for their files to become ready: all in one epoll, with one thread, which exists as long as there are any.
 //!
 //! A thread that has tried a request without success leaves it here: [`Readiness::insert`], under the lock of the request's owner, then
-//! [`Readiness::tell`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker makes
-//! the call, unless the request has only waited. So this is not a [`super::Engine`]: it carries nothing out, and if a file is reported as
-//! ready but is not, that does no harm.
+//! [`Readiness::update_epoll`]. When the file is ready, the thread of this module gives the request back ([`Served::ready`]), and a worker
+//! makes the call, unless the request has only waited. So this is not a [`super::Engine`]: it carries nothing out, and if a file is
+//! reported as ready but is not, that does no harm.
 //!
 //! Each pool has one. That of a pool whose workers have the library's own descriptor table has its epoll and its thread there, too: the
 //! thread gets the table of the worker that starts it.
 //!
-//! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a line: one of them is given
+//! Epoll knows a file by its descriptor, once. Requests for the same descriptor in the same direction form a queue: one of them is given
 //! back at a time, and the next one when that one has ended, or may have to wait for a worker ([`Readiness::ended`]). Epoll reports a file
 //! once ([`libc::EPOLLONESHOT`]), and is then told again which events are awaited.
 //!
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
-//! the number before is recognised by its `turn`. If requests hold their files, each has a descriptor of its own, and epoll forgets it
-//! before it is closed: the program has the same file open, so the close alone does not make epoll forget it.
+//! the number before is recognised by its `generation`. If requests hold their files, each has a descriptor of its own, and epoll forgets
+//! it before it is closed: the program has the same file open, so the close alone does not make epoll forget it.
 
 use crate::engine::Served;
 use crate::policy::tuning::tuning;
@@ -46,7 +46,7 @@ pub struct Readiness<Q> {
     waiting: Lock<Waiting<Q>>,
     /// Held while epoll is told about a file, so that the last information that it gets is the current one; and while the thread is
     /// started, or ends.
-    telling: Lock<()>,
+    updating: Lock<()>,
     epoll: Private,
     /// The epoll is in the library's own descriptor table.
     is_inside: AtomicBool,
@@ -56,33 +56,33 @@ pub struct Readiness<Q> {
 
 struct Waiting<Q> {
     has_thread: bool,
-    entries: Vec<Entry<Q>>,
+    nodes: Vec<Node<Q>>,
     free: Vec<u32>,
     /// By descriptor.
     files: Vec<File>,
     /// Files that epoll must be told about.
-    untold: Vec<RawFd>,
+    changed: Vec<RawFd>,
 }
 
-struct Entry<Q> {
+struct Node<Q> {
     request: Option<(Q, Req)>,
-    /// The next entry in its line.
+    /// The next node in its queue.
     next: u32,
 }
 
 #[derive(Clone, Copy)]
 struct File {
-    lines: [Line; 2],
+    queues: [WaitQueue; 2],
     /// How many times epoll was told about a new file with this descriptor.
-    turn: u32,
+    generation: u32,
     /// Epoll knows it; and epoll is going to report it.
-    is_told: bool,
+    is_registered: bool,
     is_armed: bool,
-    is_untold: bool,
+    is_changed: bool,
 }
 
 #[derive(Clone, Copy)]
-struct Line {
+struct WaitQueue {
     /// The events that its requests wait for.
     events: c_short,
     first: u32,
@@ -93,34 +93,34 @@ struct Line {
 
 impl File {
     const NEW: File = File {
-        lines: [Line {
+        queues: [WaitQueue {
             events: 0,
             first: NOBODY,
             last: NOBODY,
             is_served: false,
         }; 2],
-        turn: 0,
-        is_told: false,
+        generation: 0,
+        is_registered: false,
         is_armed: false,
-        is_untold: false,
+        is_changed: false,
     };
 
     /// The events that epoll must report for it.
     fn events(&self) -> c_short {
-        let wanted = |line: &Line| {
-            let is_wanted = line.first != NOBODY && !line.is_served;
-            if is_wanted { line.events } else { 0 }
+        let wanted = |queue: &WaitQueue| {
+            let is_wanted = queue.first != NOBODY && !queue.is_served;
+            if is_wanted { queue.events } else { 0 }
         };
-        self.lines.iter().map(wanted).fold(0, |all, one| all | one)
+        self.queues.iter().map(wanted).fold(0, |all, one| all | one)
     }
 }
 
-/// The number of a line: its file and its direction.
+/// The number of a queue: its file and its direction.
 fn number_of(fd: RawFd, events: c_short) -> u32 {
     (fd as u32) << 1 | u32::from(events == libc::POLLOUT)
 }
 
-/// The numbers of a file's lines.
+/// The numbers of a file's queues.
 fn numbers_of(fd: RawFd) -> [u32; 2] {
     [(fd as u32) << 1, (fd as u32) << 1 | 1]
 }
@@ -132,62 +132,62 @@ fn named(number: u32) -> (RawFd, usize) {
 impl<Q> Waiting<Q> {
     /// Makes room for one more request, with this descriptor.
     fn make_room(&mut self, fd: usize) -> core::result::Result<(), TryReserveError> {
-        self.entries.try_reserve(ROOM)?;
+        self.nodes.try_reserve(ROOM)?;
         let free = self.free.len();
-        self.free.try_reserve(self.entries.capacity() - free)?;
+        self.free.try_reserve(self.nodes.capacity() - free)?;
         let files = self.files.len();
         if fd >= files {
             self.files.try_reserve(fd + 1 - files)?;
-            self.untold.try_reserve(fd + 1 - self.untold.len())?;
+            self.changed.try_reserve(fd + 1 - self.changed.len())?;
             self.files.resize(fd + 1, File::NEW);
         }
         Ok(())
     }
 
-    fn is_untold(&mut self, fd: RawFd) {
+    fn mark_changed(&mut self, fd: RawFd) {
         let file = &mut self.files[fd as usize];
-        if !file.is_untold {
-            file.is_untold = true;
+        if !file.is_changed {
+            file.is_changed = true;
             // There is room for each file once.
-            self.untold.push(fd);
+            self.changed.push(fd);
         }
     }
 
-    /// Takes the entry behind `before` out of its line.
-    fn take_behind(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
+    /// Takes the node behind `before` out of its queue.
+    fn remove_after(&mut self, number: u32, before: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
-        let line = &mut self.files[fd as usize].lines[way];
+        let queue = &mut self.files[fd as usize].queues[way];
         let at = match before {
-            NOBODY => line.first,
-            _ => self.entries[before as usize].next,
+            NOBODY => queue.first,
+            _ => self.nodes[before as usize].next,
         };
-        let entry = self.entries.get_mut(at as usize)?;
-        let (taken, next) = (entry.request.take(), entry.next);
+        let node = self.nodes.get_mut(at as usize)?;
+        let (request, next) = (node.request.take(), node.next);
         match before {
-            NOBODY => line.first = next,
-            _ => self.entries[before as usize].next = next,
+            NOBODY => queue.first = next,
+            _ => self.nodes[before as usize].next = next,
         }
-        if line.last == at {
-            line.last = before;
+        if queue.last == at {
+            queue.last = before;
         }
-        // Room for all entries was made together with them.
+        // Room for all nodes was made together with them.
         self.free.push(at);
-        taken
+        request
     }
 
-    /// Takes the first request of a line, unless one of its requests was given back and has not ended.
+    /// Takes the first request of a queue, unless one of its requests was given back and has not ended.
     fn serve(&mut self, number: u32) -> Option<(Q, Req)> {
         let (fd, way) = named(number);
-        if self.files[fd as usize].lines[way].is_served {
+        if self.files[fd as usize].queues[way].is_served {
             return None;
         }
-        let first = self.take_behind(number, NOBODY);
-        self.files[fd as usize].lines[way].is_served = first.is_some();
+        let first = self.remove_after(number, NOBODY);
+        self.files[fd as usize].queues[way].is_served = first.is_some();
         first
     }
 
     fn is_unused(&self) -> bool {
-        self.free.len() == self.entries.len()
+        self.free.len() == self.nodes.len()
     }
 }
 
@@ -197,12 +197,12 @@ impl<Q> Readiness<Q> {
         Readiness {
             waiting: Lock::new(Waiting {
                 has_thread: false,
-                entries: Vec::new(),
+                nodes: Vec::new(),
                 free: Vec::new(),
                 files: Vec::new(),
-                untold: Vec::new(),
+                changed: Vec::new(),
             }),
-            telling: Lock::new(()),
+            updating: Lock::new(()),
             epoll: Private::new(),
             is_inside: AtomicBool::new(false),
             has_held,
@@ -222,54 +222,53 @@ impl<Q> Readiness<Q> {
         Q: Clone,
     {
         let mut waiting = self.waiting.lock();
-        let has_room =
-            waiting.entries.len() < waiting.entries.capacity() || !waiting.free.is_empty();
+        let has_room = waiting.nodes.len() < waiting.nodes.capacity() || !waiting.free.is_empty();
         if !waiting.has_thread || !has_room || fd as usize >= waiting.files.len() {
             return Err(req);
         }
         let number = number_of(fd, events);
         req.set_awaited(Some(number));
-        let entry = Entry {
+        let node = Node {
             request: Some((owner.clone(), req)),
             next: NOBODY,
         };
         let at = match waiting.free.pop() {
             Some(at) => {
-                waiting.entries[at as usize] = entry;
+                waiting.nodes[at as usize] = node;
                 at
             }
             None => {
-                waiting.entries.push(entry);
-                waiting.entries.len() as u32 - 1
+                waiting.nodes.push(node);
+                waiting.nodes.len() as u32 - 1
             }
         };
-        let line = &mut waiting.files[fd as usize].lines[named(number).1];
-        line.events = events;
-        match std::mem::replace(&mut line.last, at) {
-            NOBODY => line.first = at,
-            last => waiting.entries[last as usize].next = at,
+        let queue = &mut waiting.files[fd as usize].queues[named(number).1];
+        queue.events = events;
+        match std::mem::replace(&mut queue.last, at) {
+            NOBODY => queue.first = at,
+            last => waiting.nodes[last as usize].next = at,
         }
-        waiting.is_untold(fd);
+        waiting.mark_changed(fd);
         Ok(())
     }
 
     /// Takes back a request, if it still waits. Then epoll must be told.
-    pub fn take(&self, number: u32, reference: RequestRef) -> Option<Req> {
+    pub fn remove(&self, number: u32, reference: RequestRef) -> Option<Req> {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
-        let (mut before, mut at) = (NOBODY, waiting.files[fd as usize].lines[way].first);
+        let (mut before, mut at) = (NOBODY, waiting.files[fd as usize].queues[way].first);
         loop {
-            let entry = waiting.entries.get(at as usize)?;
-            let request = entry.request.as_ref();
+            let node = waiting.nodes.get(at as usize)?;
+            let request = node.request.as_ref();
             if request.is_some_and(|(_, req)| req.reference() == reference) {
                 break;
             }
-            (before, at) = (at, entry.next);
+            (before, at) = (at, node.next);
         }
-        let taken = waiting.take_behind(number, before);
-        waiting.is_untold(fd);
+        let removed = waiting.remove_after(number, before);
+        waiting.mark_changed(fd);
         drop(waiting);
-        let (_owner, req) = taken?;
+        let (_owner, req) = removed?;
         req.set_awaited(None);
         Some(req)
     }
@@ -278,11 +277,11 @@ impl<Q> Readiness<Q> {
     pub fn ended(&self, number: u32) -> bool {
         let mut waiting = self.waiting.lock();
         let (fd, way) = named(number);
-        let line = &mut waiting.files[fd as usize].lines[way];
-        line.is_served = false;
-        let has_next = line.first != NOBODY;
+        let queue = &mut waiting.files[fd as usize].queues[way];
+        queue.is_served = false;
+        let has_next = queue.first != NOBODY;
         if has_next {
-            waiting.is_untold(fd);
+            waiting.mark_changed(fd);
         }
         has_next
     }
@@ -302,11 +301,11 @@ impl<Q> Readiness<Q> {
         }
     }
 
-    fn epoll_ctl(&self, how: c_int, fd: RawFd, events: c_short, turn: u32) -> Result<()> {
+    fn epoll_ctl(&self, how: c_int, fd: RawFd, events: c_short, generation: u32) -> Result<()> {
         // poll(2) and epoll have the same event bits.
         let mut event = libc::epoll_event {
             events: u32::from(events as u16) | libc::EPOLLONESHOT as u32,
-            u64: u64::from(turn) << 32 | fd as u64,
+            u64: u64::from(generation) << 32 | fd as u64,
         };
         // SAFETY: an event of ours.
         let ret = unsafe { libc::epoll_ctl(self.epoll.get(), how, fd, &mut event) };
@@ -314,40 +313,41 @@ impl<Q> Readiness<Q> {
     }
 
     /// Tells epoll which events of a file are awaited.
-    fn tell_of(&self, fd: RawFd, file: File) -> Result<()> {
+    fn update_file(&self, fd: RawFd, file: File) -> Result<()> {
         let events = file.events();
         // Before the call: epoll may report the file at once.
-        let set = |turn, is_told| {
+        let set = |generation, is_registered| {
             let file = &mut self.waiting.lock().files[fd as usize];
-            (file.turn, file.is_told, file.is_armed) = (turn, is_told, is_told && events != 0);
+            (file.generation, file.is_registered, file.is_armed) =
+                (generation, is_registered, is_registered && events != 0);
         };
         if events == 0 {
-            if file.is_armed || file.is_told && self.has_held {
-                set(file.turn, false);
+            if file.is_armed || file.is_registered && self.has_held {
+                set(file.generation, false);
                 // It fails if the file is closed, or if another file has its number.
                 let _ = self.epoll_ctl(libc::EPOLL_CTL_DEL, fd, 0, 0);
             }
             return Ok(());
         }
-        if file.is_told {
-            set(file.turn, true);
-            match self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, file.turn) {
+        if file.is_registered {
+            set(file.generation, true);
+            match self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, file.generation) {
                 Err(Errno::ENOENT) => {}
-                other => return other.inspect_err(|_| set(file.turn, false)),
+                other => return other.inspect_err(|_| set(file.generation, false)),
             }
         }
-        let turn = file.turn.wrapping_add(1);
-        set(turn, true);
-        match self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, events, turn) {
+        let generation = file.generation.wrapping_add(1);
+        set(generation, true);
+        match self.epoll_ctl(libc::EPOLL_CTL_ADD, fd, events, generation) {
             // The same file had this number before.
-            Err(Errno::EEXIST) => self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, turn),
+            Err(Errno::EEXIST) => self.epoll_ctl(libc::EPOLL_CTL_MOD, fd, events, generation),
             other => other,
         }
-        .inspect_err(|_| set(turn, false))
+        .inspect_err(|_| set(generation, false))
     }
 
     /// Takes the first requests that wait for the events that epoll has reported.
-    fn take_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
+    fn dequeue_ready(&self, event: &libc::epoll_event) -> ArrayVec<(Q, Req), 2> {
         const WRONG: c_short = libc::POLLERR | libc::POLLHUP;
         let (key, seen) = (event.u64, event.events as c_short);
         let fd = key as u32 as RawFd;
@@ -355,17 +355,17 @@ impl<Q> Readiness<Q> {
         let Some(file) = waiting.files.get_mut(fd as usize) else {
             return ArrayVec::new();
         };
-        if file.turn != (key >> 32) as u32 {
+        if file.generation != (key >> 32) as u32 {
             return ArrayVec::new();
         }
         // Epoll does not report it again.
         file.is_armed = false;
-        let lines = file.lines;
-        let is_seen = |number: &u32| seen & (lines[named(*number).1].events | WRONG) != 0;
+        let queues = file.queues;
+        let is_seen = |number: &u32| seen & (queues[named(*number).1].events | WRONG) != 0;
         let numbers = numbers_of(fd).into_iter().filter(is_seen);
         let ready = numbers.filter_map(|number| waiting.serve(number)).collect();
         if waiting.files[fd as usize].events() != 0 || self.has_held {
-            waiting.is_untold(fd);
+            waiting.mark_changed(fd);
         }
         ready
     }
@@ -384,7 +384,7 @@ impl<Q: Served> Readiness<Q> {
     }
 
     fn start(&'static self) -> bool {
-        let _telling = self.telling.lock();
+        let _updating = self.updating.lock();
         if self.waiting.lock().has_thread {
             return true;
         }
@@ -409,41 +409,41 @@ impl<Q: Served> Readiness<Q> {
     }
 
     /// Tells epoll of all changes; the caller holds no lock. Gives back the requests of files that epoll refuses.
-    pub fn tell(&'static self) {
+    pub fn update_epoll(&'static self) {
         // Relaxed: it changes only while no request waits.
         if self.is_inside.load(Relaxed) && !is_inside() {
-            let tell = |this: usize| {
+            let update = |this: usize| {
                 // SAFETY: `self` below, which is never freed.
-                unsafe { &*(this as *const Readiness<Q>) }.tell();
+                unsafe { &*(this as *const Readiness<Q>) }.update_epoll();
                 Ok(0)
             };
             // It fails if that table is gone, and with it the epoll.
-            let _ = run_inside(tell, ptr::from_ref(self) as usize);
+            let _ = run_inside(update, ptr::from_ref(self) as usize);
             return;
         }
         loop {
             let mut back = ArrayVec::<(Q, Req, Errno), BACK>::new();
-            let telling = self.telling.lock();
+            let updating = self.updating.lock();
             let is_over = loop {
                 if back.len() + 2 > BACK {
                     break false;
                 }
                 let mut waiting = self.waiting.lock();
-                let Some(fd) = waiting.untold.pop() else {
+                let Some(fd) = waiting.changed.pop() else {
                     break true;
                 };
                 let file = &mut waiting.files[fd as usize];
-                file.is_untold = false;
+                file.is_changed = false;
                 let file = *file;
                 drop(waiting);
-                if let Err(errno) = self.tell_of(fd, file) {
+                if let Err(errno) = self.update_file(fd, file) {
                     let mut waiting = self.waiting.lock();
                     let firsts = numbers_of(fd).map(|number| waiting.serve(number));
                     let firsts = firsts.into_iter().flatten();
                     back.extend(firsts.map(|(owner, req)| (owner, req, errno)));
                 }
             };
-            drop(telling);
+            drop(updating);
             if is_over && back.is_empty() {
                 return;
             }
@@ -471,15 +471,15 @@ impl<Q: Served> Readiness<Q> {
                 0 if self.end(None) => return,
                 1.. => {
                     for event in &events[..count as usize] {
-                        let ready = self.take_ready(event);
+                        let ready = self.dequeue_ready(event);
                         if self.has_held {
-                            self.tell();
+                            self.update_epoll();
                         }
                         for (owner, req) in ready {
                             owner.ready(req, Ok(event.events as c_short));
                         }
                     }
-                    self.tell();
+                    self.update_epoll();
                 }
                 // The program has closed it, or it has just got another number.
                 ..0 if Errno::last() != Errno::EINTR && self.end(Some(epoll)) => return,
@@ -490,7 +490,7 @@ impl<Q: Served> Readiness<Q> {
 
     /// Whether the thread ends: because no request waits, or because its epoll is `lost` and reports nothing any more.
     fn end(&self, lost: Option<RawFd>) -> bool {
-        let telling = self.telling.lock();
+        let updating = self.updating.lock();
         let mut waiting = self.waiting.lock();
         match lost {
             None if waiting.is_unused() => self.epoll.close(),
@@ -499,15 +499,15 @@ impl<Q: Served> Readiness<Q> {
         }
         waiting.has_thread = false;
         for file in &mut waiting.files {
-            (file.is_told, file.is_armed) = (false, false);
+            (file.is_registered, file.is_armed) = (false, false);
         }
         let numbers = (waiting.files.len() as u32) << 1;
         drop(waiting);
-        drop(telling);
+        drop(updating);
         // If there are workers, they wait for the files of the remaining requests.
         for number in 0..numbers {
             loop {
-                let next = self.waiting.lock().take_behind(number, NOBODY);
+                let next = self.waiting.lock().remove_after(number, NOBODY);
                 let Some((owner, req)) = next else { break };
                 owner.ready(req, Err(Errno::EBADF));
             }

@@ -11,7 +11,7 @@
 use crate::abi::{IO_SETUP2_VERSION, io_context2_t, io_event2, io_setup2_params, iocb2};
 use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Behaviour, Context, ContextRef, Deadline, issue};
-use crate::request::Class;
+use crate::request::SizeClass;
 use crate::ring::{Out, Ring};
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::{self, answer};
@@ -28,7 +28,7 @@ const BEHAVIOUR: Behaviour = Behaviour {
     has_claims: false,
     cancels_at_close: true,
     submit_may_fault: false,
-    usual_size: Class::Small,
+    usual_size: SizeClass::Small,
 };
 
 /// The ring of a context, if the context belongs to this personality.

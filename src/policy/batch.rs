@@ -165,14 +165,14 @@ mod tests {
         (0..count).map(|i| one(i * BLOCK)).collect()
     }
 
-    fn told(one: Request) -> Request {
+    fn with_eventfd(one: Request) -> Request {
         Request {
             has_eventfd: true,
             ..one
         }
     }
 
-    fn alone(one: Request) -> Request {
+    fn no_merge(one: Request) -> Request {
         Request {
             no_merge: true,
             ..one
@@ -212,8 +212,18 @@ mod tests {
         yes("a write begins", &[], write(0), OWN);
         no("by one that must not wait", &[], write(0), SUBMITTER);
         no("what is not for the kernel", &[], not_for_kernel, WORKER);
-        yes("with an eventfd, by a worker", &[], told(read(0)), WORKER);
-        no("with an eventfd, by a caller", &[], told(read(0)), OWN);
+        yes(
+            "with an eventfd, by a worker",
+            &[],
+            with_eventfd(read(0)),
+            WORKER,
+        );
+        no(
+            "with an eventfd, by a caller",
+            &[],
+            with_eventfd(read(0)),
+            OWN,
+        );
         yes("a vector", &[], vector, OWN);
         yes("a read joins a read", &[read(0)], read(FAR), OWN);
         yes("a write joins a write", &[write(0)], write(FAR), WORKER);
@@ -223,7 +233,7 @@ mod tests {
         no("by one that submits", &[read(0)], write(FAR), SUBMITTER);
         no("a read behind a write", &[write(0)], read(FAR), WORKER);
         no("not for the kernel", &[read(0)], not_for_kernel, OWN);
-        no("with an eventfd", &[read(0)], told(read(FAR)), OWN);
+        no("with an eventfd", &[read(0)], with_eventfd(read(FAR)), OWN);
         no("of another file", &[read(0)], of(4, 4), OWN);
         no("of the number's new file", &[read(0)], of(3, 4), OWN);
     }
@@ -240,10 +250,10 @@ mod tests {
         yes("writes, too", &follow(2, write), write(2 * BLOCK));
         no("elsewhere", &[read(0)], read(2 * BLOCK));
         no("the other way", &[read(0)], write(BLOCK));
-        no("the next is alone", &[read(0)], alone(read(BLOCK)));
-        no("the last is alone", &[alone(read(0))], read(BLOCK));
-        no("the next is told of", &[read(0)], told(read(BLOCK)));
-        no("the last is told of", &[told(read(0))], read(BLOCK));
+        no("the next is alone", &[read(0)], no_merge(read(BLOCK)));
+        no("the last is alone", &[no_merge(read(0))], read(BLOCK));
+        no("the next is told of", &[read(0)], with_eventfd(read(BLOCK)));
+        no("the last is told of", &[with_eventfd(read(0))], read(BLOCK));
         yes(
             "all there is room for",
             &follow(full - 1, read),

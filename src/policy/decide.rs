@@ -4,9 +4,10 @@
 //!
 //! - A request is submitted: [`at_submit`], and within io_submit() [`within_submit`] and [`left_by_submit`]. Requests that these leave are
 //!   queued, and [`queued`] says which thread comes for them. That is asked again whenever something may have changed.
-//! - A caller waits for events: [`may_go_first`], [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks: [`for_poller`].
-//! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`taken_by_worker`]; if that request may wait for somebody
-//!   else, [`super::waiting`] says whether in a thread.
+//! - A caller waits for events: [`may_go_first`], [`for_caller`], then [`gives_back`], then [`for_reaper`]. A caller only looks:
+//!   [`for_poller`].
+//! - A worker looks for something to do: [`for_worker`]. If it takes a request: [`dequeued_by_worker`]; if that request may wait for
+//!   somebody else, [`super::waiting`] says whether in a thread.
 //! - The monitor ticks: [`at_tick`].
 //!
 //! docs/architecture.md has all of it as one table. Facts are plain data. If a fact needs a look at a profile or an atomic, it is passed as
@@ -64,7 +65,7 @@ pub struct Queue {
     /// Requests in flight that are being carried out.
     pub running: u32,
     /// Running requests that end by themselves.
-    pub running_short: u32,
+    pub running_finite: u32,
     /// Running requests that may hold a file's lock for a while.
     pub transfers: u32,
     /// The most requests that may run at a time.
@@ -113,7 +114,7 @@ impl Queue {
     /// Whether the class has its full share: more running requests would delay other contexts.
     #[inline]
     fn has_its_share(&self, class: Class, t: &Tuning) -> bool {
-        class == Class::Short && self.still < t.still && self.running_short >= self.share
+        class == Class::Finite && self.still < t.still && self.running_finite >= self.share
     }
 
     /// Whether one more request of the class may begin.
@@ -124,7 +125,7 @@ impl Queue {
 
     /// Whether a caller will come for the requests that it can carry out.
     #[inline]
-    fn caller_comes(&self) -> bool {
+    fn expects_caller(&self) -> bool {
         self.is_prompt && !self.has_waiters
     }
 
@@ -174,14 +175,14 @@ pub struct OwnQueue {
 impl OwnQueue {
     /// Whether a submitter may hand over beside a caller that sleeps there.
     #[inline]
-    pub fn takes_submitter(&self, t: &Tuning) -> bool {
+    pub fn admits_submitter(&self, t: &Tuning) -> bool {
         !self.has_submitter && self.in_flight < t.submit_hint_max && self.pause == 0
     }
 
     /// Whether a batch may be handed over. Without threads, no monitor would look after it.
     #[inline]
-    pub fn takes_batch(&self, short_of_threads: bool) -> bool {
-        !self.is_full && !short_of_threads
+    pub fn admits_batch(&self, lacks_threads: bool) -> bool {
+        !self.is_full && !lacks_threads
     }
 
     /// Whether a caller that waits sleeps there.
@@ -193,29 +194,29 @@ impl OwnQueue {
 
 /// How the queued requests are carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Left {
+pub struct Dispatch {
     /// None: not now. A request that runs must end first.
     pub route: Option<Route>,
     /// The monitor ensures that no request stays queued. Without a monitor, a worker does.
     pub needs_lease: bool,
 }
 
-impl Left {
+impl Dispatch {
     /// Left to a thread that is expected to come.
-    const fn to(route: Route) -> Left {
-        Left {
+    const fn to(route: Route) -> Dispatch {
+        Dispatch {
             route: Some(route),
             needs_lease: true,
         }
     }
 
-    const TO_WORKER: Left = Left {
+    const TO_WORKER: Dispatch = Dispatch {
         route: Some(Route::Thread),
         needs_lease: false,
     };
 
-    const fn until_one_ends(needs_lease: bool) -> Left {
-        Left {
+    const fn until_one_ends(needs_lease: bool) -> Dispatch {
+        Dispatch {
             route: None,
             needs_lease,
         }
@@ -253,7 +254,7 @@ pub fn at_submit(
     answer.counts = queue.has_waiters && submit.first.is_device_bound(t) && !submit.first.writes();
     if answer.counts
         && own.is_asleep
-        && own.takes_submitter(t)
+        && own.admits_submitter(t)
         && !queue.is_queued
         && queue.is_open
         && !sample()
@@ -275,9 +276,9 @@ pub fn at_submit(
         answer.route = Some(Route::UringSubmit);
         return answer;
     }
-    let is_lone = submit.one_bounded && queue.in_flight == 1 && !queue.is_timed;
-    answer.suits_caller = submit.all_fast || is_lone;
-    if answer.suits_caller && queue.caller_comes() {
+    let is_sole = submit.one_bounded && queue.in_flight == 1 && !queue.is_timed;
+    answer.suits_caller = submit.all_fast || is_sole;
+    if answer.suits_caller && queue.expects_caller() {
         let is_left = queue.in_flight == 1 || submit.all_serial;
         answer.route = is_left.then_some(Route::InlineWaiting);
     }
@@ -292,8 +293,8 @@ pub struct Within {
     /// The program submits while it handles events.
     pub is_nested: bool,
     /// Callers poll, and have nothing else to do.
-    pub is_polled: bool,
-    pub short_of_threads: bool,
+    pub is_polling: bool,
+    pub lacks_threads: bool,
     /// A worker carries out the next device-bound request itself, to see whether it still waits.
     pub is_sample: bool,
 }
@@ -318,8 +319,8 @@ pub fn within_submit(
     answer.counts = first.is_device_bound(t);
     if answer.counts
         && own.pause == 0
-        && (queue.is_returning || submit.is_polled)
-        && is_free(queue, own, submit.short_of_threads)
+        && (queue.is_returning || submit.is_polling)
+        && is_free(queue, own, submit.lacks_threads)
         && !submit.is_sample
         && queue.is_open
     {
@@ -330,8 +331,8 @@ pub fn within_submit(
 
 /// Whether a submitter may hand over in an own queue where nobody is.
 #[inline]
-pub fn is_free(queue: &Queue, own: &OwnQueue, short_of_threads: bool) -> bool {
-    !own.has_reaper && !queue.has_waiters && own.takes_batch(short_of_threads)
+pub fn is_free(queue: &Queue, own: &OwnQueue, lacks_threads: bool) -> bool {
+    !own.has_reaper && !queue.has_waiters && own.admits_batch(lacks_threads)
 }
 
 /// io_submit(): how a remaining request is carried out. `is_before`: workers cannot run while this thread runs. `has_worker`: there is a
@@ -347,7 +348,7 @@ pub fn left_by_submit(is_before: bool, has_worker: impl FnOnce() -> bool) -> Rou
 
 /// Which thread is expected to come for the first queued request.
 #[inline]
-fn who_comes(
+fn expected_thread(
     queue: &Queue,
     first: impl FnOnce() -> Outlook,
     sample: impl FnOnce() -> bool,
@@ -366,35 +367,35 @@ fn who_comes(
     (by_worker && first.is_device_bound(t)).then_some(Route::KernelThread)
 }
 
-/// Requests of that class are queued: how they are carried out. [`Route::Thread`]: a worker is told, unless one was told (`is_told`) and
-/// has not come yet.
+/// Requests of that class are queued: how they are carried out. [`Route::Thread`]: a worker is told, unless one was told (`is_notified`)
+/// and has not come yet.
 #[inline]
 pub fn queued(
     class: Class,
-    is_told: bool,
+    is_notified: bool,
     queue: &Queue,
     first: impl FnOnce() -> Outlook,
     sample: impl FnOnce() -> bool,
     t: &Tuning,
-) -> Left {
+) -> Dispatch {
     let is_full = queue.running >= queue.limit;
-    if class == Class::Short
-        && let Some(route) = who_comes(queue, first, sample, !is_told && !is_full, t)
+    if class == Class::Finite
+        && let Some(route) = expected_thread(queue, first, sample, !is_notified && !is_full, t)
     {
-        return Left::to(route);
+        return Dispatch::to(route);
     }
-    if is_told {
-        return Left::TO_WORKER;
+    if is_notified {
+        return Dispatch::TO_WORKER;
     }
     if is_full {
         // The thread that carries out a running request looks for more.
-        return Left::until_one_ends(false);
+        return Dispatch::until_one_ends(false);
     }
     // If the running requests do not end, the monitor has others begin beside them.
     if queue.has_its_share(class, t) {
-        return Left::until_one_ends(true);
+        return Dispatch::until_one_ends(true);
     }
-    Left::TO_WORKER
+    Dispatch::TO_WORKER
 }
 
 /// A worker looks: whether it takes the first queued request ([`Route::Thread`]). It takes none that would only obstruct another running
@@ -406,25 +407,25 @@ pub fn for_worker(
     first: impl Fn() -> Outlook,
     sample: impl FnOnce() -> bool,
     t: &Tuning,
-) -> Left {
-    if class == Class::Short && queue.is_queued {
-        if let Some(route) = who_comes(queue, &first, sample, true, t) {
-            return Left::to(route);
+) -> Dispatch {
+    if class == Class::Finite && queue.is_queued {
+        if let Some(route) = expected_thread(queue, &first, sample, true, t) {
+            return Dispatch::to(route);
         }
-        let comes = queue.caller_comes();
-        let is_in_the_way = (comes || queue.transfers != 0) && !queue.is_stuck(t);
+        let expects_caller = queue.expects_caller();
+        let is_in_the_way = (expects_caller || queue.transfers != 0) && !queue.is_stuck(t);
         if is_in_the_way && first().is_serial(t) {
-            return if comes {
-                Left::to(Route::InlineWaiting)
+            return if expects_caller {
+                Dispatch::to(Route::InlineWaiting)
             } else {
-                Left::until_one_ends(true)
+                Dispatch::until_one_ends(true)
             };
         }
     }
     if queue.may_begin(class, t) {
-        Left::TO_WORKER
+        Dispatch::TO_WORKER
     } else {
-        Left::until_one_ends(false)
+        Dispatch::until_one_ends(false)
     }
 }
 
@@ -432,7 +433,7 @@ pub fn for_worker(
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Kernel {
     /// It can carry out the request.
-    pub takes: bool,
+    pub supports: bool,
     /// It has room for more.
     pub has_room: bool,
     /// A worker carries it out itself, to see whether it still waits.
@@ -441,7 +442,7 @@ pub struct Kernel {
 
 /// The answer to a worker about a request that it has taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Taken {
+pub struct Dequeued {
     /// [`Route::KernelThread`]: it hands the request over, with those that join. [`Route::Thread`]: it carries out the request.
     pub route: Route,
     /// Requests like this count towards the next sample.
@@ -455,16 +456,16 @@ pub struct Taken {
 /// A worker has taken a request that ends by itself, which counts as running. `only_observes`: its attributes allow that it is carried out
 /// together with others. `last_ns`: how long the last request of this worker took.
 #[inline]
-pub fn taken_by_worker(
+pub fn dequeued_by_worker(
     req: &Outlook,
     only_observes: bool,
     last_ns: u64,
     queue: &Queue,
     kernel: impl FnOnce() -> Kernel,
-    are_told_of: impl FnOnce() -> bool,
+    are_announced: impl FnOnce() -> bool,
     t: &Tuning,
-) -> Taken {
-    let mut answer = Taken {
+) -> Dequeued {
+    let mut answer = Dequeued {
         route: Route::Thread,
         counts: false,
         ahead: None,
@@ -472,17 +473,17 @@ pub fn taken_by_worker(
     };
     if req.is_device_bound(t) {
         let kernel = kernel();
-        answer.counts = kernel.takes;
+        answer.counts = kernel.supports;
         // A single request is done sooner by the worker that has it.
         let has_company = queue.transfers > 1 || queue.is_queued;
-        if kernel.takes && kernel.has_room && !kernel.is_sample && has_company {
+        if kernel.supports && kernel.has_room && !kernel.is_sample && has_company {
             answer.route = Route::KernelThread;
             return answer;
         }
     }
     // In both cases, half are left to others.
     let half = queue.waiting() / 2;
-    if req.is_device_bound_buffered(t) && queue.is_queued && are_told_of() {
+    if req.is_device_bound_buffered(t) && queue.is_queued && are_announced() {
         answer.ahead = Some(half.min(t.takes));
     } else if only_observes && !queue.has_waiters && req.is_fast(t) {
         // No thread sleeps that might want the first event. If all are like the last one, together they take no longer than one may.
@@ -498,18 +499,18 @@ pub fn gives_back(queue: &Queue) -> Option<Route> {
     (queue.is_prompt && queue.is_queued).then_some(Route::Thread)
 }
 
-/// A caller waits for events: whether it carries out this request. `is_lone`: no other request is in flight that would be late because of
+/// A caller waits for events: whether it carries out this request. `is_sole`: no other request is in flight that would be late because of
 /// it. `is_timed`: the caller has a time limit. `untouched`: the request has no attribute that forbids an attempt.
 #[inline]
 pub fn for_caller(
     req: &Outlook,
-    is_lone: bool,
+    is_sole: bool,
     is_timed: bool,
     untouched: impl FnOnce() -> bool,
     t: &Tuning,
 ) -> Option<Route> {
     let is_in_time = || !is_timed || req.fits_in_time() && (!req.may_be_cached() || untouched());
-    let carries_out = req.is_fast(t) && is_in_time() || is_lone && !is_timed && req.is_bounded(t);
+    let carries_out = req.is_fast(t) && is_in_time() || is_sole && !is_timed && req.is_bounded(t);
     carries_out.then_some(Route::InlineWaiting)
 }
 
@@ -517,7 +518,7 @@ pub fn for_caller(
 /// ones, because no other thread will carry them out. It continues with others only while many wait, and leaves the last ones to the next
 /// call.
 #[inline]
-pub fn goes_on(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
+pub fn continues(is_serial: bool, ns: u64, waiting: u32, t: &Tuning) -> bool {
     if is_serial {
         ns < t.soon_ns
     } else {
@@ -547,8 +548,8 @@ pub fn for_reaper(
     })
 }
 
-/// Whether a caller that has events already may hand over first, beginning with this request. A write to a regular file may have to wait for
-/// the file's lock or a journal before it is in flight.
+/// Whether a caller that has events already may hand over first, beginning with this request. A write to a regular file may have to wait
+/// for the file's lock or a journal before it is in flight.
 #[inline]
 pub fn may_go_first(first: &Outlook) -> bool {
     !first.is_regular_write()

@@ -8,7 +8,7 @@
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// The most for one context.
-    pub alone: u32,
+    pub per_context: u32,
     /// The most for all contexts together, without workers that hang.
     pub together: u32,
     /// The most together for contexts that have some already.
@@ -20,8 +20,8 @@ pub struct Limits {
 }
 
 /// Workers for requests that end by themselves.
-pub const SHORT_WORKERS: Limits = Limits {
-    alone: 128,
+pub const FINITE_WORKERS: Limits = Limits {
+    per_context: 128,
     together: 256,
     shared: 2048,
     part: 8,
@@ -29,8 +29,8 @@ pub const SHORT_WORKERS: Limits = Limits {
 };
 
 /// Workers for requests that may not end by themselves.
-pub const LONG_WORKERS: Limits = Limits {
-    alone: 2048,
+pub const INDEFINITE_WORKERS: Limits = Limits {
+    per_context: 2048,
     together: u32::MAX,
     shared: 4096,
     part: 1,
@@ -57,14 +57,14 @@ pub fn may_have_one_more(facts: Facts, limits: Limits) -> bool {
     }
     let left_of_shared = limits.shared.saturating_sub(facts.busy);
     let share = left_of_moving.min(left_of_shared / limits.part);
-    facts.own < limits.alone.min(share)
+    facts.own < limits.per_context.min(share)
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = SHORT_WORKERS;
+    const LIMITS: Limits = FINITE_WORKERS;
 
     /// Contexts that each want more than they can get, and whose workers all hang from time to time.
     fn hang(contexts: usize) -> (Vec<u32>, u32) {

@@ -17,10 +17,11 @@ pub struct Nesting {
 }
 
 impl Nesting {
-    /// Notes one more submit, at this position of a stack that grows downwards.
-    pub fn note(&mut self, place: usize, tuning: &Tuning) {
+    /// Notes one more submit, at this address of a stack that grows downwards.
+    pub fn note(&mut self, address: usize, tuning: &Tuning) {
         let last = self.levels.last().copied();
-        self.deeper = last.is_some_and(|last| place < last && last - place <= tuning.nesting_apart);
+        self.deeper =
+            last.is_some_and(|last| address < last && last - address <= tuning.nesting_apart);
         if self.deeper && self.levels.is_full() {
             return;
         }
@@ -30,13 +31,13 @@ impl Nesting {
                 .levels
                 .iter()
                 .rev()
-                .take_while(|level| **level <= place);
+                .take_while(|level| **level <= address);
             self.levels.truncate(self.levels.len() - returned.count());
-            if last.is_some_and(|last| last.abs_diff(place) > tuning.nesting_apart) {
+            if last.is_some_and(|last| last.abs_diff(address) > tuning.nesting_apart) {
                 self.levels.clear();
             }
         }
-        self.levels.push(place);
+        self.levels.push(address);
     }
 
     /// The delay of the last submit's events, in nanoseconds.
@@ -61,13 +62,13 @@ mod tests {
         ..TUNING
     };
 
-    fn pauses(places: impl IntoIterator<Item = usize>) -> Vec<u64> {
+    fn pauses(addresses: impl IntoIterator<Item = usize>) -> Vec<u64> {
         let mut nesting = Nesting::default();
-        let pause = |place| {
-            nesting.note(place, T);
+        let pause = |address| {
+            nesting.note(address, T);
             nesting.pause_ns(T)
         };
-        places.into_iter().map(pause).collect()
+        addresses.into_iter().map(pause).collect()
     }
 
     #[test]
@@ -80,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_level_that_was_returned_to_counts_those_above_it() {
-        let places = [9000, 8900, 8800, 8700, 8600, 8500, 8700, 8600, 8500, 8500];
-        assert_eq!(pauses(places), [0, 0, 0, 0, 10, 20, 0, 10, 20, 0]);
+        let addresses = [9000, 8900, 8800, 8700, 8600, 8500, 8700, 8600, 8500, 8500];
+        assert_eq!(pauses(addresses), [0, 0, 0, 0, 10, 20, 0, 10, 20, 0]);
     }
 
     #[test]

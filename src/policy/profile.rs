@@ -25,7 +25,7 @@ pub const KINDS: usize = 3;
 
 /// The class that a file was found to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Class {
+pub struct FileClass {
     /// A regular file; else a block device.
     pub regular: bool,
     /// Open with O_DIRECT: past the page cache.
@@ -248,7 +248,7 @@ impl Family {
     /// The profile of a new file of the family. A property is expected if it has at least half of the points: the young requests of one
     /// file alone cannot take a full family below that. A wait is expected only past the page cache, because the content of the cache
     /// depends on the file.
-    pub fn prior(self, class: Class, tuning: &Tuning) -> Profile {
+    pub fn prior(self, class: FileClass, tuning: &Tuning) -> Profile {
         let holds = |points| points >= tuning.in_a_row / 2;
         let new = Profile::new(tuning);
         Profile {
@@ -286,7 +286,7 @@ impl Family {
 pub struct View {
     pub kind: Kind,
     /// None: it is not a file, or nobody has looked yet.
-    pub class: Option<Class>,
+    pub class: Option<FileClass>,
     /// The bits of the profile: most questions need only a part of it.
     pub bits: u64,
 }
@@ -296,7 +296,7 @@ impl View {
     #[cfg(loom)]
     pub const DEVICE_BOUND_READ: View = View {
         kind: Kind::Read,
-        class: Some(Class {
+        class: Some(FileClass {
             regular: false,
             direct: true,
         }),
@@ -313,7 +313,7 @@ impl View {
     }
 
     #[inline]
-    fn is(&self, property: fn(&Class) -> bool) -> bool {
+    fn is(&self, property: fn(&FileClass) -> bool) -> bool {
         self.class.as_ref().is_some_and(property)
     }
 
@@ -384,15 +384,15 @@ mod tests {
 
     const T: &Tuning = &TUNING;
     const NEW: Profile = Profile::new(T);
-    const CACHED: Class = Class {
+    const CACHED: FileClass = FileClass {
         regular: true,
         direct: false,
     };
-    const DIRECT: Class = Class {
+    const DIRECT: FileClass = FileClass {
         regular: true,
         direct: true,
     };
-    const DEVICE: Class = Class {
+    const DEVICE: FileClass = FileClass {
         regular: false,
         direct: true,
     };
@@ -433,7 +433,7 @@ mod tests {
             .fold(Family::default(), |family, seen| family.after(seen, T))
     }
 
-    fn view(kind: Kind, class: Class, profile: Profile) -> View {
+    fn view(kind: Kind, class: FileClass, profile: Profile) -> View {
         View {
             kind,
             class: Some(class),
@@ -460,7 +460,7 @@ mod tests {
         };
         use Kind::*;
         #[rustfmt::skip]
-        let table: &[(&str, Kind, Class, &[Seen], &str)] = &[
+        let table: &[(&str, Kind, FileClass, &[Seen], &str)] = &[
             ("nothing",                  Read,  CACHED, &[], ""),
             ("not often enough",         Read,  CACHED, &[(31, FAST)], ""),
             ("fast",                     Read,  CACHED, &[(32, FAST)], "fb"),
@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn a_new_file_is_expected_to_be_like_its_family() {
         #[rustfmt::skip]
-        let table: &[(&str, Class, &[Seen], &str)] = &[
+        let table: &[(&str, FileClass, &[Seen], &str)] = &[
             ("nothing",              CACHED, &[], ""),
             ("too little",           CACHED, &[(15, FAST)], ""),
             ("fast",                 CACHED, &[(16, FAST)], "fb"),

@@ -8,7 +8,7 @@ pub struct Returning {
     /// How often they have come back soon. A late one takes several away.
     count: u32,
     /// When a caller last left.
-    left_ns: u64,
+    departed_ns: u64,
     /// Number of requests that were submitted since.
     submitted: u32,
 }
@@ -22,23 +22,23 @@ impl Returning {
 
     /// A submit took this long because it handed requests over. The caller could not come back meanwhile.
     pub fn was_held(&mut self, ns: u64) {
-        self.left_ns += ns;
+        self.departed_ns += ns;
     }
 
     /// A caller has waited, and is about to leave the library.
-    pub fn leaves(&mut self, now_ns: u64) {
-        self.left_ns = now_ns;
+    pub fn departs(&mut self, now_ns: u64) {
+        self.departed_ns = now_ns;
         self.submitted = 0;
     }
 
     /// A caller is about to wait. `was_served`: since the last one left, a caller has found its events without a wait, so it is not known
     /// how soon this one comes back.
-    pub fn comes(&mut self, now_ns: u64, was_served: bool, t: &Tuning) {
+    pub fn arrives(&mut self, now_ns: u64, was_served: bool, t: &Tuning) {
         if was_served {
             return;
         }
         let soon = t.soon_ns + u64::from(self.submitted) * t.hand_over_ns / 4;
-        if now_ns.saturating_sub(self.left_ns) < soon {
+        if now_ns.saturating_sub(self.departed_ns) < soon {
             let most = t.back_in_a_row.saturating_add(t.back_in_a_row / 2);
             self.count = (self.count + 1).min(most);
         } else {
@@ -52,7 +52,7 @@ impl Returning {
     }
 
     /// From now on no caller is expected.
-    pub fn nobody_comes(&mut self) {
+    pub fn expect_nobody(&mut self) {
         self.count = 0;
     }
 
@@ -84,11 +84,11 @@ mod tests {
     fn seen(away: impl IntoIterator<Item = u64>) -> Returning {
         let mut callers = Returning::default();
         let mut now = 1_000_000;
-        callers.leaves(now);
+        callers.departs(now);
         for ns in away {
             now += ns;
-            callers.comes(now, false, T);
-            callers.leaves(now);
+            callers.arrives(now, false, T);
+            callers.departs(now);
         }
         callers
     }
@@ -115,20 +115,20 @@ mod tests {
         let mut callers = seen([10; 20]);
         callers.submits(3);
         callers.submits(2);
-        callers.comes(1_000_200 + 149, false, T);
+        callers.arrives(1_000_200 + 149, false, T);
         let count = callers.count;
         assert_eq!(count, 12);
         callers.was_held(1000);
-        callers.comes(1_000_200 + 1149, false, T);
+        callers.arrives(1_000_200 + 1149, false, T);
         assert_eq!(callers.count, count);
-        callers.comes(1_000_200 + 1150, false, T);
+        callers.arrives(1_000_200 + 1150, false, T);
         assert!(callers.count < count);
     }
 
     #[test]
     fn it_is_not_known_how_late_a_caller_is_that_found_events_meanwhile() {
         let mut callers = seen([10; 9]);
-        callers.comes(u64::MAX, true, T);
+        callers.arrives(u64::MAX, true, T);
         assert_eq!(callers.count, 9);
     }
 
@@ -140,7 +140,7 @@ mod tests {
         };
         let mut callers = Returning::default();
         for now in 0..100 {
-            callers.comes(now, false, never);
+            callers.arrives(now, false, never);
         }
         assert!(!callers.is_expected(never));
     }

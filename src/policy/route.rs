@@ -76,15 +76,15 @@ impl Route {
 
 /// How a request was carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Taken {
+pub struct Execution {
     pub route: Route,
     /// The kernel carried it out together with others, as one read or write.
     pub merged: bool,
 }
 
-impl From<Route> for Taken {
-    fn from(route: Route) -> Taken {
-        Taken {
+impl From<Route> for Execution {
+    fn from(route: Route) -> Execution {
+        Execution {
             route,
             merged: false,
         }
@@ -94,9 +94,9 @@ impl From<Route> for Taken {
 /// A bit of the number that a request keeps.
 const MERGED: u8 = 0x80;
 
-impl From<Taken> for u8 {
-    fn from(taken: Taken) -> u8 {
-        taken.route as u8 | if taken.merged { MERGED } else { 0 }
+impl From<Execution> for u8 {
+    fn from(execution: Execution) -> u8 {
+        execution.route as u8 | if execution.merged { MERGED } else { 0 }
     }
 }
 
@@ -106,10 +106,10 @@ impl From<Route> for u8 {
     }
 }
 
-impl From<u8> for Taken {
-    fn from(number: u8) -> Taken {
+impl From<u8> for Execution {
+    fn from(number: u8) -> Execution {
         let route = Route::ALL.get(usize::from(number & !MERGED));
-        Taken {
+        Execution {
             route: *route.unwrap_or(&Route::NotMade),
             merged: number & MERGED != 0,
         }
@@ -119,7 +119,7 @@ impl From<u8> for Taken {
 /// How many requests took each route, and how many of them were merged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Routes {
-    pub taken: [u64; Route::COUNT],
+    pub counts: [u64; Route::COUNT],
     pub merged: u64,
 }
 
@@ -127,8 +127,8 @@ impl Routes {
     /// Counts a request, which has kept this number.
     #[inline]
     pub fn count(&mut self, number: u8) {
-        if let Some(taken) = self.taken.get_mut(usize::from(number & !MERGED)) {
-            *taken += 1;
+        if let Some(count) = self.counts.get_mut(usize::from(number & !MERGED)) {
+            *count += 1;
         }
         if number & MERGED != 0 {
             self.merged += 1;
@@ -136,7 +136,7 @@ impl Routes {
     }
 
     pub fn add(&mut self, more: &Routes) {
-        for (sum, more) in self.taken.iter_mut().zip(more.taken) {
+        for (sum, more) in self.counts.iter_mut().zip(more.counts) {
             *sum += more;
         }
         self.merged += more.merged;
@@ -152,8 +152,8 @@ mod tests {
         for (number, route) in Route::ALL.into_iter().enumerate() {
             assert_eq!(route as usize, number);
             for merged in [false, true] {
-                let taken = Taken { route, merged };
-                assert_eq!(Taken::from(u8::from(taken)), taken);
+                let execution = Execution { route, merged };
+                assert_eq!(Execution::from(u8::from(execution)), execution);
             }
         }
     }
@@ -166,14 +166,14 @@ mod tests {
                 routes.count(route.into());
             }
         }
-        let merged = Taken {
+        let merged = Execution {
             route: Route::KernelThread,
             merged: true,
         };
         routes.count(merged.into());
         let mut twice = routes;
         twice.add(&routes);
-        assert_eq!(twice.taken, [0, 2, 4, 6, 8, 12, 12, 14, 16, 18, 20]);
+        assert_eq!(twice.counts, [0, 2, 4, 6, 8, 12, 12, 14, 16, 18, 20]);
         assert_eq!(twice.merged, 2);
     }
 }

@@ -6,7 +6,7 @@ use super::route::Route;
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Patient {
     /// It can wait without a thread: its attributes allow that, and its descriptor is in the program's table; or it only waits.
-    pub may_wait_apart: bool,
+    pub may_wait_in_epoll: bool,
     /// There may be an epoll.
     pub has_readiness: bool,
     /// It has waited in the epoll, and its file was reported as ready.
@@ -16,7 +16,7 @@ pub struct Patient {
 /// Whether it is tried without waiting, before a thread waits for it.
 #[inline]
 pub fn is_tried(req: &Patient) -> bool {
-    req.may_wait_apart && req.has_readiness
+    req.may_wait_in_epoll && req.has_readiness
 }
 
 /// Where a request waits that was tried in vain. [`Route::Readiness`]: in the epoll. [`Route::Thread`]: in the worker. It waits in the
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn what_waits_for_its_file_needs_no_thread() {
         let yes = Patient {
-            may_wait_apart: true,
+            may_wait_in_epoll: true,
             has_readiness: true,
             has_waited: false,
         };
@@ -47,7 +47,7 @@ mod tests {
             ..yes
         };
         let own_thread = Patient {
-            may_wait_apart: false,
+            may_wait_in_epoll: false,
             ..yes
         };
         let waited = Patient {

@@ -15,18 +15,18 @@ mod table;
 use crate::abi::IOCB2_NOP;
 use crate::attr::timing;
 use crate::policy::outlook::Outlook;
-use crate::policy::profile::{Class, Family, Kind, Observation, Profile, View};
+use crate::policy::profile::{Family, FileClass, Kind, Observation, Profile, View};
 use crate::policy::tuning::tuning;
 use crate::request::{Execute, Req};
 use crate::sharing;
-use crate::sys::{PAGE, has_flag, monotonic_ns, spread, voluntary_switches, what_is};
+use crate::sys::{PAGE, has_flag, hash, monotonic_ns, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
 // Not loom's, also in a model: they order nothing.
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32};
-use table::{FAMILIES, Few, Found, NO_FAMILY, Seen, Slot, Table};
+use table::{Entry, FAMILIES, FamilyTable, Found, NO_FAMILY, Seen, Table};
 
 /// The profile of a file of which nothing is known.
 fn new_profile() -> u64 {
@@ -42,7 +42,7 @@ pub struct Profiles {
     /// The family of the last new file.
     newest: AtomicU8,
     files: Table,
-    families: Few<FAMILIES>,
+    families: FamilyTable<FAMILIES>,
 }
 
 /// The answer of a look at a file before its request is carried out.
@@ -84,7 +84,7 @@ impl Profiles {
             shares: AtomicBool::new(false),
             newest: AtomicU8::new(NO_FAMILY),
             files: Table::new(),
-            families: Few::new(),
+            families: FamilyTable::new(),
         }
     }
 
@@ -128,12 +128,12 @@ impl Profiles {
         let seen = Seen { file, tick, found };
         let class = |found: Option<Found>| found.map(|found| found.class);
         let is_new = match self.files.find(seen.file) {
-            Some(slot) => {
-                let before = slot.seen();
-                slot.see(seen);
+            Some(entry) => {
+                let before = entry.seen();
+                entry.see(seen);
                 let is_other = class(before.found) != class(found);
                 if is_other {
-                    self.begin(slot, seen);
+                    self.begin(entry, seen);
                 }
                 is_other
             }
@@ -152,20 +152,20 @@ impl Profiles {
         }
     }
 
-    /// A new file in this slot is expected to be like others of its family.
-    fn begin(&self, slot: &Slot, seen: Seen) {
+    /// A new file in this entry is expected to be like others of its family.
+    fn begin(&self, entry: &Entry, seen: Seen) {
         for kind in [Kind::Read, Kind::Write, Kind::Sync] {
             let profile = match seen.found {
                 Some(found) => self.prior(found, kind),
                 None => Profile::none(tuning()),
             };
-            slot.set(seen.file, kind, profile.to_bits());
+            entry.set(seen.file, kind, profile.to_bits());
         }
     }
 
     fn prior(&self, found: Found, kind: Kind) -> Profile {
-        let family = self.families.at(found.family).and_then(|slot| {
-            let known = slot.known(slot.seen().file, kind);
+        let family = self.families.at(found.family).and_then(|entry| {
+            let known = entry.known(entry.seen().file, kind);
             known.map(Family::from_bits)
         });
         family.unwrap_or_default().prior(found.class, tuning())
@@ -175,13 +175,13 @@ impl Profiles {
     #[inline(always)]
     fn view(&self, used: Use) -> View {
         let (kind, file) = (used.kind, used.key.file());
-        let Some(slot) = self.files.find(file) else {
+        let Some(entry) = self.files.find(file) else {
             return self.guess(used);
         };
         View {
             kind,
-            class: slot.class(),
-            bits: slot.known(file, kind).unwrap_or_else(new_profile),
+            class: entry.class(),
+            bits: entry.known(file, kind).unwrap_or_else(new_profile),
         }
     }
 
@@ -191,7 +191,7 @@ impl Profiles {
     fn guess(&self, used: Use) -> View {
         let (kind, family) = (used.kind, self.newest.load(Relaxed));
         let class = match used.class_at_submit() {
-            None => self.families.at(family).and_then(Slot::class),
+            None => self.families.at(family).and_then(Entry::class),
             Some(class) => class,
         };
         let profile = match class {
@@ -208,10 +208,10 @@ impl Profiles {
     /// Changes the profile of a request's file, if it has one.
     fn change(&self, used: Use, next: impl FnOnce(Profile) -> Profile) {
         let file = used.key.file();
-        if let Some(slot) = self.files.find(file)
-            && slot.class().is_some()
+        if let Some(entry) = self.files.find(file)
+            && entry.class().is_some()
         {
-            slot.learn(file, used.kind, |known| {
+            entry.learn(file, used.kind, |known| {
                 next(Profile::from_bits(known.unwrap_or_else(new_profile))).to_bits()
             });
         }
@@ -299,12 +299,12 @@ impl Profiles {
 
     /// The family of a young file learns from it, and the file from its family.
     fn learn_family(&self, used: Use, seen: &Observation) {
-        let slot = self.files.find(used.key.file());
-        let Some(found) = slot.and_then(|slot| slot.seen().found) else {
+        let entry = self.files.find(used.key.file());
+        let Some(found) = entry.and_then(|entry| entry.seen().found) else {
             return;
         };
-        if let Some(slot) = self.families.at(found.family) {
-            slot.learn(slot.seen().file, used.kind, |known| {
+        if let Some(entry) = self.families.at(found.family) {
+            entry.learn(entry.seen().file, used.kind, |known| {
                 let family = known.map(Family::from_bits).unwrap_or_default();
                 family.after(seen, tuning()).to_bits()
             });
@@ -338,7 +338,7 @@ impl Profiles {
             };
         };
         let tick = Seen::tick(now.ns >> tuning().tick_shift);
-        match self.files.find(used.key.file()).map(Slot::seen) {
+        match self.files.find(used.key.file()).map(Entry::seen) {
             Some(seen) if seen.found.is_some() && seen.tick == tick => Looked::File,
             _ => {
                 now.ages();
@@ -435,16 +435,16 @@ impl Use {
     }
 
     /// The number of the files of a class on a device. Never 0.
-    fn family_number(self, class: Class, device: u64) -> u32 {
+    fn family_number(self, class: FileClass, device: u64) -> u32 {
         let device = self.key.device().unwrap_or(device);
         let bits = u32::from(class.regular) | u32::from(class.direct) << 1 | 1 << 2;
-        spread(device) & !7 | bits
+        hash(device) & !7 | bits
     }
 
     /// The class when the request was submitted, if the file was looked at then. Some(None): not a file.
-    fn class_at_submit(self) -> Option<Option<Class>> {
+    fn class_at_submit(self) -> Option<Option<FileClass>> {
         let facts = self.key.facts()?;
-        Some(facts.file.then_some(Class {
+        Some(facts.file.then_some(FileClass {
             regular: facts.regular,
             direct: facts.direct,
         }))
@@ -462,7 +462,7 @@ impl Use {
         let named = what_is(self.fd);
         let regular = named.format == libc::S_IFREG;
         (regular || named.format == libc::S_IFBLK).then(|| Asked {
-            class: Class {
+            class: FileClass {
                 regular,
                 direct: has_flag(self.fd, libc::O_DIRECT),
             },
@@ -474,7 +474,7 @@ impl Use {
 
 /// The kernel's answer about a file.
 struct Asked {
-    class: Class,
+    class: FileClass,
     device: u64,
     /// It is like others of its class. A file without a size may be one whose content is made up at each read, as in /proc: such a file
     /// says nothing about others.
@@ -484,7 +484,7 @@ struct Asked {
 /// Whether to take a sample, one time in `period` (a power of two). The lower bits of the clock are random enough, and a counter would be
 /// one more cache line that the threads share.
 fn is_sample(now: u64, period: u32) -> bool {
-    spread(now) & (period - 1) == 0
+    hash(now) & (period - 1) == 0
 }
 
 /// Whether a request writes, and so may raise a signal in the thread that carries it out.

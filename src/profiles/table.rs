@@ -3,7 +3,7 @@
 //! It is read and written without a lock, and everything in it is a hint: an update may get lost, and a replaced entry may be found once
 //! more. One word has everything that must be right together: the file, when it was looked at, and its class.
 
-use crate::policy::profile::{Class, KINDS, Kind};
+use crate::policy::profile::{FileClass, KINDS, Kind};
 use std::alloc::{Layout, alloc_zeroed};
 use std::sync::OnceLock;
 // Not loom's, also in a model: they order nothing.
@@ -15,10 +15,10 @@ const FIRST: usize = 8;
 /// The sizes of the tables that follow when this is not enough. Powers of two. With more files than the last has room for, some start
 /// again.
 const MORE: [usize; 2] = [128, 4096];
-/// A file is in one of this many slots, from the position on that its number says.
+/// A file is in one of this many entries, from the position on that its number says.
 const NEAR: usize = 8;
 
-/// The identity of a slot.
+/// The identity of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Never 0.
@@ -31,7 +31,7 @@ pub struct Seen {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    pub class: Class,
+    pub class: FileClass,
     /// Its family: a number less than [`FAMILIES`], or NO_FAMILY.
     pub family: u8,
 }
@@ -41,7 +41,7 @@ pub const NO_FAMILY: u8 = 6;
 /// In place of a family, for a descriptor that names no file.
 const NO_FILE: u8 = 7;
 
-/// Bits of a slot's first word: the class, the family, the tick, and above them the file.
+/// Bits of an entry's first word: the class, the family, the tick, and above them the file.
 const REGULAR: u64 = 1;
 const DIRECT: u64 = 2;
 const FAMILY: u32 = 2;
@@ -76,7 +76,7 @@ impl Seen {
             file: (word >> FILE) as u32,
             tick: Seen::tick(word >> TICK),
             found: (family != NO_FILE).then_some(Found {
-                class: Class {
+                class: FileClass {
                     regular: word & REGULAR != 0,
                     direct: word & DIRECT != 0,
                 },
@@ -87,7 +87,7 @@ impl Seen {
 }
 
 /// The profiles of one file, or of one family.
-pub struct Slot {
+pub struct Entry {
     seen: AtomicU64,
     /// By kind. The upper bits say which file this is about.
     known: [AtomicU64; KINDS],
@@ -96,9 +96,9 @@ pub struct Slot {
 /// The position of these upper bits.
 const TAG: u32 = 48;
 
-impl Slot {
-    const fn new() -> Slot {
-        Slot {
+impl Entry {
+    const fn new() -> Entry {
+        Entry {
             seen: AtomicU64::new(0),
             known: [const { AtomicU64::new(0) }; KINDS],
         }
@@ -110,9 +110,9 @@ impl Slot {
 
     /// The class that the file was found to have.
     #[inline]
-    pub fn class(&self) -> Option<Class> {
+    pub fn class(&self) -> Option<FileClass> {
         let word = self.seen.load(Relaxed);
-        ((word >> FAMILY) as u8 & NO_FILE != NO_FILE).then_some(Class {
+        ((word >> FAMILY) as u8 & NO_FILE != NO_FILE).then_some(FileClass {
             regular: word & REGULAR != 0,
             direct: word & DIRECT != 0,
         })
@@ -133,30 +133,30 @@ impl Slot {
 
     /// The profile of that file. None: nothing is known.
     pub fn known(&self, file: u32, kind: Kind) -> Option<u64> {
-        Slot::part(file, self.known[kind as usize].load(Relaxed))
+        Entry::part(file, self.known[kind as usize].load(Relaxed))
     }
 
     fn part(file: u32, word: u64) -> Option<u64> {
-        let known = word ^ Slot::tag(file);
+        let known = word ^ Entry::tag(file);
         (known >> TAG == 0).then_some(known)
     }
 
     pub fn set(&self, file: u32, kind: Kind, known: u64) {
-        self.known[kind as usize].store(known | Slot::tag(file), Relaxed);
+        self.known[kind as usize].store(known | Entry::tag(file), Relaxed);
     }
 
     /// Writes nothing if nothing changes: else two threads that carry out requests of one file would take the cache line from each other
     /// each time.
     pub fn learn(&self, file: u32, kind: Kind, next: impl FnOnce(Option<u64>) -> u64) {
         let word = self.known[kind as usize].load(Relaxed);
-        let learned = next(Slot::part(file, word)) | Slot::tag(file);
+        let learned = next(Entry::part(file, word)) | Entry::tag(file);
         if learned != word {
             // One attempt: if another thread was faster, its update is as good.
             let _ = self.known[kind as usize].compare_exchange(word, learned, Relaxed, Relaxed);
         }
     }
 
-    fn copy_to(&self, other: &Slot) {
+    fn copy_to(&self, other: &Entry) {
         for (from, to) in self.known.iter().zip(&other.known) {
             to.store(from.load(Relaxed), Relaxed);
         }
@@ -164,15 +164,15 @@ impl Slot {
     }
 }
 
-/// A fixed number of slots, all searched: for families.
-pub struct Few<const N: usize>([Slot; N]);
+/// A fixed number of entries, all searched: for families.
+pub struct FamilyTable<const N: usize>([Entry; N]);
 
-impl<const N: usize> Few<N> {
-    pub const fn new() -> Few<N> {
-        Few([const { Slot::new() }; N])
+impl<const N: usize> FamilyTable<N> {
+    pub const fn new() -> FamilyTable<N> {
+        FamilyTable([const { Entry::new() }; N])
     }
 
-    pub fn at(&self, index: u8) -> Option<&Slot> {
+    pub fn at(&self, index: u8) -> Option<&Entry> {
         self.0.get(usize::from(index))
     }
 
@@ -184,16 +184,16 @@ impl<const N: usize> Few<N> {
     }
 }
 
-fn find(slots: &[Slot], file: u32) -> Option<usize> {
-    slots.iter().position(|slot| slot.is(file))
+fn find(entries: &[Entry], file: u32) -> Option<usize> {
+    entries.iter().position(|entry| entry.is(file))
 }
 
-fn oldest(slots: &[Slot], now: u32) -> usize {
-    let age = |slot: &Slot| match slot.seen() {
+fn oldest(entries: &[Entry], now: u32) -> usize {
+    let age = |entry: &Entry| match entry.seen() {
         Seen { file: 0, .. } => u32::MAX,
         seen => Seen::tick(u64::from(now.wrapping_sub(seen.tick))),
     };
-    let ages = slots.iter().map(age).enumerate();
+    let ages = entries.iter().map(age).enumerate();
     // Of several, the first, so that it is found quickly.
     ages.rev()
         .max_by_key(|&(_, age)| age)
@@ -201,47 +201,47 @@ fn oldest(slots: &[Slot], now: u32) -> usize {
 }
 
 pub struct Table {
-    first: [Slot; FIRST],
-    more: [OnceLock<Box<[Slot]>>; MORE.len()],
+    first: [Entry; FIRST],
+    more: [OnceLock<Box<[Entry]>>; MORE.len()],
 }
 
 impl Table {
     pub const fn new() -> Table {
         Table {
-            first: [const { Slot::new() }; FIRST],
+            first: [const { Entry::new() }; FIRST],
             more: [const { OnceLock::new() }; MORE.len()],
         }
     }
 
-    /// The slots in which a file may be.
+    /// The entries in which a file may be.
     #[inline]
-    fn near(&self, file: u32) -> &[Slot] {
-        let slots = self.more.iter().rev().find_map(OnceLock::get);
-        match slots {
+    fn near(&self, file: u32) -> &[Entry] {
+        let entries = self.more.iter().rev().find_map(OnceLock::get);
+        match entries {
             None => &self.first,
-            Some(slots) => {
+            Some(entries) => {
                 // Near the end of the table they begin a little earlier, so that they are in one piece.
-                let at = file as usize & (slots.len() - 1);
-                &slots[at.min(slots.len() - NEAR)..][..NEAR]
+                let at = file as usize & (entries.len() - 1);
+                &entries[at.min(entries.len() - NEAR)..][..NEAR]
             }
         }
     }
 
     #[inline]
-    pub fn find(&self, file: u32) -> Option<&Slot> {
-        self.near(file).iter().find(|slot| slot.is(file))
+    pub fn find(&self, file: u32) -> Option<&Entry> {
+        self.near(file).iter().find(|entry| entry.is(file))
     }
 
-    /// Gives a new file a slot. May allocate.
-    pub fn add(&self, seen: Seen) -> &Slot {
-        let is_full = |near: &[Slot]| near.iter().all(|slot| !slot.is(0));
+    /// Gives a new file an entry. May allocate.
+    pub fn add(&self, seen: Seen) -> &Entry {
+        let is_full = |near: &[Entry]| near.iter().all(|entry| !entry.is(0));
         if is_full(self.near(seen.file)) {
             self.grow();
         }
         let near = self.near(seen.file);
-        let slot = &near[oldest(near, seen.tick)];
-        slot.see(seen);
-        slot
+        let entry = &near[oldest(near, seen.tick)];
+        entry.see(seen);
+        entry
     }
 
     /// Makes the next larger table, if there is one and memory for it. Updates by other threads meanwhile may get lost.
@@ -250,15 +250,15 @@ impl Table {
         let Some((more, len)) = self.more.iter().zip(MORE).find(|(more, _)| is_unused(more)) else {
             return;
         };
-        let Some(larger) = slots(len) else { return };
+        let Some(larger) = entries(len) else { return };
         let smaller = self.more.iter().rev().find_map(OnceLock::get);
-        for slot in smaller.map_or(&self.first[..], |slots| slots) {
-            let file = slot.seen().file as usize;
+        for entry in smaller.map_or(&self.first[..], |entries| entries) {
+            let file = entry.seen().file as usize;
             let at = (file & (len - 1)).min(len - NEAR);
             if let Some(to) = larger[at..][..NEAR].iter().find(|to| to.is(0))
                 && file != 0
             {
-                slot.copy_to(to);
+                entry.copy_to(to);
             }
         }
         // If another thread was sooner, its table is used.
@@ -266,14 +266,14 @@ impl Table {
     }
 }
 
-/// Empty slots; the kernel gives memory only to those that are used. None: there is no memory.
-fn slots(len: usize) -> Option<Box<[Slot]>> {
-    let layout = Layout::array::<Slot>(len)
+/// Empty entries; the kernel gives memory only to those that are used. None: there is no memory.
+fn entries(len: usize) -> Option<Box<[Entry]>> {
+    let layout = Layout::array::<Entry>(len)
         .ok()
         .filter(|layout| layout.size() != 0)?;
-    // SAFETY: the layout is not empty, and the box frees with the same one. Zeros are empty slots.
+    // SAFETY: the layout is not empty, and the box frees with the same one. Zeros are empty entries.
     unsafe {
-        let at = alloc_zeroed(layout).cast::<Slot>();
+        let at = alloc_zeroed(layout).cast::<Entry>();
         (!at.is_null()).then(|| Box::from_raw(std::ptr::slice_from_raw_parts_mut(at, len)))
     }
 }
@@ -282,7 +282,7 @@ fn slots(len: usize) -> Option<Box<[Slot]>> {
 mod tests {
     use super::*;
 
-    const CLASS: Class = Class {
+    const CLASS: FileClass = FileClass {
         regular: true,
         direct: false,
     };
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn has(table: &Table, file: u32) -> bool {
-        let known = |slot: &Slot| slot.known(file, Kind::Write);
+        let known = |entry: &Entry| entry.known(file, Kind::Write);
         table.find(file).and_then(known) == Some(file.into())
     }
 
@@ -321,7 +321,7 @@ mod tests {
     fn words_are_what_they_were_made_of() {
         let found = |regular, direct, family| {
             Some(Found {
-                class: Class { regular, direct },
+                class: FileClass { regular, direct },
                 family,
             })
         };
@@ -370,23 +370,23 @@ mod tests {
     fn what_is_known_of_one_is_not_taken_for_another() {
         let table = Table::new();
         add(&table, 5, 1);
-        let slot = table.find(5).unwrap();
-        assert!(slot.known(5, Kind::Read).is_none());
-        slot.see(seen(6, 2));
-        assert!(slot.known(6, Kind::Write).is_none() && table.find(5).is_none());
-        slot.learn(6, Kind::Write, |before| before.map_or(7, |_| 8));
-        assert_eq!(slot.known(6, Kind::Write), Some(7));
+        let entry = table.find(5).unwrap();
+        assert!(entry.known(5, Kind::Read).is_none());
+        entry.see(seen(6, 2));
+        assert!(entry.known(6, Kind::Write).is_none() && table.find(5).is_none());
+        entry.learn(6, Kind::Write, |before| before.map_or(7, |_| 8));
+        assert_eq!(entry.known(6, Kind::Write), Some(7));
     }
 
     #[test]
     fn families_give_way_to_new_ones() {
-        let few = Few::<FAMILIES>::new();
-        let first = few.find_or_add(seen(1, 10));
+        let families = FamilyTable::<FAMILIES>::new();
+        let first = families.find_or_add(seen(1, 10));
         for family in 2..=FAMILIES as u32 {
-            assert_ne!(few.find_or_add(seen(family, 10 + family)), first);
+            assert_ne!(families.find_or_add(seen(family, 10 + family)), first);
         }
-        assert_eq!(few.find_or_add(seen(1, 30)), first);
-        assert_ne!(few.find_or_add(seen(99, 31)), first);
-        assert_eq!(few.find_or_add(seen(1, 32)), first);
+        assert_eq!(families.find_or_add(seen(1, 30)), first);
+        assert_ne!(families.find_or_add(seen(99, 31)), first);
+        assert_eq!(families.find_or_add(seen(1, 32)), first);
     }
 }

@@ -1,6 +1,6 @@
 //! A submit under way.
 
-use super::engines::{Hold, Pool};
+use super::engines::{Pool, WorkerPin};
 use super::{BATCH_MAX, Context, Deferred, State, Submits};
 use crate::engine::exec;
 use crate::policy::decide::{self, Submit, Within};
@@ -8,7 +8,7 @@ use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::Now;
 use crate::queue::ContextRef;
-use crate::request::{Chunk, Class as Size, FreeList, FreeSlot, List, Req, Stage};
+use crate::request::{Chunk, FreeList, FreeSlot, List, Req, SizeClass, Stage};
 use crate::sync::Relaxed;
 use crate::sys::rank::{self, Standing};
 use crate::sys::{Result, has_call_filter, unharmed};
@@ -35,7 +35,7 @@ pub struct Batch<'a> {
     /// Number of requests that the submitter may carry out.
     for_submitter: usize,
     /// Number of requests with an eventfd.
-    told: usize,
+    with_eventfd: usize,
     /// Neither the pool nor the submitter carries out some of the requests.
     elsewhere: bool,
 }
@@ -59,7 +59,7 @@ impl<'a> Batch<'a> {
         let room = claim(&mut state, room);
         let size = context.behaviour.usual_size;
         let mut small = FreeList::new(size);
-        small.take_from(&mut state.slabs.of(size).free, wanted.min(room));
+        small.move_from(&mut state.slabs.of(size).free, wanted.min(room));
         Ok(Batch {
             context,
             small,
@@ -71,25 +71,25 @@ impl<'a> Batch<'a> {
             submitted_ns: None,
             at_once: 0,
             for_submitter: 0,
-            told: 0,
+            with_eventfd: 0,
             elsewhere: false,
         })
     }
 
     /// A free slot for one more request; None if there is no room, or no memory.
-    pub fn slot(&mut self, class: Size) -> Option<FreeSlot> {
+    pub fn slot(&mut self, class: SizeClass) -> Option<FreeSlot> {
         if self.len == self.room {
             return None;
         }
         if class == self.context.behaviour.usual_size
-            && let Some(slot) = self.small.take()
+            && let Some(slot) = self.small.pop()
         {
             return Some(slot);
         }
         loop {
             let mut state = self.context.state.lock();
             let slab = state.slabs.of(class);
-            if let Some(slot) = slab.free.take() {
+            if let Some(slot) = slab.free.pop() {
                 return Some(slot);
             }
             // Not under the lock, because the allocator may make system calls.
@@ -112,7 +112,7 @@ impl<'a> Batch<'a> {
     fn give_back(&mut self, state: &mut State) {
         let unused = self.small.len();
         let free = &mut state.slabs.of(self.context.behaviour.usual_size).free;
-        free.take_from(&mut self.small, unused);
+        free.move_from(&mut self.small, unused);
     }
 
     /// Queues the requests. If the submitter must then hand them over to the kernel, returns the route.
@@ -127,17 +127,17 @@ impl<'a> Batch<'a> {
             route => route.is_some(),
         };
         if !is_left {
-            Context::enqueue(self.context, state, Class::Short, deferred);
+            Context::enqueue(self.context, state, Class::Finite, deferred);
         }
-        Context::enqueue(self.context, state, Class::Long, deferred);
+        Context::enqueue(self.context, state, Class::Indefinite, deferred);
         route.filter(|route| matches!(route, Route::KernelSubmit | Route::UringSubmit))
     }
 
     /// Queues the requests that may begin. The others wait for them, or for earlier requests.
     fn let_begin(&mut self, state: &mut State) {
-        let mut go = List::new();
-        state.order.admit(&mut self.requests, &mut go);
-        state.enqueue_by_class(&mut go);
+        let mut runnable = List::new();
+        state.order.admit(&mut self.requests, &mut runnable);
+        state.enqueue_by_class(&mut runnable);
     }
 
     /// Queues the requests for which there is still room, and gives unused slots back. Returns the bytes of the records that were
@@ -184,24 +184,24 @@ impl<'a> Batch<'a> {
 /// Ensures that there are workers, until the submit that leaves requests to them is over.
 struct Workers {
     pool: &'static Pool,
-    holds: [Option<Hold>; 2],
+    pins: [Option<WorkerPin>; 2],
 }
 
 impl Workers {
     fn new(pool: &'static Pool) -> Workers {
         Workers {
             pool,
-            holds: [None, None],
+            pins: [None, None],
         }
     }
 
     /// Whether there is a worker for requests of this class. Requests that may wait for ever need a worker each.
     fn has(&mut self, class: Class) -> bool {
-        let hold = &mut self.holds[class as usize];
-        if hold.is_none() {
-            *hold = self.pool.ensure_worker(class);
+        let pin = &mut self.pins[class as usize];
+        if pin.is_none() {
+            *pin = self.pool.ensure_worker(class);
         }
-        hold.is_some() && (class == Class::Short || !self.pool.short_of_threads())
+        pin.is_some() && (class == Class::Finite || !self.pool.lacks_threads())
     }
 }
 
@@ -230,15 +230,15 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether a request that may wait for ever can be left to a worker.
-    pub fn has_long_worker(&self) -> bool {
-        Workers::new(self.context.pool).has(Class::Long)
+    pub fn has_indefinite_worker(&self) -> bool {
+        Workers::new(self.context.pool).has(Class::Indefinite)
     }
 
     /// Adds a request for the pool.
     pub fn queue(&mut self, req: Req) {
         self.at_once += u32::from(req.at_once());
         self.for_submitter += usize::from(req.is_for_submitter());
-        self.told += usize::from(req.has_eventfd());
+        self.with_eventfd += usize::from(req.has_eventfd());
         self.push(req);
     }
 
@@ -260,7 +260,7 @@ impl<'a> Batch<'a> {
         self.note_submit(&mut state.submits);
         let route = self.within_submit(&mut state);
         if let Some(route) = route {
-            self.take_for(&mut state, route);
+            self.select_for(&mut state, route);
         }
         self.context.note_end(&state, &mut deferred);
         drop(state);
@@ -279,8 +279,8 @@ impl<'a> Batch<'a> {
         let submit = Within {
             has_reads: self.for_submitter != 0,
             is_nested: state.submits.nesting.pause_ns(tuning()) != 0,
-            is_polled: state.submits.are_polled(),
-            short_of_threads: context.pool.short_of_threads(),
+            is_polling: state.submits.are_polling(),
+            lacks_threads: context.pool.lacks_threads(),
             is_sample: context.profiles.wants_sample(),
         };
         let (facts, own) = (context.queue_facts(state), context.own_queue_facts(state));
@@ -294,7 +294,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes the first requests that can take this route. No request under way may have to end before them.
-    fn take_for(&mut self, state: &mut State, route: Route) {
+    fn select_for(&mut self, state: &mut State, route: Route) {
         let context = self.context;
         let mut is_wanted = |req: &Req| {
             let wanted = if route == Route::InlineSubmit {
@@ -413,15 +413,15 @@ impl<'a> Batch<'a> {
 
     fn note_submit(&self, submits: &mut Submits) {
         let context = self.context;
-        submits.note(context.in_vain.load(Relaxed), self.told != 0);
+        submits.note(context.empty_polls.load(Relaxed), self.with_eventfd != 0);
         // Relaxed: hints. They are written only if they change, because other threads read in this cache line.
         let pause_ns = submits.nesting.pause_ns(tuning());
         if context.pause_ns.load(Relaxed) != pause_ns {
             context.pause_ns.store(pause_ns, Relaxed);
         }
-        let polled = submits.are_polled();
-        if context.polled.load(Relaxed) != polled {
-            context.polled.store(polled, Relaxed);
+        let polling = submits.are_polling();
+        if context.polling.load(Relaxed) != polling {
+            context.polling.store(polling, Relaxed);
         }
     }
 }

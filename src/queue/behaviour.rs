@@ -1,6 +1,6 @@
 //! How the contexts of a personality behave.
 
-use crate::request::Class as Size;
+use crate::request::SizeClass;
 
 /// The facts that a personality states about a context when it makes it.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct Behaviour {
     /// A submit may wait until the program's memory has been paged in.
     pub submit_may_fault: bool,
     /// The size of most requests.
-    pub usual_size: Size,
+    pub usual_size: SizeClass,
 }
 
 impl Behaviour {

@@ -18,7 +18,7 @@ impl Context {
     /// Cancels a queued request that is `wanted`, or interrupts a running one if possible.
     pub fn cancel(this: &ContextRef, wanted: impl Fn(u64, &Call) -> bool) -> Result<()> {
         let mut state = this.state.lock();
-        let idle = this.take_idle(&mut state, &wanted);
+        let idle = this.remove_idle(&mut state, &wanted);
         if let Some(idle) = idle {
             drop(state);
             Context::cancel_idle(this, idle);
@@ -27,11 +27,11 @@ impl Context {
         if let Some(held) = state.order.held.search(&wanted) {
             // All under one lock: others begin, or are cancelled, because of this request.
             let mut deferred = Deferred::new();
-            let mut go = List::new();
-            let mut req = state.order.take(held, &mut go);
+            let mut runnable = List::new();
+            let mut req = state.order.remove(held, &mut runnable);
             exec::cancel(&mut req);
             Context::publish(this, &mut state, req, &mut deferred);
-            Context::release(this, &mut state, go, &mut deferred);
+            Context::release(this, &mut state, runnable, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
             return Ok(());
@@ -52,10 +52,10 @@ impl Context {
     }
 
     /// Takes out a request that is `wanted`, that may begin, and that no thread carries out.
-    fn take_idle(&self, state: &mut State, wanted: impl Fn(u64, &Call) -> bool) -> Option<Idle> {
-        let queued = state.take_queued(&wanted);
+    fn remove_idle(&self, state: &mut State, wanted: impl Fn(u64, &Call) -> bool) -> Option<Idle> {
+        let queued = state.dequeue_wanted(&wanted);
         let has_waited = queued.is_none();
-        let req = queued.or_else(|| self.take_awaiting(state, &wanted))?;
+        let req = queued.or_else(|| self.remove_awaiting(state, &wanted))?;
         Some(Idle { req, has_waited })
     }
 
@@ -63,7 +63,7 @@ impl Context {
     fn cancel_idle(this: &ContextRef, idle: Idle) {
         if idle.has_waited {
             // Before the request gives its file back.
-            this.pool.readiness.tell();
+            this.pool.readiness.update_epoll();
         }
         let mut req = idle.req;
         exec::cancel(&mut req);
@@ -74,7 +74,7 @@ impl Context {
     fn cancel_waits(this: &ContextRef) {
         let is_wait = |_, call: &Call| call.nr == AWAIT_FILE;
         let mut state = this.state.lock();
-        while let Some(idle) = this.take_idle(&mut state, is_wait) {
+        while let Some(idle) = this.remove_idle(&mut state, is_wait) {
             drop(state);
             Context::cancel_idle(this, idle);
             state = this.state.lock();
@@ -106,18 +106,18 @@ impl Context {
         let mut state = this.state.lock();
         state.closed = Some(Closed::Destroyed);
         if this.behaviour.cancels_at_close {
-            while let Some(mut req) = state.take_any() {
+            while let Some(mut req) = state.dequeue_any() {
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
-            while let Some(mut req) = this.take_awaiting(&mut state, |_, _| true) {
+            while let Some(mut req) = this.remove_awaiting(&mut state, |_, _| true) {
                 deferred.awaits = true;
                 exec::cancel(&mut req);
                 Context::publish(this, &mut state, req, &mut deferred);
             }
             this.interrupt_all(&state, |_, _| true);
         }
-        state.backlog.waiters.take_all(&mut deferred.wakes);
+        state.backlog.waiters.dequeue_all(&mut deferred.wakes);
         drop(state);
         this.run_deferred(&mut deferred);
         if !this.behaviour.cancels_at_close {
@@ -127,7 +127,7 @@ impl Context {
 
     /// Waits until nothing is in flight. If there are no threads to carry requests out, the calling thread does.
     pub fn wait_until_idle(this: &ContextRef) {
-        while this.pool.short_of_threads() && Context::carry_out_here(this, |_| true) {}
+        while this.pool.lacks_threads() && Context::carry_out_here(this, |_| true) {}
         Context::drain_kernel(this);
         // It may not have been possible yet to send a signal to one of them, so try again.
         let patience_ns = if cfg!(loom) {

@@ -25,16 +25,16 @@ impl Context {
 
     /// Publishes the events of a request that is on no list any more, and of the requests that must be cancelled with it.
     pub(super) fn publish(this: &ContextRef, state: &mut State, req: Req, deferred: &mut Deferred) {
-        let mut go = List::new();
+        let mut runnable = List::new();
         let mut next = Some(req);
-        let had_prompt = state.at_once != 0;
+        let had_at_once = state.at_once != 0;
         while let Some(mut req) = next {
             state.routes.count(req.route());
             attr::route::answer(&mut req);
             this.note_awaited(&req, deferred);
             state.in_flight -= 1;
             state.at_once -= u32::from(req.at_once());
-            next = state.order.ended(&req, &mut go);
+            next = state.order.ended(&req, &mut runnable);
             this.ring.publish(
                 &mut state.backlog,
                 req,
@@ -45,13 +45,15 @@ impl Context {
                 exec::cancel(req);
             }
         }
-        if had_prompt && state.at_once == 0 {
+        if had_at_once && state.at_once == 0 {
             let State { backlog, .. } = state;
-            backlog.waiters.take_only_for_prompt(&mut deferred.wakes);
+            backlog
+                .waiters
+                .dequeue_only_for_at_once(&mut deferred.wakes);
         }
         deferred.published = true;
         this.note_end(state, deferred);
-        Context::release(this, state, go, deferred);
+        Context::release(this, state, runnable, deferred);
     }
 
     /// How its requests were carried out so far. None: the lock did not come free in that time.
@@ -120,7 +122,7 @@ impl Context {
             .lock()
             .backlog
             .waiters
-            .take_all(&mut deferred.wakes);
+            .dequeue_all(&mut deferred.wakes);
         self.run_deferred(&mut deferred);
     }
 }

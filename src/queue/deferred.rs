@@ -2,7 +2,7 @@
 
 use super::{BATCH_MAX, Context, ContextRef};
 use crate::engine::pool::Wakeups;
-use crate::request::{Req, Tell, tell};
+use crate::request::{Notification, Req, notify};
 use crate::ring::wait::Wakes;
 use crate::sys::futex_wake;
 use crate::sys::rank::{self, Standing};
@@ -20,7 +20,7 @@ pub(super) struct Deferred {
     pub(super) awaits: bool,
     pub(super) wakeups: Wakeups,
     /// The notifications of ended requests that the personality must still send.
-    pub(super) tells: ArrayVec<Tell, BATCH_MAX>,
+    pub(super) notifications: ArrayVec<Notification, BATCH_MAX>,
 }
 
 impl Deferred {
@@ -32,7 +32,7 @@ impl Deferred {
             queued: false,
             awaits: false,
             wakeups: Wakeups::new(),
-            tells: ArrayVec::new(),
+            notifications: ArrayVec::new(),
         }
     }
 
@@ -43,7 +43,7 @@ impl Deferred {
     /// A request, one of at most [`BATCH_MAX`], has been carried out: its extension is given back before its event can be seen.
     pub(super) fn note_ended(&mut self, req: &mut Req) {
         if let Some(left) = req.ended() {
-            self.tells.push(left);
+            self.notifications.push(left);
         }
     }
 }
@@ -58,16 +58,16 @@ impl Context {
         {
             notifier.signal();
         }
-        tell(&deferred.tells);
+        notify(&deferred.notifications);
         if deferred.ended {
             futex_wake(&self.ended, i32::MAX);
         }
-        if deferred.queued && deferred.wakeups.is_empty() && self.pool.short_of_threads() {
+        if deferred.queued && deferred.wakeups.is_empty() && self.pool.lacks_threads() {
             self.pool.retry();
         }
         deferred.wakeups.perform(self.pool);
         if deferred.awaits {
-            self.pool.readiness.tell();
+            self.pool.readiness.update_epoll();
         }
     }
 

@@ -32,22 +32,22 @@ impl Context {
         Context::enqueue_if(this, state, class, false, deferred);
     }
 
-    /// `caller_comes`: a caller may come for the requests.
+    /// `expects_caller`: a caller may come for the requests.
     pub(super) fn enqueue_if(
         this: &ContextRef,
         state: &mut State,
         class: Class,
-        caller_comes: bool,
+        expects_caller: bool,
         deferred: &mut Deferred,
     ) {
         let index = class as usize;
         if state.queues[index].is_empty() {
             return;
         }
-        let left = this.queued(state, class, caller_comes);
-        let is_left = left.route != Some(Route::Thread)
-            && (!left.needs_lease || Context::lease(this, state, deferred));
-        if is_left && left.route == Some(Route::KernelWaiting) {
+        let dispatch = this.queued(state, class, expects_caller);
+        let is_left = dispatch.route != Some(Route::Thread)
+            && (!dispatch.needs_lease || Context::lease(this, state, deferred));
+        if is_left && dispatch.route == Some(Route::KernelWaiting) {
             // Relaxed: a hint.
             this.left_to_reaper.store(true, Relaxed);
         }
@@ -61,15 +61,15 @@ impl Context {
     pub(super) fn release(
         this: &ContextRef,
         state: &mut State,
-        mut go: List,
+        mut runnable: List,
         deferred: &mut Deferred,
     ) {
-        if go.is_empty() {
+        if runnable.is_empty() {
             return;
         }
-        state.enqueue_by_class(&mut go);
-        Context::enqueue(this, state, Class::Short, deferred);
-        Context::enqueue(this, state, Class::Long, deferred);
+        state.enqueue_by_class(&mut runnable);
+        Context::enqueue(this, state, Class::Finite, deferred);
+        Context::enqueue(this, state, Class::Indefinite, deferred);
     }
 
     /// Whether the context's caller has lately carried its requests out itself.
@@ -103,7 +103,9 @@ impl Context {
         }
         if answer.suits_caller {
             state.submitted_ns = match submitted_ns {
-                None if self.serves_itself() && state.taken % u64::from(tuning().sample) != 0 => {
+                None if self.serves_itself()
+                    && state.dequeued % u64::from(tuning().sample) != 0 =>
+                {
                     SOON
                 }
                 when => when.unwrap_or_else(monotonic_ns),
@@ -132,25 +134,25 @@ impl Context {
         let has_reaper = Context::tick_kernel(this, look);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        let has_moved = state.taken != state.taken_before;
-        state.taken_before = state.taken;
+        let has_moved = state.dequeued != state.dequeued_before;
+        state.dequeued_before = state.dequeued;
         let facts = Queue {
             behind_writer: state.waits_for_writer(),
             ..this.queue_facts(&state)
         };
-        let is_last = look == Look::Alone;
+        let is_last = look == Look::Last;
         let tick = decide::at_tick(&facts, has_moved, is_last, state.has_in_kernel(), tuning());
         state.leased = tick.stays;
         state.still = tick.still;
         if tick.route == Some(Route::Thread) {
             this.set_prompt(&mut state, 0);
             state.kernel.stay_behind();
-            state.submits.polled = 0;
-            Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+            state.submits.polling = 0;
+            Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
         }
         drop(state);
         this.run_deferred(&mut deferred);
-        if look == Look::Alone && !has_reaper {
+        if look == Look::Last && !has_reaper {
             Context::drain_kernel(this);
         }
         tick.stays

@@ -31,7 +31,7 @@ impl Context {
     pub fn drain(this: &ContextRef, by: &Interrupted) {
         // A signal handler in the thread that holds the lock may have called exit(): then the lock never comes free.
         let Some(mut state) = this.state.try_lock_for(EXIT_PATIENCE_NS) else {
-            return this.carry_out_left_behind();
+            return this.carry_out_abandoned();
         };
         state.closed.get_or_insert(Closed::Exiting);
         drop(state);
@@ -48,7 +48,7 @@ impl Context {
                     if syscall::is_on_file(req.call()) {
                         state.queues[index].push(req);
                     } else {
-                        state.left.push(req);
+                        state.abandoned.push(req);
                     }
                 }
             }
@@ -64,7 +64,7 @@ impl Context {
             if !state.is_reaper(by) {
                 return;
             }
-            match state.take_any() {
+            match state.dequeue_any() {
                 Some(req) => state.queues[req.manner().class() as usize].push(req),
                 None => return,
             }
@@ -74,7 +74,7 @@ impl Context {
     /// Makes sure that accepted requests on files are carried out, while the context stays open.
     pub fn flush(this: &ContextRef, by: &Interrupted) {
         if this.state.try_lock_for(EXIT_PATIENCE_NS).is_none() {
-            return this.carry_out_left_behind();
+            return this.carry_out_abandoned();
         }
         Context::redo_interrupted(this, by, true);
         if this.behaviour.has_claims {
@@ -101,17 +101,17 @@ impl Context {
             })
         });
         if !over {
-            this.carry_out_left_behind();
+            this.carry_out_abandoned();
         }
     }
 
     /// Called if a signal handler ends the process and has interrupted the thread that holds the lock: carries out the accepted requests,
     /// in any order, also requests that other threads were carrying out.
-    fn carry_out_left_behind(&self) {
+    fn carry_out_abandoned(&self) {
         // SAFETY: the lock is held for a few instructions, so a thread that still holds it after EXIT_PATIENCE_NS does not go on. We do not
         // look at the lists, which it may have been changing.
         let slabs = unsafe { &self.state.abandoned().slabs };
-        slabs.each_left(|stage, call| {
+        slabs.each_unfinished(|stage, call| {
             let wanted = match stage {
                 Stage::Accepted => syscall::is_on_file(call),
                 _ => profiles::writes(call) && syscall::may_be_repeated(call),
@@ -124,20 +124,20 @@ impl Context {
     }
 
     /// Does the work that the thread that ends the process was about to do when a signal handler interrupted it. It is not known whether it
-    /// was done, so it is done again. `goes_on`: the thread may continue after all.
-    fn redo_interrupted(this: &ContextRef, by: &Interrupted, goes_on: bool) {
+    /// was done, so it is done again. `may_continue`: the thread may continue after all.
+    fn redo_interrupted(this: &ContextRef, by: &Interrupted, may_continue: bool) {
         let mut state = this.state.lock();
         let reaps = state.is_reaper(by);
         // A request that is done may have given its file back already.
         let can_repeat = |one: &Carried| !one.is_done() && syscall::may_be_repeated(one.call);
         let current = |one: &Carried| one.reference.address() == by.current;
-        let mine = state.running.iter().find(current).filter(|_| !goes_on);
+        let mine = state.running.iter().find(current).filter(|_| !may_continue);
         let mine = mine.map(|one| (one.reference, can_repeat(&one)));
         // SAFETY: the interrupted thread has it, and never gets back to where it was interrupted.
         let mine =
             mine.map(|(reference, again)| (unsafe { state.running.recover(reference) }, again));
         let others = state.running.iter().filter(|one| {
-            let here = reaps && one.is_in_kernel() || goes_on && current(one);
+            let here = reaps && one.is_in_kernel() || may_continue && current(one);
             here && profiles::writes(one.call) && can_repeat(one)
         });
         const MOST: usize = own_queue::EVENTS + 1;
@@ -184,14 +184,14 @@ impl Context {
     /// kernel's io_submit() would have waited for them. Requests that wait for somebody else's data end with the process.
     fn drain_by_workers(this: &ContextRef, by: &Interrupted) {
         let mut state = this.state.lock();
-        for class in [Class::Short, Class::Long] {
+        for class in [Class::Finite, Class::Indefinite] {
             // In one pass, because a queue may be long.
             let mut queue = std::mem::replace(&mut state.queues[class as usize], List::new());
             while let Some(req) = queue.pop() {
                 if req.reference().claim().access.is_owed() {
                     state.queues[class as usize].push(req);
                 } else {
-                    state.left.push(req);
+                    state.abandoned.push(req);
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Context {
             Context::drain_kernel(this);
         }
         if !Context::wait_for_workers(this, bounded, owed) {
-            this.carry_out_left_behind();
+            this.carry_out_abandoned();
         } else if by.busy {
             this.carry_out_unbegun();
         }
@@ -223,7 +223,7 @@ impl Context {
         const MOST: usize = 256;
         let mut calls = ArrayVec::<Call, MOST>::new();
         let state = self.state.lock();
-        state.slabs.each_left(|stage, call| {
+        state.slabs.each_unfinished(|stage, call| {
             let wanted = stage == Stage::Accepted && syscall::is_on_file(call) && !calls.is_full();
             if wanted {
                 calls.push(*call);
@@ -240,10 +240,9 @@ impl Context {
     fn wait_for_workers(this: &ContextRef, bounded: bool, owed: impl Fn(&State) -> bool) -> bool {
         loop {
             Context::call_workers(this);
-            let is_short = this.pool.short_of_threads();
-            while this.pool.short_of_threads() && Context::carry_out_here(this, syscall::is_ready) {
-            }
-            let tick = if is_short {
+            let lacks_threads = this.pool.lacks_threads();
+            while this.pool.lacks_threads() && Context::carry_out_here(this, syscall::is_ready) {}
+            let tick = if lacks_threads {
                 NO_THREADS_TICK_NS
             } else {
                 EXIT_PATIENCE_NS
@@ -251,7 +250,7 @@ impl Context {
             if this.wait_for_end(tick, |state| !owed(state)) {
                 return true;
             }
-            if bounded && !is_short {
+            if bounded && !lacks_threads {
                 return false;
             }
         }
@@ -263,9 +262,9 @@ impl Context {
         deferred.queued = true;
         let mut state = this.state.lock();
         this.set_prompt(&mut state, 0);
-        state.kernel.returning.nobody_comes();
-        state.submits.polled = 0;
-        for class in [Class::Short, Class::Long] {
+        state.kernel.returning.expect_nobody();
+        state.submits.polling = 0;
+        for class in [Class::Finite, Class::Indefinite] {
             Context::enqueue_for_worker(this, &mut state, class, &mut deferred);
         }
         drop(state);
@@ -286,12 +285,12 @@ impl Context {
         let claims = &state.order.claims;
         let count = claims.added();
         let (files, streams) = (
-            claims.has_prompt(count, false),
-            claims.has_prompt(count, true),
+            claims.has_at_once(count, false),
+            claims.has_at_once(count, true),
         );
         drop(state);
         if files {
-            let owed = |state: &State| state.order.claims.has_prompt(count, false);
+            let owed = |state: &State| state.order.claims.has_at_once(count, false);
             Context::wait_for_workers(this, false, owed);
         }
         if streams {
@@ -323,7 +322,7 @@ impl Context {
 
     fn settle_streams(this: &ContextRef, count: u64) {
         Context::call_workers(this);
-        let over = |state: &mut State| !state.order.claims.has_prompt(count, true);
+        let over = |state: &mut State| !state.order.claims.has_at_once(count, true);
         let mut since = monotonic_ns();
         let mut left = u32::MAX;
         while !this.wait_for_end(STREAM_TICK_NS, over) {

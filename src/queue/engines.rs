@@ -15,10 +15,10 @@ use libc::c_short;
 pub type Pool = pool::Pool<ContextRef>;
 pub type Kaio = kaio::Kaio<ContextRef>;
 pub type Worker = pool::Worker<ContextRef>;
-pub type Hold = pool::Hold<ContextRef>;
+pub type WorkerPin = pool::WorkerPin<ContextRef>;
 pub type OwnQueues = own_queue::OwnQueues<ContextRef>;
 pub type OwnQueue = own_queue::OwnQueue<ContextRef>;
-pub type TakenQueue = own_queue::Taken<ContextRef>;
+pub type AcquiredQueue = own_queue::Acquired<ContextRef>;
 /// Completions from the kernel.
 pub type KernelDone = in_flight::Done<ContextRef>;
 

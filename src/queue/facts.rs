@@ -3,7 +3,7 @@
 use super::engines::{Kaio, Worker};
 use super::{Context, State};
 use crate::engine::{Engine, own_queue};
-use crate::policy::decide::{self, Kernel, Left, OwnQueue, Queue, Taken};
+use crate::policy::decide::{self, Dequeued, Dispatch, Kernel, OwnQueue, Queue};
 use crate::policy::outlook::Outlook;
 use crate::policy::tuning::tuning;
 use crate::request::{List, Req};
@@ -16,11 +16,11 @@ impl Context {
         Queue {
             in_flight: state.in_flight - state.running.waiting(),
             running: state.running.len(),
-            running_short: state.running.short(),
+            running_finite: state.running.finite(),
             transfers: state.running.transfers(),
             limit: self.limit,
             share: self.profiles.share(),
-            is_queued: !state.queues[Class::Short as usize].is_empty(),
+            is_queued: !state.queues[Class::Finite as usize].is_empty(),
             handing_over: state.handing_over,
             still: state.still,
             behind_writer: state.still != 0 && state.waits_for_writer(),
@@ -44,8 +44,8 @@ impl Context {
     pub(super) fn patient(&self, req: &Req) -> Patient {
         let only_waits = req.awaits_file();
         Patient {
-            may_wait_apart: only_waits
-                || req.bound().may_wait_apart() && !self.behaviour.holds_files,
+            may_wait_in_epoll: only_waits
+                || req.bound().may_wait_in_epoll() && !self.behaviour.holds_files,
             has_readiness: only_waits || allows_kernel_queues(),
             has_waited: req.awaited().is_some(),
         }
@@ -67,11 +67,11 @@ impl Context {
         self.queue_facts(state).may_begin(class, tuning())
     }
 
-    /// Which thread comes for the queued requests. `caller_comes`: a caller that waits may come for them.
+    /// Which thread comes for the queued requests. `expects_caller`: a caller that waits may come for them.
     #[inline]
-    pub(super) fn queued(&self, state: &State, class: Class, caller_comes: bool) -> Left {
+    pub(super) fn queued(&self, state: &State, class: Class, expects_caller: bool) -> Dispatch {
         let facts = self.queue_facts(state);
-        let is_returning = facts.is_returning && caller_comes;
+        let is_returning = facts.is_returning && expects_caller;
         decide::queued(
             class,
             state.enqueued[class as usize],
@@ -79,7 +79,7 @@ impl Context {
                 is_returning,
                 ..facts
             },
-            || self.first(&state.queues[Class::Short as usize]),
+            || self.first(&state.queues[Class::Finite as usize]),
             || self.profiles.wants_sample(),
             tuning(),
         )
@@ -87,38 +87,38 @@ impl Context {
 
     /// Whether a worker takes queued requests.
     #[inline]
-    pub(super) fn for_worker(&self, state: &State, class: Class) -> Left {
+    pub(super) fn for_worker(&self, state: &State, class: Class) -> Dispatch {
         decide::for_worker(
             class,
             &self.queue_facts(state),
-            || self.first(&state.queues[Class::Short as usize]),
+            || self.first(&state.queues[Class::Finite as usize]),
             || self.profiles.wants_sample(),
             tuning(),
         )
     }
 
-    /// How a worker treats a short request that it has taken.
+    /// How a worker treats a finite request that it has taken.
     #[inline]
-    pub(super) fn taken_by_worker(&self, state: &State, req: &Req, worker: &Worker) -> Taken {
-        let taken = decide::taken_by_worker(
+    pub(super) fn dequeued_by_worker(&self, state: &State, req: &Req, worker: &Worker) -> Dequeued {
+        let dequeued = decide::dequeued_by_worker(
             &self.outlook(req),
             req.bound().only_observe(),
             worker.last_ns(),
             &self.queue_facts(state),
             || self.kernel(req),
-            || self.are_told_of(state, req),
+            || self.are_announced(state, req),
             tuning(),
         );
-        if taken.counts {
+        if dequeued.counts {
             self.profiles.count_device_bound(1);
         }
-        taken
+        dequeued
     }
 
     #[inline]
     fn kernel(&self, req: &Req) -> Kernel {
         Kernel {
-            takes: Kaio::takes(req),
+            supports: Kaio::supports(req),
             has_room: self.pool.kaio.room() != 0,
             is_sample: self.profiles.wants_sample(),
         }
@@ -126,17 +126,17 @@ impl Context {
 
     /// Whether this read and the first queued one can both be announced to the device, and the queued one will wait for it, too.
     #[inline]
-    fn are_told_of(&self, state: &State, req: &Req) -> bool {
-        let queued = state.queues[Class::Short as usize].peek();
+    fn are_announced(&self, state: &State, req: &Req) -> bool {
+        let queued = state.queues[Class::Finite as usize].peek();
         req.bound().need_nothing()
-            && syscall::can_be_told_of(req.call(), tuning().announced_max)
-            && queued.is_some_and(|call| self.is_told_of(call))
+            && syscall::can_be_announced(req.call(), tuning().announced_max)
+            && queued.is_some_and(|call| self.is_announced(call))
     }
 
     /// Whether a call is a read through the page cache that can be announced to its device, and is likely to wait for it.
     #[inline]
-    pub(super) fn is_told_of(&self, call: &Call) -> bool {
-        syscall::can_be_told_of(call, tuning().announced_max)
+    pub(super) fn is_announced(&self, call: &Call) -> bool {
+        syscall::can_be_announced(call, tuning().announced_max)
             && self
                 .profiles
                 .outlook(call)

@@ -1,6 +1,6 @@
 //! Requests that the kernel carries out.
 
-use super::engines::{Kaio, KernelDone, TakenQueue, Worker};
+use super::engines::{AcquiredQueue, Kaio, KernelDone, Worker};
 use super::{Context, ContextRef, Deferred, State};
 use crate::engine::in_flight::REAPED;
 use crate::engine::{Engine, Start, kaio};
@@ -9,7 +9,7 @@ use crate::policy::returning::Returning;
 use crate::policy::route::Route;
 use crate::policy::tuning::tuning;
 use crate::profiles::{self, Looked, Now};
-use crate::request::{Chain, NO_WORKER, Req, Stage, Tell, tell};
+use crate::request::{Chain, NO_WORKER, Notification, Req, Stage, notify};
 use crate::sync::Guard;
 use crate::sys::{has_call_filter, monotonic_ns};
 use crate::syscall::{Call, Class, carrier};
@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 use std::sync::OnceLock;
 
 /// The context's own queue, taken when a caller first wants to wait for the kernel there. None: it can have none.
-pub type OwnQueueSlot = OnceLock<Option<TakenQueue>>;
+pub type OwnQueueSlot = OnceLock<Option<AcquiredQueue>>;
 
 /// Requests that the kernel carries out in the context's own queue. As long as there are any, the monitor looks after the
 /// context, and takes completions if no thread sleeps there.
@@ -60,14 +60,14 @@ impl State {
     /// began it would wait for the same thing as the reaper, and then be in its way.
     pub(super) fn waits_for_writer(&self) -> bool {
         self.kernel.writes.is_some_and(|file| {
-            let first = self.queues[Class::Short as usize].peek();
+            let first = self.queues[Class::Finite as usize].peek();
             first.is_some_and(|call| profiles::writes(call) && call.args[0] == file)
         })
     }
 
     /// A caller has waited, and is about to leave the library.
-    pub(super) fn note_leaving(&mut self) {
-        self.kernel.returning.leaves(monotonic_ns());
+    pub(super) fn note_departure(&mut self) {
+        self.kernel.returning.departs(monotonic_ns());
     }
 
     /// A dequeued request is not carried out now. From here on it counts as not begun.
@@ -90,7 +90,7 @@ impl Context {
     pub(super) fn facts(&self, req: &Req) -> Request {
         kaio::facts(
             req,
-            Kaio::takes(req) && self.outlook(req).is_device_bound(tuning()),
+            Kaio::supports(req) && self.outlook(req).is_device_bound(tuning()),
         )
     }
 
@@ -108,7 +108,7 @@ impl Context {
     }
 
     /// Takes queued requests that join the batch, as many as it has room for.
-    pub(super) fn take_joining(
+    pub(super) fn dequeue_joining(
         &self,
         state: &mut State,
         batch: &mut kaio::Batch,
@@ -116,7 +116,7 @@ impl Context {
         caller: Caller,
     ) {
         while !batch.is_full()
-            && let Some(req) = self.take_if(state, Class::Short, |req| {
+            && let Some(req) = self.dequeue_if(state, Class::Finite, |req| {
                 self.joins(&mut joined, req, caller)
             })
         {
@@ -136,9 +136,9 @@ impl Context {
         let joined = Some(Joined::of(this.facts(&first)));
         let mut batch = kaio::Batch::new();
         batch.push(first);
-        this.take_joining(&mut state, &mut batch, joined, Caller::WORKER);
+        this.dequeue_joining(&mut state, &mut batch, joined, Caller::WORKER);
         state.handing_over += 1;
-        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         let refused = this.hand_over_as(&call, &mut batch, |batch| {
@@ -164,12 +164,12 @@ impl Context {
             nowait: true,
         };
         // Waking the ring's thread takes a system call, and this thread alone may have a filter that does not know it.
-        let mut goes_on = !has_call_filter();
+        let mut continues = !has_call_filter();
         let began = monotonic_ns();
         let mut state = this.state.lock();
-        while goes_on {
+        while continues {
             let mut batch = kaio::Batch::new();
-            this.take_joining(&mut state, &mut batch, None, Caller::WORKER);
+            this.dequeue_joining(&mut state, &mut batch, None, Caller::WORKER);
             let Some(first) = batch.first() else { break };
             let call = *first.call();
             this.profiles.count_device_bound(batch.len() as u32);
@@ -181,14 +181,14 @@ impl Context {
             }
             state = this.state.lock();
             state.handing_over -= 1;
-            goes_on = batch.is_empty();
+            continues = batch.is_empty();
             state.requeue_all(batch);
         }
         let mut deferred = Deferred::new();
         deferred.queued = true;
         state.kernel.returning.was_held(monotonic_ns() - began);
         // The remaining requests are for workers.
-        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue_for_worker(this, &mut state, Class::Finite, &mut deferred);
         drop(state);
         Context::run_deferred_of_submit(this, &mut deferred);
     }
@@ -222,7 +222,7 @@ impl Context {
         Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
-        tell(&requests.tells);
+        notify(&requests.notifications);
     }
 
     pub(super) fn complete_done(
@@ -235,7 +235,7 @@ impl Context {
             Context::complete(this, state, req, deferred);
         }
         if requests.would_wait {
-            state.kernel.hold_off();
+            state.kernel.back_off();
         }
         if let Some(call) = requests.refused {
             this.profiles.not_for_kernel(&call);
@@ -250,8 +250,8 @@ impl Context {
             }
         }
         // If the context has a limit of workers, other requests may have waited for these to end.
-        Context::enqueue(this, state, Class::Short, deferred);
-        Context::enqueue(this, state, Class::Long, deferred);
+        Context::enqueue(this, state, Class::Finite, deferred);
+        Context::enqueue(this, state, Class::Indefinite, deferred);
     }
 }
 
@@ -267,7 +267,7 @@ pub(super) struct Done {
     /// A request that the kernel has refused, although it was allowed to wait.
     pub(super) refused: Option<Call>,
     /// The part of completed requests that is told after the lock is released.
-    pub(super) tells: ArrayVec<Tell, REAPED>,
+    pub(super) notifications: ArrayVec<Notification, REAPED>,
 }
 
 impl Done {
@@ -279,7 +279,7 @@ impl Done {
             count: 0,
             would_wait: false,
             refused: None,
-            tells: ArrayVec::new(),
+            notifications: ArrayVec::new(),
         };
         for one in requests {
             let (nowait, is_refused) = (one.nowait, one.is_refused);
@@ -287,7 +287,7 @@ impl Done {
                 all.count += 1;
                 match req {
                     Ok(mut req) => {
-                        all.tells.extend(req.ended());
+                        all.notifications.extend(req.ended());
                         all.done.push(req);
                     }
                     Err(req) => {
@@ -313,7 +313,7 @@ impl KernelInFlight {
 
     /// The kernel would have had to wait for a device or for the program's memory. So submitters do not hand over for a while:
     /// the more often this happens, the longer the pause.
-    pub(super) fn hold_off(&mut self) {
+    pub(super) fn back_off(&mut self) {
         self.last_pause = (self.last_pause * 2).clamp(1, tuning().sample);
         self.pause = self.last_pause;
     }

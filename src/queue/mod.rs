@@ -5,10 +5,10 @@
 //! descriptors under it: a caller that helps because there are no threads, and the end of the process. Wake-ups and signals
 //! are collected in [`Deferred`], and sent when the lock is released.
 //!
-//! A thread that carries requests out takes them with `Context::take_if`, and gives each back with `Context::complete`.
+//! A thread that carries requests out takes them with `Context::dequeue_if`, and gives each back with `Context::complete`.
 //! `enqueue` tells [`crate::engine::pool`] that requests are queued. A worker makes the system call, or hands the request
 //! over to the kernel (`hand_over`), and the reaper gives it back. A caller that waits can do the same in place of a worker:
-//! it makes the system call (`carry_out_short`), or hands over and waits for the kernel itself (`wait_in_own_queue`).
+//! it makes the system call (`carry_out_in_caller`), or hands over and waits for the kernel itself (`wait_in_own_queue`).
 //! Requests in the kernel are in [`kernel`], a submit under way in [`batch`], a caller that waits for events in [`reap`],
 //! and the end of the process in `ending`.
 
@@ -104,11 +104,11 @@ pub struct Context {
     workers: [std::sync::atomic::AtomicU32; 2],
     /// How often a caller found no event and did not wait. It orders nothing, so it is the standard library's atomic also in
     /// a model.
-    in_vain: std::sync::atomic::AtomicU32,
+    empty_polls: std::sync::atomic::AtomicU32,
     /// Copies for threads without the lock: how long workers delay events, in nanoseconds (see [`Nesting`]), and
-    /// [`Submits::are_polled`].
+    /// [`Submits::are_polling`].
     pause_ns: std::sync::atomic::AtomicU64,
-    polled: std::sync::atomic::AtomicBool,
+    polling: std::sync::atomic::AtomicBool,
     /// The doorbell of the last caller with a signal mask; the next one takes it.
     doorbell: Lock<Option<Box<Doorbell>>>,
     /// Spinning of callers before they sleep.
@@ -116,15 +116,15 @@ pub struct Context {
     /// A futex. It is incremented when a request ends and `State::waiting_for_end` is not 0.
     ended: AtomicU32,
     own_queue: OwnQueueSlot,
-    state: Apart<Lock<State>>,
+    state: CacheAligned<Lock<State>>,
 }
 
 /// Has cache lines of its own. Otherwise a write under the lock could take away the cache line of a field that other
 /// threads read without the lock.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CacheAligned<T>(T);
 
-impl<T> Deref for Apart<T> {
+impl<T> Deref for CacheAligned<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -138,7 +138,7 @@ struct State {
     /// Requests that may not begin yet.
     order: Order,
     /// Requests that the end of the process leaves undone.
-    left: List,
+    abandoned: List,
     running: Running,
     /// Number of requests that were accepted and have no event yet.
     in_flight: u32,
@@ -147,10 +147,10 @@ struct State {
     /// The pool's monitor looks after the context.
     leased: bool,
     /// How many requests have been taken out of the queue to be carried out, in all and up to the last tick.
-    taken: u64,
-    taken_before: u64,
+    dequeued: u64,
+    dequeued_before: u64,
     /// The same count, and the time, when a polling caller last saw that this count had changed, or that nothing was in flight.
-    taken_idle: u64,
+    dequeued_idle: u64,
     idle_since: u64,
     /// How often in a row a caller came for events right after a submit, and carried requests out itself.
     prompt: u32,
@@ -182,28 +182,28 @@ struct Submits {
     nesting: Nesting,
     /// Number of submits since a caller last waited for events.
     without_wait: u32,
-    /// Number of submits in a row after which a caller looked for events and found none; and `Context::in_vain` at the last
+    /// Number of submits in a row after which a caller looked for events and found none; and `Context::empty_polls` at the last
     /// submit.
-    polled: u32,
-    in_vain: u32,
+    polling: u32,
+    empty_polls: u32,
 }
 
 impl Submits {
     /// Whether the program polls for events, and does nothing else meanwhile.
-    fn are_polled(&self) -> bool {
-        self.polled > tuning().without_wait
+    fn are_polling(&self) -> bool {
+        self.polling > tuning().without_wait
     }
 }
 
 impl Submits {
-    /// Counts one more submit. `in_vain` is `Context::in_vain` at this time. `told`: an eventfd tells of events, so the program
-    /// does not have to poll.
-    fn note(&mut self, in_vain: u32, told: bool) {
+    /// Counts one more submit. `empty_polls` is `Context::empty_polls` at this time. `has_eventfd`: an eventfd tells of events, so the
+    /// program does not have to poll.
+    fn note(&mut self, empty_polls: u32, has_eventfd: bool) {
         let one_more = |count: u32, if_so| if if_so { count.saturating_add(1) } else { 0 };
         self.without_wait = self.without_wait.saturating_add(1);
-        let polled = in_vain != self.in_vain && self.are_without_wait() && !told;
-        self.polled = one_more(self.polled, polled);
-        self.in_vain = in_vain;
+        let polling = empty_polls != self.empty_polls && self.are_without_wait() && !has_eventfd;
+        self.polling = one_more(self.polling, polling);
+        self.empty_polls = empty_polls;
         let here = 0u8;
         let stack = std::hint::black_box(&raw const here).addr();
         self.nesting.note(stack, tuning());
@@ -229,14 +229,14 @@ impl State {
         State {
             queues: [List::new(), List::new()],
             order: Order::new(has_claims),
-            left: List::new(),
+            abandoned: List::new(),
             running: Running::new(),
             in_flight: 0,
             enqueued: [false; 2],
             leased: false,
-            taken: 0,
-            taken_before: 0,
-            taken_idle: u64::MAX,
+            dequeued: 0,
+            dequeued_before: 0,
+            dequeued_idle: u64::MAX,
             idle_since: 0,
             prompt: 0,
             still: 0,
@@ -254,8 +254,8 @@ impl State {
         }
     }
 
-    fn short(&mut self) -> &mut List {
-        &mut self.queues[Class::Short as usize]
+    fn finite_queue(&mut self) -> &mut List {
+        &mut self.queues[Class::Finite as usize]
     }
 
     /// Number of requests in flight that have not begun: they are queued, or an earlier request must end first.
@@ -274,25 +274,25 @@ impl State {
         self.running.leave(&req);
         req.set_worker(NO_WORKER);
         req.set_stage(Stage::Accepted);
-        self.short().push_front(req);
+        self.finite_queue().push_front(req);
     }
 
     /// Takes the first queued request that is `wanted`, from any class.
-    fn take_queued(&mut self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
+    fn dequeue_wanted(&mut self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
         self.queues
             .iter_mut()
             .find_map(|queue| queue.remove_first(&mut wanted))
     }
 
     /// Takes a request that has not begun.
-    fn take_any(&mut self) -> Option<Req> {
-        if let Some(req) = self.take_queued(|_, _| true) {
+    fn dequeue_any(&mut self) -> Option<Req> {
+        if let Some(req) = self.dequeue_wanted(|_, _| true) {
             return Some(req);
         }
-        let mut go = List::new();
+        let mut runnable = List::new();
         let held = self.order.held.first()?;
-        let req = self.order.take(held, &mut go);
-        self.enqueue_by_class(&mut go);
+        let req = self.order.remove(held, &mut runnable);
+        self.enqueue_by_class(&mut runnable);
         Some(req)
     }
 
@@ -364,14 +364,14 @@ impl Context {
             left_to_reaper: std::sync::atomic::AtomicBool::new(false),
             served: std::sync::atomic::AtomicBool::new(false),
             workers: Default::default(),
-            in_vain: std::sync::atomic::AtomicU32::new(0),
+            empty_polls: std::sync::atomic::AtomicU32::new(0),
             pause_ns: std::sync::atomic::AtomicU64::new(0),
-            polled: std::sync::atomic::AtomicBool::new(false),
+            polling: std::sync::atomic::AtomicBool::new(false),
             doorbell: Lock::new(None),
             spin: Spin::new(),
             ended: AtomicU32::new(0),
             own_queue: OwnQueueSlot::default(),
-            state: Apart(Lock::new(State::new(backlog, behaviour.has_claims))),
+            state: CacheAligned(Lock::new(State::new(backlog, behaviour.has_claims))),
         }
     }
 

@@ -11,7 +11,7 @@
 pub mod claims;
 
 use crate::abi::{IOCB_ATTR_DRAIN, IOCB_ATTR_LINK};
-use crate::request::{List, Position, Req, RequestRef};
+use crate::request::{List, OrderState, Req, RequestRef};
 
 pub struct Order {
     /// Requests that were accepted and may not begin yet, in the order of submission.
@@ -39,10 +39,10 @@ impl Order {
         }
     }
 
-    /// Adds a submit's requests. Those that may begin are added to `go`.
-    pub fn admit(&mut self, requests: &mut List, go: &mut List) {
+    /// Adds a submit's requests. Those that may begin are added to `runnable`.
+    pub fn admit(&mut self, requests: &mut List, runnable: &mut List) {
         if self.has_claims {
-            return self.claims.add(requests, go);
+            return self.claims.add(requests, runnable);
         }
         let mut leader: Option<RequestRef> = None;
         while let Some(req) = requests.pop() {
@@ -52,13 +52,13 @@ impl Order {
             );
             self.last = self.last.wrapping_add(drains.into());
             let reference = req.reference();
-            reference.set(Position {
+            reference.set(OrderState {
                 epoch: self.last,
                 leader,
                 follower: None,
             });
             if let Some(leader) = leader {
-                leader.set(Position {
+                leader.set(OrderState {
                     follower: Some(reference),
                     ..leader.get()
                 });
@@ -69,7 +69,7 @@ impl Order {
             let is_current = self.last == self.current;
             self.remaining += u32::from(is_current);
             if is_current && leader.is_none() {
-                go.push(req);
+                runnable.push(req);
             } else {
                 self.held.push(req);
             }
@@ -78,21 +78,21 @@ impl Order {
         }
     }
 
-    /// A request has completed, and its event is about to be published. Requests that may begin now are added to `go`. If the request was
-    /// linked and has failed, returns the next one of its chain, which the caller must cancel.
-    pub fn ended(&mut self, req: &Req, go: &mut List) -> Option<Req> {
+    /// A request has completed, and its event is about to be published. Requests that may begin now are added to `runnable`. If the request
+    /// was linked and has failed, returns the next one of its chain, which the caller must cancel.
+    pub fn ended(&mut self, req: &Req, runnable: &mut List) -> Option<Req> {
         if self.has_claims {
-            self.claims.leave(req.reference(), go);
+            self.claims.leave(req.reference(), runnable);
             return None;
         }
-        let Position {
+        let OrderState {
             epoch,
             leader,
             follower,
         } = req.reference().get();
         if let Some(leader) = leader {
             // This request was taken out while it was held.
-            leader.set(Position {
+            leader.set(OrderState {
                 follower: None,
                 ..leader.get()
             });
@@ -102,50 +102,50 @@ impl Order {
         }
         let mut to_cancel = None;
         if let Some(follower) = follower {
-            let position = follower.get();
-            follower.set(Position {
+            let order = follower.get();
+            follower.set(OrderState {
                 leader: None,
-                ..position
+                ..order
             });
             if !req.succeeded() {
-                to_cancel = Some(self.take(follower, go));
-            } else if position.epoch == self.current {
-                go.push(self.held.remove(follower));
+                to_cancel = Some(self.remove(follower, runnable));
+            } else if order.epoch == self.current {
+                runnable.push(self.held.remove(follower));
             }
         }
         if self.remaining == 0 && to_cancel.is_none() {
-            self.advance(go);
+            self.advance(runnable);
         }
         to_cancel
     }
 
-    /// Takes out a held request. Requests that may begin without it are added to `go`.
-    pub fn take(&mut self, reference: RequestRef, go: &mut List) -> Req {
+    /// Takes out a held request. Requests that may begin without it are added to `runnable`.
+    pub fn remove(&mut self, reference: RequestRef, runnable: &mut List) -> Req {
         let req = self.held.remove(reference);
         let epoch = reference.get().epoch;
         if req.bound().has(IOCB_ATTR_DRAIN) && epoch != self.current {
-            self.join(epoch, go);
+            self.join(epoch, runnable);
         }
         req
     }
 
     /// A drain was taken out before it began: requests that were submitted after it now belong to the epoch before it, and so on.
-    fn join(&mut self, drain: u64, go: &mut List) {
+    fn join(&mut self, drain: u64, runnable: &mut List) {
         self.last = self.last.wrapping_sub(2);
         let mut held = std::mem::replace(&mut self.held, List::new());
         while let Some(req) = held.pop() {
-            let position = req.reference().get();
+            let order = req.reference().get();
             // Free-running: a later epoch is ahead by less than half of the numbers.
-            if (position.epoch.wrapping_sub(drain) as i64) < 0 {
+            if (order.epoch.wrapping_sub(drain) as i64) < 0 {
                 self.held.push(req);
                 continue;
             }
-            let epoch = position.epoch.wrapping_sub(2);
-            req.reference().set(Position { epoch, ..position });
+            let epoch = order.epoch.wrapping_sub(2);
+            req.reference().set(OrderState { epoch, ..order });
             let is_current = epoch == self.current;
             self.remaining += u32::from(is_current);
-            if is_current && position.leader.is_none() {
-                go.push(req);
+            if is_current && order.leader.is_none() {
+                runnable.push(req);
             } else {
                 self.held.push(req);
             }
@@ -153,7 +153,7 @@ impl Order {
     }
 
     /// The current epoch is over, so the next one begins.
-    fn advance(&mut self, go: &mut List) {
+    fn advance(&mut self, runnable: &mut List) {
         let Some(first) = self.held.first() else {
             return;
         };
@@ -167,7 +167,7 @@ impl Order {
             let Some(req) = self.held.pop() else { break };
             self.remaining += 1;
             if req.reference().get().leader.is_none() {
-                go.push(req);
+                runnable.push(req);
             } else {
                 waiting.push(req);
             }

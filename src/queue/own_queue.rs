@@ -37,7 +37,7 @@ pub struct Visit {
     /// The caller has looked for completions there.
     has_looked: bool,
     /// This call counts as one of a caller that comes.
-    has_come: bool,
+    has_arrived: bool,
 }
 
 impl Visit {
@@ -47,7 +47,7 @@ impl Visit {
             // No call changes the signal mask and begins a sleep there in one step.
             may_sleep: mask.is_none(),
             has_looked: false,
-            has_come: false,
+            has_arrived: false,
         }
     }
 
@@ -58,17 +58,17 @@ impl Visit {
         }
         // If there were other waiters, the thread that sleeps there would have to wake them.
         if !state.backlog.waiters.is_empty() || state.kernel.reaper.is_some() {
-            state.kernel.returning.nobody_comes();
+            state.kernel.returning.expect_nobody();
             return false;
         }
-        if !std::mem::replace(&mut self.has_come, true) {
+        if !std::mem::replace(&mut self.has_arrived, true) {
             // Relaxed: a hint.
             let was_served = context.served.load(Relaxed);
             if was_served {
                 context.served.store(false, Relaxed);
             }
             let returning = &mut state.kernel.returning;
-            returning.comes(monotonic_ns(), was_served, tuning());
+            returning.arrives(monotonic_ns(), was_served, tuning());
         }
         state.kernel.in_time = self.until != NEVER;
         true
@@ -83,7 +83,7 @@ impl Visit {
     #[inline]
     pub(super) fn note_served(&self, context: &Context) {
         // Relaxed: a hint. It is written only if it changes, because other threads read in this cache line.
-        if !self.has_come && !context.served.load(Relaxed) {
+        if !self.has_arrived && !context.served.load(Relaxed) {
             context.served.store(true, Relaxed);
         }
     }
@@ -100,7 +100,7 @@ pub(super) struct Found {
     /// How the wait ended; None: it must not wait there.
     waited: Option<Waited>,
     /// The context is leased: the monitor looks after the remaining requests.
-    is_watched: bool,
+    is_monitored: bool,
 }
 
 /// Callers that hand over to the kernel and wait for it themselves (see [`crate::engine::own_queue`]).
@@ -111,7 +111,7 @@ impl Context {
 
     /// The same; takes one if there is none yet. Not under the lock.
     pub(super) fn own_queue_or_new(&self) -> Option<&'static OwnQueue> {
-        let own_queues = || self.own_queues.take();
+        let own_queues = || self.own_queues.acquire();
         Some(self.own_queue.get_or_init(own_queues).as_ref()?.own_queue())
     }
 
@@ -134,7 +134,7 @@ impl Context {
         };
         // Requests may have been left to this caller that it cannot hand over. If there is no room, it comes back for them.
         let is_full = this.own_queue_facts(&state).is_full;
-        Context::enqueue_if(this, &mut state, Class::Short, is_full, &mut deferred);
+        Context::enqueue_if(this, &mut state, Class::Finite, is_full, &mut deferred);
         if this.own_queue_facts(&state).has_sleeper() {
             if this.own_queue.get().is_none() {
                 drop(state);
@@ -166,7 +166,7 @@ impl Context {
         this.left_to_reaper.store(false, Relaxed);
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        let first = this.first(&state.queues[Class::Short as usize]);
+        let first = this.first(&state.queues[Class::Finite as usize]);
         if decide::may_go_first(&first) && visit.enters(this, &mut state) {
             let _ = Context::hand_over_left(this, state, &mut deferred, None);
         }
@@ -182,7 +182,7 @@ impl Context {
         waits: Option<(u64, u64)>,
     ) -> core::result::Result<(), Guard<'a, State>> {
         let route_of_first = |state: &State, is_sample| {
-            let first = || this.first(&state.queues[Class::Short as usize]);
+            let first = || this.first(&state.queues[Class::Finite as usize]);
             decide::for_reaper(&this.queue_facts(state), first, is_sample, tuning())
         };
         if route_of_first(&state, false).is_none() {
@@ -197,24 +197,25 @@ impl Context {
         let mut sample = None;
         if route.is_none() {
             // The sample is a worker's. This caller hands over what is behind it.
-            sample = state.queues[Class::Short as usize].pop();
+            sample = state.queues[Class::Finite as usize].pop();
             route = route_of_first(&state, false);
         }
         if route == Some(Route::InlineWaiting)
             && let Some((until, need)) = waits
-            && let Some(req) = this.take_if(&mut state, Class::Short, OwnQueue::takes)
+            && let Some(req) = this.dequeue_if(&mut state, Class::Finite, OwnQueue::supports)
         {
             this.profiles.count_device_bound(1);
             Context::carry_out_waiting(this, state, req, need, until);
-            this.state.lock().note_leaving();
+            this.state.lock().note_departure();
             return Ok(());
         }
         let own_queue = this.own_queue().filter(|_| route.is_some());
-        let batch = own_queue
-            .and_then(|_| Context::take_kernel(this, &mut state, deferred, Caller::OWN_QUEUE));
+        let batch = own_queue.and_then(|_| {
+            Context::dequeue_for_own_queue(this, &mut state, deferred, Caller::OWN_QUEUE)
+        });
         if let Some(sample) = sample {
-            state.queues[Class::Short as usize].push_front(sample);
-            Context::enqueue(this, &mut state, Class::Short, deferred);
+            state.queues[Class::Finite as usize].push_front(sample);
+            Context::enqueue(this, &mut state, Class::Finite, deferred);
         }
         let (Some(own_queue), Some(batch)) = (own_queue, batch) else {
             return Err(state);
@@ -225,19 +226,18 @@ impl Context {
     }
 
     /// Takes requests that this caller may hand over in the own queue. They are leased first.
-    pub(super) fn take_kernel(
+    pub(super) fn dequeue_for_own_queue(
         this: &ContextRef,
         state: &mut State,
         deferred: &mut Deferred,
         caller: Caller,
     ) -> Option<kaio::Batch> {
         let own = this.own_queue_facts(state);
-        if !own.takes_batch(this.pool.short_of_threads()) || !Context::lease(this, state, deferred)
-        {
+        if !own.admits_batch(this.pool.lacks_threads()) || !Context::lease(this, state, deferred) {
             return None;
         }
         let mut batch = kaio::Batch::new();
-        this.take_joining(state, &mut batch, None, caller);
+        this.dequeue_joining(state, &mut batch, None, caller);
         if !this.profiles.wants_sample() {
             this.profiles.count_device_bound(batch.len() as u32);
         }
@@ -260,13 +260,13 @@ impl Context {
         state.kernel.reaper = None;
         state.kernel.writes = None;
         state.kernel.waited = own_queue.has_done_all();
-        state.note_leaving();
-        let is_watched = state.leased;
+        state.note_departure();
+        let is_monitored = state.leased;
         drop(state);
         if refused {
             this.profiles.not_for_kernel(&call);
         }
-        if !is_watched {
+        if !is_monitored {
             Context::monitor_kernel(this);
         }
     }
@@ -317,12 +317,12 @@ impl Context {
         let refused = !would_wait
             && this.hand_over_as(&call, &mut batch, |batch| own_queue.start(this, batch, how));
         if let Some(shield) = shield {
-            shield.take_back();
+            shield.consume();
         }
         let mut state = this.state.lock();
         state.kernel.count -= batch.len() as u32;
         if would_wait {
-            state.kernel.hold_off();
+            state.kernel.back_off();
         }
         (state, refused, batch)
     }
@@ -338,7 +338,7 @@ impl Context {
         let waiter = Waiter::new(Alarm::Elsewhere(NonNull::from(own_queue)));
         state.backlog.waiters.enter(&waiter, need);
         let found = Context::reap_own_queue(this, state, deferred, own_queue, until, Some(&waiter));
-        if !found.is_watched {
+        if !found.is_monitored {
             Context::monitor_kernel(this);
         }
         found.waited
@@ -384,9 +384,9 @@ impl Context {
                 _ if any => tuning().in_a_row.into(),
                 submit_hint => submit_hint - 1,
             };
-            state.note_leaving();
+            state.note_departure();
         }
-        let is_watched = state.leased;
+        let is_monitored = state.leased;
         drop(state);
         this.run_deferred(&mut deferred);
         if wakes_sleeper {
@@ -400,7 +400,7 @@ impl Context {
         Found {
             any,
             waited,
-            is_watched,
+            is_monitored,
         }
     }
 
@@ -412,9 +412,9 @@ impl Context {
         deferred.queued = true;
         let mut state = this.state.lock();
         while let Some(own_queue) =
-            own_queue.filter(|_| this.own_queue_facts(&state).takes_submitter(tuning()))
+            own_queue.filter(|_| this.own_queue_facts(&state).admits_submitter(tuning()))
             && let Some(batch) =
-                Context::take_kernel(this, &mut state, &mut deferred, Caller::SUBMITTER)
+                Context::dequeue_for_own_queue(this, &mut state, &mut deferred, Caller::SUBMITTER)
         {
             state.kernel.submitter = Some(carrier::thread());
             let refused;
@@ -427,11 +427,11 @@ impl Context {
             }
         }
         // The remaining requests are for workers.
-        Context::enqueue_for_worker(this, &mut state, Class::Short, &mut deferred);
-        let is_watched = state.leased;
+        Context::enqueue_for_worker(this, &mut state, Class::Finite, &mut deferred);
+        let is_monitored = state.leased;
         drop(state);
         Context::run_deferred_of_submit(this, &mut deferred);
-        if !is_watched {
+        if !is_monitored {
             Context::monitor_kernel(this);
         }
     }
@@ -449,12 +449,12 @@ impl Context {
         };
         let began = monotonic_ns();
         let mut back = List::new();
-        let mut goes_on = true;
-        while goes_on && let Some(batch) = this.batch_for_own_queue(requests, holder) {
+        let mut continues = true;
+        while continues && let Some(batch) = this.batch_for_own_queue(requests, holder) {
             let mut deferred = Deferred::new();
             let mut state = this.state.lock();
             let (facts, own) = (this.queue_facts(&state), this.own_queue_facts(&state));
-            if !decide::is_free(&facts, &own, this.pool.short_of_threads())
+            if !decide::is_free(&facts, &own, this.pool.lacks_threads())
                 || !Context::lease(this, &mut state, &mut deferred)
             {
                 batch.into_iter().for_each(|req| back.push(req));
@@ -466,7 +466,7 @@ impl Context {
             for req in &batch {
                 state.running.enter(req);
             }
-            state.taken += batch.len() as u64;
+            state.dequeued += batch.len() as u64;
             this.profiles.count_device_bound(batch.len() as u32);
             let (mut state, refused, left) =
                 Context::hand_over_batch(this, state, deferred, own_queue, batch, true);
@@ -489,8 +489,8 @@ impl Context {
                 state.give_up(&req);
                 back.push(req);
             }
-            goes_on = !done.would_wait && !refused;
-            if goes_on {
+            continues = !done.would_wait && !refused;
+            if continues {
                 state.kernel.last_pause /= 2;
             }
             if refused {
@@ -537,9 +537,9 @@ impl Context {
     }
 
     /// Publishes the requests that the kernel has completed in the own queue, without waiting. False if there was nothing.
-    pub(super) fn take_done(this: &ContextRef) -> bool {
+    pub(super) fn publish_done(this: &ContextRef) -> bool {
         let found = Context::find_done(this);
-        if found.as_ref().is_some_and(|found| !found.is_watched) {
+        if found.as_ref().is_some_and(|found| !found.is_monitored) {
             Context::monitor_kernel(this);
         }
         found.is_some_and(|found| found.any)
@@ -578,12 +578,12 @@ impl Context {
     pub(super) fn monitor_kernel(this: &ContextRef) {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
-        let is_watched = !state.has_in_kernel()
+        let is_monitored = !state.has_in_kernel()
             || state.kernel.reaper.is_some()
             || Context::lease(this, &mut state, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
-        if !is_watched {
+        if !is_monitored {
             Context::drain_kernel(this);
         }
     }
@@ -594,13 +594,13 @@ impl Context {
         let mut state = this.state.lock();
         let kernel = &mut state.kernel;
         let has_reaper = kernel.reaper.is_some();
-        let comes = kernel.visits != kernel.visits_before;
+        let was_visited = kernel.visits != kernel.visits_before;
         kernel.visits_before = kernel.visits;
         drop(state);
-        if !has_reaper && !comes && look == Look::Again && Context::take_done(this) {
+        if !has_reaper && !was_visited && look == Look::Again && Context::publish_done(this) {
             let kernel = &mut this.state.lock().kernel;
             kernel.returning.is_late(tuning());
-            // `take_done` has counted as a visit.
+            // `publish_done` has counted as a visit.
             kernel.visits_before = kernel.visits;
         }
         has_reaper

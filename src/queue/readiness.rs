@@ -20,7 +20,7 @@ use std::os::fd::RawFd;
 impl Context {
     /// Tries a request that may wait for somebody else, without waiting. If it returns a request, the worker must carry out the
     /// rest of it: the number says how many bytes have been moved already.
-    pub(super) fn try_long<'a>(
+    pub(super) fn try_indefinite<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
         mut deferred: Deferred,
@@ -51,7 +51,7 @@ impl Context {
             if !is_over {
                 match Context::leave_in_epoll(this, &mut state, req, fd, events, &mut deferred) {
                     // If the context has a limit of workers, a request of the other class may have waited for this one.
-                    Ok(()) => Context::enqueue(this, &mut state, Class::Short, &mut deferred),
+                    Ok(()) => Context::enqueue(this, &mut state, Class::Finite, &mut deferred),
                     Err(mut req) => {
                         req.set_route(Route::Thread);
                         return (state, deferred, Some((req, 0)));
@@ -67,10 +67,10 @@ impl Context {
         Context::complete(this, &mut state, req, &mut deferred);
         if is_interrupted {
             drop(state);
-            worker.take_interrupt();
+            worker.consume_interrupt();
             state = this.state.lock();
         }
-        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
         (state, deferred, None)
     }
 
@@ -132,8 +132,8 @@ impl Context {
                 // It may have to wait for others of its context. The next request for this file, perhaps another context's, does not.
                 this.pool.readiness.ended(number);
             }
-            state.queues[Class::Long as usize].push(req);
-            Context::enqueue(this, &mut state, Class::Long, &mut deferred);
+            state.queues[Class::Indefinite as usize].push(req);
+            Context::enqueue(this, &mut state, Class::Indefinite, &mut deferred);
             drop(state);
             return this.run_deferred(&mut deferred);
         }
@@ -142,7 +142,7 @@ impl Context {
     }
 
     /// Takes back a request that waits for its file and is `wanted`. Then epoll must be told.
-    pub(super) fn take_awaiting(
+    pub(super) fn remove_awaiting(
         &self,
         state: &mut State,
         wanted: impl Fn(u64, &Call) -> bool,
@@ -153,7 +153,7 @@ impl Context {
                 .iter()
                 .filter(|one| wanted(one.data, one.call));
             let readiness = &self.pool.readiness;
-            all.find_map(|one| readiness.take(one.awaited()?, one.reference))?
+            all.find_map(|one| readiness.remove(one.awaited()?, one.reference))?
         };
         state.running.end_waiting(&req);
         Some(req)

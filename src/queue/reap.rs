@@ -43,7 +43,7 @@ impl Context {
         mask: Option<&SigSet>,
     ) -> Result<usize> {
         let mut wait = Wait::begin(deadline, mask);
-        let may_wait_for_prompt = min == 0 && wait.visit.until != 0;
+        let may_wait_for_at_once = min == 0 && wait.visit.until != 0;
         loop {
             // Relaxed: a hint.
             if min != 0 && this.left_to_reaper.load(Relaxed) && wait.visit.may_go_first() {
@@ -58,14 +58,14 @@ impl Context {
             if nothing
                 && (enough || wait.visit.until == 0)
                 && wait.visit.looks_in()
-                && Context::take_done(this)
+                && Context::publish_done(this)
             {
                 continue;
             }
             if nothing && (enough || wait.visit.until == 0) && Context::help_poller(this) {
                 continue;
             }
-            if enough && !(nothing && (wait.interrupted || this.pool.short_of_threads())) {
+            if enough && !(nothing && (wait.interrupted || this.pool.lacks_threads())) {
                 if !nothing && !wait.slept {
                     wait.visit.note_served(this);
                 }
@@ -78,15 +78,15 @@ impl Context {
             }
             let end = this.collect(&mut state, out, &wait);
             // With the kernel's AIO there would be an event by now, or another caller would have taken it.
-            wait.only_for_prompt = may_wait_for_prompt && state.at_once != 0;
-            let least = min.max(wait.only_for_prompt.into());
+            wait.only_for_at_once = may_wait_for_at_once && state.at_once != 0;
+            let least = min.max(wait.only_for_at_once.into());
             let over = end.is_some() || out.len() >= least || wait.deadline.passed();
             if !over {
                 let need = (least - out.len()) as u64;
                 Context::wait_for(this, state, &mut wait, need)?;
                 continue;
             }
-            if end.is_none() && out.len() == 0 && this.pool.short_of_threads() {
+            if end.is_none() && out.len() == 0 && this.pool.lacks_threads() {
                 // A caller that polls without waiting must also carry requests out.
                 drop(state);
                 if Context::carry_out_here(this, syscall::is_ready) {
@@ -114,9 +114,9 @@ impl Context {
     /// queue. If callers have polled for a while and nothing has been carried out meanwhile, carries a request out. True:
     /// there may be events.
     pub fn help_poller(this: &ContextRef) -> bool {
-        let before = this.in_vain.fetch_add(1, Relaxed);
+        let before = this.empty_polls.fetch_add(1, Relaxed);
         // Relaxed: a hint.
-        if this.polled.load(Relaxed) && Context::take_done(this) {
+        if this.polling.load(Relaxed) && Context::publish_done(this) {
             return true;
         }
         if cfg!(loom) || before % tuning().sample != tuning().sample - 1 {
@@ -124,8 +124,8 @@ impl Context {
         }
         let now = monotonic_ns();
         let mut state = this.state.lock();
-        if state.in_flight == 0 || state.taken != state.taken_idle {
-            state.taken_idle = state.taken;
+        if state.in_flight == 0 || state.dequeued != state.dequeued_idle {
+            state.dequeued_idle = state.dequeued;
             state.idle_since = now;
             return false;
         }
@@ -170,20 +170,20 @@ impl Context {
         need: u64,
     ) -> Result<()> {
         let until = wait.visit.until;
-        if let Some(req) = this.take_short(&mut state, until) {
+        if let Some(req) = this.dequeue_for_caller(&mut state, until) {
             Context::carry_out_waiting(this, state, req, need, until);
             return Ok(());
         }
         if decide::gives_back(&this.queue_facts(&state)).is_some() {
             let mut deferred = Deferred::new();
             this.set_prompt(&mut state, 0);
-            Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+            Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
             drop(state);
             this.run_deferred(&mut deferred);
             return Ok(());
         }
         // A caller in the own queue is woken only for events.
-        let mut state = if wait.only_for_prompt {
+        let mut state = if wait.only_for_at_once {
             state
         } else {
             match Context::wait_in_own_queue(this, state, &mut wait.visit, need) {
@@ -205,7 +205,7 @@ impl Context {
             wait.sleeper = Some(Sleeper::new(this, wait.mask.is_some()));
             return Ok(());
         };
-        sleeper.waiter.set_only_for_prompt(wait.only_for_prompt);
+        sleeper.waiter.set_only_for_at_once(wait.only_for_at_once);
         state.backlog.waiters.enter(&sleeper.waiter, need);
         drop(state);
         let waited = Context::sleep(this, sleeper, &wait.deadline, wait.mask);
@@ -226,7 +226,7 @@ impl Context {
         if mask.is_some() && sleeper.doorbell.is_none() {
             until = until.min(monotonic_ns() + LOOK_NS);
         }
-        if this.pool.short_of_threads() {
+        if this.pool.lacks_threads() {
             // Perhaps no other thread can carry them out.
             this.pool.retry();
             while !waiter.woken()
@@ -247,7 +247,7 @@ impl Context {
         });
         let mut state = this.state.lock();
         let was_leased = state.backlog.waiters.leave(waiter);
-        state.note_leaving();
+        state.note_departure();
         drop(state);
         if !was_leased {
             waiter.wait_for_waker();
@@ -264,7 +264,7 @@ impl Context {
 
     /// Carries out requests that the calling thread can carry out as fast as a worker. It has taken the first. Other threads may
     /// carry out the rest meanwhile.
-    fn carry_out_short<'a>(
+    fn carry_out_in_caller<'a>(
         this: &'a ContextRef,
         mut state: Guard<'a, State>,
         mut req: Req,
@@ -284,33 +284,33 @@ impl Context {
         loop {
             let sole_in_flight = state.running.transfers() == 1;
             drop(state);
-            let goes = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
+            let is_ours = match this.profiles.is_file(req.call(), sole_in_flight, &mut now) {
                 Looked::File => true,
                 // The request was taken because of the profiles of other files.
                 Looked::NewFile => this.is_for_caller(&req, until, true),
                 Looked::NoFile => false,
             };
-            if goes && profiles::writes(req.call()) {
+            if is_ours && profiles::writes(req.call()) {
                 shield.get_or_insert_with(Shield::new);
                 now.ages();
             }
-            if goes {
+            if is_ours {
                 req.set_route(Route::InlineWaiting);
                 carrier::outside(|| {
                     let profiles = &this.profiles;
                     profiles.carry_out(&mut req, execute, false, sole_in_flight, &mut now);
                 });
             }
-            if goes && req.res() == -i64::from(libc::EINTR) {
+            if is_ours && req.res() == -i64::from(libc::EINTR) {
                 this.profiles.distrust(req.call());
             }
-            if !goes || req.res() == -i64::from(libc::EINTR) {
+            if !is_ours || req.res() == -i64::from(libc::EINTR) {
                 // A worker carries it out: no signal handler interrupts a worker, and a worker may wait.
                 this.run_deferred(&mut deferred);
                 return Context::put_back(this, req, current);
             }
             if let (Some(shield), true) = (&shield, req.res() == -i64::from(libc::EFBIG)) {
-                shield.take_back();
+                shield.consume();
             }
             let was_nop = req.call().nr == IOCB2_NOP;
             deferred.note_ended(&mut req);
@@ -320,17 +320,17 @@ impl Context {
                 now = Now::read();
             }
             let has_enough = this.ring.available(&state.backlog) >= need
-                && !decide::goes_on(is_serial, now.ns - began, state.waiting(), tuning());
+                && !decide::continues(is_serial, now.ns - began, state.waiting(), tuning());
             let enough = has_enough || now.ns >= until;
             let next = if enough {
                 None
             } else {
-                this.take_short(&mut state, until)
+                this.dequeue_for_caller(&mut state, until)
             };
             if next.is_none() && !state.leased {
-                Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+                Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
             }
-            Context::enqueue(this, &mut state, Class::Long, &mut deferred);
+            Context::enqueue(this, &mut state, Class::Indefinite, &mut deferred);
             current.set(next.as_ref().map_or(0, |next| next.reference().address()));
             drop(state);
             match next {
@@ -355,27 +355,27 @@ impl Context {
         let execute = |req: &mut Req, now: Option<u64>| in_time.execute(req, now);
         carrier::with_current(|current| {
             let budget = RunBudget::of_waiter(this, &mut state, need, until, execute);
-            Context::carry_out_short(this, state, req, budget, current);
+            Context::carry_out_in_caller(this, state, req, budget, current);
         });
     }
 
     /// Takes a request that a waiting caller can carry out itself.
-    fn take_short(&self, state: &mut State, until: u64) -> Option<Req> {
+    fn dequeue_for_caller(&self, state: &mut State, until: u64) -> Option<Req> {
         if !self.behaviour.callers_carry_out() {
             return None;
         }
-        let is_lone = state.in_flight == 1;
-        self.take_if(state, Class::Short, |req| {
-            self.is_for_caller(req, until, is_lone)
+        let is_sole = state.in_flight == 1;
+        self.dequeue_if(state, Class::Finite, |req| {
+            self.is_for_caller(req, until, is_sole)
         })
     }
 
-    /// Whether a caller with the deadline `until` carries a request out. `is_lone`: no other request is in flight that this one
+    /// Whether a caller with the deadline `until` carries a request out. `is_sole`: no other request is in flight that this one
     /// could delay.
-    fn is_for_caller(&self, req: &Req, until: u64, is_lone: bool) -> bool {
+    fn is_for_caller(&self, req: &Req, until: u64, is_sole: bool) -> bool {
         let untouched = || req.bound().need_nothing();
         let outlook = self.outlook(req);
-        decide::for_caller(&outlook, is_lone, until != NEVER, untouched, tuning()).is_some()
+        decide::for_caller(&outlook, is_sole, until != NEVER, untouched, tuning()).is_some()
     }
 }
 
@@ -477,7 +477,7 @@ struct Wait<'a> {
     visit: Visit,
     /// The caller asked for no event. It waits for one only as long as requests are in flight that the kernel would have
     /// completed within io_submit().
-    only_for_prompt: bool,
+    only_for_at_once: bool,
     /// Where it sleeps; None: it has not slept yet.
     sleeper: Option<Sleeper<'a>>,
     /// It has slept, and may have been woken for events that it does not take.
@@ -492,7 +492,7 @@ impl<'a> Wait<'a> {
         let polls = |mask: &SigSet| sleep_in_poll(None, 0, mask) == Waited::Interrupted;
         Wait {
             visit: Visit::new(&deadline, mask),
-            only_for_prompt: false,
+            only_for_at_once: false,
             interrupted: mask.is_some_and(polls),
             deadline,
             mask,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 impl Context {
     /// Takes the first request out of a queue, if it is `wanted`. The caller carries it out, and then completes it.
-    pub(super) fn take_if(
+    pub(super) fn dequeue_if(
         &self,
         state: &mut State,
         class: Class,
@@ -24,44 +24,44 @@ impl Context {
             return None;
         }
         let req = state.queues[class as usize].pop_if(wanted)?;
-        state.taken += 1;
+        state.dequeued += 1;
         state.running.enter(&req);
         Some(req)
     }
 
-    /// Takes short requests from the front of the queue, as long as they are `wanted` and for the same descriptor as `first`:
-    /// at most `most`, and only if `taken` has room.
+    /// Takes finite requests from the front of the queue, as long as they are `wanted` and for the same descriptor as `first`:
+    /// at most `most`, and only if `batch` has room.
     pub(super) fn dequeue_more<const N: usize>(
         &self,
         state: &mut State,
         first: &Call,
-        taken: &mut ArrayVec<Req, N>,
+        batch: &mut ArrayVec<Req, N>,
         most: u32,
         wanted: impl Fn(&Req) -> bool,
     ) {
         let fd = first.args[0];
-        for _ in 0..most.min(taken.remaining_capacity() as u32) {
+        for _ in 0..most.min(batch.remaining_capacity() as u32) {
             let like = |req: &Req| req.call().args[0] == fd && wanted(req);
-            let Some(req) = self.take_if(state, Class::Short, like) else {
+            let Some(req) = self.dequeue_if(state, Class::Finite, like) else {
                 return;
             };
-            taken.push(req);
+            batch.push(req);
         }
     }
 
     /// Takes a request for a worker, unless it is left to a caller or to another worker.
-    pub(super) fn take_for_worker(
+    pub(super) fn dequeue_for_worker(
         this: &ContextRef,
         state: &mut State,
         worker: &Worker,
         deferred: &mut Deferred,
     ) -> Option<Req> {
-        let left = this.for_worker(state, worker.class());
-        if left.needs_lease && Context::lease(this, state, deferred) {
+        let dispatch = this.for_worker(state, worker.class());
+        if dispatch.needs_lease && Context::lease(this, state, deferred) {
             return None;
         }
-        let req = this.take_if(state, worker.class(), |_| true)?;
-        if worker.class() == Class::Long {
+        let req = this.dequeue_if(state, worker.class(), |_| true)?;
+        if worker.class() == Class::Indefinite {
             req.set_worker(worker.slot());
         }
         Some(req)
@@ -74,7 +74,7 @@ impl Context {
         current.set(0);
         this.set_prompt(&mut state, 0);
         state.requeue(req);
-        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
     }
@@ -86,38 +86,40 @@ impl Context {
         let mut deferred = Deferred::new();
         let mut state = this.state.lock();
         state.enqueued[class as usize] = false;
-        let mut next = Context::take_for_worker(this, &mut state, worker, &mut deferred);
+        let mut next = Context::dequeue_for_worker(this, &mut state, worker, &mut deferred);
         loop {
             let Some(req) = next else {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
-            let (req, moved) = if class == Class::Long && waiting::is_tried(&this.patient(&req)) {
-                let left;
-                (state, deferred, left) = Context::try_long(this, state, deferred, worker, req);
-                let Some(left) = left else {
-                    next = Context::take_next(this, &mut state, worker, &mut deferred);
-                    continue;
+            let (req, moved) =
+                if class == Class::Indefinite && waiting::is_tried(&this.patient(&req)) {
+                    let left;
+                    (state, deferred, left) =
+                        Context::try_indefinite(this, state, deferred, worker, req);
+                    let Some(left) = left else {
+                        next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
+                        continue;
+                    };
+                    left
+                } else {
+                    (req, 0)
                 };
-                left
-            } else {
-                (req, 0)
-            };
             let mut more = 0;
-            if class == Class::Short {
-                let taken = this.taken_by_worker(&state, &req, worker);
-                if taken.route == Route::KernelThread {
+            if class == Class::Finite {
+                let dequeued = this.dequeued_by_worker(&state, &req, worker);
+                if dequeued.route == Route::KernelThread {
                     (state, deferred) = Context::hand_over(this, state, deferred, worker, req);
-                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
                     continue;
                 }
-                if let Some(most) = taken.ahead {
+                if let Some(most) = dequeued.ahead {
                     (state, deferred) =
                         Context::read_ahead(this, state, deferred, worker, req, most);
-                    next = Context::take_next(this, &mut state, worker, &mut deferred);
+                    next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
                     continue;
                 }
-                more = taken.more;
+                more = dequeued.more;
             }
             let mut batch = ArrayVec::<Req, BATCH_MAX>::new();
             let first = *req.call();
@@ -134,8 +136,8 @@ impl Context {
             while done < batch.len() && (done == 0 || !worker.is_suspicious()) {
                 let req = &mut batch[done];
                 match class {
-                    Class::Short => worker.carry_out(&this.profiles, req, sole_in_flight),
-                    Class::Long => worker.carry_out_long(req, moved),
+                    Class::Finite => worker.carry_out(&this.profiles, req, sole_in_flight),
+                    Class::Indefinite => worker.carry_out_indefinite(req, moved),
                 }
                 deferred.note_ended(req);
                 done += 1;
@@ -153,12 +155,12 @@ impl Context {
             }
             if worker.was_interrupted() {
                 drop(state);
-                worker.take_interrupt();
+                worker.consume_interrupt();
                 state = this.state.lock();
             }
             // If the context has a limit of workers, a request of the other class may have waited for this one to end.
             Context::enqueue(this, &mut state, class.other(), &mut deferred);
-            next = Context::take_next(this, &mut state, worker, &mut deferred);
+            next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
         }
     }
 
@@ -172,14 +174,14 @@ impl Context {
     }
 
     /// Takes another request for a worker, unless the pool needs the worker elsewhere.
-    pub(super) fn take_next(
+    pub(super) fn dequeue_next(
         this: &ContextRef,
         state: &mut State,
         worker: &Worker,
         deferred: &mut Deferred,
     ) -> Option<Req> {
         if worker.more() {
-            Context::take_for_worker(this, state, worker, deferred)
+            Context::dequeue_for_worker(this, state, worker, deferred)
         } else {
             Context::enqueue(this, state, worker.class(), deferred);
             None
@@ -201,9 +203,9 @@ impl Context {
     ) -> (Guard<'a, State>, Deferred) {
         let mut rest = ArrayVec::<Req, BATCH_MAX>::new();
         this.dequeue_more(&mut state, first.call(), &mut rest, most, |req| {
-            req.bound().need_nothing() && this.is_told_of(req.call())
+            req.bound().need_nothing() && this.is_announced(req.call())
         });
-        Context::enqueue(this, &mut state, Class::Short, &mut deferred);
+        Context::enqueue(this, &mut state, Class::Finite, &mut deferred);
         drop(state);
         this.run_deferred(&mut deferred);
         for req in &rest {

@@ -14,20 +14,20 @@ impl Context {
             return false;
         }
         Context::carry_out_one(this, |state| {
-            state.take_queued(|_, call| wanted(&exec::here(call)))
+            state.dequeue_wanted(|_, call| wanted(&exec::here(call)))
         })
     }
 
-    /// Carries out one queued request, which `take` takes out of its queue. False if it takes none.
+    /// Carries out one queued request, which `dequeue` takes out of its queue. False if it takes none.
     pub(super) fn carry_out_one(
         this: &ContextRef,
-        take: impl FnOnce(&mut State) -> Option<Req>,
+        dequeue: impl FnOnce(&mut State) -> Option<Req>,
     ) -> bool {
         let mut state = this.state.lock();
-        let Some(mut req) = take(&mut state) else {
+        let Some(mut req) = dequeue(&mut state) else {
             return false;
         };
-        state.taken += 1;
+        state.dequeued += 1;
         state.running.enter(&req);
         drop(state);
         req.set_route(Route::InlineStandIn);
@@ -54,10 +54,10 @@ impl Context {
         let index = class as usize;
         let mut any = false;
         this.state.lock().enqueued[index] = false;
-        let take = |state: &mut State| {
+        let dequeue = |state: &mut State| {
             state.queues[index].remove_first(|_, call| syscall::is_ready(&exec::here(call)))
         };
-        while Context::carry_out_one(this, take) {
+        while Context::carry_out_one(this, dequeue) {
             any = true;
         }
         let mut deferred = Deferred::new();

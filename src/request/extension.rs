@@ -2,7 +2,7 @@
 //! and the results of the personality's functions.
 
 use super::reference::Claimed;
-use super::{Attrs, Claim, Class, FreeSlot, Head, Req};
+use super::{Attrs, Claim, FreeSlot, Head, Req, SizeClass};
 use crate::sys::Result;
 use crate::syscall::{Call, Tried};
 use libc::c_short;
@@ -88,24 +88,24 @@ pub struct Personality {
     /// Makes the call of an abandoned request.
     pub make_inside: fn(&Call, fn(&Call) -> i64),
     /// See [`Req::ended`].
-    pub ended: fn(&mut Req) -> Option<Tell>,
-    /// See [`tell`].
-    pub tell: fn(&[Tell]),
-    /// Releases the objects that a [`Tell`] holds, whether or not it was sent. Called once.
-    pub give_back: fn(&mut Tell),
+    pub ended: fn(&mut Req) -> Option<Notification>,
+    /// See [`notify`].
+    pub notify: fn(&[Notification]),
+    /// Releases the objects that a [`Notification`] holds, whether or not it was sent. Called once.
+    pub give_back: fn(&mut Notification),
 }
 
-/// Words of a [`Tell`].
-const TELL_WORDS: usize = 3;
+/// Words of a [`Notification`].
+const NOTIFICATION_WORDS: usize = 3;
 
 /// A notification that an ended request leaves. It is sent when the event is visible. Only the personality knows its
 /// content.
 #[repr(transparent)]
-pub struct Tell(MaybeUninit<[u64; TELL_WORDS]>);
+pub struct Notification(MaybeUninit<[u64; NOTIFICATION_WORDS]>);
 
-impl Tell {
-    pub fn new<T>(what: T) -> Tell {
-        const { assert!(size_of::<T>() == size_of::<Tell>() && align_of::<T>() <= 8) }
+impl Notification {
+    pub fn new<T>(what: T) -> Notification {
+        const { assert!(size_of::<T>() == size_of::<Notification>() && align_of::<T>() <= 8) }
         let what = ManuallyDrop::new(what);
         // SAFETY: both types have the same size and any bits are valid; `what` is not used again.
         unsafe { std::mem::transmute_copy(&what) }
@@ -122,13 +122,13 @@ impl Tell {
 
     /// # Safety
     /// As above.
-    pub unsafe fn all<T>(all: &[Tell]) -> &[ManuallyDrop<T>] {
+    pub unsafe fn all<T>(all: &[Notification]) -> &[ManuallyDrop<T>] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts(all.as_ptr().cast(), all.len()) }
     }
 }
 
-impl Drop for Tell {
+impl Drop for Notification {
     fn drop(&mut self) {
         if let Some(personality) = personality() {
             (personality.give_back)(self);
@@ -137,11 +137,11 @@ impl Drop for Tell {
 }
 
 /// Sends the notifications of requests whose events are visible.
-pub fn tell(all: &[Tell]) {
+pub fn notify(all: &[Notification]) {
     if !all.is_empty()
         && let Some(personality) = personality()
     {
-        (personality.tell)(all);
+        (personality.notify)(all);
     }
 }
 
@@ -173,7 +173,7 @@ impl Req {
         const {
             assert!(size_of::<T>() <= EXTENSION_BYTES && align_of::<T>() <= 8);
         }
-        assert!(slot.class == Class::Extended);
+        assert!(slot.class == SizeClass::Extended);
         debug_assert!(claim.start == 0 || claim.start == call.args[3]);
         let attrs = Attrs {
             event_words: EXTENDED_EVENT_WORDS,
@@ -252,7 +252,7 @@ impl Req {
 
     /// Called when the request has its result and nothing else remains to do. Releases the objects that its extension
     /// holds, before the event is visible. The notification is sent after that.
-    pub fn ended(&mut self) -> Option<Tell> {
+    pub fn ended(&mut self) -> Option<Notification> {
         (self.personality()?.ended)(self)
     }
 

@@ -259,7 +259,7 @@ impl Running {
     }
 
     /// The number of requests that end by themselves.
-    pub fn short(&self) -> u32 {
+    pub fn finite(&self) -> u32 {
         self.transfers() + self.counts[Manner::Sync as usize]
     }
 

@@ -18,8 +18,8 @@ use extension::CLAIMED_AT;
 pub use extension::*;
 pub use list::{Carried, Chain, List, Running};
 pub use record::{Attrs, Malformed, ReadAttrs, Record, Scratch};
-pub use reference::{Position, RequestRef};
-pub use slab::{Chunk, Class, FreeList, FreeSlot, Slabs};
+pub use reference::{OrderState, RequestRef};
+pub use slab::{Chunk, FreeList, FreeSlot, SizeClass, Slabs};
 
 use crate::abi::{IOCB2_ATTR_BYTES_MAX, io_event2};
 use crate::syscall::{Call, Manner};
@@ -47,7 +47,7 @@ struct Head {
     /// Written and read under the lock of the list that the request is on.
     link: UnsafeCell<Link>,
     /// Written and read under the context's lock.
-    position: UnsafeCell<Position>,
+    order: UnsafeCell<OrderState>,
     /// The executing worker, if it can be interrupted; otherwise NO_WORKER or OWNER_KERNEL. Guarded by the context's
     /// lock.
     worker: UnsafeCell<u16>,
@@ -55,12 +55,12 @@ struct Head {
     /// change.
     stage: AtomicU8,
     /// The call has moved fewer bytes than requested, which `res` alone does not show. Accessed by the owner only.
-    short: UnsafeCell<bool>,
+    partial: UnsafeCell<bool>,
     /// See [`Req::set_no_merge`].
     no_merge: AtomicBool,
     /// Its route, as a number of the layer that executes it; 0: not made. Accessed by the owner only.
     route: UnsafeCell<u8>,
-    class: Class,
+    class: SizeClass,
     manner: Manner,
     /// It has an extension behind its event.
     extended: bool,
@@ -85,16 +85,16 @@ struct Head {
 
 impl Head {
     #[inline]
-    fn new(class: Class, data: u64, call: Call, attrs: &Attrs) -> Head {
+    fn new(class: SizeClass, data: u64, call: Call, attrs: &Attrs) -> Head {
         Head {
             link: UnsafeCell::new(Link {
                 next: ptr::null_mut(),
                 prev: ptr::null_mut(),
             }),
-            position: UnsafeCell::new(Position::default()),
+            order: UnsafeCell::new(OrderState::default()),
             worker: UnsafeCell::new(NO_WORKER),
             stage: AtomicU8::new(Stage::Idle as u8),
-            short: UnsafeCell::new(false),
+            partial: UnsafeCell::new(false),
             no_merge: AtomicBool::new(false),
             route: UnsafeCell::new(0),
             class,
@@ -198,9 +198,9 @@ impl Req {
     }
 
     /// The call has moved fewer bytes than requested.
-    pub fn set_short(&mut self) {
+    pub fn set_partial(&mut self) {
         // SAFETY: the only owner calls with &mut self; nobody else accesses the cell.
-        unsafe { *self.head().short.get() = true };
+        unsafe { *self.head().partial.get() = true };
     }
 
     /// The request must not be executed together with others any more.
@@ -227,7 +227,7 @@ impl Req {
     /// Whether it succeeded completely.
     pub fn succeeded(&self) -> bool {
         // SAFETY: only the owner accesses the cell.
-        self.res() >= 0 && !unsafe { *self.head().short.get() }
+        self.res() >= 0 && !unsafe { *self.head().partial.get() }
     }
 
     pub fn refused(&self) -> i32 {
@@ -288,7 +288,7 @@ impl Req {
     }
 
     pub fn set_stage(&self, stage: Stage) {
-        // Release: pairs with the acquires in `Slab::each_left` and `Carried::is_done`. Their thread is a signal
+        // Release: pairs with the acquires in `Slab::each_unfinished` and `Carried::is_done`. Their thread is a signal
         // handler in this thread, or has waited in vain for this thread's lock; it then reads the call.
         self.head().stage.store(stage as u8, Release);
     }

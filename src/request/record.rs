@@ -1,6 +1,6 @@
 //! Turning a caller's record into a request.
 
-use super::{Bound, Class, EVENT_WORDS, EVENT_WORDS_MAX, FreeSlot, Head, RES_WORD, Req};
+use super::{Bound, EVENT_WORDS, EVENT_WORDS_MAX, FreeSlot, Head, RES_WORD, Req, SizeClass};
 use crate::abi::{IOCB2_ATTR_BYTES_MAX, iocb2};
 use crate::syscall::Call;
 use std::mem::{MaybeUninit, size_of};
@@ -92,8 +92,8 @@ impl Record {
         Ok(record)
     }
 
-    pub fn class(&self) -> Class {
-        Class::of(self.attrs.event_words + self.attrs.kept_words)
+    pub fn class(&self) -> SizeClass {
+        SizeClass::of(self.attrs.event_words + self.attrs.kept_words)
     }
 
     pub fn event_bytes(&self) -> usize {

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::ptr;
 use std::ptr::NonNull;
 
-/// A request's position among the requests of its context (see [`crate::queue::order`]).
+/// A request's state in the order of the requests of its context (see [`crate::queue::order`]).
 #[derive(Clone, Copy, Default)]
-pub struct Position {
+pub struct OrderState {
     /// For a request with a claim: how many were accepted before it.
     pub epoch: u64,
     /// The request that it waits for, and the request that waits for it: links of a chain.
@@ -28,15 +28,15 @@ impl RequestRef {
         self.0.as_ptr().addr()
     }
 
-    pub fn get(self) -> Position {
+    pub fn get(self) -> OrderState {
         // SAFETY: the request is in flight (references are removed when either request ends), and the caller holds the
         // lock that guards the cell.
-        unsafe { *self.0.as_ref().position.get() }
+        unsafe { *self.0.as_ref().order.get() }
     }
 
-    pub fn set(self, position: Position) {
+    pub fn set(self, order: OrderState) {
         // SAFETY: as above.
-        unsafe { *self.0.as_ref().position.get() = position };
+        unsafe { *self.0.as_ref().order.get() = order };
     }
 }
 
@@ -78,7 +78,7 @@ impl RequestRef {
     }
 
     pub fn set_number(self, number: u64) {
-        self.set(Position {
+        self.set(OrderState {
             epoch: number,
             ..self.get()
         });
@@ -101,9 +101,9 @@ impl RequestRef {
     /// `req` waits for this one. The waiting requests are a list: `follower` is the first, and the first one's `prev`
     /// is the last.
     pub fn add_follower(self, req: Req) {
-        let mut followers = self.take_followers();
+        let mut followers = self.detach_followers();
         followers.push(req);
-        self.set(Position {
+        self.set(OrderState {
             follower: followers.first(),
             ..self.get()
         });
@@ -112,14 +112,14 @@ impl RequestRef {
     }
 
     /// Takes the requests that wait for this one.
-    pub fn take_followers(self) -> List {
-        let position = self.get();
-        let Some(first) = position.follower else {
+    pub fn detach_followers(self) -> List {
+        let order = self.get();
+        let Some(first) = order.follower else {
             return List::new();
         };
-        self.set(Position {
+        self.set(OrderState {
             follower: None,
-            ..position
+            ..order
         });
         let head = first.0.as_ptr();
         // SAFETY: they wait for this one, so nobody else has them; links are accessed under the context's lock.

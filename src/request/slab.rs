@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, compiler_fence};
 
 /// The size class of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
+pub enum SizeClass {
     Small,
     /// For an extension and a claim besides a small event.
     Extended,
@@ -32,23 +32,23 @@ const _: () = assert!(SMALL_WORDS >= EVENT_WORDS + 2 + PAYLOAD_WORDS_MAX);
 const EXTENDED_BYTES: usize =
     (size_of::<Head>() + CLAIMED_AT + size_of::<Claimed>()).next_multiple_of(64);
 
-impl Class {
-    pub(super) fn of(words: usize) -> Class {
+impl SizeClass {
+    pub(super) fn of(words: usize) -> SizeClass {
         if words <= SMALL_WORDS {
-            Class::Small
+            SizeClass::Small
         } else if words <= MEDIUM_WORDS {
-            Class::Medium
+            SizeClass::Medium
         } else {
-            Class::Large
+            SizeClass::Large
         }
     }
 
     const fn slot_bytes(self) -> usize {
         match self {
-            Class::Small => SMALL_BYTES,
-            Class::Extended => EXTENDED_BYTES,
-            Class::Medium => MEDIUM_BYTES,
-            Class::Large => LARGE_BYTES,
+            SizeClass::Small => SMALL_BYTES,
+            SizeClass::Extended => EXTENDED_BYTES,
+            SizeClass::Medium => MEDIUM_BYTES,
+            SizeClass::Large => LARGE_BYTES,
         }
     }
 }
@@ -56,12 +56,12 @@ impl Class {
 /// A free slot.
 pub struct FreeSlot {
     pub(super) at: NonNull<Head>,
-    pub(super) class: Class,
+    pub(super) class: SizeClass,
 }
 
 /// Free slots of one class, linked through their first word.
 pub struct FreeList {
-    class: Class,
+    class: SizeClass,
     first: *mut Head,
     len: usize,
 }
@@ -70,7 +70,7 @@ pub struct FreeList {
 unsafe impl Send for FreeList {}
 
 impl FreeList {
-    pub const fn new(class: Class) -> FreeList {
+    pub const fn new(class: SizeClass) -> FreeList {
         FreeList {
             class,
             first: ptr::null_mut(),
@@ -82,7 +82,7 @@ impl FreeList {
         self.len
     }
 
-    pub fn take(&mut self) -> Option<FreeSlot> {
+    pub fn pop(&mut self) -> Option<FreeSlot> {
         let at = NonNull::new(self.first)?;
         // SAFETY: a free slot begins with the pointer to the next one (`push`).
         self.first = unsafe { at.cast::<*mut Head>().read() };
@@ -101,14 +101,14 @@ impl FreeList {
     }
 
     /// Moves up to `wanted` slots from `other` to this list.
-    pub fn take_from(&mut self, other: &mut FreeList, wanted: usize) {
+    pub fn move_from(&mut self, other: &mut FreeList, wanted: usize) {
         assert!(self.class == other.class);
         if self.len == 0 && other.len <= wanted {
             std::mem::swap(self, other);
             return;
         }
         for _ in 0..wanted {
-            let Some(slot) = other.take() else { break };
+            let Some(slot) = other.pop() else { break };
             self.push(slot.at);
         }
     }
@@ -123,11 +123,11 @@ pub struct Chunk {
 struct ChunkHead {
     next: *mut ChunkHead,
     slots: usize,
-    class: Class,
+    class: SizeClass,
 }
 
 impl Chunk {
-    fn layout(class: Class, slots: usize) -> Option<Layout> {
+    fn layout(class: SizeClass, slots: usize) -> Option<Layout> {
         let bytes = slots
             .checked_mul(class.slot_bytes())?
             .checked_add(size_of::<ChunkHead>())?;
@@ -135,7 +135,7 @@ impl Chunk {
     }
 
     /// None if there is no memory. Called without a lock, because the allocator may make system calls.
-    pub fn new(class: Class, slots: usize) -> Option<Chunk> {
+    pub fn new(class: SizeClass, slots: usize) -> Option<Chunk> {
         let layout = Self::layout(class, slots)?;
         // SAFETY: the layout is not empty.
         let at = NonNull::new(unsafe { alloc(layout) })?.cast::<ChunkHead>();
@@ -163,7 +163,7 @@ pub struct Slab {
 unsafe impl Send for Slab {}
 
 impl Slab {
-    pub const fn new(class: Class) -> Slab {
+    pub const fn new(class: SizeClass) -> Slab {
         Slab {
             free: FreeList::new(class),
             chunks: ptr::null_mut(),
@@ -175,10 +175,10 @@ impl Slab {
     /// program soon has enough slots, in few chunks.
     pub fn growth(&self, wanted: usize) -> usize {
         let (first, most) = match self.free.class {
-            Class::Small => (16, 1024),
-            Class::Extended => (16, 1024),
-            Class::Medium => (8, 512),
-            Class::Large => (4, 64),
+            SizeClass::Small => (16, 1024),
+            SizeClass::Extended => (16, 1024),
+            SizeClass::Medium => (8, 512),
+            SizeClass::Large => (4, 64),
         };
         wanted.max(self.slots * 3).clamp(first, most)
     }
@@ -197,15 +197,15 @@ impl Slab {
                 self.free.push(slot);
             }
             (*head).next = self.chunks;
-            // For `each_left`: the fields that it reads are written first.
+            // For `each_unfinished`: the fields that it reads are written first.
             compiler_fence(SeqCst);
             self.chunks = head;
             self.slots += slots;
         }
     }
 
-    /// Calls `tell` for each request that has no result yet.
-    fn each_left(&self, tell: &mut impl FnMut(Stage, &Call)) {
+    /// Calls `visit` for each request that has no result yet.
+    fn each_unfinished(&self, visit: &mut impl FnMut(Stage, &Call)) {
         let mut chunk = self.chunks;
         while let Some(here) = NonNull::new(chunk) {
             // SAFETY: chunks live as long as the slab. The stage of each slot is written, and the call is written
@@ -218,9 +218,9 @@ impl Slab {
                     // Acquire: pairs with the release in `set_stage`.
                     match (*slot).stage.load(Acquire) {
                         stage if stage == Stage::Accepted as u8 => {
-                            tell(Stage::Accepted, &(*slot).call)
+                            visit(Stage::Accepted, &(*slot).call)
                         }
-                        stage if stage == Stage::Begun as u8 => tell(Stage::Begun, &(*slot).call),
+                        stage if stage == Stage::Begun as u8 => visit(Stage::Begun, &(*slot).call),
                         _ => {}
                     }
                 }
@@ -255,26 +255,26 @@ pub struct Slabs {
 impl Slabs {
     pub const fn new() -> Slabs {
         Slabs {
-            small: Slab::new(Class::Small),
-            extended: Slab::new(Class::Extended),
-            medium: Slab::new(Class::Medium),
-            large: Slab::new(Class::Large),
+            small: Slab::new(SizeClass::Small),
+            extended: Slab::new(SizeClass::Extended),
+            medium: Slab::new(SizeClass::Medium),
+            large: Slab::new(SizeClass::Large),
         }
     }
 
-    pub fn of(&mut self, class: Class) -> &mut Slab {
+    pub fn of(&mut self, class: SizeClass) -> &mut Slab {
         match class {
-            Class::Small => &mut self.small,
-            Class::Extended => &mut self.extended,
-            Class::Medium => &mut self.medium,
-            Class::Large => &mut self.large,
+            SizeClass::Small => &mut self.small,
+            SizeClass::Extended => &mut self.extended,
+            SizeClass::Medium => &mut self.medium,
+            SizeClass::Large => &mut self.large,
         }
     }
 
-    /// Calls `tell` for each request that has no result yet, even in the middle of a change.
-    pub fn each_left(&self, mut tell: impl FnMut(Stage, &Call)) {
+    /// Calls `visit` for each request that has no result yet, even in the middle of a change.
+    pub fn each_unfinished(&self, mut visit: impl FnMut(Stage, &Call)) {
         for slab in [&self.small, &self.extended, &self.medium, &self.large] {
-            slab.each_left(&mut tell);
+            slab.each_unfinished(&mut visit);
         }
     }
 

@@ -36,7 +36,7 @@ struct Header {
 
 const _: () = assert!(size_of::<Header>() == EVENT_BYTES);
 
-/// How many places a ring for `max_events` requests has: as many as the kernel would make, about twice `max_events`. Unlike the
+/// How many slots a ring for `max_events` requests has: as many as the kernel would make, about twice `max_events`. Unlike the
 /// kernel, the library has no limit for the whole system.
 pub fn events_for(max_events: u32) -> Result<u32> {
     const MOST: u32 = 0x1000_0000 / EVENT_BYTES as u32;
@@ -50,7 +50,7 @@ pub fn events_for(max_events: u32) -> Result<u32> {
     }
 }
 
-/// How many of the places can be used. The kernel gives each processor places in batches, and leaves the remainder unused.
+/// How many of the slots can be used. The kernel gives each processor slots in batches, and leaves the remainder unused.
 fn most(nr: u32) -> u32 {
     let batch = ((nr - 1) / (processors() * 4)).max(1);
     (nr - 1) / batch * batch
@@ -76,7 +76,7 @@ pub struct KernelRing {
     ours: Mapping,
     /// Address of the program's mapping: the handle.
     view: AtomicUsize,
-    /// Places in the ring. One stays free.
+    /// Slots in the ring. One stays free.
     nr: u32,
     /// Limit of requests in flight plus events not reaped.
     most: u32,
@@ -234,7 +234,7 @@ impl KernelRing {
             }
             if !out.is_writable(EVENT_BYTES) {
                 // As with the kernel, none of this call's events is reaped then. Events copied before the last wait stay the caller's.
-                out.take_back(before);
+                out.truncate(before);
                 return Reaped::Fault;
             }
             let event: [u64; EVENT_WORDS] =

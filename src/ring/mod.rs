@@ -157,7 +157,7 @@ impl Out {
     }
 
     /// Shortens it to `len`, which `begin` has returned.
-    pub fn take_back(&mut self, len: usize) {
+    pub fn truncate(&mut self, len: usize) {
         self.len = len;
     }
 
@@ -255,7 +255,7 @@ impl Backlog {
     pub fn wake(&mut self, available: impl FnOnce(&Backlog) -> u64, wakes: &mut Wakes) {
         if !self.waiters.is_empty() {
             let bytes = available(self);
-            self.waiters.take_satisfied(bytes, wakes);
+            self.waiters.dequeue_satisfied(bytes, wakes);
         }
     }
 

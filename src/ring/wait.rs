@@ -87,7 +87,7 @@ pub struct Waiter {
     /// Bytes of events that end the wait. Written before it is listed.
     need: Cell<u64>,
     /// The wait ends when no request is in flight that the kernel would have completed within io_submit(). Written before it is listed.
-    only_for_prompt: Cell<bool>,
+    only_for_at_once: Cell<bool>,
     /// Next on a WaitList or in a Wakes. Guarded by the lock while listed; then it belongs to the waker.
     next: Cell<Option<NonNull<Waiter>>>,
     /// Whether it is on the list. Guarded by the lock.
@@ -99,7 +99,7 @@ impl Waiter {
     pub fn new(alarm: Alarm) -> Waiter {
         Waiter {
             need: Cell::new(0),
-            only_for_prompt: Cell::new(false),
+            only_for_at_once: Cell::new(false),
             next: Cell::new(None),
             listed: Cell::new(false),
             parker: Parker::new(alarm),
@@ -107,8 +107,8 @@ impl Waiter {
     }
 
     /// Takes effect when it is listed next.
-    pub fn set_only_for_prompt(&self, only: bool) {
-        self.only_for_prompt.set(only);
+    pub fn set_only_for_at_once(&self, only: bool) {
+        self.only_for_at_once.set(only);
     }
 
     /// Sleeps until woken or until CLOCK_MONOTONIC is `deadline`.
@@ -179,7 +179,7 @@ impl WaitList {
     }
 
     /// Takes off, in order, each waiter for which the remaining bytes are enough, and subtracts its need.
-    pub fn take_satisfied(&mut self, mut bytes: u64, wakes: &mut Wakes) {
+    pub fn dequeue_satisfied(&mut self, mut bytes: u64, wakes: &mut Wakes) {
         self.retain(
             |here| {
                 if here.need.get() > bytes {
@@ -193,12 +193,12 @@ impl WaitList {
     }
 
     /// Takes off the waiters that wait only for requests that the kernel would have completed within io_submit().
-    pub fn take_only_for_prompt(&mut self, wakes: &mut Wakes) {
-        self.retain(|here| !here.only_for_prompt.get(), |here| wakes.add(here));
+    pub fn dequeue_only_for_at_once(&mut self, wakes: &mut Wakes) {
+        self.retain(|here| !here.only_for_at_once.get(), |here| wakes.add(here));
     }
 
     /// Takes off all waiters.
-    pub fn take_all(&mut self, wakes: &mut Wakes) {
+    pub fn dequeue_all(&mut self, wakes: &mut Wakes) {
         self.retain(|_| false, |here| wakes.add(here));
     }
 

@@ -30,8 +30,8 @@ pub struct KernelIocb {
 
 const _: () = assert!(size_of::<KernelIocb>() == 64);
 
-/// In an event, in place of the number of a place: the event has none.
-pub const NO_PLACE: u64 = u64::MAX;
+/// In an event, in place of the number of a slot: the event has none.
+pub const NO_SLOT: u64 = u64::MAX;
 
 /// The kernel adds to the eventfd in `resfd`.
 pub const FLAG_RESFD: u32 = 1;
@@ -97,7 +97,7 @@ impl Ring {
 
 impl Completions for Ring {
     fn available(&self) -> usize {
-        // Relaxed: `take` looks again.
+        // Relaxed: `pop` looks again.
         let [size, head, tail] =
             [&self.size, &self.head, &self.tail].map(|word| word.load(Relaxed));
         let tail = if tail < head {
@@ -108,7 +108,7 @@ impl Completions for Ring {
         tail.wrapping_sub(head) as usize
     }
 
-    fn take(&self) -> Option<(u64, i64)> {
+    fn pop(&self) -> Option<(u64, i64)> {
         let size = self.size.load(Relaxed);
         // Relaxed: only the caller, under its lock, moves it.
         let head = self.head.load(Relaxed);
@@ -119,11 +119,11 @@ impl Completions for Ring {
         let events = ptr::from_ref(self).wrapping_add(1).cast::<KernelEvent>();
         // SAFETY: within the ring, which has as many events behind its header as the header says.
         let event = unsafe { &*events.wrapping_add(head as usize) };
-        let taken = (event.data.load(Relaxed), event.res.load(Relaxed));
+        let completion = (event.data.load(Relaxed), event.res.load(Relaxed));
         let next = if head + 1 == size { 0 } else { head + 1 };
         // Release: the kernel may write there from now on.
         self.head.store(next, Release);
-        Some(taken)
+        Some(completion)
     }
 
     fn is_refusal(&self, res: i64, nowait: bool) -> bool {
@@ -142,7 +142,7 @@ pub fn events(kernel: u64) -> usize {
 /// Sleeps until a context of the kernel's AIO has an event, `ns` at most. The event stays there. None: there is a filter.
 pub fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
     // An address that no process can write to: as soon as there is an event, io_getevents(2) fails and leaves it in the ring, from which
-    // only [`Ring::take`] takes events.
+    // only [`Ring::pop`] takes events.
     const NOWHERE: u64 = !0 << 12;
     let limit = timespec(ns);
     let args = [kernel, 1, 1, NOWHERE, &raw const limit as u64, 0];
@@ -157,14 +157,14 @@ pub fn sleep(kernel: u64, ns: u64) -> Option<Waited> {
 pub fn submit<const MOST: usize>(kernel: u64, iocbs: &mut [KernelIocb]) -> Option<usize> {
     let pointers: ArrayVec<*mut KernelIocb, MOST> = iocbs.iter_mut().map(ptr::from_mut).collect();
     let (count, at) = (pointers.len() as u64, pointers.as_ptr() as u64);
-    let taken = aio_call(libc::SYS_io_submit, [kernel, count, at, 0, 0, 0])?;
-    Some(taken.max(0) as usize)
+    let submitted = aio_call(libc::SYS_io_submit, [kernel, count, at, 0, 0, 0])?;
+    Some(submitted.max(0) as usize)
 }
 
 /// Makes an event in a context of the kernel's AIO that belongs to no request, by a read of no bytes from a file of the library's own.
 pub fn ring_doorbell(kernel: u64, file: RawFd) {
     let mut doorbell = [KernelIocb {
-        data: NO_PLACE,
+        data: NO_SLOT,
         opcode: PREAD,
         fd: file as u32,
         ..KernelIocb::default()

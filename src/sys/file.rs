@@ -37,7 +37,7 @@ pub fn set_file_size(file: &OwnedFd, bytes: usize) -> Result<()> {
     let shield = Shield::new();
     let result = ftruncate(file, bytes as libc::off_t);
     if result == Err(Errno::EFBIG) {
-        shield.take_back();
+        shield.consume();
     }
     result
 }

@@ -36,7 +36,7 @@ pub trait Completions {
     fn available(&self) -> usize;
 
     /// Takes the first: the number by which it was given, and its result. One thread at a time does so.
-    fn take(&self) -> Option<(u64, i64)>;
+    fn pop(&self) -> Option<(u64, i64)>;
 
     /// Whether this result means that the kernel has not carried the request out, and that a thread can. `nowait`: the request must not
     /// wait.
@@ -47,6 +47,6 @@ pub type Result<T> = core::result::Result<T, Errno>;
 
 /// A hash of a number: similar numbers get unrelated results.
 #[inline]
-pub fn spread(number: u64) -> u32 {
+pub fn hash(number: u64) -> u32 {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

@@ -27,7 +27,7 @@ fn shielded_by<T>(blocked: &SigSet, body: impl FnOnce() -> T) -> T {
             ours.add(signal);
         }
     }
-    take_pending(&ours);
+    consume_pending(&ours);
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
     result
 }
@@ -66,11 +66,11 @@ impl Shield {
     }
 
     /// Consumes the signal that a write beyond the limit raised in this thread.
-    pub fn take_back(&self) {
+    pub fn consume(&self) {
         if !self.before.contains(Signal::SIGXFSZ) {
             let mut ours = SigSet::empty();
             ours.add(Signal::SIGXFSZ);
-            take_pending(&ours);
+            consume_pending(&ours);
         }
     }
 }
@@ -81,7 +81,7 @@ impl Drop for Shield {
     }
 }
 
-fn take_pending(signals: &SigSet) {
+fn consume_pending(signals: &SigSet) {
     let none = timespec(0);
     // SAFETY: the kernel reads our set and time; it consumes a pending signal and does not wait.
     while unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, signals.as_ref(), 0, &none, 8) } > 0 {}

@@ -91,7 +91,7 @@ impl Pin {
     }
 
     /// Removes the pin, and libc's count for `threads`.
-    fn take_back(self, threads: u32) {
+    fn remove(self, threads: u32) {
         let pinned = threads + u32::from(!self.stays);
         if let Some(count) = self.count
             && count.fetch_sub(pinned, AcqRel) == pinned
@@ -146,7 +146,7 @@ impl Living {
         if start.table.is_some() {
             set_inside();
         }
-        start.pin.take_back(1);
+        start.pin.remove(1);
         rank::catch_up(tid);
         let count = start.pin.count;
         let living = Living {
@@ -180,13 +180,13 @@ pub struct Threads(Lock<Known>);
 
 struct Known {
     tids: Vec<u32>,
-    /// The arguments of threads that are starting. A new thread gets the number of its place, which is less than any
-    /// address. If all places are used, it gets the address of a box.
-    places: [Option<Start>; PLACES],
+    /// The arguments of threads that are starting. A new thread gets the number of its slot, which is less than any
+    /// address. If all slots are used, it gets the address of a box.
+    slots: [Option<Start>; START_SLOTS],
     starting: usize,
 }
 
-const PLACES: usize = 16;
+const START_SLOTS: usize = 16;
 /// Room for this number of threads is reserved in advance.
 const TIDS: usize = 64;
 
@@ -196,7 +196,7 @@ impl Threads {
         tids.try_reserve_exact(TIDS).map_err(|_| Errno::ENOMEM)?;
         Ok(Threads(Lock::new(Known {
             tids,
-            places: [const { None }; PLACES],
+            slots: [const { None }; START_SLOTS],
             starting: 0,
         })))
     }
@@ -210,11 +210,11 @@ impl Threads {
             .tids
             .try_reserve(starting)
             .map_err(|_| Errno::ENOMEM)?;
-        let place = known.places.iter().position(Option::is_none);
-        let given = match place {
-            Some(place) => {
-                known.places[place] = Some(start);
-                ptr::without_provenance_mut(place)
+        let slot = known.slots.iter().position(Option::is_none);
+        let given = match slot {
+            Some(slot) => {
+                known.slots[slot] = Some(start);
+                ptr::without_provenance_mut(slot)
             }
             None => Box::into_raw(try_box(start)?).cast(),
         };
@@ -230,9 +230,9 @@ impl Threads {
         let mut known = self.0.lock();
         known.starting -= 1;
         known.tids.extend(tid);
-        match known.places.get_mut(given.addr()) {
-            Some(place) => place.take(),
-            // SAFETY: not a place, so it is the address of a box; the caller guarantees the rest.
+        match known.slots.get_mut(given.addr()) {
+            Some(slot) => slot.take(),
+            // SAFETY: not a slot, so it is the address of a box; the caller guarantees the rest.
             None => Some(*unsafe { Box::from_raw(given.cast()) }),
         }
     }
@@ -298,7 +298,7 @@ pub fn spawn(name: &'static CStr, main: fn(usize), given: usize) -> Result<()> {
         if let Some(table) = table {
             (table.leave)();
         }
-        pin.take_back(0);
+        pin.remove(0);
     }
     started
 }

@@ -24,7 +24,8 @@ struct Offsets {
     tail: u32,
     mask: u32,
     entries: u32,
-    /// Of the completion ring: the number of lost entries, and where the entries are. Of the submission ring: flags, and the number of refused entries.
+    /// Of the completion ring: the number of lost entries, and where the entries are. Of the submission ring: flags, and the number of
+    /// refused entries.
     more: [u32; 2],
     /// Of the submission ring: where the indexes of entries are.
     last: [u32; 2],
@@ -47,7 +48,7 @@ struct Params {
 
 /// A submission queue entry.
 #[repr(C)]
-struct Entry {
+struct Sqe {
     opcode: u8,
     flags: u8,
     ioprio: u16,
@@ -74,7 +75,7 @@ struct RingFd {
     fd: u64,
 }
 
-const _: () = assert!(size_of::<Params>() == 120 && size_of::<Entry>() == 64);
+const _: () = assert!(size_of::<Params>() == 120 && size_of::<Sqe>() == 64);
 const _: () = assert!(size_of::<Done>() == 16 && size_of::<RingFd>() == 16);
 
 /// The needed features: there is one mapping for both rings; no completion is lost; iovecs are not read any more after the submission; the
@@ -112,7 +113,8 @@ pub struct Uring {
     params: Params,
 }
 
-// SAFETY: the mappings are accessed through atomics, except entries, which only one thread at a time accesses (see `push` and `take`).
+// SAFETY: the mappings are accessed through atomics, except entries, which only one thread at a time accesses (see `push` and
+// `withdraw_last`).
 unsafe impl Sync for Uring {}
 // SAFETY: nothing in it belongs to a thread.
 unsafe impl Send for Uring {}
@@ -200,7 +202,7 @@ impl Uring {
         const WRITE: u8 = 23;
         const READV: u8 = 1;
         const WRITEV: u8 = 2;
-        let entry = Entry {
+        let entry = Sqe {
             opcode: match iocb.opcode {
                 PREAD => READ,
                 PWRITE => WRITE,
@@ -218,28 +220,28 @@ impl Uring {
             more: [0; 3],
         };
         let tail = self.word(self.params.sq.tail);
-        // Relaxed: only `push` and `take_back` change it, one at a time.
+        // Relaxed: only `push` and `withdraw_last` change it, one at a time.
         let at = tail.load(Relaxed);
-        let entries = self.entries.at.cast::<Entry>();
+        let entries = self.entries.at.cast::<Sqe>();
         // SAFETY: within the mapping, and the kernel does not read beyond the tail.
         unsafe {
             entries
                 .add((at & (self.params.sq_entries - 1)) as usize)
                 .write(entry)
         };
-        // Release: the kernel, or `take_back`, reads the entry after the tail.
+        // Release: the kernel, or `withdraw_last`, reads the entry after the tail.
         tail.store(at.wrapping_add(1), Release);
     }
 
     /// Takes back the request that was added last, unless it is submitted, and returns its data. Only the thread that submits calls this,
     /// while no other thread adds.
-    pub fn take_back(&self) -> Option<u64> {
+    pub fn withdraw_last(&self) -> Option<u64> {
         if self.queued() == 0 {
             return None;
         }
         let tail = self.word(self.params.sq.tail);
         let at = tail.load(Relaxed).wrapping_sub(1);
-        let entries = self.entries.at.cast::<Entry>().cast_const();
+        let entries = self.entries.at.cast::<Sqe>().cast_const();
         // SAFETY: as in `push`, which has written it.
         let data = unsafe { (*entries.add((at & (self.params.sq_entries - 1)) as usize)).data };
         // Relaxed: the kernel reads it when this thread submits.
@@ -302,19 +304,19 @@ fn map(requests: u32, fd: &Private) -> Option<(Params, Mapping, Mapping)> {
     let bytes = (params.sq.last[0] as usize + ours * size_of::<u32>())
         .max(params.cq.more[1] as usize + done * size_of::<Done>());
     let rings = Mapping::new(fd.get(), bytes, 0)?;
-    let entries = Mapping::new(fd.get(), ours * size_of::<Entry>(), SQES_AT)?;
+    let entries = Mapping::new(fd.get(), ours * size_of::<Sqe>(), SQES_AT)?;
     Some((params, rings, entries))
 }
 
 impl Completions for Uring {
     fn available(&self) -> usize {
         let [head, tail] = [self.params.cq.head, self.params.cq.tail];
-        // Relaxed: `take` looks again.
+        // Relaxed: `pop` looks again.
         let [head, tail] = [head, tail].map(|at| self.word(at).load(Relaxed));
         tail.wrapping_sub(head) as usize
     }
 
-    fn take(&self) -> Option<(u64, i64)> {
+    fn pop(&self) -> Option<(u64, i64)> {
         let head = self.word(self.params.cq.head);
         // Relaxed: only the caller, under its lock, moves it.
         let at = head.load(Relaxed);

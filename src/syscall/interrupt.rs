@@ -341,7 +341,7 @@ impl Interruptible {
     }
 
     /// The worker's request can no longer be found. True if an interruption was requested: the worker must then call
-    /// `take` before the next request. Called under the same lock as `interrupt`.
+    /// `consume` before the next request. Called under the same lock as `interrupt`.
     pub fn was_interrupted(&self) -> bool {
         // Relaxed: set under that lock.
         self.flag.load(Relaxed) != 0 && {
@@ -352,7 +352,7 @@ impl Interruptible {
 
     /// Consumes a signal sent earlier, so that it does not interrupt the next request. Unblocking delivers a pending
     /// signal before the thread returns from the kernel; the handler may have blocked it.
-    pub fn take(&self) {
+    pub fn consume(&self) {
         block_all_but(self.signal.load(Relaxed));
     }
 }
@@ -489,7 +489,7 @@ fn choose() -> Option<c_int> {
     let chosen = real_time()
         .filter(|signal| !unlikely(signal))
         .chain(real_time().filter(unlikely))
-        .find(|&signal| take(signal))?;
+        .find(|&signal| acquire_signal(signal))?;
     SIGNAL.store(chosen, Release);
     Some(chosen)
 }
@@ -498,11 +498,11 @@ fn choose() -> Option<c_int> {
 fn standard() -> Option<c_int> {
     [libc::SIGSTKFLT, libc::SIGPWR]
         .into_iter()
-        .find(|&signal| is_ours(signal) || take(signal))
+        .find(|&signal| is_ours(signal) || acquire_signal(signal))
 }
 
 /// Takes over a signal, if the program does not use it.
-fn take(signal: c_int) -> bool {
+fn acquire_signal(signal: c_int) -> bool {
     if PROGRAMS.load(Relaxed) & signal_bit(signal) != 0 || action(signal) != Some(libc::SIG_DFL) {
         return false;
     }

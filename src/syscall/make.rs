@@ -39,7 +39,7 @@ fn may_be_made_again(_call: &Call) -> bool {
 
 /// Makes a read without waiting. If the page cache does not hold all its bytes, the result is -EINTR, as after an
 /// interruption.
-pub fn make_at_once(call: &Call) -> i64 {
+pub fn make_nowait(call: &Call) -> i64 {
     let [fd, at, count, offset, high, flags] = call.args;
     let nowait = libc::RWF_NOWAIT as u64;
     let buffer = [at, count];
@@ -127,7 +127,7 @@ mod tests {
         let mut read_at = |offset| {
             let (fd, at) = (file.as_raw_fd() as u64, buffer.as_mut_ptr() as u64);
             let args = [fd, at, 8, offset, 0, 0];
-            make_at_once(&Call::new(libc::SYS_pread64 as u32, args))
+            make_nowait(&Call::new(libc::SYS_pread64 as u32, args))
         };
         // In memory, as it is being run.
         assert_eq!(read_at(0), 8);

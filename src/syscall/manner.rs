@@ -35,7 +35,7 @@ pub enum Manner {
     /// It waits until earlier writes are on the device.
     Sync,
     /// It may wait for somebody else.
-    Long,
+    Indefinite,
 }
 
 impl Manner {
@@ -46,9 +46,9 @@ impl Manner {
             libc::SYS_pread64 | libc::SYS_pwrite64 => Manner::Transfer,
             libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_sync_file_range => Manner::Sync,
             _ if call.nr == IOCB2_NOP => Manner::Transfer,
-            _ if call.nr == AWAIT_FILE => Manner::Long,
+            _ if call.nr == AWAIT_FILE => Manner::Indefinite,
             _ => match table::class(call.nr, &call.args) {
-                Some(Class::Long) => Manner::Long,
+                Some(Class::Indefinite) => Manner::Indefinite,
                 _ => Manner::Transfer,
             },
         }
@@ -58,8 +58,8 @@ impl Manner {
     #[inline]
     pub fn class(self) -> Class {
         match self {
-            Manner::Transfer | Manner::Sync => Class::Short,
-            Manner::Long => Class::Long,
+            Manner::Transfer | Manner::Sync => Class::Finite,
+            Manner::Indefinite => Class::Indefinite,
         }
     }
 }

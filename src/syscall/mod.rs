@@ -1,17 +1,17 @@
 //! System calls: their description, their properties, and making them.
 
-mod at_once;
 pub mod carrier;
 pub mod interrupt;
 mod make;
 mod manner;
+mod nowait;
 mod ready;
 mod table;
 
-pub use at_once::{Tried, rest_of, try_at_once};
-pub use make::{is_full, make, make_at_once, make_interruptibly};
+pub use make::{is_full, make, make_interruptibly, make_nowait};
 pub use manner::{Manner, is_carried};
-pub use ready::{can_be_told_of, is_on_file, is_ready, may_be_repeated};
+pub use nowait::{Tried, rest_of, try_nowait};
+pub use ready::{can_be_announced, is_on_file, is_ready, may_be_repeated};
 pub use table::Class;
 
 /// In place of a system call's number: waits until poll(2) reports an event. The arguments: a descriptor, and events.
@@ -66,8 +66,8 @@ impl Key {
     pub fn of_file(format: u32, inode: (u64, u64), direct: bool, appends: bool) -> Key {
         let (device, number) = inode;
         let of_file =
-            crate::sys::spread(number ^ device.rotate_left(40)) & Key::NUMBER & !Key::DEVICE;
-        let mut key = Key::LOOKED_AT | of_file | crate::sys::spread(device) & Key::DEVICE;
+            crate::sys::hash(number ^ device.rotate_left(40)) & Key::NUMBER & !Key::DEVICE;
+        let mut key = Key::LOOKED_AT | of_file | crate::sys::hash(device) & Key::DEVICE;
         for (bit, is) in [
             (Key::FILE, matches!(format, libc::S_IFREG | libc::S_IFBLK)),
             (Key::REGULAR, format == libc::S_IFREG),

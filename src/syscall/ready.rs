@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 
 /// Whether it is a read of at most `most` bytes that can be announced to the device: the call itself gives position and length.
-pub fn can_be_told_of(call: &Call, most: u64) -> bool {
+pub fn can_be_announced(call: &Call, most: u64) -> bool {
     c_long::from(call.nr) == libc::SYS_pread64 && call.args[2] <= most
 }
 
@@ -21,12 +21,12 @@ pub fn is_ready(call: &Call) -> bool {
     }
     match table::class(call.nr, &call.args) {
         // A no-op, or a refused call.
-        None | Some(Class::Short) => true,
-        Some(Class::Long) => ends_by_itself(call) || is_ready_now(call),
+        None | Some(Class::Finite) => true,
+        Some(Class::Indefinite) => ends_by_itself(call) || is_ready_now(call),
     }
 }
 
-/// Whether a long call has nobody to wait for, because it works on files.
+/// Whether an indefinite call has nobody to wait for, because it works on files.
 fn ends_by_itself(call: &Call) -> bool {
     let fd = |arg: usize| call.args[arg] as RawFd;
     if let Some(facts) = call.key.facts() {
@@ -48,15 +48,13 @@ fn is_ready_now(call: &Call) -> bool {
         libc::SYS_read | libc::SYS_readv | libc::SYS_preadv2 => poll_now(fd, libc::POLLIN),
         // Up to this size, a pipe takes either all bytes or none.
         libc::SYS_write => poll_now(fd, libc::POLLOUT) && call.args[2] <= libc::PIPE_BUF as u64,
-        libc::SYS_writev | libc::SYS_pwritev2 => {
-            poll_now(fd, libc::POLLOUT) && is_short_write(call)
-        }
+        libc::SYS_writev | libc::SYS_pwritev2 => poll_now(fd, libc::POLLOUT) && fits_in_pipe(call),
         _ => false,
     }
 }
 
 /// Whether a vector write has few buffers and at most PIPE_BUF bytes.
-pub(super) fn is_short_write(call: &Call) -> bool {
+pub(super) fn fits_in_pipe(call: &Call) -> bool {
     const PARTS: u64 = 8;
     let [_, vectors, count, ..] = call.args;
     // If the buffers cannot be read, the write fails at once.

@@ -72,7 +72,7 @@ impl Doorbell {
         }
     }
 
-    pub fn take(&self) -> [RawFd; 2] {
+    pub fn detach(&self) -> [RawFd; 2] {
         [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
     }
 
@@ -107,7 +107,7 @@ impl Doorbell {
     }
 }
 
-/// Closes the descriptors that [`Doorbell::take`] returned. If the program has closed them, their numbers may name files of the program's
+/// Closes the descriptors that [`Doorbell::detach`] returned. If the program has closed them, their numbers may name files of the program's
 /// now, and stay open.
 pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
     if eventfd == NO_FILE {

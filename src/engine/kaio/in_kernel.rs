@@ -5,12 +5,12 @@ use crate::attr;
 use crate::engine::in_flight::InFlight;
 use crate::engine::{Reaped, Start};
 use crate::policy::batch::{Joined, merges};
-use crate::policy::route::Taken;
+use crate::policy::route::Execution;
 use crate::policy::tuning::tuning;
 use crate::profiles;
 use crate::request::{Chain, Req, Stage};
 use crate::sync::{AtomicBool, AtomicU32, Lock, Relaxed};
-use crate::sys::aio::{FLAG_RESFD, NO_PLACE, PREAD, PREADV, PWRITEV, submit};
+use crate::sys::aio::{FLAG_RESFD, NO_SLOT, PREAD, PREADV, PWRITEV, submit};
 use crate::sys::private_fd::NO_FILE;
 use crate::sys::{Completions, Result, monotonic_ns};
 use crate::syscall::{self, carrier};
@@ -19,33 +19,33 @@ use nix::errno::Errno;
 use std::os::fd::RawFd;
 use std::sync::atomic::AtomicI32;
 
-/// The requests in a kernel queue. Each has a place, whose number identifies it there, and a reference to its owner.
+/// The requests in a kernel queue. Each has a slot, whose number identifies it there, and a reference to its owner.
 pub struct InKernel<Q> {
-    places: Lock<Places<Q>>,
-    /// The number of free places, for threads without the lock.
+    slots: Lock<Slots<Q>>,
+    /// The number of free slots, for threads without the lock.
     room: AtomicU32,
     /// The kernel was seen to wait within the call that submits. A hint.
     waits: AtomicBool,
     /// The eventfd that each request adds to; NO_FILE: none.
-    told: AtomicI32,
+    eventfd: AtomicI32,
 }
 
-struct Places<Q> {
-    places: Vec<Option<InFlight<Q>>>,
+struct Slots<Q> {
+    slots: Vec<Option<InFlight<Q>>>,
     free: Vec<u16>,
-    /// The queue is closed: there is no room, even if places are free.
+    /// The queue is closed: there is no room, even if slots are free.
     is_closed: bool,
-    /// For each place, the buffers of a merged operation: an iovec for each request.
+    /// For each slot, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
 }
 
 const _: () = assert!(size_of::<libc::iovec>() == size_of::<[u64; 2]>());
 
-/// Requests that have got a place, as io_submit(2) takes them.
+/// Requests that have got a slot, as io_submit(2) takes them.
 pub type Handed = ArrayVec<KernelIocb, BATCH>;
 
 /// How many requests at the beginning of the batch the kernel can carry out as one read or write. None: just one.
-fn run_of(batch: &[Req]) -> Option<usize> {
+fn mergeable(batch: &[Req]) -> Option<usize> {
     let mut run = Joined::of(facts(&batch[0], true));
     let joins = |req: &&Req| {
         let next = facts(req, true);
@@ -59,7 +59,7 @@ fn run_of(batch: &[Req]) -> Option<usize> {
 
 /// Whether requests of the batch may be merged. All of them go in one direction and to one file. An appended write lands elsewhere than its
 /// offset says.
-fn may_run(batch: &[Req]) -> bool {
+fn may_merge(batch: &[Req]) -> bool {
     let [first, _, ..] = batch else {
         return false;
     };
@@ -69,23 +69,23 @@ fn may_run(batch: &[Req]) -> bool {
 
 impl<Q: Clone> InKernel<Q> {
     pub fn new(most: usize) -> Result<InKernel<Q>> {
-        let (mut places, mut free, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
-        places.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        let (mut slots, mut free, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+        slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         vectors.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
-        places.resize_with(most, || None);
+        slots.resize_with(most, || None);
         free.extend((0..most as u16).rev());
         vectors.resize(most, [[0; 2]; BATCH]);
         Ok(InKernel {
-            places: Lock::new(Places {
-                places,
+            slots: Lock::new(Slots {
+                slots,
                 free,
                 is_closed: false,
                 vectors,
             }),
             room: AtomicU32::new(most as u32),
             waits: AtomicBool::new(false),
-            told: AtomicI32::new(NO_FILE),
+            eventfd: AtomicI32::new(NO_FILE),
         })
     }
 
@@ -106,33 +106,29 @@ impl<Q: Clone> InKernel<Q> {
     }
 
     fn set_closed(&self, is_closed: bool) {
-        let mut places = self.places.lock();
-        places.is_closed = is_closed;
-        self.set_room(&places);
+        let mut slots = self.slots.lock();
+        slots.is_closed = is_closed;
+        self.set_room(&slots);
     }
 
     /// Sets the eventfd that each request adds to from now on.
-    pub fn tell(&self, eventfd: RawFd) {
-        self.told.store(eventfd, Relaxed);
+    pub fn set_eventfd(&self, eventfd: RawFd) {
+        self.eventfd.store(eventfd, Relaxed);
     }
 
-    fn set_room(&self, places: &Places<Q>) {
-        let room = if places.is_closed {
-            0
-        } else {
-            places.free.len()
-        };
+    fn set_room(&self, slots: &Slots<Q>) {
+        let room = if slots.is_closed { 0 } else { slots.free.len() };
         // Relaxed: a hint.
         self.room.store(room as u32, Relaxed);
     }
 
     /// Whether nothing is in flight here.
     pub fn is_unused(&self) -> bool {
-        let places = self.places.lock();
-        places.free.len() == places.places.len()
+        let slots = self.slots.lock();
+        slots.free.len() == slots.slots.len()
     }
 
-    /// Gives requests places, as long as there are free ones and room in one call. The others stay in the batch.
+    /// Gives requests slots, as long as there are free ones and room in one call. The others stay in the batch.
     pub fn put<const N: usize>(
         &self,
         owner: &Q,
@@ -140,37 +136,37 @@ impl<Q: Clone> InKernel<Q> {
         how: Start,
     ) -> Handed {
         let Start { route, nowait } = how;
-        let may_run = may_run(batch);
+        let may_merge = may_merge(batch);
         // Relaxed: it was set before this thread took the lock of `Kaio::state`.
-        let told = self.told.load(Relaxed);
-        let mut places = self.places.lock();
+        let eventfd = self.eventfd.load(Relaxed);
+        let mut slots = self.slots.lock();
         let mut handed = Handed::new();
         let mut room = BATCH;
         while room != 0
             && !batch.is_empty()
-            && let Some(place) = places.free.pop()
+            && let Some(slot) = slots.free.pop()
         {
             let first = &batch[..room.min(batch.len())];
-            let run = may_run.then(|| run_of(first)).flatten();
-            room -= run.unwrap_or(1);
+            let count = may_merge.then(|| mergeable(first)).flatten();
+            room -= count.unwrap_or(1);
             let first = batch[0].call();
             let mut iocb = KernelIocb::of(first).unwrap_or_default();
-            let vectors = &mut places.vectors[usize::from(place)];
-            if let Some(count) = run {
+            let vectors = &mut slots.vectors[usize::from(slot)];
+            if let Some(count) = count {
                 iocb.opcode = if iocb.opcode == PREAD {
                     PREADV
                 } else {
                     PWRITEV
                 };
-                // The vectors do not move, and do not change before the place is free.
+                // The vectors do not move, and do not change before the slot is free.
                 iocb.buf = vectors.as_ptr() as u64;
                 iocb.nbytes = count as u64;
             }
             iocb.fd = batch[0].fd() as u32;
-            iocb.data = u64::from(place);
-            if told != NO_FILE {
+            iocb.data = u64::from(slot);
+            if eventfd != NO_FILE {
                 iocb.flags |= FLAG_RESFD;
-                iocb.resfd = told as u32;
+                iocb.resfd = eventfd as u32;
             }
             if nowait {
                 iocb.rw_flags |= libc::RWF_NOWAIT as u32;
@@ -178,11 +174,11 @@ impl<Q: Clone> InKernel<Q> {
             handed.push(iocb);
             let counted = batch[0].is_counted();
             let mut requests = Chain::new();
-            let merged = run.is_some();
-            for (mut req, vector) in batch.drain(..run.unwrap_or(1)).zip(vectors) {
+            let merged = count.is_some();
+            for (mut req, vector) in batch.drain(..count.unwrap_or(1)).zip(vectors) {
                 let [_, buf, bytes, ..] = req.call().args;
                 *vector = [buf, bytes];
-                req.set_route(Taken { route, merged });
+                req.set_route(Execution { route, merged });
                 if !req.bound().is_none() {
                     let call = *req.call();
                     attr::begin_in_kernel(&mut req, &call);
@@ -190,21 +186,21 @@ impl<Q: Clone> InKernel<Q> {
                 req.set_stage(Stage::Begun);
                 requests.push(req);
             }
-            places.places[usize::from(place)] = Some(InFlight {
+            slots.slots[usize::from(slot)] = Some(InFlight {
                 owner: owner.clone(),
                 requests,
-                is_run: merged,
+                is_merged: merged,
                 res: 0,
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
                 is_refused: false,
             });
         }
-        self.set_room(&places);
+        self.set_room(&slots);
         handed
     }
 
-    /// Hands requests with places over to a context of the kernel's AIO. Requests that the kernel does not take come back to the batch.
+    /// Hands requests with slots over to a context of the kernel's AIO. Requests that the kernel does not take come back to the batch.
     /// Returns whether the kernel has refused one.
     pub fn submit<const N: usize>(
         &self,
@@ -216,25 +212,25 @@ impl<Q: Clone> InKernel<Q> {
         let most = self.most();
         let count = handed.len();
         let began = monotonic_ns();
-        let mut taken = 0;
-        while taken < count {
-            let some = &mut handed[taken..count.min(taken + most)];
+        let mut submitted = 0;
+        while submitted < count {
+            let some = &mut handed[submitted..count.min(submitted + most)];
             match submit::<BATCH>(kernel, some) {
-                Some(more) if more != 0 => taken += more,
+                Some(more) if more != 0 => submitted += more,
                 _ => break,
             }
         }
         self.note_submitted(count, began);
-        if taken == count {
+        if submitted == count {
             return false;
         }
-        let mut places = self.places.lock();
-        for iocb in &handed[taken..] {
-            if let Some(mut back) = places.take(iocb.data) {
+        let mut slots = self.slots.lock();
+        for iocb in &handed[submitted..] {
+            if let Some(mut back) = slots.remove(iocb.data) {
                 batch.extend(std::iter::from_fn(|| back.requests.pop()));
             }
         }
-        self.set_room(&places);
+        self.set_room(&slots);
         true
     }
 
@@ -256,33 +252,33 @@ impl<Q: Clone> InKernel<Q> {
     }
 
     /// Takes completions without a system call, as many as there is room for.
-    pub fn take_done(&self, ring: &impl Completions) -> Reaped<Q> {
-        let mut taken = Reaped::nothing();
-        let Reaped { done, woken, .. } = &mut taken;
+    pub fn reap(&self, ring: &impl Completions) -> Reaped<Q> {
+        let mut reaped = Reaped::nothing();
+        let Reaped { done, woken, .. } = &mut reaped;
         if ring.available() == 0 {
-            return taken;
+            return reaped;
         }
         // Only the owner of the lock moves the head.
-        let mut places = self.places.lock();
+        let mut slots = self.slots.lock();
         while !done.is_full()
-            && let Some((place, res)) = ring.take()
+            && let Some((slot, res)) = ring.pop()
         {
-            *woken |= place == NO_PLACE;
-            if let Some(mut one) = places.take(place) {
+            *woken |= slot == NO_SLOT;
+            if let Some(mut one) = slots.remove(slot) {
                 one.res = res;
                 one.is_refused = ring.is_refusal(res, one.nowait);
                 done.push(one);
             }
         }
-        self.set_room(&places);
-        taken
+        self.set_room(&slots);
+        reaped
     }
 
     /// Withdraws a request that the kernel has not got: it counts as refused.
-    pub fn take_back(&self, place: u64) -> Option<InFlight<Q>> {
-        let mut places = self.places.lock();
-        let back = places.take(place);
-        self.set_room(&places);
+    pub fn withdraw(&self, slot: u64) -> Option<InFlight<Q>> {
+        let mut slots = self.slots.lock();
+        let back = slots.remove(slot);
+        self.set_room(&slots);
         back.map(|one| InFlight {
             is_refused: true,
             ..one
@@ -290,11 +286,11 @@ impl<Q: Clone> InKernel<Q> {
     }
 }
 
-impl<Q> Places<Q> {
-    fn take(&mut self, place: u64) -> Option<InFlight<Q>> {
-        let taken = self.places.get_mut(usize::try_from(place).ok()?)?.take()?;
-        self.free.push(place as u16);
-        Some(taken)
+impl<Q> Slots<Q> {
+    fn remove(&mut self, slot: u64) -> Option<InFlight<Q>> {
+        let one = self.slots.get_mut(usize::try_from(slot).ok()?)?.take()?;
+        self.free.push(slot as u16);
+        Some(one)
     }
 }
 
@@ -308,7 +304,7 @@ mod tests {
         let queue = InKernel::<()>::new(4).unwrap();
         assert_eq!(queue.room(), 4);
         queue.close();
-        assert!(queue.take_back(0).is_none());
+        assert!(queue.withdraw(0).is_none());
         assert_eq!(queue.room(), 0);
         queue.open();
         assert_eq!(queue.room(), 4);

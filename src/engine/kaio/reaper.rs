@@ -5,7 +5,7 @@
 use super::buffers::prepare_buffers;
 use super::doorbell::{Doorbell, close_doorbell};
 use super::in_kernel::InKernel;
-use super::takes;
+use super::supports;
 use crate::engine::in_flight::Done;
 use crate::engine::{
     Completes, Engine, Reaped, Start, allows_kernel_queues, new_kernel_context, new_ring,
@@ -30,7 +30,7 @@ const EVENTS: usize = 256;
 /// descriptors of the doorbell.
 const LOOK_NS: u64 = 100_000_000;
 /// The longest wait for a lock of a caller that wants one of these descriptor numbers.
-const VACATE_NS: u64 = 10_000_000;
+const RELEASE_NS: u64 = 10_000_000;
 
 /// Its descriptors are in the descriptor table of the thread that first hands something over. All threads that hand over must share that
 /// table.
@@ -117,19 +117,19 @@ impl<Q: Completes> Kaio<Q> {
         // Relaxed: one thread at a time comes here, and the lock orders them.
         } else if self.kernel.load(Relaxed) == 0 {
             let Some(new) = new_kernel_context(EVENTS) else {
-                close_doorbell(self.doorbell.take());
+                close_doorbell(self.doorbell.detach());
                 return Reaper::Never;
             };
             self.kernel.store(new, Release);
         }
-        self.tell();
+        self.set_eventfd();
         let main = |this: usize| {
             processors::let_waker_go_on();
             // SAFETY: `self` below, which is never freed.
             unsafe { &*(this as *const Kaio<Q>) }.live();
         };
         if spawn(c"aio2-reaper", main, ptr::from_ref(self) as usize).is_err() {
-            close_doorbell(self.doorbell.take());
+            close_doorbell(self.doorbell.detach());
             self.free_ring();
             return Reaper::None;
         }
@@ -154,9 +154,9 @@ impl<Q: Completes> Kaio<Q> {
     }
 
     /// Sets the eventfd that a context of the kernel's AIO adds to for each request. A ring keeps the one that it was made with.
-    fn tell(&self) {
+    fn set_eventfd(&self) {
         let eventfd = self.doorbell.eventfd.load(Relaxed);
-        self.here.tell(if self.ring().is_some() {
+        self.here.set_eventfd(if self.ring().is_some() {
             NO_FILE
         } else {
             eventfd
@@ -179,9 +179,9 @@ impl<Q: Completes> Kaio<Q> {
                 self.here.close();
             }
             while !back.is_full()
-                && let Some(place) = ring.take_back()
+                && let Some(slot) = ring.withdraw_last()
             {
-                back.extend(self.here.take_back(place));
+                back.extend(self.here.withdraw(slot));
             }
             drop(state);
             complete(back);
@@ -229,7 +229,7 @@ impl<Q: Completes> Kaio<Q> {
                     // It may have been closed because this reaper could not be woken. The next one has a doorbell of its own.
                     self.here.open();
                 }
-                let fds = self.doorbell.take();
+                let fds = self.doorbell.detach();
                 self.free_ring();
                 drop(state);
                 return close_doorbell(fds);
@@ -240,19 +240,19 @@ impl<Q: Completes> Kaio<Q> {
     /// The program is about to use this descriptor number for something else. A signal handler may call this, which may have interrupted
     /// the owner of the lock.
     pub fn release_number(&self, fd: RawFd) {
-        if let Some(_state) = self.state.try_lock_for(VACATE_NS) {
+        if let Some(_state) = self.state.try_lock_for(RELEASE_NS) {
             self.doorbell.release_number(fd);
             if let Some(ring) = self.ring() {
                 ring.release_number(fd);
             }
-            self.tell();
+            self.set_eventfd();
         }
     }
 }
 
 impl<Q: Completes> Engine<Q> for Kaio<Q> {
-    fn takes(req: &Req) -> bool {
-        takes(req)
+    fn supports(req: &Req) -> bool {
+        supports(req)
     }
 
     fn room(&self) -> usize {
@@ -312,19 +312,19 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
     }
 
     fn reap(&self, until: u64) -> Reaped<Q> {
-        let take_done = || match self.ring() {
-            Some(ring) => self.here.take_done(ring),
+        let reap = || match self.ring() {
+            Some(ring) => self.here.reap(ring),
             // Acquire: pairs with the release in `make`.
-            None => self.here.take_done(Ring::at(self.kernel.load(Acquire))),
+            None => self.here.reap(Ring::at(self.kernel.load(Acquire))),
         };
-        let taken = take_done();
-        if until == 0 || !taken.done.is_empty() {
-            return taken;
+        let reaped = reap();
+        if until == 0 || !reaped.done.is_empty() {
+            return reaped;
         }
         let waited = self.doorbell.wait(until.saturating_sub(monotonic_ns()));
         Reaped {
             waited: Some(waited),
-            ..take_done()
+            ..reap()
         }
     }
 
@@ -336,7 +336,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
         if let Some(ring) = self.ring() {
             ring.abandon();
         }
-        close_doorbell(self.doorbell.take());
+        close_doorbell(self.doorbell.detach());
     }
 }
 

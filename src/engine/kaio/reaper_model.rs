@@ -19,8 +19,8 @@ impl<Q: Completes> Kaio<Q> {
 }
 
 impl<Q: Completes> Engine<Q> for Kaio<Q> {
-    fn takes(req: &Req) -> bool {
-        super::takes(req)
+    fn supports(req: &Req) -> bool {
+        super::supports(req)
     }
 
     fn room(&self) -> usize {

@@ -17,7 +17,7 @@ impl<Q: Served> Pool<Q> {
         let doze = once * u64::from(tuning().hung);
         let mut tick = once;
         loop {
-            let word = &self.slots[usize::from(slot)].order;
+            let word = &self.slots[usize::from(slot)].command;
             futex_wait(word, MONITOR, monotonic_ns() + tick);
             self.tick_leased();
             let mut state = self.state.lock();
@@ -29,11 +29,11 @@ impl<Q: Served> Pool<Q> {
             } else {
                 longer.min(seldom)
             };
-            let Some(first) = state.short.first_context(Class::Short) else {
+            let Some(first) = state.finite.first_context(Class::Finite) else {
                 if !state.leased.is_empty() {
                     continue;
                 }
-                if state.short.contexts.is_empty() {
+                if state.finite.contexts.is_empty() {
                     state.monitor = false;
                     return;
                 }
@@ -47,7 +47,7 @@ impl<Q: Served> Pool<Q> {
                 continue;
             }
             if !state.leased.is_empty() {
-                let wakeup = self.wakeup(&mut state, Class::Short);
+                let wakeup = self.wakeup(&mut state, Class::Finite);
                 drop(state);
                 self.perform(wakeup);
                 continue;
@@ -55,8 +55,8 @@ impl<Q: Served> Pool<Q> {
             // From here on it works. If the run queue is still not empty, another worker becomes the monitor.
             state.monitor = false;
             self.count(&mut state, slot, true);
-            let wakeup = if state.short.contexts.len() > 1 {
-                self.wakeup(&mut state, Class::Short)
+            let wakeup = if state.finite.contexts.len() > 1 {
+                self.wakeup(&mut state, Class::Finite)
             } else {
                 Wakeup::None
             };
@@ -82,7 +82,7 @@ impl<Q: Served> Pool<Q> {
     fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
         let now = (monotonic_ns() >> tuning().tick_shift) as u32;
         let mut any = false;
-        let used = usize::from(state.short.fresh.start);
+        let used = usize::from(state.finite.fresh.start);
         for (slot, worker) in self.slots[..used].iter().enumerate() {
             let begun = worker.begun.load(Relaxed);
             let moved = worker.seen.swap(begun, Relaxed) != begun;
@@ -96,7 +96,7 @@ impl<Q: Served> Pool<Q> {
             let stays = now.wrapping_sub(worker.since.load(Relaxed));
             let hangs = worker.is_busy.load(Relaxed) && stays >= tuning().hung;
             let hung = worker.is_hung.swap(hangs, Relaxed);
-            state.short.hung = state.short.hung + u32::from(hangs) - u32::from(hung);
+            state.finite.hung = state.finite.hung + u32::from(hangs) - u32::from(hung);
         }
         any
     }

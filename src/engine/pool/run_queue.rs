@@ -25,8 +25,8 @@ pub struct RunQueue<Q> {
     /// Workers that serve a context, and those of them that hang.
     pub(super) busy: u32,
     pub(super) hung: u32,
-    /// The number of [`super::Hold`]s, which keep one worker alive.
-    pub(super) holds: u32,
+    /// The number of [`super::WorkerPin`]s, which keep one worker alive.
+    pub(super) pins: u32,
 }
 
 impl<Q> RunQueue<Q> {
@@ -42,12 +42,12 @@ impl<Q> RunQueue<Q> {
             starting: 0,
             busy: 0,
             hung: 0,
-            holds: 0,
+            pins: 0,
         })
     }
 
     /// Takes a slot for a worker that is woken or started.
-    pub(super) fn take(&mut self) -> Option<(u16, Wakeup)> {
+    pub(super) fn acquire_slot(&mut self) -> Option<(u16, Wakeup)> {
         if let Some(slot) = self.idle.pop() {
             return Some((slot, Wakeup::Wake(slot)));
         }
@@ -58,7 +58,7 @@ impl<Q> RunQueue<Q> {
     }
 
     /// Gives back a slot whose thread has ended, or was not started.
-    pub(super) fn give_back(&mut self, slot: u16) {
+    pub(super) fn release_slot(&mut self, slot: u16) {
         self.threads -= 1;
         self.free.push(slot);
     }

@@ -10,8 +10,8 @@ use std::ptr::NonNull;
 
 /// The state of a worker that other threads see.
 pub struct Slot {
-    /// The order to the worker. A futex.
-    pub(super) order: AtomicU32,
+    /// The command to the worker. A futex.
+    pub(super) command: AtomicU32,
     /// The number of requests that it has begun.
     pub(super) begun: AtomicU32,
     /// `begun` at the monitor's last look. Under the pool's lock, like `counted`.
@@ -44,7 +44,7 @@ pub fn new_slots() -> Result<Box<[Slot]>> {
 #[cfg(loom)]
 pub fn new_slots() -> Result<Box<[Slot]>> {
     let new = || Slot {
-        order: AtomicU32::new(SLEEP),
+        command: AtomicU32::new(SLEEP),
         begun: AtomicU32::new(0),
         seen: AtomicU32::new(0),
         counted: AtomicBool::new(false),

@@ -21,7 +21,7 @@ pub struct Worker<Q: 'static> {
 }
 
 impl<Q: Served> Worker<Q> {
-    pub(super) fn place(&self) -> &'static Slot {
+    pub(super) fn state(&self) -> &'static Slot {
         &self.pool.slots[usize::from(self.slot)]
     }
 
@@ -36,26 +36,26 @@ impl<Q: Served> Worker<Q> {
     }
 
     pub(super) fn begins(&self) {
-        if self.class() == Class::Long {
-            self.place().interruptible.begins();
+        if self.class() == Class::Indefinite {
+            self.state().interruptible.begins();
         }
     }
 
     pub(super) fn ends(&self) {
-        if self.class() == Class::Long {
-            self.place().interruptible.ends();
+        if self.class() == Class::Indefinite {
+            self.state().interruptible.ends();
         }
     }
 
-    /// The current request can no longer be found by a canceller. True: it was interrupted; then call `take_interrupt` before the next
+    /// The current request can no longer be found by a canceller. True: it was interrupted; then call `consume_interrupt` before the next
     /// request begins. Called under the context's lock.
     pub fn was_interrupted(&self) -> bool {
-        self.place().interruptible.was_interrupted()
+        self.state().interruptible.was_interrupted()
     }
 
     /// Takes the signal that was meant for the last request, so that it does not interrupt the next one.
-    pub fn take_interrupt(&self) {
-        self.place().interruptible.take();
+    pub fn consume_interrupt(&self) {
+        self.state().interruptible.consume();
     }
 
     /// Tries a request that may not end by itself, without waiting.
@@ -68,10 +68,10 @@ impl<Q: Served> Worker<Q> {
     }
 
     /// Carries out a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
-    pub fn carry_out_long(&mut self, req: &mut Req, moved: u64) {
-        self.place().interruptible.prepare();
+    pub fn carry_out_indefinite(&mut self, req: &mut Req, moved: u64) {
+        self.state().interruptible.prepare();
         if req.has_begun() {
-            exec::go_on_interruptibly(req, moved);
+            exec::resume_interruptibly(req, moved);
         } else {
             req.set_route(Route::Thread);
             exec::execute_interruptibly(req);
@@ -95,7 +95,7 @@ impl<Q: Served> Worker<Q> {
     /// Begins something that the monitor sees if it does not end.
     fn begin(&mut self) {
         // Relaxed: a number that the monitor compares with itself.
-        let begun = &self.place().begun;
+        let begun = &self.state().begun;
         begun.store(begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.turn += 1;
     }
@@ -137,7 +137,7 @@ impl<Q: Served> Worker<Q> {
     /// Makes it count against the processors or not, as the profile says.
     pub(super) fn recount(&self, profiles: &Profiles) {
         let counts = !profiles.waits();
-        if self.place().counted.load(Relaxed) != counts {
+        if self.state().counted.load(Relaxed) != counts {
             self.pool
                 .count(&mut self.pool.state.lock(), self.slot, counts);
         }

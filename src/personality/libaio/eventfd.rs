@@ -5,7 +5,7 @@
 
 use super::files::FileRef;
 use super::table::is_inside;
-use crate::request::Tell;
+use crate::request::Notification;
 use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, add_to_eventfd, has_call_filter, is_same_file, poll_now, write_eventfd};
 use crate::syscall::carrier;
@@ -29,7 +29,7 @@ pub struct Eventfd {
 }
 
 /// A request's eventfd, when the request has ended.
-pub struct Told {
+pub struct EndedEventfd {
     number: RawFd,
     nonblocking: bool,
     thread: u32,
@@ -37,7 +37,7 @@ pub struct Told {
     lent: RawFd,
 }
 
-impl Drop for Told {
+impl Drop for EndedEventfd {
     fn drop(&mut self) {
         private_fd::close(self.lent);
     }
@@ -85,7 +85,7 @@ impl Eventfd {
         Ok(())
     }
 
-    pub fn take(&mut self) -> Option<Told> {
+    pub fn detach(&mut self) -> Option<EndedEventfd> {
         let Eventfd {
             number,
             nonblocking,
@@ -93,7 +93,7 @@ impl Eventfd {
             held,
             lent,
         } = std::mem::replace(self, Eventfd::NONE);
-        (number >= 0).then(|| Told {
+        (number >= 0).then(|| EndedEventfd {
             number,
             nonblocking,
             thread,
@@ -104,8 +104,8 @@ impl Eventfd {
     }
 }
 
-impl Told {
-    fn is_same(&self, other: &Told) -> bool {
+impl EndedEventfd {
+    fn is_same(&self, other: &EndedEventfd) -> bool {
         self.number == other.number
             && match (&self.held, &other.held) {
                 (Some(one), Some(two)) => one.is_same(two),
@@ -114,7 +114,7 @@ impl Told {
             }
     }
 
-    fn tell(&self, events: usize) {
+    fn notify(&self, events: usize) {
         let fd = match &self.held {
             Some(file) if is_inside() => {
                 let own = file.fd();
@@ -202,16 +202,16 @@ fn eventfd_id(path: std::fmt::Arguments) -> Option<u64> {
 }
 
 /// Adds 1 to each eventfd, for one event.
-pub fn tell(all: &[Tell]) {
+pub fn notify(all: &[Notification]) {
     // SAFETY: `ended` of this personality has made them, of this type only.
-    let all = unsafe { Tell::all::<Told>(all) };
+    let all = unsafe { Notification::all::<EndedEventfd>(all) };
     for same in all.chunk_by(|one, other| one.is_same(other)) {
-        same[0].tell(same.len());
+        same[0].notify(same.len());
     }
 }
 
 /// Releases the file that one of them holds. Called once.
-pub fn give_back(tell: &mut Tell) {
+pub fn give_back(notification: &mut Notification) {
     // SAFETY: as above; the caller promises to call it once.
-    unsafe { ManuallyDrop::drop(tell.as_mut::<Told>()) };
+    unsafe { ManuallyDrop::drop(notification.as_mut::<EndedEventfd>()) };
 }

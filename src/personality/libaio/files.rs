@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64};
 const SHARDS: usize = 16;
 
 /// Files and eventfds that one submit remembers: a program seldom uses more of them in one call.
-pub const FEW: usize = 4;
+pub const REMEMBERED: usize = 4;
 
 /// The facts that a request must know of its file, found out at submit.
 #[derive(Clone, Copy, Default)]
@@ -203,11 +203,11 @@ impl Files {
             // From here on it is not found, and it lives until its last request ends.
             shard.lock().unlink(found.0);
         }
-        self.hold_alone(table, number)
+        self.hold_separately(table, number)
     }
 
     /// The same with a descriptor of its own.
-    pub fn hold_alone(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
+    pub fn hold_separately(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
         table.enter();
         let held = self.send(table, number);
         if held.is_err() {
@@ -217,7 +217,7 @@ impl Files {
     }
 
     fn send(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
-        let file = self.take_free()?;
+        let file = self.pop_free()?;
         let sent = table.reserve().and_then(|()| {
             file.own.store(SENT, Relaxed);
             let sent = table.send(u64::from(file.index), number);
@@ -260,7 +260,7 @@ impl Files {
         (!files.is_null()).then(|| unsafe { &*files.add(index - first) })
     }
 
-    fn take_free(&self) -> Result<&'static File> {
+    fn pop_free(&self) -> Result<&'static File> {
         let mut free = self.free.lock();
         if free.first.is_null() {
             self.grow(&mut free)?;

@@ -16,7 +16,7 @@ pub mod table;
 
 use crate::personality::instance::global;
 use crate::queue::{Behaviour, Context};
-use crate::request::Class;
+use crate::request::SizeClass;
 use crate::ring::kernel::KernelRing;
 use crate::sys::Result;
 use files::Files;
@@ -30,7 +30,7 @@ const BEHAVIOUR: Behaviour = Behaviour {
     has_claims: true,
     cancels_at_close: false,
     submit_may_fault: true,
-    usual_size: Class::Extended,
+    usual_size: SizeClass::Extended,
 };
 
 /// A context's ring, if the context is of this kind.

@@ -1,14 +1,14 @@
 //! The extension of libaio's requests: the data that such a request has beside its system call, from submit until its event.
 
 use super::Shared;
-use super::eventfd::{self, Eventfd, Told};
-use super::files::{FEW, FileRef, fd_of};
+use super::eventfd::{self, EndedEventfd, Eventfd};
+use super::files::{FileRef, REMEMBERED, fd_of};
 use super::stats::Path;
 use super::table::is_inside;
 use crate::personality::instance::global;
 use crate::policy::route::Route;
 use crate::queue::HoldFiles;
-use crate::request::{Hints, Personality, Req, Tell};
+use crate::request::{Hints, Notification, Personality, Req};
 use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, file_type};
 use crate::syscall::{Call, Tried, carrier};
@@ -97,7 +97,7 @@ impl Extension {
     /// As a rule, files that can be polled have no record locks, and the kernel's AIO would hold the file, too.
     pub fn hold(&mut self, shared: &'static Shared) -> Result<bool> {
         self.awaits_file = true;
-        match shared.files.hold_alone(&shared.table, self.number) {
+        match shared.files.hold_separately(&shared.table, self.number) {
             Ok(file) => self.file = file.into_raw(),
             Err(_) if shared.table.is_refused() => {
                 let _making = Making::begin();
@@ -139,7 +139,7 @@ impl Extension {
     }
 
     /// Releases all that it holds, except the eventfd to signal, which is returned.
-    pub fn end(&mut self) -> Option<Told> {
+    pub fn end(&mut self) -> Option<EndedEventfd> {
         // SAFETY: each was made by `into_raw` or `alloc`, and is taken out only here, once.
         unsafe {
             if self.file != 0 {
@@ -155,7 +155,7 @@ impl Extension {
         if std::mem::take(&mut self.is_lent) {
             private_fd::close(self.number);
         }
-        self.eventfd.take()
+        self.eventfd.detach()
     }
 }
 
@@ -163,7 +163,7 @@ impl Extension {
 pub struct Holder {
     shared: &'static Shared,
     /// The ones that were held last, and their numbers.
-    held: ArrayVec<(RawFd, FileRef), FEW>,
+    held: ArrayVec<(RawFd, FileRef), REMEMBERED>,
 }
 
 impl Holder {
@@ -241,8 +241,12 @@ pub static PERSONALITY: Personality = Personality {
     count,
     call_inside,
     make_inside,
-    ended: |req| req.of_libaio_mut()?.end().map(Tell::new::<Told>),
-    tell: eventfd::tell,
+    ended: |req| {
+        req.of_libaio_mut()?
+            .end()
+            .map(Notification::new::<EndedEventfd>)
+    },
+    notify: eventfd::notify,
     give_back: eventfd::give_back,
 };
 
@@ -270,16 +274,19 @@ fn make_inside(call: &Call, make: fn(&Call) -> i64) {
         make(call);
         return;
     }
-    struct Left<'a>(&'a Call, fn(&Call) -> i64);
-    fn job(left: usize) -> Result<i64> {
-        // SAFETY: the address of `left` below, whose owner waits for this job.
-        let Left(call, make) = unsafe { &*(left as *const Left) };
+    struct Abandoned<'a>(&'a Call, fn(&Call) -> i64);
+    fn job(abandoned: usize) -> Result<i64> {
+        // SAFETY: the address of `abandoned` below, whose owner waits for this job.
+        let Abandoned(call, make) = unsafe { &*(abandoned as *const Abandoned) };
         make(&call_inside(call));
         Ok(0)
     }
     if let Some(global) = global() {
-        let left = Left(call, make);
-        let _ = global.libaio.table.run(job, ptr::from_ref(&left) as usize);
+        let abandoned = Abandoned(call, make);
+        let _ = global
+            .libaio
+            .table
+            .run(job, ptr::from_ref(&abandoned) as usize);
     }
 }
 

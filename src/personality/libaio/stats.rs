@@ -94,7 +94,7 @@ impl fmt::Display for Time {
 /// How many requests took each route, in readable form, without routes that none took.
 impl fmt::Display for Routes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let routes = Route::ALL.into_iter().zip(self.taken);
+        let routes = Route::ALL.into_iter().zip(self.counts);
         let routes = routes.map(|(route, count)| (count, route.words()));
         let all = routes.chain([(self.merged, "of these merged with others")]);
         for (i, (count, words)) in all.filter(|&(count, _)| count != 0).enumerate() {

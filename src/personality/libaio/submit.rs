@@ -5,14 +5,14 @@ use super::abi::{
     EVENT_WORDS, FLAG_IOPRIO, FLAG_RESFD, Iocb,
 };
 use super::eventfd::Eventfd;
-use super::files::{FEW, Kind, knows_flags, look};
+use super::files::{Kind, REMEMBERED, knows_flags, look};
 use super::request::{Extension, Holder, check_ioprio};
 use super::stats::Path;
 use super::{Shared, ring_of};
 use crate::abi::IOCB2_NOP;
 use crate::policy::route::Route;
 use crate::queue::{Batch, Context, ContextRef};
-use crate::request::{Access, Claim, Class, Req};
+use crate::request::{Access, Claim, Req, SizeClass};
 use crate::sys::private_fd::{Making, close_here as close};
 use crate::sys::user::{Reader, plausible};
 use crate::sys::{Result, ready_now};
@@ -80,7 +80,7 @@ struct Submit<'a> {
     /// Reads the array of pointers, and the iocbs.
     memory: Reader,
     /// The descriptors that were looked at last, so that the kernel is asked only once for each.
-    looked: ArrayVec<(RawFd, Kind), FEW>,
+    looked: ArrayVec<(RawFd, Kind), REMEMBERED>,
     /// The last one of a request, and its file in the statistics.
     path: Option<(RawFd, Option<&'static Path>)>,
     /// The claim of the request that is being made, by which it keeps its order with others.
@@ -113,7 +113,7 @@ impl Submit<'_> {
         self.claim = Claim::NOTHING;
         match self.prepare(batch, &iocb, at, kind, &mut extension) {
             Ok((call, way)) => {
-                let Some(slot) = batch.slot(Class::Extended) else {
+                let Some(slot) = batch.slot(SizeClass::Extended) else {
                     extension.end();
                     return Err(Errno::EAGAIN);
                 };
@@ -393,7 +393,7 @@ impl Submit<'_> {
             return Ok((nop, Way::Done(i64::from(ready))));
         }
         let is_held = extension.hold(self.shared).map_err(|_| Errno::EAGAIN)?;
-        if is_held && !batch.has_long_worker() {
+        if is_held && !batch.has_indefinite_worker() {
             return Err(Errno::EAGAIN);
         }
         // A pipe reports readiness by two event bits, whichever was asked for.

@@ -66,7 +66,7 @@ pub struct Table {
     /// Threads in here, plus files that are held. The keeper stays as long as there are any.
     users: AtomicU32,
     /// Descriptors that files have in here, or will have.
-    places: AtomicU32,
+    reserved: AtomicU32,
     /// The keeper waits until the last user leaves.
     dozing: AtomicBool,
     /// There can be no table: a sandbox forbids it.
@@ -102,7 +102,7 @@ impl Table {
             given: AtomicUsize::new(0),
             answer: AtomicI64::new(0),
             users: AtomicU32::new(0),
-            places: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
             dozing: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             doorbell: AtomicI32::new(NO_FILE),
@@ -193,8 +193,8 @@ impl Table {
         accepted.map(drop)
     }
 
-    /// Receives all messages that have been sent, and calls `take` for each.
-    pub fn receive(&self, mut take: impl FnMut(Message)) {
+    /// Receives all messages that have been sent, and calls `each` for each.
+    pub fn receive(&self, mut each: impl FnMut(Message)) {
         debug_assert!(is_inside());
         let _receiving = self.receiving.lock();
         for receiver in &self.receivers {
@@ -202,7 +202,7 @@ impl Table {
                 match receiver.load(Relaxed) {
                     NO_FILE => break,
                     from => match channel::receive(from) {
-                        Received::Message(message) => take(message),
+                        Received::Message(message) => each(message),
                         Received::Nothing => break,
                         Received::End => private_fd::close_here(receiver.swap(NO_FILE, Relaxed)),
                     },
@@ -228,7 +228,7 @@ impl Table {
     /// it would be lost.
     pub fn reserve(&self) -> Result<()> {
         // Relaxed: a count.
-        if u64::from(self.places.fetch_add(1, Relaxed)) + SPARE < limit(libc::RLIMIT_NOFILE) {
+        if u64::from(self.reserved.fetch_add(1, Relaxed)) + SPARE < limit(libc::RLIMIT_NOFILE) {
             return Ok(());
         }
         self.release();
@@ -237,7 +237,7 @@ impl Table {
 
     /// Gives the descriptor back: the file was closed, or was not sent.
     pub fn release(&self) {
-        self.places.fetch_sub(1, Relaxed);
+        self.reserved.fetch_sub(1, Relaxed);
     }
 
     /// Whether the program's `number` and this table's `descriptor` name the same file. False if the kernel cannot tell.

@@ -1,6 +1,6 @@
 //! Tables of facts with the routes that follow from them, and properties that hold for all facts.
 
-use super::super::profile::{Class as FileClass, Kind, Observation, Profile, View};
+use super::super::profile::{FileClass, Kind, Observation, Profile, View};
 use super::super::tuning::TUNING;
 use super::*;
 use Route::*;
@@ -66,14 +66,14 @@ struct World {
     class: Class,
     /// The first queued request.
     first: Outlook,
-    is_told: bool,
+    is_notified: bool,
     /// The request that was taken, or may be.
     req: Outlook,
     only_observes: bool,
     last_ns: u64,
     kernel: Kernel,
-    are_told_of: bool,
-    is_lone: bool,
+    are_announced: bool,
+    is_sole: bool,
     is_timed: bool,
     untouched: bool,
     idle_ns: u64,
@@ -90,14 +90,14 @@ struct Answers {
     submitted: Submitted,
     within: Submitted,
     left_by_submit: Route,
-    queued: Left,
-    for_worker: Left,
-    taken: Taken,
+    queued: Dispatch,
+    for_worker: Dispatch,
+    dequeued: Dequeued,
     for_caller: Option<Route>,
     gives_back: Option<Route>,
     for_reaper: Option<Route>,
     is_free: bool,
-    takes_submitter: bool,
+    admits_submitter: bool,
     has_sleeper: bool,
     for_poller: Option<Route>,
     tick: Tick,
@@ -108,14 +108,14 @@ impl World {
     #[rustfmt::skip]
     fn new() -> World {
         let queue = Queue {
-            in_flight: 2, running: 1, running_short: 1, transfers: 1, limit: 64, share: u32::MAX,
+            in_flight: 2, running: 1, running_finite: 1, transfers: 1, limit: 64, share: u32::MAX,
             is_queued: true, is_open: true, callers_carry_out: true, ..Queue::default()
         };
         World {
             queue, own: OwnQueue::default(), submit: Submit::NOTHING, within: Within::default(),
-            class: Class::Short, first: Outlook::Other, is_told: false,
-            req: Outlook::Other, only_observes: true, last_ns: 900, are_told_of: false, is_lone: false, is_timed: false, untouched: true,
-            kernel: Kernel { takes: true, has_room: true, is_sample: false },
+            class: Class::Finite, first: Outlook::Other, is_notified: false,
+            req: Outlook::Other, only_observes: true, last_ns: 900, are_announced: false, is_sole: false, is_timed: false, untouched: true,
+            kernel: Kernel { supports: true, has_room: true, is_sample: false },
             idle_ns: 0, is_before: false, has_worker: true,
             has_moved: true, is_last: false, has_in_kernel: false,
         }
@@ -128,22 +128,22 @@ impl World {
             submitted: at_submit(&self.submit, queue, own, sample, T),
             within: within_submit(&self.submit.first, &self.within, queue, own, T),
             left_by_submit: left_by_submit(self.is_before, || self.has_worker),
-            queued: queued(self.class, self.is_told, queue, first, sample, T),
+            queued: queued(self.class, self.is_notified, queue, first, sample, T),
             for_worker: for_worker(self.class, queue, first, sample, T),
-            taken: taken_by_worker(
+            dequeued: dequeued_by_worker(
                 &self.req,
                 self.only_observes,
                 self.last_ns,
                 queue,
                 || self.kernel,
-                || self.are_told_of,
+                || self.are_announced,
                 T,
             ),
-            for_caller: for_caller(&self.req, self.is_lone, self.is_timed, || self.untouched, T),
+            for_caller: for_caller(&self.req, self.is_sole, self.is_timed, || self.untouched, T),
             gives_back: gives_back(queue),
             for_reaper: for_reaper(queue, first, self.within.is_sample, T),
-            is_free: is_free(queue, own, self.within.short_of_threads),
-            takes_submitter: own.takes_submitter(T),
+            is_free: is_free(queue, own, self.within.lacks_threads),
+            admits_submitter: own.admits_submitter(T),
             has_sleeper: own.has_sleeper(),
             for_poller: for_poller(self.idle_ns, queue, || self.is_before, T),
             tick: at_tick(queue, self.has_moved, self.is_last, self.has_in_kernel, T),
@@ -297,11 +297,11 @@ fn within_io_submit() {
         "fast": submit = submit(&[fast(Kind::Write)]) => no;
         "with a time limit": queue.is_timed = true => now;
         "nobody comes": queue.is_returning = false => later;
-        "somebody looks": queue.is_returning = false, within.is_polled = true => now;
+        "somebody looks": queue.is_returning = false, within.is_polling = true => now;
         "somebody is there": own.has_reaper = true => later;
         "somebody sleeps": queue.has_waiters = true => later;
         "no room": own.is_full = true => later;
-        "no monitor": within.short_of_threads = true => later;
+        "no monitor": within.lacks_threads = true => later;
         "a pause": own.pause = 1 => later;
         "a sample": within.is_sample = true => later;
         "it is closed": queue.is_open = false => later;
@@ -314,15 +314,15 @@ fn within_io_submit() {
 }
 
 /// Left to a thread that is expected to come; the monitor looks after it.
-fn leased(route: Route) -> Left {
-    Left::to(route)
+fn leased(route: Route) -> Dispatch {
+    Dispatch::to(route)
 }
 
-const WORKER: Left = Left::TO_WORKER;
+const WORKER: Dispatch = Dispatch::TO_WORKER;
 /// A running request must end first; the monitor looks after it.
-const WATCHED: Left = Left::until_one_ends(true);
+const WATCHED: Dispatch = Dispatch::until_one_ends(true);
 /// A running request must end first.
-const NOBODY: Left = Left::until_one_ends(false);
+const NOBODY: Dispatch = Dispatch::until_one_ends(false);
 
 #[test]
 fn who_comes_for_what_is_queued() {
@@ -349,8 +349,8 @@ fn who_comes_for_what_is_queued() {
         "none does": queue.handing_over = 0 => WORKER;
         "a fast one": first = fast(Kind::Read) => WORKER;
         "nothing moves": queue.still = 1 => WORKER;
-        "a long one": class = Class::Long => WORKER;
-        "another was told": is_told = true => WORKER;
+        "a long one": class = Class::Indefinite => WORKER;
+        "another was told": is_notified = true => WORKER;
         "a limit": queue.limit = 1 => NOBODY;
     }
     table! { World::new(), answer;
@@ -358,7 +358,7 @@ fn who_comes_for_what_is_queued() {
         "as many as may run": queue.limit = 1 => NOBODY;
         "its share": queue.share = 1 => WATCHED;
         "and nothing moves": queue.share = 1, queue.still = T.still => WORKER;
-        "not of long ones": queue.share = 1, class = Class::Long => WORKER;
+        "not of long ones": queue.share = 1, class = Class::Indefinite => WORKER;
     }
 }
 
@@ -368,7 +368,7 @@ fn what_a_worker_takes() {
     table! { world!(World::new(); queue.is_returning = true, first = slow(Kind::Write)), answer;
         "not a caller's": => leased(KernelWaiting);
         "none comes": queue.is_returning = false => WORKER;
-        "long ones": class = Class::Long => WORKER;
+        "long ones": class = Class::Indefinite => WORKER;
         "with one that hands over": queue.is_returning = false, queue.handing_over = 1 => leased(KernelThread);
     }
     table! { world!(World::new(); first = fast(Kind::Write)), answer;
@@ -387,18 +387,18 @@ fn what_a_worker_takes() {
 
 #[test]
 fn what_a_worker_does_with_what_it_has_taken() {
-    let answer = |all: Answers| all.taken;
-    let thread = Taken {
+    let answer = |all: Answers| all.dequeued;
+    let thread = Dequeued {
         route: Thread,
         counts: false,
         ahead: None,
         more: 0,
     };
-    let counted = Taken {
+    let counted = Dequeued {
         counts: true,
         ..thread
     };
-    let handed = Taken {
+    let handed = Dequeued {
         route: KernelThread,
         ..counted
     };
@@ -406,7 +406,7 @@ fn what_a_worker_does_with_what_it_has_taken() {
     table! { world!(many; req = slow(Kind::Read)), answer;
         "it hands it over": => handed;
         "writes": req = slow(Kind::Write) => handed;
-        "the kernel cannot": kernel.takes = false => thread;
+        "the kernel cannot": kernel.supports = false => thread;
         "no room": kernel.has_room = false => counted;
         "a sample": kernel.is_sample = true => counted;
         "one alone": queue.is_queued = false => counted;
@@ -414,16 +414,16 @@ fn what_a_worker_does_with_what_it_has_taken() {
         "no file": req = Outlook::Other => thread;
     }
     table! { world!(many; req = fast(Kind::Read)), answer;
-        "half of them": => Taken { more: 5, ..thread };
-        "of many": queue.in_flight = 100 => Taken { more: T.takes - 1, ..thread };
-        "the last one took long": last_ns = T.fast_ns / 2 => Taken { more: 1, ..thread };
+        "half of them": => Dequeued { more: 5, ..thread };
+        "of many": queue.in_flight = 100 => Dequeued { more: T.takes - 1, ..thread };
+        "the last one took long": last_ns = T.fast_ns / 2 => Dequeued { more: 1, ..thread };
         "attributes": only_observes = false => thread;
         "somebody waits for its event": queue.has_waiters = true => thread;
     }
-    table! { world!(many; req = slow_cached(), are_told_of = true), answer;
-        "the device is told": => Taken { ahead: Some(5), ..thread };
-        "of so many": queue.in_flight = 100 => Taken { ahead: Some(T.takes), ..thread };
-        "it cannot be": are_told_of = false => thread;
+    table! { world!(many; req = slow_cached(), are_announced = true), answer;
+        "the device is told": => Dequeued { ahead: Some(5), ..thread };
+        "of so many": queue.in_flight = 100 => Dequeued { ahead: Some(T.takes), ..thread };
+        "it cannot be": are_announced = false => thread;
     }
 }
 
@@ -433,14 +433,14 @@ fn what_a_caller_that_waits_does() {
     table! { world!(World::new(); req = fast(Kind::Read)), |all: Answers| all.for_caller;
         "a fast one": => yes;
         "a no-op": req = Outlook::Nop => yes;
-        "no file": req = Outlook::Other, is_lone = true => None;
+        "no file": req = Outlook::Other, is_sole = true => None;
         "in time": is_timed = true => yes;
         "it must not be tried": is_timed = true, untouched = false => None;
         "a write to a file": is_timed = true, req = fast(Kind::Write) => None;
         "a write to a device": is_timed = true, req = file(Kind::Write, DEVICE, 4_000, 0) => yes;
         "a bounded one": req = bounded() => None;
-        "alone": req = bounded(), is_lone = true => yes;
-        "alone, in time": req = bounded(), is_lone = true, is_timed = true => None;
+        "alone": req = bounded(), is_sole = true => yes;
+        "alone, in time": req = bounded(), is_sole = true, is_timed = true => None;
     }
     let base = world!(World::new(); queue.is_returning = true, first = slow(Kind::Write));
     table! { base, |all: Answers| all.for_reaper;
@@ -450,9 +450,9 @@ fn what_a_caller_that_waits_does() {
         "a sample": within.is_sample = true => None;
         "it is waited for anyway": within.is_sample = true, queue.has_waited = true => yes;
     }
-    let goes_on = |serial, ns, waiting| goes_on(serial, ns, waiting, T);
-    assert!(goes_on(false, 1, T.takes) && !goes_on(false, 1, T.takes - 1));
-    assert!(goes_on(true, T.hand_over_ns, 1) && !goes_on(true, T.soon_ns, 99));
+    let continues = |serial, ns, waiting| continues(serial, ns, waiting, T);
+    assert!(continues(false, 1, T.takes) && !continues(false, 1, T.takes - 1));
+    assert!(continues(true, T.hand_over_ns, 1) && !continues(true, T.soon_ns, 99));
     table! { world!(World::new(); queue.is_prompt = true), |all: Answers| all.gives_back;
         "left to it": => Some(Thread);
         "nothing is queued": queue.is_queued = false => None;
@@ -469,7 +469,7 @@ fn what_a_caller_that_waits_does() {
 
 #[test]
 fn what_a_tick_does() {
-    let told = |stays, still| Tick {
+    let notified = |stays, still| Tick {
         stays,
         still,
         route: Some(Thread),
@@ -480,13 +480,13 @@ fn what_a_tick_does() {
         route: None,
     };
     table! { world!(World::new(); has_moved = false), |all: Answers| all.tick;
-        "nobody came": => told(false, 1);
+        "nobody came": => notified(false, 1);
         "it moves": has_moved = true => rests(true, 0);
         "nothing queued": queue.is_queued = false => rests(false, 0);
-        "the kernel is at some": has_in_kernel = true => told(true, 1);
+        "the kernel is at some": has_in_kernel = true => notified(true, 1);
         "behind a write": has_in_kernel = true, queue.behind_writer = true => rests(true, 1);
-        "for long": queue.behind_writer = true, queue.still = T.still - 1 => told(false, T.still);
-        "the last time": has_moved = true, is_last = true => told(false, T.still);
-        "it is closed": has_moved = true, queue.is_open = false => told(false, 1);
+        "for long": queue.behind_writer = true, queue.still = T.still - 1 => notified(false, T.still);
+        "the last time": has_moved = true, is_last = true => notified(false, T.still);
+        "it is closed": has_moved = true, queue.is_open = false => notified(false, 1);
     }
 }

@@ -5,8 +5,8 @@
 //! a request would notice that it has overtaken another one, it is held until that one has ended.
 //!
 //! Each request has a [`Claim`]: the file, the bytes, and the access. [`conflicts`] decides for two claims whether the later request must
-//! wait. A request that others may have to wait for is in one of several lines while it is in flight, in the order of submission. A new
-//! request searches the lines that can hold it. It then waits for one leader at a time: when the leader ends, it searches again for another
+//! wait. A request that others may have to wait for is in one of several lists while it is in flight, in the order of submission. A new
+//! request searches the lists that can hold it. It then waits for one leader at a time: when the leader ends, it searches again for another
 //! that was submitted before it. The links are in the requests, so nothing is allocated, and no request loses its order for lack of memory.
 
 use crate::request::{Access, Claim, List, Req, RequestRef};
@@ -38,9 +38,9 @@ pub fn conflicts(earlier: &Claim, later: &Claim) -> bool {
     }
 }
 
-/// The line of a request that others may have to wait for.
+/// The list of a request that others may have to wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum ClaimList {
     Reads,
     /// Also appends past the page cache.
     Writes,
@@ -50,36 +50,36 @@ enum Line {
     StreamWrites,
 }
 
-const LINES: usize = 6;
+const CLAIM_LISTS: usize = 6;
 
 impl Access {
-    fn line(self) -> Option<Line> {
+    fn list(self) -> Option<ClaimList> {
         match self {
             Access::Nothing | Access::DirectRead => None,
-            Access::Read => Some(Line::Reads),
+            Access::Read => Some(ClaimList::Reads),
             Access::Write | Access::Grow | Access::Append | Access::DirectAppend => {
-                Some(Line::Writes)
+                Some(ClaimList::Writes)
             }
-            Access::DirectWrite => Some(Line::DirectWrites),
-            Access::Sync => Some(Line::Syncs),
-            Access::StreamRead => Some(Line::StreamReads),
-            Access::StreamWrite => Some(Line::StreamWrites),
+            Access::DirectWrite => Some(ClaimList::DirectWrites),
+            Access::Sync => Some(ClaimList::Syncs),
+            Access::StreamRead => Some(ClaimList::StreamReads),
+            Access::StreamWrite => Some(ClaimList::StreamWrites),
         }
     }
 
-    /// The lines of the requests that it may have to wait for.
-    fn waits_for(self) -> &'static [Line] {
+    /// The lists of the requests that it may have to wait for.
+    fn waits_for(self) -> &'static [ClaimList] {
         match self {
             Access::Nothing => &[],
-            Access::Read | Access::DirectRead => &[Line::Writes],
+            Access::Read | Access::DirectRead => &[ClaimList::Writes],
             Access::Write
             | Access::Grow
             | Access::Append
             | Access::DirectWrite
-            | Access::DirectAppend => &[Line::Writes, Line::Reads],
-            Access::Sync => &[Line::Writes, Line::DirectWrites],
-            Access::StreamRead => &[Line::StreamReads],
-            Access::StreamWrite => &[Line::StreamWrites],
+            | Access::DirectAppend => &[ClaimList::Writes, ClaimList::Reads],
+            Access::Sync => &[ClaimList::Writes, ClaimList::DirectWrites],
+            Access::StreamRead => &[ClaimList::StreamReads],
+            Access::StreamWrite => &[ClaimList::StreamWrites],
         }
     }
 }
@@ -93,14 +93,14 @@ struct Members {
 
 /// The requests in flight that others may have to wait for.
 pub struct Claims {
-    lines: [Members; LINES],
+    lists: [Members; CLAIM_LISTS],
     /// Number of requests that have been added.
     added: u64,
-    /// None: each request searches the lines.
+    /// None: each request searches the lists.
     marks: Option<Box<Marks>>,
 }
 
-/// Where reads and writes are in flight. Most requests find here that they need not search the lines, which may be long.
+/// Where reads and writes are in flight. Most requests find here that they need not search the lists, which may be long.
 pub struct Marks {
     reads: Marked,
     writes: Marked,
@@ -182,10 +182,10 @@ impl Marks {
         }
     }
 
-    fn of(&mut self, line: Line) -> Option<&mut Marked> {
-        match line {
-            Line::Reads => Some(&mut self.reads),
-            Line::Writes => Some(&mut self.writes),
+    fn of(&mut self, list: ClaimList) -> Option<&mut Marked> {
+        match list {
+            ClaimList::Reads => Some(&mut self.reads),
+            ClaimList::Writes => Some(&mut self.writes),
             _ => None,
         }
     }
@@ -205,21 +205,21 @@ impl Marks {
 }
 
 impl Claims {
-    /// `marked`: most requests need not search the lines.
+    /// `marked`: most requests need not search the lists.
     pub fn new(marked: bool) -> Claims {
         let none = Members {
             first: None,
             last: None,
         };
         Claims {
-            lines: [none; LINES],
+            lists: [none; CLAIM_LISTS],
             added: 0,
             marks: marked.then(Marks::new).flatten(),
         }
     }
 
-    /// Adds requests. Those that may begin are added to `go`.
-    pub fn add(&mut self, requests: &mut List, go: &mut List) {
+    /// Adds requests. Those that may begin are added to `runnable`.
+    pub fn add(&mut self, requests: &mut List, runnable: &mut List) {
         while let Some(req) = requests.pop() {
             let reference = req.reference();
             reference.set_number(self.added);
@@ -230,9 +230,9 @@ impl Claims {
                 .is_none_or(|marks| marks.may_hold(&claim));
             self.enter(reference, &claim);
             if may_wait {
-                self.go_or_wait(req, go);
+                self.begin_or_wait(req, runnable);
             } else {
-                go.push(req);
+                runnable.push(req);
             }
         }
     }
@@ -256,28 +256,28 @@ impl Claims {
 
     fn enter(&mut self, reference: RequestRef, claim: &Claim) {
         self.added += 1;
-        if let Some(line) = claim.access.line() {
-            self.stand(reference, line);
-            if let Some(marked) = self.marked(line) {
+        if let Some(list) = claim.access.list() {
+            self.stand(reference, list);
+            if let Some(marked) = self.marked(list) {
                 marked.mark(claim);
             }
         }
     }
 
-    fn marked(&mut self, line: Line) -> Option<&mut Marked> {
-        self.marks.as_mut()?.of(line)
+    fn marked(&mut self, list: ClaimList) -> Option<&mut Marked> {
+        self.marks.as_mut()?.of(list)
     }
 
-    /// A request has ended. Requests that may begin now are added to `go`.
-    pub fn leave(&mut self, reference: RequestRef, go: &mut List) {
+    /// A request has ended. Requests that may begin now are added to `runnable`.
+    pub fn leave(&mut self, reference: RequestRef, runnable: &mut List) {
         let claim = reference.claim();
-        let Some(line) = claim.access.line() else {
+        let Some(list) = claim.access.list() else {
             return;
         };
-        if let Some(marked) = self.marked(line) {
+        if let Some(marked) = self.marked(list) {
             marked.unmark(&claim);
         }
-        let members = &mut self.lines[line as usize];
+        let members = &mut self.lists[list as usize];
         let (before, after) = reference.neighbours();
         match before {
             Some(before) => before.set_after(after),
@@ -287,14 +287,14 @@ impl Claims {
             Some(after) => after.set_before(before),
             None => members.last = before,
         }
-        let mut followers = reference.take_followers();
+        let mut followers = reference.detach_followers();
         while let Some(req) = followers.pop() {
-            self.go_or_wait(req, go);
+            self.begin_or_wait(req, runnable);
         }
     }
 
-    fn stand(&mut self, reference: RequestRef, line: Line) {
-        let members = &mut self.lines[line as usize];
+    fn stand(&mut self, reference: RequestRef, list: ClaimList) {
+        let members = &mut self.lists[list as usize];
         reference.set_before(members.last);
         reference.set_after(None);
         match members.last {
@@ -304,23 +304,23 @@ impl Claims {
         members.last = Some(reference);
     }
 
-    fn go_or_wait(&self, req: Req, go: &mut List) {
+    fn begin_or_wait(&self, req: Req, runnable: &mut List) {
         match self.leader_of(req.reference()) {
             Some(leader) => leader.add_follower(req),
-            None => go.push(req),
+            None => runnable.push(req),
         }
     }
 
     /// The last request before it that it must wait for.
     fn leader_of(&self, reference: RequestRef) -> Option<RequestRef> {
         let claim = reference.claim();
-        let own = claim.access.line();
-        claim.access.waits_for().iter().find_map(|&line| {
-            // If it is not in the line yet, it comes after all that are.
-            let mut at = if own == Some(line) && reference.number() < self.added {
+        let own = claim.access.list();
+        claim.access.waits_for().iter().find_map(|&list| {
+            // If it is not in the list yet, it comes after all that are.
+            let mut at = if own == Some(list) && reference.number() < self.added {
                 reference.neighbours().0
             } else {
-                self.lines[line as usize].last
+                self.lists[list as usize].last
             };
             while let Some(earlier) = at {
                 if earlier.number() < reference.number() && conflicts(&earlier.claim(), &claim) {
@@ -339,20 +339,20 @@ impl Claims {
 
     /// Whether one of the first `count` requests that were added is in flight and the kernel would have completed it within io_submit().
     /// `streams`: only stream writes count; else only requests on files.
-    pub fn has_prompt(&self, count: u64, streams: bool) -> bool {
-        let lines: &[Line] = if streams {
-            &[Line::StreamWrites]
+    pub fn has_at_once(&self, count: u64, streams: bool) -> bool {
+        let lists: &[ClaimList] = if streams {
+            &[ClaimList::StreamWrites]
         } else {
-            &[Line::Reads, Line::Writes]
+            &[ClaimList::Reads, ClaimList::Writes]
         };
-        self.has(count, lines)
+        self.has(count, lists)
     }
 
     /// Whether one of them, stream writes included, is in flight, other than the one at address `in_hand`.
     pub fn has_others(&self, count: u64, in_hand: usize) -> bool {
-        let lines = [Line::Reads, Line::Writes, Line::StreamWrites];
-        lines.iter().any(|&line| {
-            let first = match self.lines[line as usize].first {
+        let lists = [ClaimList::Reads, ClaimList::Writes, ClaimList::StreamWrites];
+        lists.iter().any(|&list| {
+            let first = match self.lists[list as usize].first {
                 Some(first) if first.address() == in_hand => first.neighbours().1,
                 first => first,
             };
@@ -363,18 +363,18 @@ impl Claims {
     /// Whether one of the first `count` requests that were added is in flight and must not be lost when the process ends. Reads do not
     /// count.
     pub fn has_owed(&self, count: u64) -> bool {
-        let lines = [
-            Line::Writes,
-            Line::DirectWrites,
-            Line::Syncs,
-            Line::StreamWrites,
+        let lists = [
+            ClaimList::Writes,
+            ClaimList::DirectWrites,
+            ClaimList::Syncs,
+            ClaimList::StreamWrites,
         ];
-        self.has(count, &lines)
+        self.has(count, &lists)
     }
 
-    fn has(&self, count: u64, lines: &[Line]) -> bool {
-        lines.iter().any(|&line| {
-            let first = self.lines[line as usize].first;
+    fn has(&self, count: u64, lists: &[ClaimList]) -> bool {
+        lists.iter().any(|&list| {
+            let first = self.lists[list as usize].first;
             first.is_some_and(|first| first.number() < count)
         })
     }
@@ -385,7 +385,7 @@ mod tests {
     use super::Access::*;
     use super::*;
     use crate::abi::IOCB2_NOP;
-    use crate::request::{Chunk, Class, Hints, Slabs};
+    use crate::request::{Chunk, Hints, SizeClass, Slabs};
     use crate::syscall::Call;
 
     const FILE: (u64, u64) = (7, 1);
@@ -476,8 +476,8 @@ mod tests {
     impl Flight {
         fn new() -> Flight {
             let mut slabs = Slabs::new();
-            let slab = slabs.of(Class::Extended);
-            slab.add(Chunk::new(Class::Extended, 32).unwrap());
+            let slab = slabs.of(SizeClass::Extended);
+            slab.add(Chunk::new(SizeClass::Extended, 32).unwrap());
             let claims = Claims::new(true);
             Flight {
                 slabs,
@@ -487,9 +487,9 @@ mod tests {
         }
 
         fn submit(&mut self, requests: &[(char, Access, u64, u32)]) {
-            let (mut list, mut go) = (List::new(), List::new());
+            let (mut list, mut runnable) = (List::new(), List::new());
             for &(name, access, start, bytes) in requests {
-                let slot = self.slabs.of(Class::Extended).free.take().unwrap();
+                let slot = self.slabs.of(SizeClass::Extended).free.pop().unwrap();
                 let call = Call::new(IOCB2_NOP, [0, 0, 0, start, 0, 0]);
                 let claim = on_file(access, start, bytes);
                 let event = [name as u64, 0, 0, 0];
@@ -502,12 +502,12 @@ mod tests {
                     claim,
                 ));
             }
-            self.claims.add(&mut list, &mut go);
-            self.begin(go);
+            self.claims.add(&mut list, &mut runnable);
+            self.begin(runnable);
         }
 
-        fn begin(&mut self, mut go: List) {
-            while let Some(req) = go.pop() {
+        fn begin(&mut self, mut runnable: List) {
+            while let Some(req) = runnable.pop() {
                 self.begun.push(req);
             }
         }
@@ -521,10 +521,10 @@ mod tests {
             let is_it = |req: &Req| req.event()[0] == name as u64;
             let at = self.begun.iter().position(is_it).expect("it runs");
             let req = self.begun.remove(at);
-            let mut go = List::new();
-            self.claims.leave(req.reference(), &mut go);
+            let mut runnable = List::new();
+            self.claims.leave(req.reference(), &mut runnable);
             self.slabs.free(req);
-            self.begin(go);
+            self.begin(runnable);
             self.names()
         }
     }
@@ -620,8 +620,8 @@ mod tests {
         let (mut held, mut passed) = (0, 0);
         for _ in 0..20_000 {
             let (earlier, later) = (any(), any());
-            let line = earlier.access.line();
-            if let Some(marked) = line.and_then(|line| marks.of(line)) {
+            let list = earlier.access.list();
+            if let Some(marked) = list.and_then(|list| marks.of(list)) {
                 marked.mark(&earlier);
             }
             let may_hold = marks.may_hold(&later);
@@ -631,7 +631,7 @@ mod tests {
             );
             held += u32::from(conflicts(&earlier, &later));
             passed += u32::from(!may_hold);
-            if let Some(marked) = line.and_then(|line| marks.of(line)) {
+            if let Some(marked) = list.and_then(|list| marks.of(list)) {
                 marked.unmark(&earlier);
             }
         }
@@ -648,7 +648,7 @@ mod tests {
         flight.submit(&[('r', StreamRead, 0, 1), ('w', StreamWrite, 0, 1)]);
         flight.submit(&[('x', StreamRead, 0, 1), ('y', StreamWrite, 0, 1)]);
         assert_eq!(flight.names(), "rw");
-        assert!(flight.claims.has_prompt(4, true) && !flight.claims.has_prompt(4, false));
+        assert!(flight.claims.has_at_once(4, true) && !flight.claims.has_at_once(4, false));
         assert_eq!(flight.end('w'), "ry");
         assert_eq!(flight.end('y'), "r");
         assert!(!flight.claims.has_owed(4));

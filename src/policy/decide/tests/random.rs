@@ -44,7 +44,7 @@ fn number<const N: u64>(random: &mut Random) -> u32 {
 const FACTS: &[Fact] = facts! {
     queue.in_flight: number::<12>,
     queue.running: number::<4>,
-    queue.running_short: number::<4>,
+    queue.running_finite: number::<4>,
     queue.transfers: number::<3>,
     queue.limit: |random: &mut Random| 1 + number::<8>(random),
     queue.share: |random: &mut Random| if rarely(random) { 1 } else { u32::MAX },
@@ -70,20 +70,20 @@ const FACTS: &[Fact] = facts! {
     submit: any_submit,
     within.has_reads: any,
     within.is_nested: rarely,
-    within.is_polled: any,
-    within.short_of_threads: rarely,
+    within.is_polling: any,
+    within.lacks_threads: rarely,
     within.is_sample: rarely,
-    class: |random: &mut Random| if rarely(random) { Class::Long } else { Class::Short },
+    class: |random: &mut Random| if rarely(random) { Class::Indefinite } else { Class::Finite },
     first: any_outlook,
-    is_told: rarely,
+    is_notified: rarely,
     req: any_outlook,
     only_observes: any,
     last_ns: |random: &mut Random| random.below(40_000),
-    kernel.takes: any,
+    kernel.supports: any,
     kernel.has_room: |random: &mut Random| !rarely(random),
     kernel.is_sample: rarely,
-    are_told_of: any,
-    is_lone: any,
+    are_announced: any,
+    is_sole: any,
     is_timed: any,
     untouched: any,
     idle_ns: |random: &mut Random| random.below(400_000),
@@ -107,8 +107,8 @@ fn any_world(random: &mut Random) -> World {
     }
     let queue = &mut world.queue;
     queue.running = queue.running.min(queue.limit);
-    queue.running_short = queue.running_short.min(queue.running);
-    queue.transfers = queue.transfers.min(queue.running_short);
+    queue.running_finite = queue.running_finite.min(queue.running);
+    queue.transfers = queue.transfers.min(queue.running_finite);
     queue.in_flight = queue
         .in_flight
         .max(queue.running + u32::from(queue.is_queued));
@@ -139,7 +139,7 @@ fn each_fact_counts() {
 #[test]
 fn each_route_is_taken() {
     let mut random = Random(2);
-    let mut taken = [0; Route::COUNT];
+    let mut counts = [0; Route::COUNT];
     for _ in 0..2_000 {
         let all = any_world(&mut random).answers();
         let routes = [
@@ -148,21 +148,21 @@ fn each_route_is_taken() {
             Some(all.left_by_submit),
             all.queued.route,
             all.for_worker.route,
-            Some(all.taken.route),
+            Some(all.dequeued.route),
             all.for_caller,
             all.for_reaper,
             all.for_poller,
             all.tick.route,
         ];
         for route in routes.into_iter().flatten() {
-            taken[route as usize] += 1;
+            counts[route as usize] += 1;
         }
     }
     for route in Route::ALL {
         // These are not decided here: they follow from the facts that a thread finds when it carries the request out. The engine itself
         // finds that it has a ring.
         let is_found = matches!(route, NotMade | Readiness | UringThread);
-        assert_eq!(taken[route as usize] == 0, is_found, "{route:?}");
+        assert_eq!(counts[route as usize] == 0, is_found, "{route:?}");
     }
 }
 
@@ -178,7 +178,7 @@ fn what_holds_for_all() {
         // A request that may wait for ever is no caller's, and no submitter's either if there is a worker.
         if matches!(world.req, Outlook::Other) {
             assert_eq!(all.for_caller, None);
-            assert_eq!(all.taken.route, Thread);
+            assert_eq!(all.dequeued.route, Thread);
         }
         if matches!(world.submit.first, Outlook::Other) {
             assert!(all.submitted.route.is_none() && all.within.route.is_none());
@@ -191,7 +191,7 @@ fn what_holds_for_all() {
             assert!(matches!(all.queued.route, None | Some(Thread)));
             assert!(matches!(all.for_worker.route, None | Some(Thread)));
         }
-        if world.class == Class::Long {
+        if world.class == Class::Indefinite {
             assert!(matches!(all.queued.route, None | Some(Thread)));
         }
         // A caller with a time limit gets no request that may wait.
@@ -223,16 +223,16 @@ fn what_holds_for_all() {
             );
         }
         // A thread that is expected to come is not asleep, and comes.
-        let comes = [all.queued.route, all.for_worker.route];
-        if comes.contains(&Some(KernelWaiting)) {
+        let expected = [all.queued.route, all.for_worker.route];
+        if expected.contains(&Some(KernelWaiting)) {
             assert!(queue.is_returning && !queue.is_timed && !queue.has_waiters);
             assert!(all.for_reaper.is_some());
         }
-        if all.submitted.route == Some(InlineWaiting) || comes.contains(&Some(InlineWaiting)) {
+        if all.submitted.route == Some(InlineWaiting) || expected.contains(&Some(InlineWaiting)) {
             assert!(queue.is_prompt && !queue.has_waiters);
         }
         // If the queue is stuck, requests are left to a worker only.
-        if queue.is_stuck(T) && world.class == Class::Short {
+        if queue.is_stuck(T) && world.class == Class::Finite {
             assert!(matches!(all.queued.route, None | Some(Thread)));
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Call;
 use super::make::system_call;
-use super::ready::is_short_write;
+use super::ready::fits_in_pipe;
 use crate::sys::{
     fifo_waits, file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory,
     socket_option, terminal_modes,
@@ -31,7 +31,7 @@ const NOT_ASKED: i64 = -(libc::EOPNOTSUPP as i64);
 /// The most bytes that the kernel moves in one call.
 const BYTES_MAX: u64 = 0x7fff_f000;
 
-pub fn try_at_once(call: &Call) -> Tried {
+pub fn try_nowait(call: &Call) -> Tried {
     // A system call filter may end the program for a call that it does not know.
     if cfg!(aio2_fuzz) || has_call_filter() {
         return PLAINLY;
@@ -78,7 +78,7 @@ fn is_part(call: &Call, moved: u64) -> bool {
 
 fn read(call: &Call, fd: RawFd) -> Option<i64> {
     match file_type(fd) {
-        libc::S_IFSOCK if !takes_any(fd) => None,
+        libc::S_IFSOCK if !returns_any(fd) => None,
         // recvfrom(2) does the same. Before Linux 6.5, preadv2(2) without waiting does not support sockets.
         libc::S_IFSOCK if is_plain_read(call) => {
             let receive = Call {
@@ -103,7 +103,7 @@ fn read(call: &Call, fd: RawFd) -> Option<i64> {
 fn write(call: &Call, fd: RawFd) -> Option<i64> {
     let moves_all_or_nothing = || match c_long::from(call.nr) {
         libc::SYS_write => call.args[2] <= libc::PIPE_BUF as u64,
-        _ => is_short_write(call),
+        _ => fits_in_pipe(call),
     };
     match file_type(fd) {
         libc::S_IFIFO if moves_all_or_nothing() => by_vectors(call, libc::SYS_pwritev2),
@@ -158,7 +158,7 @@ fn by_vectors(call: &Call, nr: c_long) -> Option<i64> {
 fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
     const OTHERWISE: c_int = libc::MSG_DONTWAIT | libc::MSG_ERRQUEUE | libc::MSG_OOB;
     let flags = call.args[at] as c_int;
-    if flags & OTHERWISE != 0 || !takes_any(fd) {
+    if flags & OTHERWISE != 0 || !returns_any(fd) {
         None
     } else if flags & libc::MSG_WAITALL != 0 {
         receive_all(call)
@@ -216,7 +216,7 @@ fn poll(call: &Call) -> Tried {
 }
 
 /// Whether a read from this socket returns with any number of bytes.
-fn takes_any(fd: RawFd) -> bool {
+fn returns_any(fd: RawFd) -> bool {
     socket_option(fd, libc::SO_RCVLOWAT, 0).is_ok_and(|least| least <= 1)
 }
 
@@ -264,13 +264,13 @@ mod tests {
         let mut buf = [0; 8];
         let call = read_from(&from, &mut buf);
         assert_eq!(
-            try_at_once(&call),
+            try_nowait(&call),
             Tried::Waits(from.as_raw_fd(), libc::POLLIN)
         );
         write(&to, b"abc").unwrap();
-        assert_eq!(try_at_once(&call), Tried::Done(3));
+        assert_eq!(try_nowait(&call), Tried::Done(3));
         drop(to);
-        assert_eq!(try_at_once(&call), Tried::Done(0));
+        assert_eq!(try_nowait(&call), Tried::Done(0));
     }
 
     #[test]
@@ -283,26 +283,26 @@ mod tests {
         let mut buf = [0; 8];
         let read = read_from(&from, &mut buf);
         let waits = Tried::Waits(from.as_raw_fd(), libc::POLLIN);
-        assert_eq!(try_at_once(&read), PLAINLY);
+        assert_eq!(try_nowait(&read), PLAINLY);
         let to = open(OFlag::O_WRONLY);
-        assert_eq!(try_at_once(&read), waits);
+        assert_eq!(try_nowait(&read), waits);
         write(&to, b"abc").unwrap();
-        assert_eq!((try_at_once(&read), try_at_once(&read)), (PLAINLY, PLAINLY));
+        assert_eq!((try_nowait(&read), try_nowait(&read)), (PLAINLY, PLAINLY));
         assert_eq!(system_call(&read), 3);
-        assert_eq!(try_at_once(&read), waits);
+        assert_eq!(try_nowait(&read), waits);
         let bad = Tried::Done(-i64::from(libc::EBADF));
-        assert_eq!(try_at_once(&read_from(&to, &mut [0; 8])), bad);
-        assert_eq!(try_at_once(&read), waits);
+        assert_eq!(try_nowait(&read_from(&to, &mut [0; 8])), bad);
+        assert_eq!(try_nowait(&read), waits);
         drop(to);
-        assert_eq!(try_at_once(&read), PLAINLY);
+        assert_eq!(try_nowait(&read), PLAINLY);
 
         let both = open(OFlag::O_RDWR);
         std::fs::remove_file(&path).unwrap();
         let read = read_from(&both, &mut buf);
         let waits = Tried::Waits(both.as_raw_fd(), libc::POLLIN);
-        assert_eq!(try_at_once(&read), waits);
+        assert_eq!(try_nowait(&read), waits);
         write(&both, b"a").unwrap();
-        assert_eq!(try_at_once(&read), PLAINLY);
+        assert_eq!(try_nowait(&read), PLAINLY);
     }
 
     #[test]
@@ -310,13 +310,13 @@ mod tests {
         let (_from, to) = pipe().unwrap();
         let mut buf = [0; 8];
         let bad = -i64::from(libc::EBADF);
-        assert_eq!(try_at_once(&read_from(&to, &mut buf)), Tried::Done(bad));
+        assert_eq!(try_nowait(&read_from(&to, &mut buf)), Tried::Done(bad));
         let (a, _b) = pair();
         // `a` is a socket that does not listen; `to` is no socket.
         for file in [&a, &to] {
-            assert_eq!(try_at_once(&call(libc::SYS_accept4, file, [0; 5])), PLAINLY);
+            assert_eq!(try_nowait(&call(libc::SYS_accept4, file, [0; 5])), PLAINLY);
         }
-        assert_eq!(try_at_once(&call(libc::SYS_recvfrom, &to, [0; 5])), PLAINLY);
+        assert_eq!(try_nowait(&call(libc::SYS_recvfrom, &to, [0; 5])), PLAINLY);
     }
 
     #[test]
@@ -327,16 +327,16 @@ mod tests {
         let read = read_from(&a, &mut buf);
         let receive = |flags: c_int| {
             let at = read.args[1];
-            try_at_once(&call(libc::SYS_recvfrom, &a, [at, 8, flags as u64, 0, 0]))
+            try_nowait(&call(libc::SYS_recvfrom, &a, [at, 8, flags as u64, 0, 0]))
         };
-        assert_eq!((try_at_once(&read), receive(0)), (waits, waits));
+        assert_eq!((try_nowait(&read), receive(0)), (waits, waits));
         assert_eq!(receive(libc::MSG_PEEK), waits);
         assert_eq!(receive(libc::MSG_WAITALL), waits);
         assert_eq!(receive(libc::MSG_DONTWAIT), PLAINLY);
         let limit = Some(Duration::from_secs(60));
         let stream = UnixStream::from(a.try_clone().unwrap());
         stream.set_read_timeout(limit).unwrap();
-        assert_eq!((try_at_once(&read), receive(0)), (PLAINLY, PLAINLY));
+        assert_eq!((try_nowait(&read), receive(0)), (PLAINLY, PLAINLY));
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         let mut buf = [0; 8];
         let at = buf.as_mut_ptr() as u64;
         let receive = |bytes: u64, flags: c_int| {
-            try_at_once(&call(
+            try_nowait(&call(
                 libc::SYS_recvfrom,
                 &a,
                 [at, bytes, flags as u64, 0, 0],
@@ -360,7 +360,7 @@ mod tests {
             &a,
             [u64::MAX - 8, 8, libc::MSG_WAITALL as u64, 0, 0],
         );
-        assert_eq!(try_at_once(&nowhere), bad);
+        assert_eq!(try_nowait(&nowhere), bad);
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
         let buf = vec![0u8; 4 << 20];
         let at = buf.as_ptr() as u64;
         let send = call(libc::SYS_sendto, &a, [at, buf.len() as u64, 0, 0, 0]);
-        let Tried::MayWait { moved } = try_at_once(&send) else {
+        let Tried::MayWait { moved } = try_nowait(&send) else {
             panic!("it has taken all of it");
         };
         assert!(moved > 0 && moved < buf.len() as u64);
@@ -378,7 +378,7 @@ mod tests {
             [at + moved, buf.len() as u64 - moved]
         );
         assert_eq!(
-            try_at_once(&send),
+            try_nowait(&send),
             Tried::Waits(a.as_raw_fd(), libc::POLLOUT)
         );
         drop(b);
@@ -390,7 +390,7 @@ mod tests {
         let buf = [0u8; 1 << 16];
         let write_some = |bytes: usize| {
             let at = buf.as_ptr() as u64;
-            try_at_once(&call(libc::SYS_write, &to, [at, bytes as u64, 0, 0, 0]))
+            try_nowait(&call(libc::SYS_write, &to, [at, bytes as u64, 0, 0, 0]))
         };
         assert_eq!(write_some(1 << 16), PLAINLY);
         write(&to, &buf[..(1 << 16) - 100]).unwrap();
