@@ -209,6 +209,39 @@ static TEST_UNUSED int count_descriptors(void)
     return count;
 }
 
+/* ---- Processes --------------------------------------------------------------------------------- */
+
+/*
+ * Several processes make random rounds side by side, so that threads lose the processor anywhere. `prepare`, which may be NULL, is called once in
+ * each. SEED=N takes another beginning, LONG=1 more rounds: `longer` in place of `rounds`.
+ */
+static TEST_UNUSED void rounds_in_processes(uint64_t rounds, uint64_t longer, void (*prepare)(void), void (*round_of)(uint64_t seed))
+{
+    enum { PROCESSES = 8 };
+    const char *text = getenv("SEED"), *is_long = getenv("LONG");
+    const uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 1;
+    pid_t children[PROCESSES];
+
+    if (is_long != NULL && strcmp(is_long, "0") != 0)
+        rounds = longer;
+    for (uint64_t i = 0; i < PROCESSES; i++) {
+        children[i] = CALL(fork());
+        if (children[i] != 0)
+            continue;
+        if (prepare != NULL)
+            prepare();
+        for (uint64_t round = 0; round < rounds; round++)
+            round_of((seed * PROCESSES + i) * 1000003 + round);
+        _exit(0);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status;
+
+        CHECK_EQ(CALL(waitpid(children[i], &status, 0)), children[i]);
+        CHECK_EQ(status, 0);
+    }
+}
+
 /* ---- Who carries requests out ----------------------------------------------------------------- */
 
 /* Reads that this thread has made, this one of the file that tells it included. */

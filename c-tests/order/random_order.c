@@ -10,7 +10,7 @@
 #include "test.h"
 #include "stress.h"
 
-enum { PROCESSES = 8, REQUESTS = 96, ATTRS = 6, BYTES = 512 };
+enum { REQUESTS = 96, ATTRS = 6, BYTES = 512 };
 
 struct expected {
     int64_t res;
@@ -222,8 +222,9 @@ static void destroy(io_context2_t ctx)
     CHECK_EQ(close(ring_fd), 0);
 }
 
-static void round_of(void)
+static void round_of(uint64_t seed)
 {
+    rng = seed;
     static _Alignas(8) unsigned char out[REQUESTS * 256];
     const bool destroyed = below(8) == 0;
     io_context2_t ctx = setup2(!destroyed && below(2) ? 4096 : 0, 0, (uint32_t)below(4));
@@ -267,27 +268,7 @@ static void round_of(void)
 
 int main(void)
 {
-    const char *text = getenv("SEED"), *longer = getenv("LONG");
-    const uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 1;
-    int rounds = longer != NULL && strcmp(longer, "0") != 0 ? 100000 : 2000;
-    pid_t children[PROCESSES];
-
     fd = temp_pattern_file(BYTES, 1, 0);
-    for (uint64_t i = 0; i < PROCESSES; i++) {
-        children[i] = CALL(fork());
-        if (children[i] != 0)
-            continue;
-        for (int round = 0; round < rounds; round++) {
-            rng = (seed * PROCESSES + i) * 1000003 + (uint64_t)round;
-            round_of();
-        }
-        _exit(0);
-    }
-    for (int i = 0; i < PROCESSES; i++) {
-        int status;
-
-        CHECK_EQ(CALL(waitpid(children[i], &status, 0)), children[i]);
-        CHECK_EQ(status, 0);
-    }
+    rounds_in_processes(2000, 100000, NULL, round_of);
     return 0;
 }
