@@ -70,7 +70,7 @@ int main(void)
         iocb.data = (uint64_t)i;
         submit_one(ctxs[i], &iocb);
         if (i % 100 == 0) {
-            int workers = count_workers();
+            int workers = count_threads() - 1;
 
             most_workers = workers > most_workers ? workers : most_workers;
         }

@@ -175,7 +175,7 @@ static void start_and_freeze(struct writer *writer, io_context2_t ctx)
     start(writer, ctx, UINT64_MAX);
     writer->thread = thread_start(writes, writer);
     CHECK_WITHIN_MS(20000, __atomic_load_n(&writer->done, __ATOMIC_RELAXED) > 4000);
-    for (int tries = 0; tries < 200; tries++) {
+    for (int tries = 0; tries < 2000; tries++) {
         const uint64_t before = __atomic_load_n(&writer->done, __ATOMIC_RELAXED);
 
         freeze();
