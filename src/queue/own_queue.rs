@@ -185,7 +185,8 @@ impl Context {
             let first = || this.first(&state.queues[Class::Finite as usize]);
             decide::for_reaper(&this.queue_facts(state), first, is_sample, tuning())
         };
-        if route_of_first(&state, false).is_none() {
+        let mut route = route_of_first(&state, false);
+        if route.is_none() {
             return Err(state);
         }
         if this.own_queue.get().is_none() {
@@ -193,12 +194,14 @@ impl Context {
             this.own_queue_or_new();
             return Ok(());
         }
-        let mut route = route_of_first(&state, this.profiles.wants_sample());
         let mut sample = None;
-        if route.is_none() {
-            // The sample is a worker's. This caller hands over what is behind it.
-            sample = state.queues[Class::Finite as usize].pop();
-            route = route_of_first(&state, false);
+        if this.profiles.wants_sample() {
+            route = route_of_first(&state, true);
+            if route.is_none() {
+                // The sample is a worker's. This caller hands over what is behind it.
+                sample = state.queues[Class::Finite as usize].pop();
+                route = route_of_first(&state, false);
+            }
         }
         if route == Some(Route::InlineWaiting)
             && let Some((until, need)) = waits

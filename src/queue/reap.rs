@@ -66,9 +66,7 @@ impl Context {
                 continue;
             }
             if enough && !(nothing && (wait.interrupted || this.pool.lacks_threads())) {
-                if !nothing && !wait.slept {
-                    wait.visit.note_served(this);
-                }
+                wait.note_served(this, out);
                 return Ok(out.len());
             }
             let mut state = this.state.lock();
@@ -98,9 +96,8 @@ impl Context {
             if wait.slept {
                 // The remaining events are for the next waiter.
                 this.ring.wake(&mut state.backlog, &mut deferred.wakes);
-            } else if out.len() != 0 {
-                wait.visit.note_served(this);
             }
+            wait.note_served(this, out);
             drop(state);
             this.run_deferred(&mut deferred);
             return match end {
@@ -498,6 +495,14 @@ impl<'a> Wait<'a> {
             mask,
             sleeper: None,
             slept: false,
+        }
+    }
+
+    /// The caller leaves. Notes if it has found events without a wait.
+    #[inline]
+    fn note_served(&self, context: &Context, out: &Out) {
+        if !self.slept && out.len() != 0 {
+            self.visit.note_served(context);
         }
     }
 
