@@ -289,6 +289,7 @@ static void on_this_stack(char *end)
     MUST(submit(&good) == -EFAULT);
     io_prep_pread(&good, fd, buffer, PAGE, 0);
     MUST(submit(&good) == 1 && submit(&good) == 1);
+    await(2);
     MUST(io_getevents(ctx, 2, 2, ev, NULL) == -EFAULT);
     MUST(io_getevents(ctx, 2, 2, (struct io_event *)end, NULL) == -EFAULT);
     reap(2);
