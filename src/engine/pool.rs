@@ -55,7 +55,8 @@ pub struct Pool<Q: 'static> {
     slots: Box<[Slot]>,
     /// The number of contexts in each run queue.
     waiting: [AtomicU32; 2],
-    /// The last attempt to start a thread failed.
+    /// A thread could not be started, and since then contexts may wait in a run queue without a worker that comes for them. Changed
+    /// under the lock.
     lacks_threads: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
@@ -206,12 +207,25 @@ impl<Q: Served> Pool<Q> {
         self.lacks_threads.load(Acquire)
     }
 
-    /// Tries once more to start a worker.
+    /// Ends the lack of threads, if no more contexts wait than workers of that class are `coming`.
+    fn end_lack(&self, state: &mut PoolState<Q>, class: Class, coming: usize) {
+        let is_over = self.lacks_threads.load(Relaxed)
+            && state.run_queue(class).contexts.len() <= coming
+            && state.run_queue(class.other()).contexts.is_empty();
+        if is_over {
+            self.lacks_threads.store(false, Release);
+        }
+    }
+
+    /// Tries once more to start a worker. Called while threads are lacking: the waiters know it.
     pub fn retry(&'static self) {
         // First the class that may wait for ever: no other thread can carry out its requests.
         for class in [Class::Indefinite, Class::Finite] {
             let wakeup = self.wakeup(&mut self.state.lock(), class);
-            self.perform(wakeup);
+            match wakeup {
+                Wakeup::Start(slot) => self.start(slot, false),
+                other => self.perform(other),
+            }
         }
     }
 
@@ -315,7 +329,7 @@ impl<Q: Served> Pool<Q> {
         match wakeup {
             Wakeup::None => {}
             Wakeup::Wake(slot) => self.wake(slot),
-            Wakeup::Start(slot) => self.start(slot),
+            Wakeup::Start(slot) => self.start(slot, true),
         }
     }
 
@@ -323,23 +337,23 @@ impl<Q: Served> Pool<Q> {
         futex_wake(&self.slots[usize::from(slot)].command, 1);
     }
 
-    /// Starts a worker in a slot that was taken for it.
-    fn start(&'static self, slot: u16) {
+    /// Starts a worker in a slot that was taken for it. `is_news`: waiters may not know yet that a context needs it.
+    fn start(&'static self, slot: u16, is_news: bool) {
         let started = (self.start)(self, slot).is_ok();
-        let did_lack_threads = self.lacks_threads.swap(!started, AcqRel);
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class_of(slot));
         run_queue.starting -= 1;
         if started {
-            return;
+            return self.end_lack(&mut state, class_of(slot), 1);
         }
         run_queue.release_slot(slot);
+        let did_lack_threads = self.lacks_threads.swap(true, AcqRel);
         if self.slots[usize::from(slot)].command.swap(SLEEP, Relaxed) == MONITOR {
             state.monitor = false;
         }
         self.count(&mut state, slot, false);
         drop(state);
-        if !did_lack_threads {
+        if is_news || !did_lack_threads {
             self.call_for_help(Class::Finite);
             self.call_for_help(Class::Indefinite);
         }
@@ -400,7 +414,7 @@ impl<Q: Served> Pool<Q> {
         // Release: as in `command`.
         self.slots[usize::from(slot)].command.store(WORK, Release);
         drop(state);
-        self.start(slot);
+        self.start(slot, true);
         let is_there = self.state.lock().run_queue(class).living() != 0;
         is_there.then_some(hold)
     }
@@ -467,6 +481,7 @@ impl<Q: Served> Pool<Q> {
                 let begun = own.begun.load(Relaxed);
                 own.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_waiting(&mut state, class);
+                self.end_lack(&mut state, class, 0);
                 drop(state);
                 return Some(context);
             }
