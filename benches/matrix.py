@@ -143,6 +143,13 @@ def without(root):
     return all_engines
 
 
+def before_and_after(root, before):
+    """The engines of this checkout and of another one, which is built."""
+    mine, other = engines(root), engines(before)
+    return {name: engine for of in ("aio2", "drop-in") for name, engine in ((of + BEFORE, other[of]), (of, mine[of]))}
+
+
+BEFORE = ", before"
 RAMP = 0.2
 
 
@@ -268,15 +275,35 @@ def shortfall(rows):
         yield "%s: of %d cells short of the goal in IOPS in %d, in p99 in %d, in processor time in %d" % (name, len(mine), iops, p99, cpu)
 
 
-def compare(cell, results):
-    """What is lost without each heuristic: IOPS, p99 and CPU time by those of the library as it is, the medians of the rounds."""
+def compare(results, base_of):
+    """Each engine that has a base, and its IOPS, p99 and CPU time by the base's: the medians of the rounds."""
     for name, runs in results.items():
-        base = results.get("libaio: as it is" if name.startswith("libaio: ") else "as it is")
-        if base and "not: " in name:
-            iops, p99, cpu = (statistics.median(run[i] / other[i] for run, other in zip(runs, base)) for i in (0, 2, 3))
-            lost = iops < 0.9 or p99 > 1.1 or cpu > 1.1
-            yield {"device": cell[0], "pattern": cell[1], "depth": cell[2], "without": name.replace("not: ", ""), "iops": round(iops, 2),
-                   "p99": round(p99, 2), "cpu": round(cpu, 2), "lost": int(lost)}
+        base = results.get(base_of(name))
+        if base:
+            yield name, [statistics.median(run[i] / other[i] for run, other in zip(runs, base)) for i in (0, 2, 3)]
+
+
+def effects(cell, results):
+    """What is lost without each heuristic, beside the library as it is."""
+    def base_of(name):
+        return None if "not: " not in name else "libaio: as it is" if name.startswith("libaio: ") else "as it is"
+
+    for name, (iops, p99, cpu) in compare(results, base_of):
+        lost = iops < 0.9 or p99 > 1.1 or cpu > 1.1
+        yield {"device": cell[0], "pattern": cell[1], "depth": cell[2], "without": name.replace("not: ", ""), "iops": round(iops, 2),
+               "p99": round(p99, 2), "cpu": round(cpu, 2), "lost": int(lost)}
+
+
+def print_before_and_after(targets, all_engines, cells, rounds, seconds):
+    print("%d rounds of %g s; ratios are to the library before" % (rounds, seconds))
+    for cell in cells:
+        target = targets.get(DEVICES[cell[0]][0])
+        if target is None:
+            continue
+        results = run_cell(cell, target, all_engines, rounds, seconds)
+        for name, ratios in compare(results, lambda name: name + BEFORE):
+            print("%-6s %-10s %3d %-8s IOPS %.2f, p99 %.2f, CPU %.2f" % (*cell, name, *ratios))
+        sys.stdout.flush()
 
 
 def ablation(directory, targets, root, cells, rounds, seconds):
@@ -285,7 +312,7 @@ def ablation(directory, targets, root, cells, rounds, seconds):
         target = targets.get(DEVICES[cell[0]][0])
         if target is None:
             continue
-        rows += compare(cell, run_cell(cell, target, without(root), rounds, seconds))
+        rows += effects(cell, run_cell(cell, target, without(root), rounds, seconds))
         with open(os.path.join(directory, "ablation.csv"), "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
@@ -349,6 +376,7 @@ def main():
     parser.add_argument("--target", action="append", default=[])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--before")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("cells", nargs="*", help="DEVICE/PATTERN/DEPTH, or a beginning of that")
@@ -361,6 +389,8 @@ def main():
     seconds = arguments.seconds or 1
     if arguments.ablation:
         return ablation(arguments.out, targets, arguments.root, cells, rounds, seconds)
+    if arguments.before:
+        return print_before_and_after(targets, before_and_after(arguments.root, arguments.before), cells, rounds, seconds)
     all_engines = engines(arguments.root)
     rows = []
     print("%d rounds of %g s; ratios are to the best peer, which is marked; of processor time (CPU), to the cheaper one of libaio and io_uring"

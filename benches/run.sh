@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# run.sh [--quick | --limits | --ablation] [--rounds N] [--seconds S] [--out DIR] [CELL...]: the cost of a request, beside the peers, on devices that are made
+# run.sh [--quick | --limits | --ablation] [--before CHECKOUT] [--rounds N] [--seconds S] [--out DIR] [CELL...]: the cost of a request, beside the peers, on devices that are made
 # for it and removed afterwards. `make lib fio-engine` builds what it needs; only root can make the devices; without root, the cells that need one are left out.
 #
 # First micro.c: no-ops; the comments of limits.c, scaling.c and fairness.c describe them. Then fio, one job, 4 KiB in batches of 16 or larger ones one by one, the engines
 # of a cell in turn, several rounds (matrix.py); the last lines say in how many cells we are short of our goals. In
 # DIR (default: build/bench): matrix.csv and matrix.svg. --quick takes micro.c and the cells of docs/performance.md alone; --limits, limits.c alone. --ablation measures the
 # effect of each heuristic instead (ablation.csv, docs/tuning.md): the library with the test hooks (make hooks-lib), with each switched off in turn.
+# --before compares instead with the library of another checkout, in which `make lib fio-engine` has run.
 
 set -u
 export LC_ALL=C
