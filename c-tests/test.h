@@ -209,7 +209,7 @@ static void __attribute__((constructor)) test_start(void)
     action.sa_handler = test_on_alarm;
     /* SA_RESTART has no meaning here, the handler does not return. */
     sigaction(SIGALRM, &action, NULL);
-    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 120);
+    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 400);
     setvbuf(stdout, NULL, _IOLBF, 0);
     atexit(test_remove_temp);
 }
@@ -240,16 +240,20 @@ static TEST_UNUSED void sleep_ms(int64_t ms)
         ;
 }
 
-/* Fails unless `condition` comes true within `ms` milliseconds. */
-#define CHECK_WITHIN_MS(ms, condition)                                                             \
+/* A limit for what comes true soon: so long that no machine reaches it, however busy it is. */
+enum { PATIENCE_S = 100 };
+#define PATIENCE_NS (PATIENCE_S * NSEC_PER_SEC)
+
+/* Fails unless `condition` comes true soon. */
+#define CHECK_SOON(condition)                                                                      \
     do {                                                                                           \
-        int64_t within_end_ = now_ns() + (int64_t)(ms)*NSEC_PER_MSEC;                              \
+        int64_t soon_end_ = now_ns() + PATIENCE_NS;                                                \
         test_at(__FILE__, __LINE__);                                                               \
-        for (int within_tries_ = 0; !(condition); within_tries_++) {                               \
-            if (now_ns() > within_end_)                                                            \
-                test_fail(__FILE__, __LINE__, "expected within %d ms: %s", (int)(ms), #condition); \
+        for (int soon_tries_ = 0; !(condition); soon_tries_++) {                                   \
+            if (now_ns() > soon_end_)                                                              \
+                test_fail(__FILE__, __LINE__, "expected soon: %s", #condition);                    \
             /* Most things come true at once: give way first, then sleep. */                       \
-            if (within_tries_ < 100)                                                               \
+            if (soon_tries_ < 100)                                                                 \
                 sched_yield();                                                                     \
             else                                                                                   \
                 sleep_ms(2);                                                                       \
@@ -405,17 +409,15 @@ static TEST_UNUSED size_t test_count_events(const char *file, int line, const vo
 
 /*
  * Gets exactly `n` events into `nbytes` bytes at `events` and returns their bytes; fails if they do not
- * come within 20 seconds, or if there are more (as far as they have been produced by then).
+ * come soon, or if there are more (as far as they have been produced by then).
  */
 #define get_events(ctx, n, events, nbytes) \
-    test_get_events(__FILE__, __LINE__, (ctx), (n), (events), (nbytes), 20 * NSEC_PER_SEC)
-#define get_events_within(ctx, n, events, nbytes, ns) \
-    test_get_events(__FILE__, __LINE__, (ctx), (n), (events), (nbytes), (ns))
+    test_get_events(__FILE__, __LINE__, (ctx), (n), (events), (nbytes))
 
 static TEST_UNUSED size_t test_get_events(const char *file, int line, io_context2_t ctx, size_t n, void *events,
-                                          size_t nbytes, int64_t limit_ns)
+                                          size_t nbytes)
 {
-    int64_t end = now_ns() + limit_ns;
+    int64_t end = now_ns() + PATIENCE_NS;
     size_t have = 0;
     size_t count = 0;
 
@@ -743,14 +745,14 @@ static TEST_UNUSED void hold_wait_running(int n)
 {
     if (access("/proc/self/syscall", R_OK) != 0)
         SKIP("this kernel does not show /proc/self/syscall");
-    CHECK_WITHIN_MS(10000, count_workers_in(SYS_preadv2) >= n);
+    CHECK_SOON(count_workers_in(SYS_preadv2) >= n);
 }
 
 static TEST_UNUSED void hard_hold_wait_running(int n)
 {
     if (access("/proc/self/syscall", R_OK) != 0)
         SKIP("this kernel does not show /proc/self/syscall");
-    CHECK_WITHIN_MS(10000, count_workers_in(SYS_pread64) >= n);
+    CHECK_SOON(count_workers_in(SYS_pread64) >= n);
 }
 
 static TEST_UNUSED bool test_epoll_asks(int epoll, void *arg)
@@ -801,7 +803,7 @@ static TEST_UNUSED pid_t my_tid(void)
 /* Waits until a thread sleeps and goes on sleeping: it waits for something that does not come by itself. */
 static TEST_UNUSED void wait_thread_asleep(pid_t tid)
 {
-    int64_t end = now_ns() + 20 * NSEC_PER_SEC;
+    int64_t end = now_ns() + PATIENCE_NS;
     int asleep = 0;
 
     while (asleep < 10) {

@@ -75,7 +75,7 @@ int main(void)
         deadline = now_ns() + ms * NSEC_PER_MSEC;
         add_deadline(deadline, 0);
         submit_one(ctx, &request.iocb);
-        CHECK_WITHIN_MS(20000, count_workers_in(SYS_preadv2) == 1 || __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == ctx->submitted);
+        CHECK_SOON(count_workers_in(SYS_preadv2) == 1 || __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == ctx->submitted);
         if (count_workers_in(SYS_preadv2) == 1)
             break;
         /* A busy machine: it did not begin in time. */
@@ -88,10 +88,10 @@ int main(void)
         add_deadline(i == 2 ? deadline : now_ns() + 1000 * NSEC_PER_SEC, 0);
         submit_one(ctx, &request.iocb);
     }
-    CHECK_WITHIN_MS(60000, now_ns() > deadline);
+    CHECK_SOON(now_ns() > deadline);
     hold_release(&hold);
     for (int i = 1; i <= 3; i++) {
-        struct timespec limit = { 20, 0 };
+        struct timespec limit = { PATIENCE_S, 0 };
 
         CHECK_EQ(CALL(io_getevents2(ctx, 40, &room.event, 40, &limit)), 40);
         CHECK_EQ(room.event.data, i);

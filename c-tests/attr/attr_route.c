@@ -12,7 +12,6 @@
 #define BLOCK 512
 #define DEVICE_BYTES (8 << 20)
 #define DEPTH 32
-#define LIMIT_NS (20 * NSEC_PER_SEC)
 
 static io_context2_t ctx;
 static union iocb_room request;
@@ -58,7 +57,7 @@ static void issued(void)
 /* A caller that waits soon after it has submitted carries short requests out itself: no-ops, and reads of a file in memory. */
 static void by_caller(int fd)
 {
-    for (int64_t end = now_ns() + LIMIT_NS;;) {
+    for (int64_t end = now_ns() + PATIENCE_NS;;) {
         CHECK_CMP(now_ns(), <, end);
         if (fd < 0)
             io_prep2_nop(&request.iocb);
@@ -158,7 +157,7 @@ static void by_kernel(int device, struct timespec *timeout, int stride, bool mer
     static union routed_event events[DEPTH];
     bool seen = false;
 
-    for (int64_t end = now_ns() + LIMIT_NS; !seen;) {
+    for (int64_t end = now_ns() + PATIENCE_NS; !seen;) {
         CHECK_CMP(now_ns(), <, end);
         for (int i = 0; i < DEPTH; i++) {
             io_prep2_pread(&iocbs[i].iocb, device, memory + i * BLOCK, BLOCK, (int64_t)i * stride * BLOCK);
@@ -184,7 +183,7 @@ static void by_kernel(int device, struct timespec *timeout, int stride, bool mer
 
 int main(void)
 {
-    struct timespec some_time = { 20, 0 };
+    struct timespec some_time = { PATIENCE_S, 0 };
     unsigned long kernel = 0;
     void *at;
     int fd;

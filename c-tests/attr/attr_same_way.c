@@ -7,7 +7,6 @@
  */
 /* needs: kernel queue */
 /* needs: root */
-/* time limit: 240 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"

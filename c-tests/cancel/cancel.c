@@ -121,7 +121,7 @@ int main(void)
     hold_release(&hold);
     {
         const uint64_t order[] = { 1, 3, 11, 13, 14, 16, 17, 18 };
-        struct timespec limit = { 20, 0 };
+        struct timespec limit = { PATIENCE_S, 0 };
 
         for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
             CHECK_EQ(CALL(io_getevents2(ctx, 24, &room.event, 24, &limit)), 24);

@@ -29,7 +29,7 @@ static void wait_until_waits(struct iocb2 *iocb)
 {
     int fd = iocb->nr == SYS_ppoll ? ((struct pollfd *)(uintptr_t)iocb->args[0])->fd : (int)iocb->args[0];
 
-    CHECK_WITHIN_MS(10000, for_workers(is_asleep_in, iocb) >= 1 || is_awaited(fd));
+    CHECK_SOON(for_workers(is_asleep_in, iocb) >= 1 || is_awaited(fd));
 }
 
 /* Submitted, and waiting: cancelled, it ends. */

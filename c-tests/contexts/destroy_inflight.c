@@ -45,7 +45,7 @@ static void running_and_queued(void)
     destroyed_at = 0;
     thread = thread_start(destroyer, NULL);
     /* It waits for the read that runs, and the handle is dead meanwhile. */
-    CHECK_WITHIN_MS(10000, io_submit2(ctx, NULL, 0) == -EINVAL);
+    CHECK_SOON(io_submit2(ctx, NULL, 0) == -EINVAL);
     CHECK_EQ(CALL(io_submit2(ctx, &iocb, sizeof(iocb))), -EINVAL);
     CHECK_EQ(CALL(io_getevents2(ctx, 0, NULL, 0, NULL)), -EINVAL);
     CHECK_EQ(CALL(io_cancel2(ctx, 1)), -EINVAL);
@@ -58,7 +58,7 @@ static void running_and_queued(void)
     thread_join(thread);
     CHECK_EQ(destroy_result, 0);
     CHECK_CMP(destroyed_at, >=, released_at);
-    CHECK_CMP(destroyed_at - released_at, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(destroyed_at - released_at, <, PATIENCE_NS);
     /* The read ended before io_destroy2 returned, and no write was made. */
     CHECK_EQ(hold.page[0], 'x');
     hard_hold_close(&hold);

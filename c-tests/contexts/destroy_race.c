@@ -3,7 +3,6 @@
  * io_destroy2 from several threads at once: one gets 0, the others get -EINVAL. Threads that submit, reap, cancel, wait and ask
  * for descriptors meanwhile get correct answers, and then -EINVAL.
  */
-/* time limit: 300 s */
 #include "test.h"
 #include "stress.h"
 

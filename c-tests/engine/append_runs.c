@@ -4,7 +4,6 @@
  * the number of bytes up to the limit, and the writes behind it return -EFBIG. The same with O_APPEND, where the file contains
  * exactly the bytes that the events report: none twice, and none that no event reports.
  */
-/* time limit: 180 s */
 #include "test.h"
 #include "stress.h"
 #include <sys/resource.h>

@@ -42,7 +42,7 @@ static long read_all(io_context2_t ctx, struct timespec *timeout)
 int main(void)
 {
     io_context2_t ctx = setup2(0, 0, 0);
-    struct timespec timeout = { 20, 0 };
+    struct timespec timeout = { PATIENCE_S, 0 };
     struct io_event2 event;
     struct iocb2 iocb;
     unsigned char byte;

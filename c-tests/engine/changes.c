@@ -5,7 +5,6 @@
  * descriptor that names zram, then a loop device, then zram; and a device read through the page cache, from which its pages are
  * dropped and come back. Counted in requests, by IOCB_ATTR_ROUTE: it prints after how many requests most take the new route.
  */
-/* time limit: 120 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -37,7 +37,7 @@ static int get_reads(void)
     size_t left = DEPTH;
 
     while (left != 0) {
-        struct timespec limit = { 20, 0 };
+        struct timespec limit = { PATIENCE_S, 0 };
         sigset_t mask;
         CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
         /* With a mask the caller does not hand over by itself. */
@@ -111,7 +111,7 @@ int main(void)
         submit_reads();
         get_reads();
     }
-    CHECK_WITHIN_MS(20000, count_reapers() == 0);
+    CHECK_SOON(count_reapers() == 0);
     for (int i = 0; i < all.count; i++)
         CHECK_CMP(fcntl(all.kept[i], F_GETFD), >=, 0);
     CHECK_EQ(read(ends[0], seen, sizeof(seen)), 16);

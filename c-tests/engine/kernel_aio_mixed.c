@@ -15,7 +15,7 @@ static int fd;
 
 static ssize_t take(io_context2_t ctx, enum how how, struct io_event2 *events, size_t bytes)
 {
-    struct timespec limit = timespec_ns(how == LOOKS ? 0 : 20 * NSEC_PER_SEC);
+    struct timespec limit = timespec_ns(how == LOOKS ? 0 : PATIENCE_NS);
 
     return CALL(io_getevents2(ctx, sizeof(*events), events, bytes, how == WAITS ? NULL : &limit));
 }

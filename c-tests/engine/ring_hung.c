@@ -5,7 +5,6 @@
  */
 /* needs: kernel queue */
 /* needs: root */
-/* time limit: 120 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"

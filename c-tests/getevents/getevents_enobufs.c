@@ -20,7 +20,7 @@ int main(void)
     io_prep2_nop(&request.iocb);
     request.iocb.data = 100;
     submit_one(ctx, &request.iocb);
-    CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == 2);
+    CHECK_SOON(__atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == 2);
 
     began = now_ns();
     for (size_t n = 0; n < bytes; n++) {
@@ -37,7 +37,7 @@ int main(void)
         CHECK_EQ(ctx->head, 0);
     }
     CHECK_EQ(io_ring2_reap(ctx, &room.event, 0), -ENOBUFS);
-    CHECK_CMP(now_ns() - began, <, 30 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
 
     CHECK_EQ(CALL(io_getevents2(ctx, 0, &room.event, bytes, NULL)), bytes);
     CHECK_EQ(room.event.data, 99);

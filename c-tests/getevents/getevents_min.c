@@ -19,7 +19,7 @@ static void produce(uint64_t data, int attrs)
     for (int i = 0; i < attrs; i++)
         CHECK(iocb2_add_attr(&request.iocb, 0x8000, 0, 0, NULL, 0) != NULL);
     submit_one(ctx, &request.iocb);
-    CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == completed + 1);
+    CHECK_SOON(__atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == completed + 1);
 }
 
 static uint64_t nth_data(int n)
@@ -96,7 +96,7 @@ int main(void)
     produce(2, 1);
     began = now_ns();
     CHECK_EQ(CALL(io_getevents2(ctx, 60, &room.event, 60, NULL)), 24);
-    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
     CHECK_EQ(nth_data(0), 1);
     CHECK_EQ(CALL(io_getevents2(ctx, 0, &room.event, 40, NULL)), 40);
     CHECK_EQ(nth_data(0), 2);

@@ -4,7 +4,6 @@
  * calls that do not wait, whenever it got its policy, with the highest priority, and without the right to give others a higher
  * one. A program that keeps all processors busy gets them, too.
  */
-/* time limit: 300 s */
 /* needs: root */
 #include "test.h"
 #include "stress.h"

@@ -103,7 +103,7 @@ int main(void)
         waiter_tid = 0;
         waited = -1;
         thread = thread_start(waiter, i == 0 ? NULL : &with_mask);
-        CHECK_WITHIN_MS(10000, __atomic_load_n(&waiter_tid, __ATOMIC_ACQUIRE) != 0);
+        CHECK_SOON(__atomic_load_n(&waiter_tid, __ATOMIC_ACQUIRE) != 0);
         wait_thread_asleep(waiter_tid);
         CHECK_EQ(pthread_cancel(thread), 0);
         sleep_ms(100);

@@ -4,7 +4,6 @@
 # and with GNU extensions, with all warnings that a compiler has for that, under every compiler of gcc, g++, clang and clang++ that is
 # installed; and the program runs, built as C and as C++. If a compiler makes programs of 32 bits, the header says that these cannot be.
 # with any engine the same
-# time limit: 240 s
 
 set -eu
 work=$BUILD/header_compile

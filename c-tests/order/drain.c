@@ -29,7 +29,7 @@ static void reap(io_context2_t ctx, int n)
 {
     for (int got = 0; got < n;) {
         static _Alignas(8) unsigned char room[64 * 96];
-        const struct timespec limit = { 20, 0 };
+        const struct timespec limit = { PATIENCE_S, 0 };
         ssize_t bytes = CALL(io_getevents2(ctx, 1, (struct io_event2 *)(void *)room, sizeof(room), &limit));
 
         CHECK_CMP(bytes, >, 0);

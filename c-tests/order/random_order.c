@@ -255,7 +255,7 @@ static void round_of(uint64_t seed)
         return;
     }
     while (got < n_requests) {
-        const struct timespec limit = { 20, 0 };
+        const struct timespec limit = { PATIENCE_S, 0 };
         ssize_t bytes = CALL(io_getevents2(ctx, 1, (struct io_event2 *)(void *)out, sizeof(out), &limit));
 
         CHECK_CMP(bytes, >, 0);

@@ -38,7 +38,7 @@ static void __attribute__((noreturn)) child(io_context2_t inherited)
     struct iocb2 iocb;
     int failed = 0;
 
-    alarm(60);
+    alarm(3 * PATIENCE_S);
     io_prep2_nop(&iocb);
     if (io_submit2(inherited, &iocb, sizeof(iocb)) != -EINVAL)
         failed = 10;

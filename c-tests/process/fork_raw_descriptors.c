@@ -15,7 +15,7 @@ static void __attribute__((noreturn)) child(void)
     pid_t pid;
     int status = 0;
 
-    alarm(60);
+    alarm(3 * PATIENCE_S);
     for (int fd = 3; fd < NUMBERS; fd++)
         close(fd);
     for (int fd = 3; fd < NUMBERS; fd++) {

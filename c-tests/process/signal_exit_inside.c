@@ -4,7 +4,6 @@
  * written data is there. The handler may have a small stack of its own. On files and devices for which the caller carries
  * requests out itself, or hands them over to the kernel.
  */
-/* time limit: 300 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"

@@ -90,7 +90,7 @@ static bool scenario(void)
         done += (size_t)n;
     }
 
-    end = now_ns() + 30 * NSEC_PER_SEC;
+    end = now_ns() + PATIENCE_NS;
     while (got < accepted) {
         struct timespec timeout = timespec_ns(NSEC_PER_SEC);
         ssize_t n = CALL(io_getevents2(ctx, sizeof(struct io_event2), (struct io_event2 *)(void *)out, sizeof(out), &timeout));
@@ -126,7 +126,7 @@ static bool one_failure(long fail_at, int fail_after)
 
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(60);
+        alarm(3 * PATIENCE_S);
         alloc_arm(fail_at, fail_after);
         (void)scenario();
         alloc_disarm();
@@ -164,7 +164,7 @@ int main(void)
     pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
-        alarm(60);
+        alarm(3 * PATIENCE_S);
         alloc_arm(0, 0);
         CHECK(scenario());
         alloc_disarm();

@@ -52,22 +52,22 @@ static void all_then_reap(void)
     /* As many as the ring holds: no overflow. One more: overflow. */
     in_ring = 4096 / sizeof(struct io_event2);
     submit_nops(ctx, 0, in_ring);
-    CHECK_WITHIN_MS(10000, ring_completed(ctx) == in_ring);
+    CHECK_SOON(ring_completed(ctx) == in_ring);
     CHECK_EQ(io_ring2_overflowed(ctx), 0);
     CHECK_EQ(ring_overflowed(ctx), 0);
     CHECK_EQ(ring_tail(ctx) - ring_head(ctx), in_ring * sizeof(struct io_event2));
     submit_nops(ctx, in_ring, 1);
-    CHECK_WITHIN_MS(10000, ring_completed(ctx) == in_ring + 1);
+    CHECK_SOON(ring_completed(ctx) == in_ring + 1);
     CHECK_EQ(io_ring2_overflowed(ctx), 1);
     CHECK_EQ(ring_overflowed(ctx), 1);
 
     submit_nops(ctx, in_ring + 1, EVENTS - in_ring - 1);
     CHECK_EQ(ring_submitted(ctx), EVENTS);
-    CHECK_WITHIN_MS(30000, ring_completed(ctx) == EVENTS);
+    CHECK_SOON(ring_completed(ctx) == EVENTS);
     CHECK_EQ(ring_overflowed(ctx), EVENTS - in_ring);
     CHECK_EQ(io_ring2_overflowed(ctx), 1);
 
-    end = now_ns() + 20 * NSEC_PER_SEC;
+    end = now_ns() + PATIENCE_NS;
     for (uint64_t next = 0; next < EVENTS;) {
         /* The flag may go only with the last event of the list. */
         if (next < EVENTS - 2 * in_ring)

@@ -28,7 +28,7 @@ int main(void)
 
     hold_release(&hold);
     for (int i = 0; i < 2; i++) {
-        struct timespec limit = { 20, 0 };
+        struct timespec limit = { PATIENCE_S, 0 };
 
         CHECK_CMP(io_getevents2(ctx, 24, &room.event, i == 0 ? 24 : sizeof(room), &limit), >, 0);
         CHECK_EQ(room.event.res, 1);

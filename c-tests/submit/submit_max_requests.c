@@ -30,7 +30,7 @@ int main(void)
 
     /* One completes: there is room for one, even before its event is reaped. */
     hold_release(&holds[0]);
-    CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == 1);
+    CHECK_SOON(__atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == 1);
     CHECK_EQ(CALL(io_submit2(ctx, iocbs + LIMIT, 2 * 64)), 64);
     CHECK_EQ(CALL(io_submit2(ctx, iocbs + LIMIT + 1, 64)), -EAGAIN);
     CHECK_EQ(ctx->submitted, LIMIT + 1);
@@ -50,7 +50,7 @@ int main(void)
         const uint64_t completed = ctx->completed;
 
         submit_one(ctx, &nop);
-        CHECK_WITHIN_MS(10000, __atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == completed + 1);
+        CHECK_SOON(__atomic_load_n(&ctx->completed, __ATOMIC_ACQUIRE) == completed + 1);
     }
     CHECK_CMP(ctx->overflowed, >, 0);
     CHECK_EQ(ctx->submitted, 1006);

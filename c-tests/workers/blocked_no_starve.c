@@ -3,7 +3,6 @@
  * A thousand reads of empty pipes are in flight, on the same context and on another. They do not delay a disk read, or a write
  * whose end an eventfd reports. When their contexts end, all of them are interrupted.
  */
-/* time limit: 180 s */
 #include "test.h"
 #include "stress.h"
 #include <poll.h>
@@ -103,7 +102,7 @@ int main(void)
 
     block(ctx, ends[0]);
     block(other, ends[0]);
-    CHECK_WITHIN_MS(20000, count_workers_in(SYS_readv) >= 2 * BLOCKED);
+    CHECK_SOON(count_workers_in(SYS_readv) >= 2 * BLOCKED);
     compare_times("read", free_read, ctx, -1);
     drain(params.eventfd);
     compare_times("write", free_write, ctx, params.eventfd);
@@ -111,7 +110,7 @@ int main(void)
     int64_t began = now_ns();
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     CHECK_EQ(CALL(io_destroy2(other)), 0);
-    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
     /* None of them is left to take it. */
     CHECK_EQ(write(ends[1], "x", 1), 1);
     sleep_ms(20);

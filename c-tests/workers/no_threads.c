@@ -61,12 +61,12 @@ static void blocked(io_context2_t ctx)
     hold_submit(ctx, &hold, 77);
     began = now_ns();
     CHECK_EQ(CALL(io_getevents2(ctx, 0, events, sizeof(events), NULL)), 0);
-    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
     for (int i = 0; i < 3; i++) {
         began = now_ns();
         CHECK_EQ(CALL(io_getevents2(ctx, sizeof(events[0]), events, sizeof(events), &timeout)), 0);
         CHECK_CMP(now_ns() - began, >=, 200 * NSEC_PER_MSEC);
-        CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+        CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
     }
     /* The other requests, behind it and before it, are carried out. */
     submit_nops(ctx, 1000, 50);
@@ -82,7 +82,7 @@ static void blocked(io_context2_t ctx)
     hold_release(&hold);
     began = now_ns();
     (void)get_events(ctx, 1, events, sizeof(events));
-    CHECK_CMP(now_ns() - began, <, 20 * NSEC_PER_SEC);
+    CHECK_CMP(now_ns() - began, <, PATIENCE_NS);
     CHECK_EQ(events[0].data, 77);
     CHECK_EQ(events[0].res, 1);
     CHECK_EQ(hold.byte, 'x');
@@ -142,7 +142,7 @@ static void recovered(void)
     CHECK_EQ(ring_completed(ctx), 10);
     __atomic_store_n(&allowed, INT_MAX / 2, __ATOMIC_RELAXED);
     submit_nops(ctx, 0, 10);
-    CHECK_WITHIN_MS(10000, ring_completed(ctx) == 20);
+    CHECK_SOON(ring_completed(ctx) == 20);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
 }
 
@@ -156,7 +156,7 @@ static void exit_with_writes(void)
         io_context2_t ctx;
         struct iocb2 iocb;
 
-        alarm(60);
+        alarm(3 * PATIENCE_S);
         allowed = 0;
         fill_pattern(block, sizeof(block), 0, 9);
         ctx = setup2(4096, 0, 0);
@@ -194,7 +194,7 @@ int main(void)
 
         CHECK(pid >= 0);
         if (pid == 0) {
-            alarm(60);
+            alarm(3 * PATIENCE_S);
             failures = 0;
             all(limits[i]);
             exit(0);

@@ -118,7 +118,7 @@ static void run_child(int part)
         struct rlimit no_core = { 0, 0 };
 
         CHECK_EQ(setrlimit(RLIMIT_CORE, &no_core), 0);
-        alarm(60);
+        alarm(3 * PATIENCE_S);
         allowed = 0;
         switch (part) {
         case 0:

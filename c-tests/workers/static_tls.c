@@ -29,7 +29,7 @@ int main(void)
     }
     submit_all(ctx, iocbs, sizeof(iocbs));
     CHECK_EQ(poll(&poller, 1, 20000), 1);
-    CHECK_WITHIN_MS(20000, ring_completed(ctx) == 2);
+    CHECK_SOON(ring_completed(ctx) == 2);
     CHECK_PATTERN(buf[0], 16, 0, 1);
     CHECK_PATTERN(buf[1], 16, 16, 1);
 
@@ -37,7 +37,7 @@ int main(void)
     hold_submit(ctx, &hold, 2);
     hold_wait_running(1);
     hold_release(&hold);
-    CHECK_WITHIN_MS(20000, ring_completed(ctx) == 3);
+    CHECK_SOON(ring_completed(ctx) == 3);
     hold_close(&hold);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     CHECK_EQ(variables[sizeof(variables) - 1], 1);
