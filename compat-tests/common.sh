@@ -73,7 +73,7 @@ build() {
     if [ $current = 0 ]; then
         temp=$(mktemp "$program.XXXXXX")
         # shellcheck disable=SC2086 # CFLAGS are words
-        if ! $CC -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Werror ${CFLAGS:-} -o "$temp" "$here/$name.c" -laio -lpthread >&2; then
+        if ! $CC -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Werror -rdynamic ${CFLAGS:-} -o "$temp" "$here/$name.c" -laio -lpthread >&2; then
             rm -f "$temp"
             echo "cannot build $name.c" >&2
             return 1

@@ -66,6 +66,7 @@ for how in preload path; do
     add robust-$how 300 program.sh $how robust
     add firstuse-$how 300 program.sh $how firstuse
     add tables-$how 120 program.sh $how tables
+    add keeper-$how 240 program.sh $how keeper
     add churn-$how 300 program.sh $how churn
     add manyfiles-$how 120 program.sh $how manyfiles
     add told-$how 300 program.sh $how told

@@ -10,16 +10,18 @@ mod primitive {
     pub use std::cell::UnsafeCell;
     pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
     pub use std::sync::{Mutex, MutexGuard};
+    pub use std::thread_local;
 }
 
 #[cfg(loom)]
 mod primitive {
     pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
     pub use loom::sync::{Mutex, MutexGuard};
+    pub use loom::thread_local;
     pub use std::cell::UnsafeCell;
 }
 
-pub use primitive::{AtomicBool, AtomicU32, AtomicU64, fence};
+pub use primitive::{AtomicBool, AtomicU32, AtomicU64, fence, thread_local};
 use primitive::{Mutex, MutexGuard, UnsafeCell};
 use std::ops::{Deref, DerefMut};
 pub use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};

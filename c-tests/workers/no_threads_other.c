@@ -2,7 +2,8 @@
 /*
  * No thread can be created for a request that may wait for ever, and its caller sleeps in io_getevents2() without a time limit
  * when its file becomes ready: the caller carries it out, although a thread was created meanwhile for other requests, or the
- * creation of one for another context's request failed while the caller slept.
+ * creation of one for another context's request failed while the caller slept. A request that waits for a caller's to end, because the
+ * context has a limit, is carried out, too.
  */
 #include "test.h"
 #include "stress.h"
@@ -37,8 +38,8 @@ static pthread_t sleep_in(struct sleeper *sleeper, io_context2_t ctx)
     sleeper->ctx = ctx;
     allow(1);
     thread = thread_start(get_event, sleeper);
-    CHECK_WITHIN_MS(60000, __atomic_load_n(&sleeper->tid, __ATOMIC_ACQUIRE) != 0);
-    CHECK_WITHIN_MS(60000, thread_state(sleeper->tid) == 'S');
+    CHECK_SOON(__atomic_load_n(&sleeper->tid, __ATOMIC_ACQUIRE) != 0);
+    CHECK_SOON(thread_state(sleeper->tid) == 'S');
     return thread;
 }
 
@@ -93,9 +94,51 @@ static void another_failure(void)
     hold_close(&first);
 }
 
+/* One request runs at a time. A caller is carrying the first one out when the second is submitted. */
+static void a_limit(void)
+{
+    io_context2_t ctx = setup2(64, 0, 1);
+    io_context2_t other = setup2(64, 0, 0);
+    struct sleeper sleeper = { 0 };
+    struct hard_hold memory;
+    struct hold hold, kept;
+    struct iocb2 write;
+    int fd = temp_file(0, 0);
+    long nr = SYS_preadv2;
+    pthread_t thread;
+    char tid[32];
+
+    /* Another context's request keeps the only worker. */
+    allow(1);
+    hold_submit(other, &kept, 5);
+    hold_wait_running(1);
+    allow(0);
+    hard_hold_memory(&memory);
+    hold_init(&hold, 77);
+    hold.iov.iov_base = memory.page;
+    submit_one(ctx, &hold.iocb);
+    thread = sleep_in(&sleeper, ctx);
+    allow(0);
+    hold_release(&hold);
+    snprintf(tid, sizeof(tid), "%d", (int)sleeper.tid);
+    CHECK_SOON(test_worker_in_call(tid, &nr));
+    io_prep2_pwrite(&write, fd, "x", 1, 0);
+    submit_one(ctx, &write);
+    CHECK_EQ(ring_completed(ctx), 0);
+    hard_hold_release(&memory);
+    thread_join(thread);
+    CHECK_EQ(sleeper.event.data, 77);
+    CHECK_SOON(ring_completed(ctx) == 2);
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    CHECK_EQ(CALL(io_destroy2(other)), 0);
+    hold_close(&kept);
+    hold_close(&hold);
+    hard_hold_close(&memory);
+}
+
 int main(void)
 {
-    static void (*const cases[])(void) = { another_thread, another_failure };
+    static void (*const cases[])(void) = { another_thread, another_failure, a_limit };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         /* Each in a process of its own, without workers from before. */
@@ -103,7 +146,7 @@ int main(void)
 
         CHECK(pid >= 0);
         if (pid == 0) {
-            alarm(90);
+            alarm(3 * PATIENCE_S);
             cases[i]();
             exit(0);
         }

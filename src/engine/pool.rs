@@ -55,8 +55,7 @@ pub struct Pool<Q: 'static> {
     slots: Box<[Slot]>,
     /// The number of contexts in each run queue.
     waiting: [AtomicU32; 2],
-    /// A thread could not be started, and since then contexts may wait in a run queue without a worker that comes for them. Changed
-    /// under the lock.
+    /// [`PoolState::lacks_monitor`], or [`RunQueue::lacks_worker`] of either, for threads without the lock. Changed under the lock.
     lacks_threads: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
@@ -79,6 +78,8 @@ struct PoolState<Q> {
     /// Workers that count against the processors.
     counted: u32,
     monitor: bool,
+    /// A monitor could not be started, and no worker has come since that could be it.
+    lacks_monitor: bool,
     /// The slot of the monitor, if it looks so rarely that it must be woken when it is needed.
     dozing: Option<u16>,
 }
@@ -146,10 +147,10 @@ impl Wakeups {
         }
     }
 
-    /// Without any lock.
-    pub fn perform<Q: Served>(&self, pool: &'static Pool<Q>) {
+    /// Without any lock. `tell`: see [`Pool::perform`].
+    pub fn perform<Q: Served>(&self, pool: &'static Pool<Q>, tell: impl Fn()) {
         for &wakeup in &self.wakeups[..self.len] {
-            pool.perform(wakeup);
+            pool.perform(wakeup, &tell);
         }
     }
 }
@@ -165,6 +166,7 @@ impl<Q: Served> Pool<Q> {
                 leased: VecDeque::new(),
                 counted: 0,
                 monitor: false,
+                lacks_monitor: false,
                 dozing: None,
             }),
             slots: new_slots()?,
@@ -200,32 +202,35 @@ impl<Q: Served> Pool<Q> {
         Ok(())
     }
 
-    /// Whether threads could not be started lately: then threads that wait for events must help.
+    /// Whether a thread could not be started that is needed: then threads that wait for events must help.
     pub fn lacks_threads(&self) -> bool {
-        // Acquire: pairs with `start`. The caller asks this after it has listed its waiter: if it does not see the failure here,
-        // `call_for_help` sees the waiter.
+        // Acquire: pairs with `note_lack`. The caller asks this after it has listed its waiter: if it does not see the lack here, the
+        // thread that could not start a worker sees the waiter.
         self.lacks_threads.load(Acquire)
     }
 
-    /// Ends the lack of threads, if no more contexts wait than workers of that class are `coming`.
-    fn end_lack(&self, state: &mut PoolState<Q>, class: Class, coming: usize) {
-        let is_over = self.lacks_threads.load(Relaxed)
-            && state.run_queue(class).contexts.len() <= coming
-            && state.run_queue(class.other()).contexts.is_empty();
-        if is_over {
-            self.lacks_threads.store(false, Release);
-        }
+    /// A worker of that class could not be started (`fails`), or fewer contexts wait for one. True: threads are lacking from now on.
+    fn note_lack(&self, state: &mut PoolState<Q>, class: Class, fails: bool) -> bool {
+        let run_queue = state.run_queue(class);
+        run_queue.lacks_worker = run_queue.has_waiting() && (fails || run_queue.lacks_worker);
+        let lacks =
+            state.lacks_monitor || state.finite.lacks_worker || state.indefinite.lacks_worker;
+        // AcqRel: pairs with `lacks_threads`.
+        !self.lacks_threads.swap(lacks, AcqRel) && lacks
     }
 
-    /// Tries once more to start a worker. Called while threads are lacking: the waiters know it.
+    /// Tries once more to start a worker. Called while threads are lacking.
     pub fn retry(&'static self) {
         // First the class that may wait for ever: no other thread can carry out its requests.
         for class in [Class::Indefinite, Class::Finite] {
-            let wakeup = self.wakeup(&mut self.state.lock(), class);
-            match wakeup {
-                Wakeup::Start(slot) => self.start(slot, false),
-                other => self.perform(other),
+            let mut state = self.state.lock();
+            if !state.monitor {
+                self.look_at_workers(&mut state);
             }
+            let wakeup = self.wakeup(&mut state, class);
+            drop(state);
+            // The waiters know it.
+            self.perform(wakeup, &|| {});
         }
     }
 
@@ -269,6 +274,7 @@ impl<Q: Served> Pool<Q> {
         );
         for class in [Class::Finite, Class::Indefinite] {
             self.note_waiting(&mut state, class);
+            self.note_lack(&mut state, class, false);
         }
         drop(state);
         drop(forgotten);
@@ -324,12 +330,13 @@ impl<Q: Served> Pool<Q> {
         Some(wakeup)
     }
 
-    /// Wakes or starts the worker of a wake-up.
-    pub fn perform(&'static self, wakeup: Wakeup) {
+    /// Wakes or starts the worker of a wake-up. If it cannot be started, first calls `tell`, which wakes waiters that may not know that
+    /// they must help.
+    pub fn perform(&'static self, wakeup: Wakeup, tell: &dyn Fn()) {
         match wakeup {
             Wakeup::None => {}
             Wakeup::Wake(slot) => self.wake(slot),
-            Wakeup::Start(slot) => self.start(slot, true),
+            Wakeup::Start(slot) => _ = self.start(slot, tell),
         }
     }
 
@@ -337,25 +344,30 @@ impl<Q: Served> Pool<Q> {
         futex_wake(&self.slots[usize::from(slot)].command, 1);
     }
 
-    /// Starts a worker in a slot that was taken for it. `is_news`: waiters may not know yet that a context needs it.
-    fn start(&'static self, slot: u16, is_news: bool) {
+    /// Starts a worker in a slot that was taken for it. False: that failed.
+    fn start(&'static self, slot: u16, tell: &dyn Fn()) -> bool {
         let started = (self.start)(self, slot).is_ok();
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class_of(slot));
         run_queue.starting -= 1;
         if started {
-            return self.end_lack(&mut state, class_of(slot), 1);
+            return true;
         }
         run_queue.release_slot(slot);
-        let did_lack_threads = self.lacks_threads.swap(true, AcqRel);
-        if self.slots[usize::from(slot)].command.swap(SLEEP, Relaxed) == MONITOR {
+        let command = self.slots[usize::from(slot)].command.swap(SLEEP, Relaxed);
+        if command == MONITOR {
             state.monitor = false;
+            state.lacks_monitor = true;
         }
+        let lack_begins = self.note_lack(&mut state, class_of(slot), true);
         self.count(&mut state, slot, false);
         drop(state);
-        if is_news || !did_lack_threads {
+        if lack_begins {
             self.call_for_help(Class::Finite);
             self.call_for_help(Class::Indefinite);
+        }
+        if command == WORK {
+            tell();
         }
         carrier::stand_in(|| {
             // One request may let another one begin, also of the other class.
@@ -366,9 +378,10 @@ impl<Q: Served> Pool<Q> {
                 more |= self.stand_in(Class::Indefinite);
             }
         });
+        false
     }
 
-    /// If no worker is left, carries out the requests of the contexts in the run queue that wait for nobody. A thread that enqueues a
+    /// If no worker will come, carries out the requests of the contexts in the run queue that wait for nobody. A thread that enqueues a
     /// context later cannot start a worker either, and does the same. False: there was nothing.
     fn stand_in(&'static self, class: Class) -> bool {
         let mut any = false;
@@ -376,15 +389,19 @@ impl<Q: Served> Pool<Q> {
         while left != 0 {
             let mut state = self.state.lock();
             let run_queue = state.run_queue(class);
-            if run_queue.threads != 0 {
+            if run_queue.expects_worker(class) {
                 break;
             }
             let Some(context) = run_queue.contexts.pop_front() else {
                 break;
             };
+            run_queue.standing_in += 1;
             self.note_waiting(&mut state, class);
             drop(state);
             any |= context.stand_in(class);
+            let mut state = self.state.lock();
+            state.run_queue(class).standing_in -= 1;
+            self.note_lack(&mut state, class, false);
             left -= 1;
         }
         any
@@ -397,25 +414,31 @@ impl<Q: Served> Pool<Q> {
         self.note_waiting(&mut state, class);
     }
 
-    /// Makes sure that there is a worker for requests of that class, which does not end as long as the returned value exists. None: there
-    /// is none, and none can be started.
+    /// Makes sure that there is a worker for requests of that class, which does not end as long as the returned value exists. Requests that
+    /// may wait for ever need a worker each. None: there is none, and none can be started.
     pub fn ensure_worker(&'static self, class: Class) -> Option<WorkerPin<Q>> {
         let mut state = self.state.lock();
         let run_queue = state.run_queue(class);
         run_queue.pins += 1;
         let hold = WorkerPin { pool: self, class };
-        if run_queue.living() != 0 {
+        let is_short = class == Class::Indefinite && run_queue.lacks_worker;
+        if run_queue.living() != 0 && !is_short {
             return Some(hold);
         }
-        let Some((slot, Wakeup::Start(_))) = run_queue.acquire_slot() else {
-            drop(state);
-            return None;
-        };
-        // Release: as in `command`.
-        self.slots[usize::from(slot)].command.store(WORK, Release);
+        let acquired = run_queue.acquire_slot();
+        if let Some((slot, _)) = acquired {
+            // Release: as in `command`.
+            self.slots[usize::from(slot)].command.store(WORK, Release);
+        }
         drop(state);
-        self.start(slot, true);
-        let is_there = self.state.lock().run_queue(class).living() != 0;
+        let is_there = match acquired {
+            None => false,
+            Some((slot, Wakeup::Start(_))) => self.start(slot, &|| {}),
+            Some((slot, _)) => {
+                self.wake(slot);
+                true
+            }
+        };
         is_there.then_some(hold)
     }
 
@@ -481,7 +504,10 @@ impl<Q: Served> Pool<Q> {
                 let begun = own.begun.load(Relaxed);
                 own.seen.store(begun.wrapping_sub(1), Relaxed);
                 self.note_waiting(&mut state, class);
-                self.end_lack(&mut state, class, 0);
+                if self.lacks_threads.load(Relaxed) {
+                    state.lacks_monitor &= class == Class::Indefinite;
+                    self.note_lack(&mut state, class, false);
+                }
                 drop(state);
                 return Some(context);
             }

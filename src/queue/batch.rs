@@ -195,13 +195,13 @@ impl Workers {
         }
     }
 
-    /// Whether there is a worker for requests of this class. Requests that may wait for ever need a worker each.
+    /// Whether there is a worker for requests of this class.
     fn has(&mut self, class: Class) -> bool {
         let pin = &mut self.pins[class as usize];
         if pin.is_none() {
             *pin = self.pool.ensure_worker(class);
         }
-        pin.is_some() && (class == Class::Finite || !self.pool.lacks_threads())
+        pin.is_some()
     }
 }
 
@@ -383,7 +383,7 @@ impl<'a> Batch<'a> {
                 }
                 self.enqueue_held(holder, has_begun);
                 if !has_begun {
-                    self.context.wait_to_begin(&req);
+                    Context::wait_to_begin(self.context, &req);
                 }
                 req.set_route(Route::InlineSubmit);
                 // A signal interrupts a call that waits, as in the kernel's io_submit().

@@ -127,7 +127,7 @@ impl Context {
 
     /// Waits until nothing is in flight. If there are no threads to carry requests out, the calling thread does.
     pub fn wait_until_idle(this: &ContextRef) {
-        while this.pool.lacks_threads() && Context::carry_out_here(this, |_| true) {}
+        Context::help_workers(this, |_| true);
         Context::drain_kernel(this);
         // It may not have been possible yet to send a signal to one of them, so try again.
         let patience_ns = if cfg!(loom) {
@@ -136,6 +136,7 @@ impl Context {
             INTERRUPT_AGAIN_NS
         };
         while !this.wait_for_end(patience_ns, |state| state.in_flight == 0) {
+            Context::help_workers(this, |_| true);
             if this.behaviour.cancels_at_close {
                 this.interrupt_all(&this.state.lock(), |_, _| true);
             } else {

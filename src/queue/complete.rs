@@ -1,5 +1,6 @@
 //! Completing requests, and waiting until requests have completed.
 
+use super::stand_in::HELP_TICK_NS;
 use super::{BATCH_MAX, Context, ContextRef, Deferred, State};
 use crate::attr;
 use crate::engine::exec;
@@ -7,7 +8,7 @@ use crate::policy::route::Routes;
 use crate::request::{List, Req};
 use crate::sync::Relaxed;
 use crate::sys::{NEVER, Waited, futex_wait, monotonic_ns, progress};
-use crate::syscall::carrier;
+use crate::syscall::{self, carrier};
 use arrayvec::ArrayVec;
 
 impl Context {
@@ -147,8 +148,13 @@ impl Context {
     }
 
     /// Waits until no request in flight must come before `req`.
-    pub(super) fn wait_to_begin(&self, req: &Req) {
-        self.wait_for_end(NEVER, |state| state.order.claims.begin(req));
+    pub(super) fn wait_to_begin(this: &ContextRef, req: &Req) {
+        loop {
+            Context::help_workers(this, syscall::is_ready);
+            if this.wait_for_end(HELP_TICK_NS, |state| state.order.claims.begin(req)) {
+                return;
+            }
+        }
     }
 
     /// Publishes a request that was in flight but not in `running`.

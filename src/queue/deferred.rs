@@ -15,6 +15,7 @@ pub(super) struct Deferred {
     pub(super) wakes: Wakes,
     pub(super) published: bool,
     pub(super) ended: bool,
+    /// Requests were queued. If a worker could not be started for those before them, another attempt is made.
     pub(super) queued: bool,
     /// Epoll must be told of files.
     pub(super) awaits: bool,
@@ -65,7 +66,7 @@ impl Context {
         if deferred.queued && deferred.wakeups.is_empty() && self.pool.lacks_threads() {
             self.pool.retry();
         }
-        deferred.wakeups.perform(self.pool);
+        deferred.wakeups.perform(self.pool, || self.wake_waiters());
         if deferred.awaits {
             self.pool.readiness.update_epoll();
         }

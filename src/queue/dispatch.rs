@@ -68,6 +68,7 @@ impl Context {
             return;
         }
         state.enqueue_by_class(&mut runnable);
+        deferred.queued = true;
         Context::enqueue(this, state, Class::Finite, deferred);
         Context::enqueue(this, state, Class::Indefinite, deferred);
     }

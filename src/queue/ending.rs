@@ -1,5 +1,6 @@
 //! The end of the process, for one context.
 
+use super::stand_in::HELP_TICK_NS;
 use super::{Closed, Context, Deferred, State};
 use crate::engine::exec;
 use crate::engine::own_queue;
@@ -156,8 +157,6 @@ impl Context {
     }
 }
 
-/// How often to look for threads, if there were none.
-const NO_THREADS_TICK_NS: u64 = 10_000_000;
 /// How long a fork waits for a write to a pipe or the like, if it cannot find out whether the write waits for a reader; and how often it
 /// looks whether it does.
 const STREAM_PATIENCE_NS: u64 = 1_000_000_000;
@@ -240,10 +239,9 @@ impl Context {
     fn wait_for_workers(this: &ContextRef, bounded: bool, owed: impl Fn(&State) -> bool) -> bool {
         loop {
             Context::call_workers(this);
-            let lacks_threads = this.pool.lacks_threads();
-            while this.pool.lacks_threads() && Context::carry_out_here(this, syscall::is_ready) {}
+            let lacks_threads = Context::help_workers(this, syscall::is_ready);
             let tick = if lacks_threads {
-                NO_THREADS_TICK_NS
+                HELP_TICK_NS
             } else {
                 EXIT_PATIENCE_NS
             };

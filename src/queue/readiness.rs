@@ -41,8 +41,16 @@ impl Context {
             {
                 Some((fd, events))
             }
-            Tried::Waits(..) => return (this.state.lock(), deferred, Some((req, 0))),
-            Tried::MayWait { moved } => return (this.state.lock(), deferred, Some((req, moved))),
+            waits => {
+                let moved = match waits {
+                    Tried::MayWait { moved } => moved,
+                    _ => 0,
+                };
+                // It waits in this thread from here on, perhaps for long. The next one for its file may go on.
+                this.note_awaited(&req, &mut deferred);
+                req.set_awaited(None);
+                return (this.state.lock(), deferred, Some((req, moved)));
+            }
         };
         let mut state = this.state.lock();
         let is_interrupted = worker.was_interrupted();
@@ -59,12 +67,16 @@ impl Context {
                 }
                 return (state, deferred, None);
             }
+            // Nobody interrupts the worker for it again.
+            state.running.leave(&req);
             drop(state);
             exec::cancel(&mut req);
             deferred.note_ended(&mut req);
             state = this.state.lock();
+            Context::publish(this, &mut state, req, &mut deferred);
+        } else {
+            Context::complete(this, &mut state, req, &mut deferred);
         }
-        Context::complete(this, &mut state, req, &mut deferred);
         if is_interrupted {
             drop(state);
             worker.consume_interrupt();
@@ -133,6 +145,7 @@ impl Context {
                 this.pool.readiness.ended(number);
             }
             state.queues[Class::Indefinite as usize].push(req);
+            deferred.queued = true;
             Context::enqueue(this, &mut state, Class::Indefinite, &mut deferred);
             drop(state);
             return this.run_deferred(&mut deferred);

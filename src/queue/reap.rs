@@ -2,6 +2,7 @@
 
 use super::doorbell::Doorbell;
 use super::own_queue::Visit;
+use super::stand_in::HELP_TICK_NS;
 use super::{Closed, Context, Deferred, State};
 use crate::abi::IOCB2_NOP;
 use crate::engine::exec;
@@ -26,9 +27,6 @@ use std::cell::{Cell, OnceCell};
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 
-/// If there are no threads and a waiter carries requests out itself, it looks at requests that are not ready after each sleep
-/// of this length.
-const HELP_TICK_NS: u64 = 10_000_000;
 /// The longest sleep of a waiter that no thread can wake, because there is no descriptor for its doorbell.
 const LOOK_NS: u64 = 1_000_000;
 
@@ -44,6 +42,7 @@ impl Context {
     ) -> Result<usize> {
         let mut wait = Wait::begin(deadline, mask);
         let may_wait_for_at_once = min == 0 && wait.visit.until != 0;
+        let mut has_helped = false;
         loop {
             // Relaxed: a hint.
             if min != 0 && this.left_to_reaper.load(Relaxed) && wait.visit.may_go_first() {
@@ -87,7 +86,8 @@ impl Context {
             if end.is_none() && out.len() == 0 && this.pool.lacks_threads() {
                 // A caller that polls without waiting must also carry requests out.
                 drop(state);
-                if Context::carry_out_here(this, syscall::is_ready) {
+                if !std::mem::replace(&mut has_helped, true) {
+                    Context::help_workers(this, syscall::is_ready);
                     continue;
                 }
                 return Ok(0);
@@ -223,13 +223,9 @@ impl Context {
         if mask.is_some() && sleeper.doorbell.is_none() {
             until = until.min(monotonic_ns() + LOOK_NS);
         }
-        if this.pool.lacks_threads() {
-            // Perhaps no other thread can carry them out.
-            this.pool.retry();
-            while !waiter.woken()
-                && !deadline.passed()
-                && Context::carry_out_here(this, syscall::is_ready)
-            {}
+        // Perhaps no other thread can carry them out.
+        let goes_on = || !waiter.woken() && !deadline.passed();
+        if Context::help_workers(this, |call| goes_on() && syscall::is_ready(call)) {
             until = until.min(monotonic_ns() + HELP_TICK_NS);
         }
         let began = monotonic_ns();

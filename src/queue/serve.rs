@@ -219,6 +219,8 @@ impl Context {
             deferred.note_ended(&mut req);
             let mut state = this.state.lock();
             Context::complete(this, &mut state, req, &mut deferred);
+            // If the context has a limit of workers, a request of the other class may have waited for this one to end.
+            Context::enqueue(this, &mut state, Class::Indefinite, &mut deferred);
             req = match rest.next() {
                 Some(next) => next,
                 None => return (state, deferred),

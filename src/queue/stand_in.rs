@@ -7,6 +7,9 @@ use crate::request::Req;
 use crate::sys::{Result, host::run_inside, private_fd::is_inside, progress, shielded};
 use crate::syscall::{self, Call, Class};
 
+/// How soon a thread that waits looks again, if threads are lacking.
+pub(super) const HELP_TICK_NS: u64 = 10_000_000;
+
 impl Context {
     /// Carries out one queued request that is `wanted` in this thread, and ignores the limit of workers. False if there is none.
     pub(super) fn carry_out_here(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
@@ -32,9 +35,27 @@ impl Context {
         drop(state);
         req.set_route(Route::InlineStandIn);
         shielded(|| exec::execute(&mut req, None));
-        Context::end(this, req);
+        Context::end_by(this, req, |this, state, req, deferred| {
+            Context::complete(this, state, req, deferred);
+            if this.limit != u32::MAX {
+                // Others may have waited for this one to end.
+                Context::enqueue(this, state, Class::Finite, deferred);
+                Context::enqueue(this, state, Class::Indefinite, deferred);
+            }
+        });
         progress::made();
         true
+    }
+
+    /// If threads are lacking, tries once more to start one, and carries out queued requests that are `wanted`. Called before the caller
+    /// sleeps. True: it must look again soon.
+    pub(super) fn help_workers(this: &ContextRef, mut wanted: impl FnMut(&Call) -> bool) -> bool {
+        let lacks_threads = this.pool.lacks_threads();
+        if lacks_threads {
+            this.pool.retry();
+            while this.pool.lacks_threads() && Context::carry_out_here(this, &mut wanted) {}
+        }
+        lacks_threads
     }
 
     /// Whether the files of its requests are in the calling thread's descriptor table.

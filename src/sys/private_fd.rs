@@ -250,7 +250,8 @@ impl Private {
 
     /// Makes it, if there is none. None: it cannot be obtained.
     pub fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
-        let _making = Making::begin();
+        // A child gets no copy of the library's own table, and the thread that keeps it must not wait here for its users.
+        let _making = (!is_inside()).then(Making::begin);
         if self.get() != NO_FILE {
             return Some(());
         }

@@ -87,23 +87,16 @@ fn as_busy<T>(busy: bool, body: impl FnOnce() -> T) -> T {
     })
 }
 
-thread_local! {
-    static STANDS_IN: Cell<bool> = const { Cell::new(false) };
+crate::sync::thread_local! {
+    static STANDS_IN: Cell<bool> = Cell::default();
 }
 
 /// Executes requests in place of others, unless this thread already does so: then the outer call continues.
-#[cfg(not(loom))]
 pub fn stand_in(body: impl FnOnce()) {
-    if !STANDS_IN.replace(true) {
+    if !STANDS_IN.with(|stands_in| stands_in.replace(true)) {
         body();
-        STANDS_IN.set(false);
+        STANDS_IN.with(|stands_in| stands_in.set(false));
     }
-}
-
-/// A model has few requests, and runs many threads in one system thread.
-#[cfg(loom)]
-pub fn stand_in(body: impl FnOnce()) {
-    body();
 }
 
 /// Gives access to the thread's current request. Set under the context's lock, so that a thread with the lock knows the

@@ -49,7 +49,7 @@ impl<Q: Served> Pool<Q> {
             if !state.leased.is_empty() {
                 let wakeup = self.wakeup(&mut state, Class::Finite);
                 drop(state);
-                self.perform(wakeup);
+                self.perform(wakeup, &|| {});
                 continue;
             }
             // From here on it works. If the run queue is still not empty, another worker becomes the monitor.
@@ -61,7 +61,7 @@ impl<Q: Served> Pool<Q> {
                 Wakeup::None
             };
             drop(state);
-            return self.perform(wakeup);
+            return self.perform(wakeup, &|| {});
         }
     }
 
@@ -79,7 +79,7 @@ impl<Q: Served> Pool<Q> {
     }
 
     /// If a worker is still at the same request as at the last look, it does not count any more. Also notes which workers hang.
-    fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
+    pub(super) fn look_at_workers(&self, state: &mut PoolState<Q>) -> bool {
         let now = (monotonic_ns() >> tuning().tick_shift) as u32;
         let mut any = false;
         let used = usize::from(state.finite.fresh.start);

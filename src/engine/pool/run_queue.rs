@@ -13,6 +13,10 @@ use std::ops::Range;
 pub struct RunQueue<Q> {
     pub(super) limits: Limits,
     pub(super) contexts: VecDeque<Q>,
+    /// Contexts that were taken out by a thread that stands in for a worker, and may come back.
+    pub(super) standing_in: u32,
+    /// Contexts wait, and a worker could not be started since they do.
+    pub(super) lacks_worker: bool,
     /// Slots of sleeping workers; the one that worked last is at the end.
     pub(super) idle: Stack,
     /// Slots whose thread has ended.
@@ -35,6 +39,8 @@ impl<Q> RunQueue<Q> {
         Ok(RunQueue {
             limits,
             contexts: VecDeque::new(),
+            standing_in: 0,
+            lacks_worker: false,
             idle: Stack::new(slots.len())?,
             free: Stack::new(slots.len())?,
             fresh: slots.start as u16..slots.end as u16,
@@ -61,6 +67,20 @@ impl<Q> RunQueue<Q> {
     pub(super) fn release_slot(&mut self, slot: u16) {
         self.threads -= 1;
         self.free.push(slot);
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.contexts.is_empty() || self.standing_in != 0
+    }
+
+    /// Whether a thread will come for the contexts, without another one being started. A request that may wait for ever may keep its
+    /// worker.
+    pub(super) fn expects_worker(&self, class: Class) -> bool {
+        let kept = match class {
+            Class::Finite => self.hung,
+            Class::Indefinite => self.busy,
+        };
+        self.threads > kept
     }
 
     /// Threads that have been started.
