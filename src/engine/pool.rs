@@ -60,6 +60,8 @@ pub struct Pool<Q: 'static> {
     lacks_threads: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
+    /// See [`Pool::new`].
+    call_retrier: fn(),
     /// Its workers stay awake for a moment if the next request is likely to come soon.
     spin: Option<Spin>,
     /// The kernel queue that its workers hand over to.
@@ -156,7 +158,8 @@ impl Wakeups {
 
 impl<Q: Served> Pool<Q> {
     /// `has_held`: the requests hold their files, and their callers cannot carry them out. Then the workers stay awake for a moment.
-    pub fn new(start: StartWorker<Q>, has_held: bool) -> Result<Pool<Q>> {
+    /// `call_retrier` is called without any lock: if another thread can, it calls `retry` from time to time as long as it `lacks_threads`.
+    pub fn new(start: StartWorker<Q>, has_held: bool, call_retrier: fn()) -> Result<Pool<Q>> {
         let processors = processors::count();
         Ok(Pool {
             state: Lock::new(PoolState {
@@ -172,6 +175,7 @@ impl<Q: Served> Pool<Q> {
             lacks_threads: AtomicBool::new(false),
             processors,
             start,
+            call_retrier,
             // A single processor is left to the thread that is waited for.
             spin: (has_held && processors > 1).then(Spin::new),
             kaio: Kaio::new(has_held)?,
@@ -364,6 +368,9 @@ impl<Q: Served> Pool<Q> {
                 more = self.call_workers_for_leased();
                 more |= self.stand_in(Class::Finite);
                 more |= self.stand_in(Class::Indefinite);
+            }
+            if self.lacks_threads() {
+                (self.call_retrier)();
             }
         });
     }
@@ -625,7 +632,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_there_or_can_be_started() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(start, false).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(start, false, || {}).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Finite).is_some());
             assert_eq!(STARTED.load(Relaxed), 1);
@@ -636,7 +643,7 @@ mod tests {
 
     #[test]
     fn or_there_is_none() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false, || {}).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Finite).is_none());
             assert!(pool.ensure_worker(Class::Indefinite).is_none());
