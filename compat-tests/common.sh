@@ -64,8 +64,8 @@ check_on_ours() {
     [ "$out" = ours ] || fail "with '${via[*]}' io_setup still comes from $out"
 }
 
-# Compiles $here/NAME.c against the real libaio, unless that has been done, and prints the program's path. A function of the program's may take the
-# place of one of libc's for the library, too.
+# Compiles $here/NAME.c against the real libaio, unless that has been done, and prints the program's path. A function of the
+# program's may take the place of one of libc's for the library, too.
 build() {
     local name=$1 program=$BUILD/$1.test input current=1 temp
     for input in "$here/$name.c" "$here"/*.h; do

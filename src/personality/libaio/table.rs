@@ -320,39 +320,44 @@ impl Table {
             // SAFETY: `self` below, which is never freed.
             unsafe { &*(this as *const Table) }.keep();
         };
-        let started = spawn(c"aio2-keeper", main, ptr::from_ref(self) as usize);
-        let made = started.and_then(|()| self.answer());
+        // The guard comes first: there must be one as long as other threads have the table.
+        let made = self
+            .start_guard()
+            .and_then(|()| spawn(c"aio2-keeper", main, ptr::from_ref(self) as usize))
+            .and_then(|()| self.answer());
         // The keeper's table has a copy of it.
         private_fd::close(receiver);
         if made.is_err() {
+            self.let_guard_go();
             self.word.store(IDLE, Relaxed);
             private_fd::close(mine);
         } else {
             self.files.add(at, mine);
-            self.start_guard();
         }
         made.map(drop)
     }
 
-    /// Starts a thread that keeps the program's table, for work that has to be done there after the program's last thread has ended.
-    fn start_guard(&'static self) {
-        let free = self
-            .guard
-            .compare_exchange(NO_GUARD, WATCHING, AcqRel, Relaxed);
-        if free.is_err() {
-            // The last keeper's guard is there and may be about to end: tell it to stay.
-            let _ = self
-                .guard
-                .compare_exchange(TO_GO, WATCHING, AcqRel, Relaxed);
-            return;
+    /// Starts a thread that keeps the program's table, for work that has to be done there after the program's last thread has ended. If
+    /// the last keeper's guard is still there, it stays.
+    fn start_guard(&'static self) -> Result<()> {
+        let to_watching = |now| matches!(now, NO_GUARD | TO_GO).then_some(WATCHING);
+        if self.guard.fetch_update(AcqRel, Relaxed, to_watching) != Ok(NO_GUARD) {
+            return Ok(());
         }
         let main = |this: usize| {
             // SAFETY: `self` below, which is never freed.
             unsafe { &*(this as *const Table) }.guard();
         };
-        if spawn(c"aio2-guard", main, ptr::from_ref(self) as usize).is_err() {
-            self.guard.store(NO_GUARD, Release);
-        }
+        spawn(c"aio2-guard", main, ptr::from_ref(self) as usize)
+            .inspect_err(|_| self.guard.store(NO_GUARD, Release))
+    }
+
+    /// There is no keeper any more, so no guard is needed.
+    fn let_guard_go(&self) {
+        let _ = self
+            .guard
+            .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
+        futex_wake(&self.guard, 1);
     }
 
     /// Tells the guard to end the process. False: there is no guard.
@@ -471,10 +476,7 @@ impl Table {
         } else {
             // It is closed with the table.
             self.doorbell.store(NO_FILE, Relaxed);
-            let _ = self
-                .guard
-                .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
-            futex_wake(&self.guard, 1);
+            self.let_guard_go();
         }
         unused
     }
