@@ -64,7 +64,8 @@ check_on_ours() {
     [ "$out" = ours ] || fail "with '${via[*]}' io_setup still comes from $out"
 }
 
-# Compiles $here/NAME.c against the real libaio, unless that has been done, and prints the program's path.
+# Compiles $here/NAME.c against the real libaio, unless that has been done, and prints the program's path. A function of the
+# program's may take the place of one of libc's for the library, too.
 build() {
     local name=$1 program=$BUILD/$1.test input current=1 temp
     for input in "$here/$name.c" "$here"/*.h; do
@@ -73,7 +74,7 @@ build() {
     if [ $current = 0 ]; then
         temp=$(mktemp "$program.XXXXXX")
         # shellcheck disable=SC2086 # CFLAGS are words
-        if ! $CC -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Werror -rdynamic ${CFLAGS:-} -o "$temp" "$here/$name.c" -laio -lpthread >&2; then
+        if ! $CC -std=gnu11 -O2 -g -D_GNU_SOURCE -Wall -Wextra -Werror ${CFLAGS:-} -o "$temp" "$here/$name.c" -laio -rdynamic -lpthread -ldl >&2; then
             rm -f "$temp"
             echo "cannot build $name.c" >&2
             return 1

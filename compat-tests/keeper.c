@@ -3,7 +3,6 @@
  * keeper DIRECTORY: while the library is slow to start a thread, other threads submit and cancel polls, one of them with a descriptor
  * table of its own. None of them waits for another for ever.
  */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <libaio.h>
 #include <limits.h>
@@ -11,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include "create.h"
 #include "must.h"
 
 enum { POLL, READ, SECOND_READ, WRITE, OTHER_POLL, OTHER_READ, ALL };
@@ -29,12 +29,9 @@ static char buffer[512];
 /* In the C library's place for the library, too. */
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
 {
-    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-
-    *(void **)(void *)&real = dlsym(RTLD_NEXT, "pthread_create");
     if (!is_programs && __atomic_exchange_n(&is_slow, false, __ATOMIC_RELAXED))
         usleep(14 * STEP_US);
-    return real(thread, attr, run, arg);
+    return real_create(thread, attr, run, arg);
 }
 
 static void submit(int which)

@@ -82,6 +82,7 @@ for how in preload path; do
     add signals-$how 120 program.sh $how signals
     add filesize-$how 120 program.sh $how filesize
     add nothread-$how 300 program.sh $how nothread
+    add laterthread-$how 300 program.sh $how laterthread
     add statictls-$how 120 program.sh $how statictls
     add lastthread-$how 300 program.sh $how lastthread
     add hung-$how 300 program.sh $how hung

@@ -234,7 +234,7 @@ fn no_worker(_: &'static Pool, _: u16) -> crate::sys::Result<()> {
 }
 
 fn context(start: StartWorker<ContextRef>) -> ContextRef {
-    let pool = Box::leak(Box::new(Pool::new(start, false).unwrap()));
+    let pool = Box::leak(Box::new(Pool::new(start, false, || {}).unwrap()));
     let own_queues = Box::leak(Box::new(OwnQueues::new()));
     let mut params = io_setup2_params {
         bytes: 64,

@@ -8,7 +8,7 @@ use crate::sys::private_fd;
 use crate::sys::progress;
 use crate::sys::thread::spawn;
 use crate::sys::{
-    ErrnoGuard, NEVER, Waited, is_on_alternate_stack, monotonic_ns, shielded, try_box,
+    ErrnoGuard, NEVER, Waited, is_on_alternate_stack, monotonic_ns, on_new_stack, shielded, try_box,
 };
 use crate::syscall::carrier::{self, Interrupted};
 use std::ffi::CStr;
@@ -115,7 +115,11 @@ impl Ending {
             ending.is_over.store(true, Release);
             progress::made();
         };
-        if spawn(c"aio2-ending", main, ptr::from_ref(ending) as usize).is_err() {
+        let at = ptr::from_ref(ending) as usize;
+        if spawn(c"aio2-ending", main, at).is_err() {
+            if !busy {
+                on_new_stack(main, at);
+            }
             return;
         }
         let mut seen = progress::so_far();

@@ -59,6 +59,8 @@ pub struct Pool<Q: 'static> {
     lacks_threads: AtomicBool,
     processors: u32,
     start: StartWorker<Q>,
+    /// See [`Pool::new`].
+    call_retrier: fn(),
     /// Its workers stay awake for a moment if the next request is likely to come soon.
     spin: Option<Spin>,
     /// The kernel queue that its workers hand over to.
@@ -157,7 +159,8 @@ impl Wakeups {
 
 impl<Q: Served> Pool<Q> {
     /// `has_held`: the requests hold their files, and their callers cannot carry them out. Then the workers stay awake for a moment.
-    pub fn new(start: StartWorker<Q>, has_held: bool) -> Result<Pool<Q>> {
+    /// `call_retrier` is called without any lock: if another thread can, it calls `retry` from time to time as long as it `lacks_workers`.
+    pub fn new(start: StartWorker<Q>, has_held: bool, call_retrier: fn()) -> Result<Pool<Q>> {
         let processors = processors::count();
         Ok(Pool {
             state: Lock::new(PoolState {
@@ -174,6 +177,7 @@ impl<Q: Served> Pool<Q> {
             lacks_threads: AtomicBool::new(false),
             processors,
             start,
+            call_retrier,
             // A single processor is left to the thread that is waited for.
             spin: (has_held && processors > 1).then(Spin::new),
             kaio: Kaio::new(has_held)?,
@@ -207,6 +211,13 @@ impl<Q: Served> Pool<Q> {
         // Acquire: pairs with `note_lack`. The caller asks this after it has listed its waiter: if it does not see the lack here, the
         // thread that could not start a worker sees the waiter.
         self.lacks_threads.load(Acquire)
+    }
+
+    /// Whether contexts wait for a worker that could not be started.
+    pub fn lacks_workers(&self) -> bool {
+        let lacks =
+            |state: &PoolState<Q>| state.finite.lacks_worker || state.indefinite.lacks_worker;
+        self.lacks_threads() && lacks(&self.state.lock())
     }
 
     /// A worker of that class could not be started (`fails`), or fewer contexts wait for one. True: threads are lacking from now on.
@@ -376,6 +387,9 @@ impl<Q: Served> Pool<Q> {
                 more = self.call_workers_for_leased();
                 more |= self.stand_in(Class::Finite);
                 more |= self.stand_in(Class::Indefinite);
+            }
+            if self.lacks_workers() {
+                (self.call_retrier)();
             }
         });
         false
@@ -651,7 +665,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_there_or_can_be_started() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(start, false).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(start, false, || {}).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Finite).is_some());
             assert_eq!(STARTED.load(Relaxed), 1);
@@ -662,7 +676,7 @@ mod tests {
 
     #[test]
     fn or_there_is_none() {
-        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false).unwrap()));
+        let pool: &Pool = Box::leak(Box::new(Pool::new(no_thread, false, || {}).unwrap()));
         for _ in 0..3 {
             assert!(pool.ensure_worker(Class::Finite).is_none());
             assert!(pool.ensure_worker(Class::Indefinite).is_none());

@@ -44,8 +44,8 @@ impl Global {
         // Read now, in a thread of the program's: the program knows which of its threads change the environment.
         allowed();
         let (pool, libaio_pool) = (
-            Pool::new(start_worker, false)?,
-            Pool::new(start_worker_inside, true)?,
+            Pool::new(start_worker, false, || {})?,
+            Pool::new(start_worker_inside, true, table::retry_workers)?,
         );
         let threads = Threads::new()?;
         let mut new = try_box_uninit::<Global>()?;

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod rank;
 pub mod raw;
 mod signal;
+mod stack;
 mod task;
 pub mod thread;
 pub mod uring;
@@ -26,6 +27,7 @@ pub use futex::{NEVER, Waited, futex_wait, futex_wake};
 pub use memory::*;
 pub use poll::*;
 pub use signal::*;
+pub use stack::on_new_stack;
 pub use task::*;
 
 use nix::errno::Errno;

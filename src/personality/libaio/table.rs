@@ -6,8 +6,8 @@
 //! before that request's event can be seen.
 //!
 //! A thread has the table of the thread that started it. The first thread here, the keeper, leaves the program's table and starts all
-//! others. It also does jobs in this table for threads of the program's ([`Table::run`]). When the table has had no user for a
-//! while, the keeper ends, and the table with it.
+//! others. It also does jobs in this table for threads of the program's ([`Table::run`]). If a worker cannot be started, it tries again
+//! from time to time. When the table has had no user for a while, the keeper ends, and the table with it.
 //!
 //! If there can be no such table (no thread, no descriptor, a sandbox that forbids it), io_submit() carries requests out itself, as
 //! the kernel does.
@@ -15,6 +15,7 @@
 use super::channel::{self, ENDS, Message, Received, Sender};
 use crate::personality::instance::global;
 use crate::policy::tuning::tuning;
+use crate::queue::Pool;
 use crate::sync::{AcqRel, Acquire, AtomicU32, Guard, Lock, Relaxed, Release};
 use crate::sys::host::Job;
 use crate::sys::private_fd::{self, Making, NO_FILE};
@@ -33,6 +34,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize};
 
 /// A dozing keeper checks at this interval whether the last user has left just before the keeper could be woken.
 const LONG_NS: u64 = 60_000_000_000;
+/// How often the keeper tries to start workers, if it could not.
+const RETRY_NS: u64 = 10_000_000;
 /// Number of descriptors here that are not for files.
 const SPARE: u64 = 16;
 /// How often a channel is made again for one message.
@@ -259,6 +262,19 @@ impl Table {
         self.ask(&turn, job, given)
     }
 
+    /// Has the keeper find out how long it may sleep.
+    fn rouse_keeper(&self) {
+        // The keeper itself does so before it sleeps.
+        let is_needed = |keeper: u32| keeper != 0 && keeper != gettid();
+        if is_needed(self.keeper.load(Acquire)) {
+            let turn = self.turn.lock();
+            // It may have ended meanwhile.
+            if self.keeper.load(Acquire) != 0 {
+                let _ = self.ask(&turn, |_| Ok(0), 0);
+            }
+        }
+    }
+
     fn ask(&self, _turn: &Guard<()>, job: Job, given: usize) -> Result<i64> {
         self.job.store(job as usize, Relaxed);
         self.given.store(given, Relaxed);
@@ -304,39 +320,44 @@ impl Table {
             // SAFETY: `self` below, which is never freed.
             unsafe { &*(this as *const Table) }.keep();
         };
-        let started = spawn(c"aio2-keeper", main, ptr::from_ref(self) as usize);
-        let made = started.and_then(|()| self.answer());
+        // The guard comes first: there must be one as long as other threads have the table.
+        let made = self
+            .start_guard()
+            .and_then(|()| spawn(c"aio2-keeper", main, ptr::from_ref(self) as usize))
+            .and_then(|()| self.answer());
         // The keeper's table has a copy of it.
         private_fd::close(receiver);
         if made.is_err() {
+            self.let_guard_go();
             self.word.store(IDLE, Relaxed);
             private_fd::close(mine);
         } else {
             self.files.add(at, mine);
-            self.start_guard();
         }
         made.map(drop)
     }
 
-    /// Starts a thread that keeps the program's table, for work that has to be done there after the program's last thread has ended.
-    fn start_guard(&'static self) {
-        let free = self
-            .guard
-            .compare_exchange(NO_GUARD, WATCHING, AcqRel, Relaxed);
-        if free.is_err() {
-            // The last keeper's guard is there and may be about to end: tell it to stay.
-            let _ = self
-                .guard
-                .compare_exchange(TO_GO, WATCHING, AcqRel, Relaxed);
-            return;
+    /// Starts a thread that keeps the program's table, for work that has to be done there after the program's last thread has ended. If
+    /// the last keeper's guard is still there, it stays.
+    fn start_guard(&'static self) -> Result<()> {
+        let to_watching = |now| matches!(now, NO_GUARD | TO_GO).then_some(WATCHING);
+        if self.guard.fetch_update(AcqRel, Relaxed, to_watching) != Ok(NO_GUARD) {
+            return Ok(());
         }
         let main = |this: usize| {
             // SAFETY: `self` below, which is never freed.
             unsafe { &*(this as *const Table) }.guard();
         };
-        if spawn(c"aio2-guard", main, ptr::from_ref(self) as usize).is_err() {
-            self.guard.store(NO_GUARD, Release);
-        }
+        spawn(c"aio2-guard", main, ptr::from_ref(self) as usize)
+            .inspect_err(|_| self.guard.store(NO_GUARD, Release))
+    }
+
+    /// There is no keeper any more, so no guard is needed.
+    fn let_guard_go(&self) {
+        let _ = self
+            .guard
+            .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
+        futex_wake(&self.guard, 1);
     }
 
     /// Tells the guard to end the process. False: there is no guard.
@@ -405,11 +426,16 @@ impl Table {
                     // SAFETY: `ask` has stored a Job there.
                     let job = unsafe { std::mem::transmute::<usize, Job>(self.job.load(Relaxed)) };
                     self.done(job(self.given.load(Relaxed)));
+                    until = self.until();
                 }
                 seen => {
                     let waited = futex_wait(&self.word, seen, until);
-                    if waited == Waited::TimedOut && self.end() {
-                        return;
+                    if waited == Waited::TimedOut {
+                        match starving_pool() {
+                            Some(pool) => pool.retry(),
+                            None if self.end() => return,
+                            None => {}
+                        }
                     }
                     if waited != Waited::Interrupted {
                         until = self.until();
@@ -421,6 +447,9 @@ impl Table {
 
     /// The time until which the keeper waits. If the table has users, the last of them wakes it earlier.
     fn until(&self) -> u64 {
+        if starving_pool().is_some() {
+            return monotonic_ns() + RETRY_NS;
+        }
         self.dozing.store(true, SeqCst);
         // SeqCst: pairs with `leave`: the last user to leave sees that the keeper dozes, or the keeper sees that it has left.
         if self.users.load(SeqCst) != 0 {
@@ -447,10 +476,7 @@ impl Table {
         } else {
             // It is closed with the table.
             self.doorbell.store(NO_FILE, Relaxed);
-            let _ = self
-                .guard
-                .compare_exchange(WATCHING, TO_GO, AcqRel, Relaxed);
-            futex_wake(&self.guard, 1);
+            self.let_guard_go();
         }
         unused
     }
@@ -470,6 +496,19 @@ impl Table {
 pub fn run(job: Job, given: usize) -> Result<i64> {
     let global = global().ok_or(Errno::EBADF)?;
     global.libaio.table.run(job, given)
+}
+
+/// The pool whose workers have this table, if its contexts wait for threads that could not be started.
+fn starving_pool() -> Option<&'static Pool> {
+    let pool = &global()?.libaio_pool;
+    pool.lacks_workers().then_some(pool)
+}
+
+/// Has the keeper try again to start workers, until it succeeds or no context waits: perhaps no other thread comes to do so.
+pub fn retry_workers() {
+    if let Some(global) = global() {
+        global.libaio.table.rouse_keeper();
+    }
 }
 
 /// See [`crate::sys::host::OwnTable::doorbell`]. The calling thread must have the table.
