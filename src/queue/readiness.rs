@@ -19,14 +19,14 @@ use std::os::fd::RawFd;
 
 impl Context {
     /// Tries a request that may wait for somebody else, without waiting. If it returns a request, the worker must carry out the
-    /// rest of it: the number says how many bytes have been moved already.
+    /// rest of it.
     pub(super) fn try_indefinite<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
         mut deferred: Deferred,
         worker: &mut Worker,
         mut req: Req,
-    ) -> (Guard<'a, State>, Deferred, Option<(Req, u64)>) {
+    ) -> (Guard<'a, State>, Deferred, Option<Req>) {
         drop(state);
         this.run_deferred(&mut deferred);
         let mut deferred = Deferred::new();
@@ -41,8 +41,9 @@ impl Context {
             {
                 Some((fd, events))
             }
-            Tried::Waits(..) => return (this.state.lock(), deferred, Some((req, 0))),
-            Tried::MayWait { moved } => return (this.state.lock(), deferred, Some((req, moved))),
+            Tried::Waits(..) | Tried::MayWait { .. } => {
+                return (this.state.lock(), deferred, Some(req));
+            }
         };
         let mut state = this.state.lock();
         let is_interrupted = worker.was_interrupted();
@@ -54,7 +55,7 @@ impl Context {
                     Ok(()) => Context::enqueue(this, &mut state, Class::Finite, &mut deferred),
                     Err(mut req) => {
                         req.set_route(Route::Thread);
-                        return (state, deferred, Some((req, 0)));
+                        return (state, deferred, Some(req));
                     }
                 }
                 return (state, deferred, None);

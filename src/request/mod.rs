@@ -287,6 +287,15 @@ impl Req {
         self.set_stage(Stage::Idle);
     }
 
+    /// How many bytes the call of a request that has begun has moved so far. The place of the result keeps the number.
+    pub fn moved(&self) -> u64 {
+        self.event()[RES_WORD]
+    }
+
+    pub fn set_moved(&mut self, moved: u64) {
+        self.event_mut()[RES_WORD] = moved;
+    }
+
     pub fn set_stage(&self, stage: Stage) {
         // Release: pairs with the acquires in `Slab::each_unfinished` and `Carried::is_done`. Their thread is a signal
         // handler in this thread, or has waited in vain for this thread's lock; it then reads the call.
