@@ -5,12 +5,12 @@ use crate::attr::{self, SubmitClock};
 use crate::policy::route::Route;
 use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
-use crate::sys::Result;
+use crate::sys::{Result, ready_now};
 use crate::syscall::{
     Call, Tried, carrier, is_carried, is_full, make, make_interruptibly, make_nowait, rest_of,
     try_nowait,
 };
-use libc::{ECANCELED, ENOSYS};
+use libc::{ECANCELED, ENOSYS, c_short};
 use nix::errno::Errno;
 
 /// Carries out the request in this thread and fills in its event. Changes errno. `now`: the current time, if the caller has just read the
@@ -108,6 +108,19 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
         Tried::Waits(..) => {}
     }
     tried
+}
+
+/// Ends a request that only waits for its file, if that is ready. This polls once, because some files report an event only once.
+pub fn end_if_ready(req: &mut Req) -> bool {
+    let events = match req.fd() {
+        // It has not arrived.
+        ..0 => Err(Errno::EBADF),
+        fd => match ready_now(fd, req.call().args[1] as c_short) {
+            0 => return false,
+            events => Ok(events as c_short),
+        },
+    };
+    req.ready(events)
 }
 
 /// Ends a request that [`try_to_execute`] has begun, without another call: as if that call had been interrupted.
