@@ -5,12 +5,12 @@ use crate::attr::{self, SubmitClock};
 use crate::policy::route::Route;
 use crate::request::{Chunk, Record, Req, Scratch, Slabs, Stage, personality};
 use crate::ring::Out;
-use crate::sys::Result;
+use crate::sys::{Result, ready_now};
 use crate::syscall::{
     Call, Tried, carrier, is_carried, is_full, make, make_interruptibly, make_nowait, rest_of,
     try_nowait,
 };
-use libc::{ECANCELED, ENOSYS};
+use libc::{ECANCELED, ENOSYS, c_short};
 use nix::errno::Errno;
 
 /// Carries out the request in this thread and fills in its event. Changes errno. `now`: the current time, if the caller has just read the
@@ -31,6 +31,9 @@ pub fn execute_interruptibly(req: &mut Req) {
 
 fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     let continues = req.has_begun();
+    if !continues {
+        req.set_moved(0);
+    }
     req.set_stage(Stage::Begun);
     if let Some(personality) = req.personality() {
         return (personality.execute)(req, make);
@@ -38,8 +41,9 @@ fn execute_by(req: &mut Req, make: fn(&Call) -> i64, now: Option<u64>) {
     let call = *req.call();
     if continues {
         attr::resume(req, &call);
-        let res = make(&call);
-        return end(req, &call, res);
+        let moved = req.moved();
+        let res = make(&rest_of(&call, moved));
+        return end(req, &call, moved, res);
     }
     if let Some(res) = not_made(req, &call) {
         return skip(req, res);
@@ -74,7 +78,8 @@ fn finish(req: &mut Req, call: &Call, res: i64) {
 }
 
 /// Begins a request that [may wait in the epoll](crate::request::Bound::may_wait_in_epoll), or goes on with it, and tries its call without
-/// waiting. If the answer is [`Tried::Done`], the request has its result.
+/// waiting. If the answer is [`Tried::Done`], the request has its result. If a part was moved, the request keeps its number of bytes, and the
+/// next thread goes on with the rest.
 pub fn try_to_execute(req: &mut Req) -> Tried {
     if let Some(personality) = req.personality() {
         return (personality.try_to_execute)(req);
@@ -83,6 +88,7 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
     if req.has_begun() {
         attr::resume(req, &call);
     } else {
+        req.set_moved(0);
         req.set_stage(Stage::Begun);
         if let Some(res) = not_made(req, &call) {
             skip(req, res);
@@ -94,33 +100,43 @@ pub fn try_to_execute(req: &mut Req) -> Tried {
             return Tried::Done(req.res());
         }
     }
-    let tried = try_nowait(&call);
-    if let Tried::Done(res) = tried {
-        end(req, &call, res);
+    let moved = req.moved();
+    let tried = try_nowait(&rest_of(&call, moved));
+    match tried {
+        Tried::Done(res) => end(req, &call, moved, res),
+        Tried::MayWait { moved: more } => req.set_moved(moved + more),
+        Tried::Waits(..) => {}
     }
     tried
 }
 
-/// Carries out a request that [`try_to_execute`] has begun, in a worker that can be interrupted meanwhile. `moved`: the bytes that the
-/// attempt transferred.
-pub fn resume_interruptibly(req: &mut Req, moved: u64) {
-    let call = *req.call();
-    let res = match moved {
-        0 => make_interruptibly(&call),
-        // As in the kernel: the next call reports an error that comes after some bytes.
-        _ => moved as i64 + make_interruptibly(&rest_of(&call, moved)).max(0),
+/// Ends a request that only waits for its file, if that is ready. This polls once, because some files report an event only once.
+pub fn end_if_ready(req: &mut Req) -> bool {
+    let events = match req.fd() {
+        // It has not arrived.
+        ..0 => Err(Errno::EBADF),
+        fd => match ready_now(fd, req.call().args[1] as c_short) {
+            0 => return false,
+            events => Ok(events as c_short),
+        },
     };
-    end(req, &call, res);
+    req.ready(events)
 }
 
 /// Ends a request that [`try_to_execute`] has begun, without another call: as if that call had been interrupted.
 pub fn interrupt(req: &mut Req) {
-    let call = *req.call();
-    end(req, &call, -i64::from(libc::EINTR));
+    let (call, moved) = (*req.call(), req.moved());
+    end(req, &call, moved, -i64::from(libc::EINTR));
 }
 
-fn end(req: &mut Req, call: &Call, res: i64) {
+/// The last call of a request returned `res`, after `moved` bytes.
+fn end(req: &mut Req, call: &Call, moved: u64, res: i64) {
     attr::end(req);
+    let res = match moved {
+        0 => res,
+        // As in the kernel: the next call reports an error that comes after some bytes.
+        _ => moved as i64 + res.max(0),
+    };
     finish(req, call, res);
 }
 

@@ -19,14 +19,14 @@ use std::os::fd::RawFd;
 
 impl Context {
     /// Tries a request that may wait for somebody else, without waiting. If it returns a request, the worker must carry out the
-    /// rest of it: the number says how many bytes have been moved already.
+    /// rest of it.
     pub(super) fn try_indefinite<'a>(
         this: &'a ContextRef,
         state: Guard<'a, State>,
         mut deferred: Deferred,
         worker: &mut Worker,
         mut req: Req,
-    ) -> (Guard<'a, State>, Deferred, Option<(Req, u64)>) {
+    ) -> (Guard<'a, State>, Deferred, Option<Req>) {
         drop(state);
         this.run_deferred(&mut deferred);
         let mut deferred = Deferred::new();
@@ -41,15 +41,11 @@ impl Context {
             {
                 Some((fd, events))
             }
-            waits => {
-                let moved = match waits {
-                    Tried::MayWait { moved } => moved,
-                    _ => 0,
-                };
+            Tried::Waits(..) | Tried::MayWait { .. } => {
                 // It waits in this thread from here on, perhaps for long. The next one for its file may go on.
                 this.note_awaited(&req, &mut deferred);
                 req.set_awaited(None);
-                return (this.state.lock(), deferred, Some((req, moved)));
+                return (this.state.lock(), deferred, Some(req));
             }
         };
         let mut state = this.state.lock();
@@ -62,7 +58,7 @@ impl Context {
                     Ok(()) => Context::enqueue(this, &mut state, Class::Finite, &mut deferred),
                     Err(mut req) => {
                         req.set_route(Route::Thread);
-                        return (state, deferred, Some((req, 0)));
+                        return (state, deferred, Some(req));
                     }
                 }
                 return (state, deferred, None);

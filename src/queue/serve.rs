@@ -92,19 +92,18 @@ impl Context {
                 drop(state);
                 return this.run_deferred(&mut deferred);
             };
-            let (req, moved) =
-                if class == Class::Indefinite && waiting::is_tried(&this.patient(&req)) {
-                    let left;
-                    (state, deferred, left) =
-                        Context::try_indefinite(this, state, deferred, worker, req);
-                    let Some(left) = left else {
-                        next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
-                        continue;
-                    };
-                    left
-                } else {
-                    (req, 0)
+            let req = if class == Class::Indefinite && waiting::is_tried(&this.patient(&req)) {
+                let left;
+                (state, deferred, left) =
+                    Context::try_indefinite(this, state, deferred, worker, req);
+                let Some(left) = left else {
+                    next = Context::dequeue_next(this, &mut state, worker, &mut deferred);
+                    continue;
                 };
+                left
+            } else {
+                req
+            };
             let mut more = 0;
             if class == Class::Finite {
                 let dequeued = this.dequeued_by_worker(&state, &req, worker);
@@ -137,7 +136,7 @@ impl Context {
                 let req = &mut batch[done];
                 match class {
                     Class::Finite => worker.carry_out(&this.profiles, req, sole_in_flight),
-                    Class::Indefinite => worker.carry_out_indefinite(req, moved),
+                    Class::Indefinite => worker.carry_out_indefinite(req),
                 }
                 deferred.note_ended(req);
                 done += 1;

@@ -1,6 +1,9 @@
 //! Ordered requests: waiting, being handed over together, or running.
 
-use super::{CANCELLED, Head, Link, OWNER_KERNEL, OWNER_READINESS, Req, RequestRef, Stage};
+use super::{
+    CANCELLED, Head, Link, NO_WORKER, OWNER_KERNEL, OWNER_READINESS, OWNER_STAND_IN, Req,
+    RequestRef, Stage,
+};
 use crate::syscall::{Call, Manner};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Acquire;
@@ -84,7 +87,7 @@ impl List {
 
     /// The first request for which `wanted` is true.
     pub fn search(&self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<RequestRef> {
-        self.find(wanted).map(RequestRef)
+        self.find_before(None, wanted).map(RequestRef)
     }
 
     /// Whether `wanted` is true for any request.
@@ -136,14 +139,30 @@ impl List {
 
     /// Takes the first request for which `wanted` is true.
     pub fn remove_first(&mut self, wanted: impl FnMut(u64, &Call) -> bool) -> Option<Req> {
-        let at = self.find(wanted)?;
+        self.remove_before(None, wanted)
+    }
+
+    /// The same, but looks only at the requests before `end`, if that is on this list.
+    pub fn remove_before(
+        &mut self,
+        end: Option<RequestRef>,
+        wanted: impl FnMut(u64, &Call) -> bool,
+    ) -> Option<Req> {
+        let at = self.find_before(end, wanted)?;
         self.unlink(at.as_ptr());
         Some(Req(at))
     }
 
-    fn find(&self, mut wanted: impl FnMut(u64, &Call) -> bool) -> Option<NonNull<Head>> {
+    fn find_before(
+        &self,
+        end: Option<RequestRef>,
+        mut wanted: impl FnMut(u64, &Call) -> bool,
+    ) -> Option<NonNull<Head>> {
         let mut at = NonNull::new(self.head);
         while let Some(here) = at {
+            if Some(RequestRef(here)) == end {
+                return None;
+            }
             // SAFETY: a request stays while it is on a list, and the fields read here do not change.
             let head = unsafe { here.as_ref() };
             if wanted(head.data, &head.call) {
@@ -297,16 +316,16 @@ impl Running {
     pub fn end_waiting(&mut self, req: &Req) -> bool {
         self.list.unlink(req.0.as_ptr());
         self.waiting -= 1;
-        // SAFETY: the lock of the list, which the caller holds, guards the cell.
-        unsafe { *req.head().worker.get() == CANCELLED }
+        req.is_cancelled()
     }
 
-    /// Cancels a request that is `wanted` and waits for its file, as soon as it leaves the list ([`Running::end_waiting`]). False: there is
-    /// none.
+    /// Cancels a request that is `wanted` and waits for its file or is tried, as soon as it leaves the list ([`Req::is_cancelled`]). False:
+    /// there is none.
     pub fn cancel_waiting(&mut self, wanted: impl Fn(u64, &Call) -> bool) -> bool {
+        let waits = |one: &Carried| [OWNER_READINESS, OWNER_STAND_IN].contains(&one.worker);
         let found = self
             .iter()
-            .find(|one| one.worker == OWNER_READINESS && wanted(one.data, one.call));
+            .find(|one| waits(one) && wanted(one.data, one.call));
         let Some(reference) = found.map(|one| one.reference) else {
             return false;
         };
@@ -362,6 +381,11 @@ impl Carried<'_> {
         // SAFETY: the request is on the list, whose lock guards the cell.
         let number = || unsafe { *self.reference.0.as_ref().awaited.get() };
         (self.worker == OWNER_READINESS).then(number)
+    }
+
+    /// Whether a thread makes its call that cannot be interrupted.
+    pub fn is_made_plainly(&self) -> bool {
+        self.worker == NO_WORKER
     }
 
     pub fn is_in_kernel(&self) -> bool {

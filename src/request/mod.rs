@@ -137,8 +137,10 @@ pub const NO_WORKER: u16 = u16::MAX;
 pub const OWNER_KERNEL: u16 = NO_WORKER - 1;
 /// The same: it waits for its file to become ready.
 pub const OWNER_READINESS: u16 = NO_WORKER - 2;
-/// The same, and it was cancelled when its file had just become ready.
-const CANCELLED: u16 = NO_WORKER - 3;
+/// The same: a thread that stands in for a worker tries it without waiting.
+pub const OWNER_STAND_IN: u16 = NO_WORKER - 3;
+/// The same, and it was cancelled when its file had just become ready, or while it was tried.
+const CANCELLED: u16 = NO_WORKER - 4;
 
 /// No file.
 const NOT_AWAITED: u32 = u32::MAX;
@@ -175,6 +177,12 @@ impl Req {
     pub fn set_worker(&self, worker: u16) {
         // SAFETY: the lock guards the cell.
         unsafe { *self.head().worker.get() = worker };
+    }
+
+    /// Whether it was cancelled while it was tried, or when its file had just become ready. Called under the context's lock.
+    pub fn is_cancelled(&self) -> bool {
+        // SAFETY: the lock guards the cell.
+        unsafe { *self.head().worker.get() == CANCELLED }
     }
 
     /// It waits for a file to become ready: the number that the waiting module gives. None: no more. Called under the
@@ -285,6 +293,15 @@ impl Req {
     pub fn set_res(&mut self, res: i64) {
         self.event_mut()[RES_WORD] = res as u64;
         self.set_stage(Stage::Idle);
+    }
+
+    /// How many bytes the call of a request that has begun has moved so far. The place of the result keeps the number.
+    pub fn moved(&self) -> u64 {
+        self.event()[RES_WORD]
+    }
+
+    pub fn set_moved(&mut self, moved: u64) {
+        self.event_mut()[RES_WORD] = moved;
     }
 
     pub fn set_stage(&self, stage: Stage) {

@@ -11,7 +11,9 @@ mod table;
 pub use make::{is_full, make, make_interruptibly, make_nowait};
 pub use manner::{Manner, is_carried};
 pub use nowait::{Tried, rest_of, try_nowait};
-pub use ready::{can_be_announced, is_on_file, is_ready, may_be_repeated};
+pub use ready::{
+    can_be_announced, is_on_file, is_ready, is_ready_plainly, may_be_repeated, waits_for_nobody,
+};
 pub use table::Class;
 
 /// In place of a system call's number: waits until poll(2) reports an event. The arguments: a descriptor, and events.

@@ -5,7 +5,7 @@
 
 use super::Call;
 use super::make::system_call;
-use super::ready::fits_in_pipe;
+use super::ready::{can_move_part, is_small};
 use crate::sys::{
     fifo_waits, file_type, has_call_filter, has_flag, is_in_background, poll_now, read_memory,
     socket_option, terminal_modes,
@@ -72,8 +72,7 @@ pub fn rest_of(call: &Call, moved: u64) -> Call {
 
 /// Whether a plain write would continue after `moved` bytes. A vector write moves all or nothing here.
 fn is_part(call: &Call, moved: u64) -> bool {
-    let is_plain = [libc::SYS_write, libc::SYS_sendto].contains(&c_long::from(call.nr));
-    is_plain && moved < call.args[2]
+    can_move_part(call) && moved < call.args[2]
 }
 
 fn read(call: &Call, fd: RawFd) -> Option<i64> {
@@ -101,12 +100,8 @@ fn read(call: &Call, fd: RawFd) -> Option<i64> {
 }
 
 fn write(call: &Call, fd: RawFd) -> Option<i64> {
-    let moves_all_or_nothing = || match c_long::from(call.nr) {
-        libc::SYS_write => call.args[2] <= libc::PIPE_BUF as u64,
-        _ => fits_in_pipe(call),
-    };
     match file_type(fd) {
-        libc::S_IFIFO if moves_all_or_nothing() => by_vectors(call, libc::SYS_pwritev2),
+        libc::S_IFIFO if is_small(call) => by_vectors(call, libc::SYS_pwritev2),
         libc::S_IFSOCK if c_long::from(call.nr) == libc::SYS_write => {
             by_vectors(call, libc::SYS_pwritev2)
         }
@@ -180,8 +175,7 @@ fn receive_all(call: &Call) -> Option<i64> {
 }
 
 fn send(call: &Call) -> Option<i64> {
-    let flags = call.args[3] as c_int;
-    (flags & !libc::MSG_NOSIGNAL == 0).then(|| without_waiting(call, 3))
+    can_move_part(call).then(|| without_waiting(call, 3))
 }
 
 fn without_waiting(call: &Call, flags_at: usize) -> i64 {

@@ -67,15 +67,13 @@ impl<Q: Served> Worker<Q> {
         exec::try_to_execute(req)
     }
 
-    /// Carries out a request that may not end by itself. `moved`: the bytes that were transferred when it was tried.
-    pub fn carry_out_indefinite(&mut self, req: &mut Req, moved: u64) {
+    /// Carries out a request that may not end by itself, or the rest of it.
+    pub fn carry_out_indefinite(&mut self, req: &mut Req) {
         self.state().interruptible.prepare();
-        if req.has_begun() {
-            exec::resume_interruptibly(req, moved);
-        } else {
+        if !req.has_begun() {
             req.set_route(Route::Thread);
-            exec::execute_interruptibly(req);
         }
+        exec::execute_interruptibly(req);
         self.turn += 1;
     }
 
