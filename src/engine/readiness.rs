@@ -15,6 +15,9 @@
 //! If a program closes a descriptor for which a request waits, the request waits until it is cancelled. A report about the file that had
 //! the number before is recognised by its `generation`. If requests hold their files, each has a descriptor of its own, and epoll forgets
 //! it before it is closed: the program has the same file open, so the close alone does not make epoll forget it.
+//!
+//! If the program closes the epoll itself, its requests wait in threads from then on, also if the program has a file of its own under that
+//! number: the epoll is marked ([`mark`]).
 
 use crate::engine::Served;
 use crate::policy::tuning::tuning;
@@ -22,7 +25,7 @@ use crate::request::{Req, RequestRef};
 use crate::sync::Lock;
 use crate::sys::Result;
 use crate::sys::host::run_inside;
-use crate::sys::private_fd::{Private, is_inside};
+use crate::sys::private_fd::{Private, is_inside, is_marked, mark};
 use crate::sys::processors;
 use crate::sys::thread::spawn;
 use arrayvec::ArrayVec;
@@ -289,7 +292,7 @@ impl<Q> Readiness<Q> {
     /// In a forked child: closes inherited descriptors. Takes no lock.
     pub fn abandon(&self) {
         // The child has no copy of the library's own table.
-        if !self.is_inside.load(Relaxed) {
+        if !self.is_inside.load(Relaxed) && is_marked(self.epoll.get()) {
             self.epoll.close();
         }
     }
@@ -307,8 +310,12 @@ impl<Q> Readiness<Q> {
             events: u32::from(events as u16) | libc::EPOLLONESHOT as u32,
             u64: u64::from(generation) << 32 | fd as u64,
         };
+        let epoll = self.epoll.get();
+        if !is_marked(epoll) {
+            return Err(Errno::EBADF);
+        }
         // SAFETY: an event of ours.
-        let ret = unsafe { libc::epoll_ctl(self.epoll.get(), how, fd, &mut event) };
+        let ret = unsafe { libc::epoll_ctl(epoll, how, fd, &mut event) };
         Errno::result(ret).map(drop)
     }
 
@@ -392,6 +399,7 @@ impl<Q: Served> Readiness<Q> {
         if self.epoll.open(make).is_none() {
             return false;
         }
+        mark(self.epoll.get());
         // Relaxed: starting a thread orders it.
         self.is_inside.store(is_inside(), Relaxed);
         let main = |this: usize| {
@@ -459,14 +467,17 @@ impl<Q: Served> Readiness<Q> {
         let idle_ms = (tuning().idle_ns / 1_000_000) as c_int;
         loop {
             let epoll = self.epoll.get();
-            // Not libc's function: it is a cancellation point.
-            // SAFETY: room for as many events as said.
-            let count = unsafe {
+            let is_ours = is_marked(epoll);
+            let mut wait = || {
                 let (nr, at) = (libc::SYS_epoll_pwait, events.as_mut_ptr());
                 // The size is a whole word: the last argument is on the stack, and all of its word is passed on.
                 let (none, size) = (ptr::null::<libc::sigset_t>(), 8usize);
-                libc::syscall(nr, epoll, at, EVENTS, idle_ms, none, size)
+                // Not libc's function: it is a cancellation point.
+                // SAFETY: room for as many events as said.
+                unsafe { libc::syscall(nr, epoll, at, EVENTS, idle_ms, none, size) }
             };
+            let count = if is_ours { wait() } else { -1 };
+            let goes_on = || is_ours && Errno::last() == Errno::EINTR;
             match count {
                 0 if self.end(None) => return,
                 1.. => {
@@ -481,8 +492,8 @@ impl<Q: Served> Readiness<Q> {
                     }
                     self.update_epoll();
                 }
-                // The program has closed it, or it has just got another number.
-                ..0 if Errno::last() != Errno::EINTR && self.end(Some(epoll)) => return,
+                // The program has closed it, and may have a file of its own there; or it has just got another number.
+                ..0 if !goes_on() && self.end(Some(epoll)) => return,
                 _ => {}
             }
         }
@@ -493,7 +504,8 @@ impl<Q: Served> Readiness<Q> {
         let updating = self.updating.lock();
         let mut waiting = self.waiting.lock();
         match lost {
-            None if waiting.is_unused() => self.epoll.close(),
+            None if waiting.is_unused() && is_marked(self.epoll.get()) => self.epoll.close(),
+            None if waiting.is_unused() => self.epoll.forget(),
             Some(epoll) if self.epoll.get() == epoll => self.epoll.forget(),
             _ => return false,
         }

@@ -235,6 +235,23 @@ pub extern "C" fn next(from: RawFd) -> RawFd {
 /// No descriptor.
 pub const NO_FILE: RawFd = -1;
 
+/// Numbers of fcntl(2), and a signal that a program hardly chooses for a file of its own: it is never sent.
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+const MARK: i32 = 64;
+
+/// Marks a file of the library's own, so that it can be recognised.
+pub fn mark(fd: RawFd) {
+    // SAFETY: integers.
+    unsafe { libc::fcntl(fd, F_SETSIG, MARK) };
+}
+
+/// Whether the number names a marked file. The program may have closed that one, and may have a file of its own there.
+pub fn is_marked(fd: RawFd) -> bool {
+    // SAFETY: integers.
+    unsafe { libc::fcntl(fd, F_GETSIG) == MARK }
+}
+
 /// A private descriptor, which gives way to the program's. Relaxed: only a number; the kernel orders accesses to its file.
 pub struct Private(AtomicI32);
 
