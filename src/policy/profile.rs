@@ -43,8 +43,7 @@ pub struct Observation {
     pub locks: bool,
     /// Other requests of its context ran beside it.
     pub crowded: bool,
-    /// How many pages it has at most, if it went past the page cache. None: it did not, this is not known, or another thread may have had the
-    /// processor meanwhile.
+    /// How many pages it has at most, if it went past the page cache. None: it did not, or this is not known.
     pub pages: Option<u64>,
 }
 

@@ -19,7 +19,7 @@ use crate::policy::profile::{Family, FileClass, Kind, Observation, Profile, View
 use crate::policy::tuning::tuning;
 use crate::request::{Execute, Req};
 use crate::sharing;
-use crate::sys::{PAGE, context_switches, has_flag, hash, monotonic_ns, what_is};
+use crate::sys::{PAGE, has_flag, hash, monotonic_ns, voluntary_switches, what_is};
 use crate::syscall::{Call, Key};
 use libc::c_long;
 use std::os::fd::RawFd;
@@ -237,30 +237,25 @@ impl Profiles {
         let ask = suspect
             || is_sample(start, tuning().sample)
             || used.is_some_and(|(_, view)| !view.profile().is_settled(tuning()));
-        let before = ask.then(context_switches);
+        let before = ask.then(voluntary_switches);
         execute(req, (now.fresh && !ask).then_some(start));
         let end = timing::ended_at(req).unwrap_or_else(monotonic_ns);
         let ns = end - start;
-        let (waited, was_preempted) = match before {
-            Some(before) => {
-                let now = context_switches();
-                let waited = now.voluntary > before.voluntary;
-                (Some(waited), now.involuntary > before.involuntary)
-            }
-            None if ns > tuning().fast_ns => (None, true),
-            None => (Some(false), false),
+        let waited = match before {
+            Some(before) => Some(voluntary_switches() > before),
+            None if ns > tuning().fast_ns => None,
+            None => Some(false),
         };
         // If it was only tried (see `exec::execute_if_cached`), it tells nothing.
         if req.res() != -i64::from(libc::EINTR) {
-            // If another thread had the processor, or may have had it, the time says nothing about the device.
-            let bytes = req.call().plain_bytes().filter(|_| !was_preempted);
+            let bytes = req.call().plain_bytes();
             self.learn(used, ns, waited, bytes, sole_in_flight);
         }
         now.ns = end;
         now.ages();
     }
 
-    /// Learns from a request that took `ns`, for its `bytes` if that can be compared, and whether it waited meanwhile, if that is known.
+    /// Learns from a request of this many `bytes` that took `ns`, and whether it waited meanwhile, if that is known.
     fn learn(
         &self,
         used: Option<(Use, View)>,

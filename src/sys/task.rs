@@ -81,26 +81,13 @@ impl Drop for ErrnoGuard {
     }
 }
 
-/// Context switches of a thread.
-#[derive(Clone, Copy)]
-pub struct Switches {
-    /// It gave up the processor in order to wait.
-    pub voluntary: i64,
-    /// Another thread got the processor.
-    pub involuntary: i64,
-}
-
-/// Those of this thread so far.
-pub fn context_switches() -> Switches {
+/// Voluntary context switches of this thread so far: how often it gave up the processor in order to wait.
+pub fn voluntary_switches() -> i64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the kernel writes to our structure, which is valid as zeros if the call fails.
     unsafe {
         libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-        let usage = usage.assume_init();
-        Switches {
-            voluntary: usage.ru_nvcsw,
-            involuntary: usage.ru_nivcsw,
-        }
+        usage.assume_init().ru_nvcsw
     }
 }
 
