@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# aio2-run.sh help|check|stats|routes|transparent|folder|cannot|planted: aio2-run itself.
+# aio2-run.sh help|check|stats|routes|inline|transparent|folder|cannot|planted: aio2-run itself.
 . "$(dirname "$0")/common.sh" || exit 1
 on_ours run
 [ "$REAL" != 1 ] || skip "there is no aio2-run with the real libaio"
@@ -187,6 +187,19 @@ routes)
     cat "$BUILD/routes-stats"
     grep -qxF 'requests: 2 not made; 2 within io_submit; 2 by worker threads; 2 when the file was ready' "$BUILD/routes-stats" ||
         fail "the statistics do not say how the requests were carried out"
+    ;;
+inline)
+    # io_submit writes to a block device that has been fast, as it reads from one.
+    devices
+    zram 64 || skip "no zram"
+    rm -f "$BUILD/inline-stats"
+    in_background "$RUN" --stats="$BUILD/inline-stats" fio --name=job --ioengine=libaio --thread=1 --filename="$device" --size=32M --bs=4k \
+        --rw=randwrite --direct=1 >out 2>err </dev/null
+    [ "$status" = 0 ] || { cat out err; fail "fio ends with $status"; }
+    cat "$BUILD/inline-stats"
+    count=$(grep -o '[0-9]* within io_submit' "$BUILD/inline-stats")
+    count=${count%% *}
+    [ "${count:-0}" -ge 1000 ] || fail "${count:-0} of 8192 writes to zram within io_submit"
     ;;
 transparent)
     # The program's status, its signals, output, arguments and descriptors are its own.

@@ -288,8 +288,8 @@ pub fn at_submit(
 /// A submit by io_submit(), beside its requests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Within {
-    /// There are reads that the submitter may carry out.
-    pub has_reads: bool,
+    /// There are requests that the submitter may carry out.
+    pub has_inline: bool,
     /// The program submits while it handles events.
     pub is_nested: bool,
     /// Callers poll, and have nothing else to do.
@@ -309,8 +309,8 @@ pub fn within_submit(
     t: &Tuning,
 ) -> Submitted {
     let mut answer = Submitted::default();
-    // As with the kernel's AIO: reads that do not wait have completed when io_submit() returns.
-    if submit.has_reads && !submit.is_nested && first.may_read_at_submit(t) {
+    // As with the kernel's AIO: what does not wait has completed when io_submit() returns.
+    if submit.has_inline && !submit.is_nested && first.may_run_at_submit(t) {
         answer.route = Some(Route::InlineSubmit);
         return answer;
     }

@@ -84,10 +84,10 @@ impl Outlook {
         self.file_is(|view| view.kind == Kind::Write)
     }
 
-    /// Whether a submitter may try it as a read: it is known to be fast, or it can be tried without waiting and such attempts are not known
-    /// to fail.
+    /// Whether a submitter may carry it out: it is known to be fast, or it is a read that can be tried without waiting and such attempts are
+    /// not known to fail.
     #[inline]
-    pub fn may_read_at_submit(&self, t: &Tuning) -> bool {
+    pub fn may_run_at_submit(&self, t: &Tuning) -> bool {
         self.is_fast(t) || self.may_be_cached() && !self.is_device_bound_buffered(t)
     }
 }

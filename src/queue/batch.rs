@@ -266,7 +266,7 @@ impl<'a> Batch<'a> {
         drop(state);
         self.context.run_deferred(&mut deferred);
         match route {
-            Some(Route::InlineSubmit) => self.carry_out_reads(),
+            Some(Route::InlineSubmit) => self.carry_out_begun(),
             Some(_) => Context::hand_over_in_submit(self.context, holder, &mut self.begun),
             None => {}
         }
@@ -277,7 +277,7 @@ impl<'a> Batch<'a> {
     fn within_submit(&self, state: &mut State) -> Option<Route> {
         let context = self.context;
         let submit = Within {
-            has_reads: self.for_submitter != 0,
+            has_inline: self.for_submitter != 0,
             is_nested: state.submits.nesting.pause_ns(tuning()) != 0,
             is_polling: state.submits.are_polling(),
             lacks_threads: context.pool.lacks_threads(),
@@ -298,7 +298,7 @@ impl<'a> Batch<'a> {
         let context = self.context;
         let mut is_wanted = |req: &Req| {
             let wanted = if route == Route::InlineSubmit {
-                req.is_for_submitter() && context.outlook(req).may_read_at_submit(tuning())
+                req.is_for_submitter() && context.outlook(req).may_run_at_submit(tuning())
             } else {
                 context.is_for_own_queue(req)
             };
@@ -309,8 +309,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Carries out reads when the submit begins. Reads that take longer are left to workers.
-    fn carry_out_reads(&mut self) {
+    /// Carries out requests when the submit begins. Those that take longer are left to workers.
+    fn carry_out_begun(&mut self) {
         let context = self.context;
         let profiles = &context.profiles;
         let filtered = OnceCell::new();

@@ -254,9 +254,13 @@ impl Submit<'_> {
             Claim::of_stream(kind.inode, writes)
         };
         extension.at_once = !kind.direct && has_blocks;
-        // A write may have to wait for other writes, even if earlier ones did not. The same holds for a read past the page cache of a
-        // file system.
-        extension.for_submitter = !writes && (extension.at_once || kind.format == libc::S_IFBLK);
+        // Past the page cache of a file system, a request may have to wait for others, even if earlier ones did not; a write through it may
+        // do so anywhere.
+        extension.for_submitter = if kind.direct {
+            kind.format == libc::S_IFBLK && (!writes || flags == 0)
+        } else {
+            has_blocks && !writes
+        };
         let (fd, offset) = (fd as u64, iocb.offset as u64);
         let pick = |to_read, to_write| if writes { to_write } else { to_read };
         // Use the plain calls where they suffice: a sandbox may not allow the later ones.

@@ -281,9 +281,10 @@ fn within_io_submit() {
     let here = (Some(InlineSubmit), false);
     let no = (None, false);
     let tried = file(Kind::Read, CACHED, 300_000, 2);
-    table! { world!(libaio; within.has_reads = true, submit = submit(&[fast(Kind::Read)])), answer;
-        "fast reads": => here;
-        "none that it may": within.has_reads = false => no;
+    table! { world!(libaio; within.has_inline = true, submit = submit(&[fast(Kind::Read)])), answer;
+        "a fast read": => here;
+        "a fast write": submit = submit(&[fast(Kind::Write)]) => here;
+        "none that it may": within.has_inline = false => no;
         "it nests": within.is_nested = true => no;
         "it can be tried": submit = submit(&[tried]) => here;
         "in vain": submit = submit(&[slow_cached()]) => no;

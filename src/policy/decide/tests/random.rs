@@ -68,7 +68,7 @@ const FACTS: &[Fact] = facts! {
     own.pause: |random: &mut Random| u32::from(rarely(random)),
     own.has_hint: any,
     submit: any_submit,
-    within.has_reads: any,
+    within.has_inline: any,
     within.is_nested: rarely,
     within.is_polling: any,
     within.lacks_threads: rarely,
