@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -331,12 +332,51 @@ static void forking(void)
     MUST(io_getevents(ctx, 1, 1, &event, NULL) == 1 && (event.res & POLLIN));
     close(sockets[0]);
     struct pollfd peer = {.fd = sockets[1], .events = POLLIN};
-    MUST(poll(&peer, 1, 20000) == 1 && (peer.revents & POLLHUP));
+    MUST(poll(&peer, 1, 100000) == 1 && (peer.revents & POLLHUP));
     close(go[1]);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     close(sockets[1]);
     close(fd);
     MUST(io_destroy(ctx) == 0);
+}
+
+/* A caller that has slept with a signal mask: a child inherits nothing of that, and a file of the program's that gets a number of the
+ * library's stays as it is. */
+static void masked(void)
+{
+    io_context_t ctx = setup(8);
+    int fd = make("masked", 0), other = make("masked_other", 0), status;
+    struct timespec soon = {.tv_nsec = 20000000};
+    struct iocb iocb, *list[1] = {&iocb};
+    struct io_event event;
+    struct stat st;
+    sigset_t none;
+    pid_t child;
+
+    sigemptyset(&none);
+    MUST(io_pgetevents(ctx, 1, 1, &event, &soon, &none) == 0);
+    child = fork();
+    MUST(child >= 0);
+    if (child == 0) {
+        check_open(other);
+        _exit(0);
+    }
+    MUST(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (int number = other + 1; number < 1024; number++)
+        if (!inherited[number] && fcntl(number, F_GETFD) >= 0)
+            MUST(dup2(other, number) == number);
+    for (int round = 0; round < 50; round++) {
+        io_prep_pwrite(&iocb, fd, buf[0], BLOCK, 0);
+        MUST(io_submit(ctx, 1, list) == 1);
+        MUST(io_pgetevents(ctx, 1, 1, &event, NULL, &none) == 1 && event.res == BLOCK);
+    }
+    MUST(fstat(other, &st) == 0 && st.st_size == 0);
+    for (int number = other + 1; number < 1024; number++)
+        if (!inherited[number])
+            close(number);
+    MUST(io_destroy(ctx) == 0);
+    close(other);
+    close(fd);
 }
 
 /* O_APPEND that is set after the first uses: appends stay in order. A caller that polls without waiting leaves the requests to
@@ -416,7 +456,7 @@ static void closed_eventfd(void)
         MUST(io_getevents(ctx, 1, 1, &event, NULL) == 1 && (event.res & POLLIN));
         if (kept) {
             struct pollfd told = {.fd = other, .events = POLLIN};
-            MUST(poll(&told, 1, 20000) == 1);
+            MUST(poll(&told, 1, 100000) == 1);
             MUST(read(other, &count, 8) == 8 && count == 1);
             close(other);
         }
@@ -556,7 +596,7 @@ int main(int argc, char **argv)
         void (*run)(void);
     } parts[] = {
         {"locks", locks},           {"last_close", last_close},         {"unsharing", unsharing},
-        {"forking", forking},       {"appending", appending},           {"closed_eventfd", closed_eventfd},
+        {"forking", forking},       {"masked", masked},           {"appending", appending},           {"closed_eventfd", closed_eventfd},
         {"closing_all", closing_all}, {"no_descriptors", no_descriptors},
     };
 

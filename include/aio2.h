@@ -669,6 +669,7 @@ ssize_t io_issue2(const struct iocb2 *iocb, struct io_event2 *event, size_t nbyt
  * -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
  * -ENOENT: no /proc, and no IO_FEAT2_RING_SEALED either.
  * -EFBIG: when the context was made, RLIMIT_FSIZE did not allow a file of the ring's size: there is none.
+ * -EBADF: the program has closed the descriptor that the context keeps of its ring.
  */
 int io_ring_fd2(io_context2_t ctx);
 

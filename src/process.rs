@@ -12,7 +12,6 @@ use crate::sys::{
 };
 use crate::syscall::carrier::{self, Interrupted};
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
@@ -73,9 +72,9 @@ extern "C" fn in_child() {
     forget();
     // SAFETY: never freed; the child has a copy of the parent's memory as of the fork.
     if let Some(parent) = unsafe { FORKING.load(Acquire).as_ref() } {
-        // SAFETY: in the child nobody else owns these descriptors of the parent's contexts.
-        let close = |fd| drop(unsafe { OwnedFd::from_raw_fd(fd) });
-        parent.registry.abandon(close, blank_view);
+        parent
+            .registry
+            .abandon(private_fd::close_marked, blank_view);
         parent.libaio.abandon();
         parent.own_queues.abandon();
         parent.pool.kaio.abandon();
@@ -216,16 +215,15 @@ extern "C" fn release_number(fd: libc::c_int) {
     if let Some(global) = own_global() {
         private_fd::reserve(fd);
         carrier::inside(|| {
+            // If not, other threads and forked children still have it by this number.
             if private_fd::is_in_first_table(fd) {
                 global.pool.kaio.release_number(fd);
                 global.pool.readiness.release_number(fd);
                 global.libaio_pool.readiness.release_number(fd);
                 global.own_queues.release_number(fd);
-            } else {
-                // Other threads and forked children still have it by this number.
-                private_fd::disown(fd);
             }
             global.libaio.release_number(fd);
+            private_fd::disown(fd);
         });
     }
 }

@@ -17,7 +17,7 @@
 //! it before it is closed: the program has the same file open, so the close alone does not make epoll forget it.
 //!
 //! If the program closes the epoll itself, its requests wait in threads from then on, also if the program has a file of its own under that
-//! number: the epoll is marked ([`mark`]).
+//! number: the epoll is marked ([`Private`]).
 
 use crate::engine::Served;
 use crate::policy::tuning::tuning;
@@ -25,7 +25,7 @@ use crate::request::{Req, RequestRef};
 use crate::sync::Lock;
 use crate::sys::Result;
 use crate::sys::host::run_inside;
-use crate::sys::private_fd::{Private, is_inside, is_marked, mark};
+use crate::sys::private_fd::{Private, is_inside};
 use crate::sys::processors;
 use crate::sys::thread::spawn;
 use arrayvec::ArrayVec;
@@ -292,7 +292,7 @@ impl<Q> Readiness<Q> {
     /// In a forked child: closes inherited descriptors. Takes no lock.
     pub fn abandon(&self) {
         // The child has no copy of the library's own table.
-        if !self.is_inside.load(Relaxed) && is_marked(self.epoll.get()) {
+        if !self.is_inside.load(Relaxed) {
             self.epoll.close();
         }
     }
@@ -311,7 +311,7 @@ impl<Q> Readiness<Q> {
             u64: u64::from(generation) << 32 | fd as u64,
         };
         let epoll = self.epoll.get();
-        if !is_marked(epoll) {
+        if !self.epoll.is_at(epoll) {
             return Err(Errno::EBADF);
         }
         // SAFETY: an event of ours.
@@ -399,7 +399,6 @@ impl<Q: Served> Readiness<Q> {
         if self.epoll.open(make).is_none() {
             return false;
         }
-        mark(self.epoll.get());
         // Relaxed: starting a thread orders it.
         self.is_inside.store(is_inside(), Relaxed);
         let main = |this: usize| {
@@ -467,7 +466,7 @@ impl<Q: Served> Readiness<Q> {
         let idle_ms = (tuning().idle_ns / 1_000_000) as c_int;
         loop {
             let epoll = self.epoll.get();
-            let is_ours = is_marked(epoll);
+            let is_ours = self.epoll.is_at(epoll);
             let mut wait = || {
                 let (nr, at) = (libc::SYS_epoll_pwait, events.as_mut_ptr());
                 // The size is a whole word: the last argument is on the stack, and all of its word is passed on.
@@ -504,9 +503,8 @@ impl<Q: Served> Readiness<Q> {
         let updating = self.updating.lock();
         let mut waiting = self.waiting.lock();
         match lost {
-            None if waiting.is_unused() && is_marked(self.epoll.get()) => self.epoll.close(),
-            None if waiting.is_unused() => self.epoll.forget(),
-            Some(epoll) if self.epoll.get() == epoll => self.epoll.forget(),
+            None if waiting.is_unused() => self.epoll.close(),
+            Some(epoll) if self.epoll.get() == epoll => self.epoll.close(),
             _ => return false,
         }
         waiting.has_thread = false;

@@ -381,6 +381,7 @@ pub unsafe extern "C" fn io_issue2(
 /// -EMFILE, -ENFILE, -ENOMEM: out of descriptors or memory.
 /// -ENOENT: no /proc, and no IO_FEAT2_RING_SEALED either.
 /// -EFBIG: when the context was made, RLIMIT_FSIZE did not allow a file of the ring's size: there is none.
+/// -EBADF: the program has closed the descriptor that the context keeps of its ring.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_ring_fd2(ctx: io_context2_t) -> c_int {
     answer(|| {

@@ -1,25 +1,53 @@
 //! The doorbell of a caller that sleeps with a signal mask.
 
 use crate::ring::wait::Wake;
-use crate::sys::{host::HeldFile, private_fd::is_inside, write_eventfd};
-use nix::sys::eventfd::EventFd;
-use std::os::fd::{AsFd, AsRawFd};
+use crate::sys::host::HeldFile;
+use crate::sys::private_fd::{self, Making, Mark, is_inside};
+use crate::sys::write_eventfd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 /// An eventfd that wakes a caller. It is in the descriptor table of that thread. If the threads that ring it have another
 /// table, it is held there, too.
 pub struct Doorbell {
-    pub eventfd: EventFd,
-    pub held: Option<HeldFile>,
+    fd: RawFd,
+    mark: Mark,
+    held: Option<HeldFile>,
 }
 
 impl Doorbell {
+    /// `is_held`: other threads have another descriptor table. None: out of descriptors.
+    pub fn new(is_held: bool) -> Option<Doorbell> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let (fd, mark) = {
+            let _making = Making::begin();
+            let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
+            let mark = Mark::set(eventfd.as_fd().as_raw_fd())?;
+            let fd = private_fd::lend(eventfd.as_fd().as_raw_fd()).ok()?;
+            (fd, mark)
+        };
+        let mut doorbell = Doorbell {
+            fd,
+            mark,
+            held: None,
+        };
+        if is_held {
+            doorbell.held = Some(HeldFile::hold(fd).ok()?);
+        }
+        Some(doorbell)
+    }
+
+    /// Its number, if the calling thread has it. The program may have closed it, and may have a file of its own there.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.mark.is_on(self.fd).then_some(self.fd)
+    }
+
     /// Clears it, as if it had not been rung.
     pub fn clear(&self) {
         let mut count = 0u64;
-        // SAFETY: `count` has the 8 bytes. The eventfd is non-blocking, so this does not wait.
-        unsafe {
-            let fd = self.eventfd.as_fd().as_raw_fd();
-            libc::syscall(libc::SYS_read, fd, &raw mut count, 8);
+        if let Some(fd) = self.fd() {
+            // SAFETY: `count` has the 8 bytes. The eventfd is non-blocking, so this does not wait.
+            unsafe { libc::syscall(libc::SYS_read, fd, &raw mut count, 8) };
         }
     }
 }
@@ -29,6 +57,14 @@ impl Wake for Doorbell {
         if let Some(held) = self.held.as_ref().filter(|_| is_inside()) {
             return write_eventfd(held.fd());
         }
-        write_eventfd(self.eventfd.as_fd().as_raw_fd());
+        if let Some(fd) = self.fd() {
+            write_eventfd(fd);
+        }
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        self.mark.close(self.fd);
     }
 }

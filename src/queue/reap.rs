@@ -15,16 +15,14 @@ use crate::request::{Execute, Req};
 use crate::ring::wait::{Alarm, Waiter};
 use crate::ring::{Out, Reaped};
 use crate::sync::{AtomicU32, Guard, Relaxed};
-use crate::sys::host::HeldFile;
 use crate::sys::{
     NEVER, Result, Shield, Waited, futex_wait, has_call_filter, monotonic_ns, poll, try_box,
 };
 use crate::syscall::{self, Class, carrier};
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
 /// The longest sleep of a waiter that no thread can wake, because there is no descriptor for its doorbell.
@@ -220,7 +218,8 @@ impl Context {
     ) -> Waited {
         let waiter = &sleeper.waiter;
         let mut until = deadline.ns();
-        if mask.is_some() && sleeper.doorbell.is_none() {
+        let doorbell = sleeper.doorbell.as_deref().and_then(Doorbell::fd);
+        if mask.is_some() && doorbell.is_none() {
             until = until.min(monotonic_ns() + LOOK_NS);
         }
         // Perhaps no other thread can carry them out.
@@ -235,7 +234,7 @@ impl Context {
             this.spin.spin(began, || waiter.woken() || began >= until);
         }
         let waited = carrier::outside(|| match mask {
-            Some(mask) => sleep_in_poll(sleeper.doorbell.as_deref(), until, mask),
+            Some(mask) => sleep_in_poll(doorbell, until, mask),
             None => waiter.park(until),
         });
         let mut state = this.state.lock();
@@ -449,14 +448,13 @@ impl RunBudget<()> {
 
 /// Sleeps in ppoll(2), because it changes the signal mask and waits in one step: until the eventfd is written to,
 /// CLOCK_MONOTONIC is `until`, or a signal handler has run.
-fn sleep_in_poll(doorbell: Option<&Doorbell>, until: u64, mask: &SigSet) -> Waited {
+fn sleep_in_poll(doorbell: Option<RawFd>, until: u64, mask: &SigSet) -> Waited {
     let left = if until == 0 {
         0
     } else {
         until.saturating_sub(monotonic_ns())
     };
-    let fd = doorbell.map_or(-1, |doorbell| doorbell.eventfd.as_fd().as_raw_fd());
-    match poll(fd, libc::POLLIN, Some(left), Some(mask)) {
+    match poll(doorbell.unwrap_or(-1), libc::POLLIN, Some(left), Some(mask)) {
         0 => Waited::TimedOut,
         -1 => Waited::Interrupted,
         _ => Waited::Woken,
@@ -542,18 +540,9 @@ impl Drop for Sleeper<'_> {
 impl Context {
     /// The doorbell for a caller with a signal mask; None: out of descriptors.
     fn doorbell(&self) -> Option<Box<Doorbell>> {
-        if let Some(spare) = self.doorbell.lock().take() {
-            return Some(spare);
-        }
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
-        let held = if self.behaviour.callers_carry_out() {
-            None
-        } else {
-            // The threads that carry requests out have another descriptor table.
-            Some(HeldFile::hold(eventfd.as_fd().as_raw_fd()).ok()?)
-        };
-        try_box(Doorbell { eventfd, held }).ok()
+        // It may be in another thread's table.
+        let spare = self.doorbell.lock().take_if(|spare| spare.fd().is_some());
+        spare.or_else(|| try_box(Doorbell::new(!self.behaviour.callers_carry_out())?).ok())
     }
 }
 

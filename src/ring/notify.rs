@@ -1,14 +1,17 @@
 //! The context's eventfd: after events have been published, at least 1 is added to it.
 
 use crate::sync::{AcqRel, Acquire, AtomicU32};
-use crate::sys::{Result, duplicate};
+use crate::sys::private_fd::{self, Mark};
+use crate::sys::{Result, duplicate, poll_now, write_eventfd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
 
 pub struct Notifier {
-    /// A duplicate. The program may close its descriptor and reuse the number, and we must not write to the file that is there then.
-    fd: OwnedFd,
+    /// A duplicate: the program may close its descriptor and reuse the number, and we must not write to the file that is there then.
+    fd: RawFd,
+    /// The program may do the same with the duplicate. None: the eventfd cannot be marked.
+    mark: Option<Mark>,
     /// Threads that have asked for a write since nobody was writing. The first of them writes.
     asked: AtomicU32,
 }
@@ -33,14 +36,20 @@ impl Notifier {
                 Err(flags.err().unwrap_or(Errno::EINVAL))
             };
         }
+        let fd = duplicate(theirs)?.into_raw_fd();
         Ok(Some(Notifier {
-            fd: duplicate(theirs)?,
+            fd,
+            mark: Mark::set(fd),
             asked: AtomicU32::new(0),
         }))
     }
 
     pub fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd
+    }
+
+    fn is_ours(&self) -> bool {
+        self.mark.is_none_or(|mark| mark.is_on(self.fd))
     }
 
     /// Adds 1, or leaves that to a thread that is about to write. Called after publishing, without a lock.
@@ -64,8 +73,16 @@ impl Notifier {
     fn add_one(&self) {
         // If the counter is at its maximum, a write may block (the program can change that flag at any time). The program has been
         // told then, and we must not wait until it reads.
-        if crate::sys::poll_now(self.fd(), libc::POLLOUT) {
-            crate::sys::write_eventfd(self.fd());
+        if self.is_ours() && poll_now(self.fd, libc::POLLOUT) {
+            write_eventfd(self.fd);
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            private_fd::close(self.fd);
         }
     }
 }

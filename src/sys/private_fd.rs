@@ -45,6 +45,7 @@ pub fn reserve(fd: RawFd) {
 pub fn disown(fd: RawFd) {
     if let Some((word, bit)) = word(fd) {
         word.fetch_and(!bit, Relaxed);
+        LENT[fd as usize / 64].fetch_and(!bit, Relaxed);
     }
 }
 
@@ -109,10 +110,11 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
     Err(Errno::EMFILE)
 }
 
-/// The private descriptors that are duplicates of the program's own files: a forked child does not keep them.
+/// Those private descriptors that a forked child does not keep and that nothing else knows.
 static LENT: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
-/// A duplicate of a file of the program's, if there is no other table to hold it. Called while no child can be forked ([`Making`]).
+/// A duplicate that a forked child does not keep: of a file of the program's, if there is no other table to hold it, or of a file of the
+/// library's. Called while no child can be forked ([`Making`]).
 pub fn lend(number: RawFd) -> Result<RawFd> {
     let dup = duplicate(number)?;
     if let Some((_, bit)) = word(dup) {
@@ -138,9 +140,8 @@ pub fn close_lent() {
 
 pub fn close(fd: RawFd) {
     // Before the close: afterwards the number may be the program's.
-    if let Some((word, bit)) = word(fd).filter(|_| !is_inside()) {
-        word.fetch_and(!bit, Relaxed);
-        LENT[fd as usize / 64].fetch_and(!bit, Relaxed);
+    if !is_inside() {
+        disown(fd);
     }
     close_here(fd);
 }
@@ -235,34 +236,73 @@ pub extern "C" fn next(from: RawFd) -> RawFd {
 /// No descriptor.
 pub const NO_FILE: RawFd = -1;
 
-/// Numbers of fcntl(2), and a signal that a program hardly chooses for a file of its own: it is never sent.
+/// Numbers of fcntl(2), and the signals by which files are marked: they are never sent.
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
-const MARK: i32 = 64;
+const MARKS: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// Marks a file of the library's own, so that it can be recognised.
-pub fn mark(fd: RawFd) {
-    // SAFETY: integers.
-    unsafe { libc::fcntl(fd, F_SETSIG, MARK) };
+/// The mark of a file by which it is recognised, whatever its number names meanwhile: the program may have closed the descriptor, and the
+/// number may be that of a file of the program's, or of another one of the library's.
+#[derive(Clone, Copy)]
+pub struct Mark(i32);
+
+impl Mark {
+    /// Marks a file. None: it cannot be marked.
+    pub fn set(fd: RawFd) -> Option<Mark> {
+        // Relaxed: only to have different ones.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Relaxed) as usize % MARKS.count();
+        let mark = MARKS.end() - next as i32;
+        // SAFETY: integers.
+        (unsafe { libc::fcntl(fd, F_SETSIG, mark) } == 0).then_some(Mark(mark))
+    }
+
+    pub fn is_on(self, fd: RawFd) -> bool {
+        mark_on(fd) == self.0
+    }
+
+    /// Closes the descriptor, if it still names the marked file.
+    pub fn close(self, fd: RawFd) {
+        if self.is_on(fd) {
+            close(fd);
+        } else {
+            disown(fd);
+        }
+    }
 }
 
-/// Whether the number names a marked file. The program may have closed that one, and may have a file of its own there.
-pub fn is_marked(fd: RawFd) -> bool {
+fn mark_on(fd: RawFd) -> i32 {
     // SAFETY: integers.
-    unsafe { libc::fcntl(fd, F_GETSIG) == MARK }
+    unsafe { libc::fcntl(fd, F_GETSIG) }
 }
 
-/// A private descriptor, which gives way to the program's. Relaxed: only a number; the kernel orders accesses to its file.
-pub struct Private(AtomicI32);
+/// In a forked child: closes a descriptor, if it names a marked file.
+pub fn close_marked(fd: RawFd) {
+    if MARKS.contains(&mark_on(fd)) {
+        close(fd);
+    }
+}
+
+/// A private descriptor, which gives way to the program's. Its file is marked. The number, and above it the mark. Relaxed: only numbers; the
+/// kernel orders accesses to its file.
+pub struct Private(AtomicU64);
+
+const NOTHING: u64 = NO_FILE as u32 as u64;
 
 impl Private {
     pub const fn new() -> Private {
-        Private(AtomicI32::new(NO_FILE))
+        Private(AtomicU64::new(NOTHING))
     }
 
     /// NO_FILE: there is none.
     pub fn get(&self) -> RawFd {
-        self.0.load(Relaxed)
+        self.0.load(Relaxed) as RawFd
+    }
+
+    /// Whether the number, which `get` returned, still names its file.
+    pub fn is_at(&self, fd: RawFd) -> bool {
+        let now = self.0.load(Relaxed);
+        fd != NO_FILE && now as RawFd == fd && mark_of(now).is_on(fd)
     }
 
     /// Makes it, if there is none. None: it cannot be obtained.
@@ -273,8 +313,12 @@ impl Private {
             return Some(());
         }
         let file = make()?;
+        let mark = Mark::set(file.as_raw_fd())?;
         let mine = duplicate(file.as_raw_fd()).ok()?;
-        if let Err(_other) = self.0.compare_exchange(NO_FILE, mine, Relaxed, Relaxed) {
+        if let Err(_other) = self
+            .0
+            .compare_exchange(NOTHING, packed(mine, mark), Relaxed, Relaxed)
+        {
             close(mine);
         }
         Some(())
@@ -283,28 +327,38 @@ impl Private {
     /// The program is about to use this number for something else, and it may be this one's. If no other number can be obtained, there is
     /// no descriptor from here on.
     pub fn release_number(&self, fd: RawFd) {
-        if self.get() != fd {
+        let now = self.0.load(Relaxed);
+        if now as RawFd != fd {
             return;
         }
+        if !self.is_at(fd) {
+            return self.close();
+        }
         let new = duplicate(fd).unwrap_or(NO_FILE);
-        match self.0.compare_exchange(fd, new, Relaxed, Relaxed) {
+        let moved = match new {
+            NO_FILE => NOTHING,
+            new => packed(new, mark_of(now)),
+        };
+        match self.0.compare_exchange(now, moved, Relaxed, Relaxed) {
             Ok(_) => close(fd),
             Err(_) if new != NO_FILE => close(new),
             Err(_) => {}
         }
     }
 
-    /// The program has closed it: there is no descriptor from here on.
-    pub fn forget(&self) {
-        if let Some((word, bit)) = word(self.0.swap(NO_FILE, Relaxed)) {
-            word.fetch_and(!bit, Relaxed);
-        }
-    }
-
+    /// There is no descriptor from here on.
     pub fn close(&self) {
-        match self.0.swap(NO_FILE, Relaxed) {
-            NO_FILE => {}
-            fd => close(fd),
+        let was = self.0.swap(NOTHING, Relaxed);
+        if was != NOTHING {
+            mark_of(was).close(was as RawFd);
         }
     }
+}
+
+fn packed(fd: RawFd, mark: Mark) -> u64 {
+    (mark.0 as u64) << 32 | fd as u64
+}
+
+fn mark_of(packed: u64) -> Mark {
+    Mark((packed >> 32) as i32)
 }
