@@ -21,7 +21,7 @@
 #     TIME_FACTOR   multiplies the time limits (for a WRAPPER that slows programs down)
 #
 # The runner knows these lines near the top of a test:
-#     /* time limit: 600 s */     instead of 400 (in a script: # time limit: 600 s)
+#     /* time limit: 600 s */     instead of 1000 (in a script: # time limit: 600 s)
 #     /* needs: root */           skipped for other users
 #     /* needs: kernel AIO */     skipped if AIO2_ENGINE excludes the kernel's AIO
 #     /* needs: kernel queue */   skipped if AIO2_ENGINE excludes the kernel's AIO and io_uring
@@ -200,7 +200,7 @@ run_one() { # NAME
     fi
 
     limit=$(head -n 15 "$source" | sed -n 's/.*time limit: *\([0-9][0-9]*\) s.*/\1/p' | head -n 1)
-    limit=$((${limit:-400} * ${TIME_FACTOR:-1}))
+    limit=$((${limit:-1000} * ${TIME_FACTOR:-1}))
     began=$(date +%s%N)
     # The program's own alarm comes first and says where the program hung. timeout(1) leads a new process group. The rest
     # of the group is killed, so that a failed test does not disturb the next.

@@ -209,7 +209,7 @@ static void __attribute__((constructor)) test_start(void)
     action.sa_handler = test_on_alarm;
     /* SA_RESTART has no meaning here, the handler does not return. */
     sigaction(SIGALRM, &action, NULL);
-    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 400);
+    alarm(limit != NULL && atoi(limit) > 0 ? (unsigned int)atoi(limit) : 1000);
     setvbuf(stdout, NULL, _IOLBF, 0);
     atexit(test_remove_temp);
 }

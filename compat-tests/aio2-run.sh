@@ -194,8 +194,8 @@ inline)
     zram 64 || skip "no zram"
     rm -f "$BUILD/inline-stats"
     in_background "$RUN" --stats="$BUILD/inline-stats" fio --name=job --ioengine=libaio --thread=1 --filename="$device" --size=32M --bs=4k \
-        --rw=randwrite --direct=1 >out 2>err </dev/null
-    [ "$status" = 0 ] || { cat out err; fail "fio ends with $status"; }
+        --rw=randwrite --direct=1 >"$BUILD/inline-out" 2>&1 </dev/null
+    [ "$status" = 0 ] || { cat "$BUILD/inline-out"; fail "fio ends with $status"; }
     cat "$BUILD/inline-stats"
     count=$(grep -o '[0-9]* within io_submit' "$BUILD/inline-stats")
     count=${count%% *}

@@ -194,7 +194,7 @@ int main(int argc, char **argv)
             pid_t child = fork();
 
             if (child == 0) {
-                alarm(60);
+                alarm(100);
                 scenario(which);
                 exit(0);
             }

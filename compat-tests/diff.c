@@ -285,7 +285,7 @@ static int writer_without_reader(int fd)
 {
     struct pollfd pfd = { .fd = fd };
 
-    poll(&pfd, 1, 20000);
+    poll(&pfd, 1, 100000);
     pfd.events = POLLOUT;
     poll(&pfd, 1, 0);
     return pfd.revents;
@@ -1141,7 +1141,7 @@ static void operations_pipe(void)
     struct itimerspec it = { { 0, 0 }, { 0, 1000000 } };
     MUST(timerfd_settime(tf, 0, &it, NULL) == 0);
     struct pollfd ticked = { .fd = tf, .events = POLLIN };
-    poll(&ticked, 1, 20000);
+    poll(&ticked, 1, 100000);
     run("pread 8", IO_CMD_PREAD, tf, buf, 8, 0);
     run("pwrite 8", IO_CMD_PWRITE, tf, buf, 8, 0);
     struct iocb never;
@@ -1425,7 +1425,7 @@ static void eventfds(void)
         value = 0;
         one(&cb, "op %d with an eventfd", op);
         struct pollfd pfd = { .fd = good, .events = POLLIN };
-        poll(&pfd, 1, 20000);
+        poll(&pfd, 1, 100000);
         int got = (int)read(good, &value, 8);
         say("  read %d, value %llu", got, (unsigned long long)value);
         cb.u.c.resfd = (unsigned)-1;
@@ -1462,7 +1462,7 @@ static void eventfds(void)
     MUST(dup2(fd, copy) == copy);
     MUST(write(go[1], "x", 1) == 1);
     struct pollfd pfd = { .fd = good, .events = POLLIN };
-    say("  eventfd closed meanwhile: ready %d", poll(&pfd, 1, 20000));
+    say("  eventfd closed meanwhile: ready %d", poll(&pfd, 1, 100000));
     say("  events %d", gather(1, ev));
     value = 0;
     say_first("  read %d, value %llu", (int)read(good, &value, 8), (unsigned long long)value);

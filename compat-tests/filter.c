@@ -220,7 +220,7 @@ static void run(bool kills, enum end end)
 {
     pthread_t thread, other;
 
-    alarm(60);
+    alarm(100);
     MUST(io_setup(DEPTH * 2, &ctx) == 0);
     most = LONG_MAX;
     MUST(pthread_create(&thread, NULL, writes, NULL) == 0);

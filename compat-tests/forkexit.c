@@ -152,7 +152,7 @@ int main(int argc, char **argv)
                     pthread_t t;
 
                     if (way != 5)
-                        alarm(60);
+                        alarm(100);
                     if (way == 3)
                         atexit(handler);
                     submit_all(path, direct);
@@ -188,7 +188,7 @@ int main(int argc, char **argv)
         if (child == 0) {
             io_context_t ctx = NULL;
 
-            alarm(60);
+            alarm(100);
             if (i % 4 == 0)
                 _exit(0);
             if (i % 4 == 1)

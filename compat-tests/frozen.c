@@ -83,7 +83,7 @@ static void read_other(void)
     io_prep_pread(&cb, other, buffer, PAGE, 0);
     io_set_eventfd(&cb, efd);
     MUST_HERE(io_submit(ctx, 1, list) == 1);
-    MUST_HERE(poll(&poller, 1, 20000) == 1);
+    MUST_HERE(poll(&poller, 1, 100000) == 1);
     MUST_HERE(io_getevents(ctx, 1, 1, &ev, NULL) == 1 && (long)ev.res == PAGE);
     MUST_HERE(io_destroy(ctx) == 0);
     close(efd);
@@ -128,7 +128,7 @@ int main(int argc, char **argv)
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     signal(SIGALRM, on_signal);
-    alarm(90);
+    alarm(100);
     snprintf(path, sizeof(path), "%s/buffered", argv[1]);
     check(path, 0);
     snprintf(path, sizeof(path), "%s/direct", argv[1]);

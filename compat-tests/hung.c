@@ -102,7 +102,7 @@ static void read_other(int fd, int by_ring)
             io_set_eventfd(&cb, efd);
         MUST(io_submit(ctx, 1, list) == 1);
         if (!by_ring)
-            MUST(poll(&poller, 1, 20000) == 1 && read(efd, &told, sizeof(told)) == sizeof(told));
+            MUST(poll(&poller, 1, 100000) == 1 && read(efd, &told, sizeof(told)) == sizeof(told));
         while (__atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) == ring->head) {
             MUST(now() < over);
             usleep(1000);

@@ -45,7 +45,7 @@ static void wait_for_bytes(int fd)
 {
     struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 
-    MUST(poll(&pollfd, 1, 20000) == 1);
+    MUST(poll(&pollfd, 1, 100000) == 1);
 }
 
 int main(void)

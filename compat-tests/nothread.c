@@ -72,7 +72,7 @@ static void run(int fd, int to_pipe, int pipe_fd)
             struct pollfd poller = { .fd = efd, .events = POLLIN };
             uint64_t more;
 
-            MUST(poll(&poller, 1, 20000) == 1);
+            MUST(poll(&poller, 1, 100000) == 1);
             MUST(read(efd, &more, sizeof(more)) == sizeof(more));
             count += more;
         }

@@ -171,7 +171,7 @@ static void run(int count, int reapers, int depth, int batch, long reads, void *
     for (int i = 0; i < count; i++)
         pthread_join(submitters[i].thread, NULL);
     for (int ms = 0; done < count * reads; ms++) {
-        MUST(ms < 20000);
+        MUST(ms < 100000);
         usleep(1000);
     }
     over = true;
@@ -236,7 +236,7 @@ static void ended(void)
         }
         MUST(waitpid(child, &status, 0) == child);
         MUST(WIFEXITED(status) && WEXITSTATUS(status) == 7);
-        MUST(time(NULL) - began < 10);
+        MUST(time(NULL) - began < 100);
     }
 }
 

@@ -415,7 +415,7 @@ int main(int argc, char **argv)
         child = fork();
         MUST(child >= 0);
         if (child == 0) {
-            alarm(60);
+            alarm(100);
             parts[i].run();
             fflush(stdout);
             _exit(0);

@@ -108,9 +108,9 @@ int main(int argc, char **argv)
                 pid_t child = fork();
 
                 MUST(child >= 0);
-                alarm(60);
+                alarm(100);
                 if (child == 0) {
-                    alarm(20);
+                    alarm(100);
                     run(way, direct ? O_DIRECT : 0, is_real || way == ONE_CALL || (sees && way != UNSEEN));
                 }
                 MUST(waitpid(child, &status, 0) == child);

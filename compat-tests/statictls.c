@@ -24,7 +24,7 @@ static void wait_for(io_context_t ctx, int efd, long res)
     struct io_event ev;
     uint64_t count;
 
-    MUST(poll(&poller, 1, 20000) == 1);
+    MUST(poll(&poller, 1, 100000) == 1);
     MUST(read(efd, &count, sizeof(count)) == sizeof(count) && count == 1);
     MUST(io_getevents(ctx, 1, 1, &ev, NULL) == 1);
     MUST(((long)ev.res & ~POLLRDNORM) == res);

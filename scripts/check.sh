@@ -15,49 +15,50 @@ set -u
 . "$(dirname "$0")/common.sh"
 
 export LONG=${LONG:-0}
-long=1
-[ "$LONG" = 0 ] || long=6 # how much longer the steps may take whose tests LONG makes longer
+# Seconds: a step that takes longer hangs, however busy the machine is.
+limit=6000
+[ "$LONG" = 0 ] || limit=36000
 
-# Steps with their time limits in seconds. The first is needed by all others. Then rows of steps run side by side: steps that mostly
-# compile, steps whose tests run slowed down, steps that wait for devices, and steps that run programs of others.
+# Steps. The first is needed by all others. Then rows of steps run side by side: steps that mostly compile, steps whose tests run slowed
+# down, steps that wait for devices, and steps that run programs of others.
 first="
-lib=900
+lib
 "
 compiling="
-fmt=60
-shellcheck=120
-clippy=900
-layers=60
-unit=900
-header=300
-crate=600
-loom=2000
-fuzz=900
-harness=$((2000 * long))
+fmt
+shellcheck
+clippy
+layers
+unit
+header
+crate
+loom
+fuzz
+harness
 "
 slowed="
-valgrind=$((900 * long))
-asan=$((1500 * long))
-tsan=1500
-c-tests-threads=$((1500 * long))
-c-tests-kaio=$((900 * long))
+valgrind
+asan
+tsan
+c-tests-threads
+c-tests-kaio
 "
 waiting="
-exports=60
-${1:+core=300}
-elf=60
-archive=300
-man=300
-readme=300
-examples=300
-install=600
-dist=$((900 * long))
-deb=$((900 * long))
-c-tests=$((1500 * long))
+exports
+${1:+core}
+elf
+archive
+man
+readme
+examples
+install
+dist
+deb
+c-tests
 "
 others="
-fio=900
-compat=$((2400 * long))
+fio
+compat
 "
 
 skip() {
@@ -291,12 +292,12 @@ get_used() {
 }
 
 group=
-run() { # STEP LIMIT
+run() { # STEP
     local log=$build/check/$1.log began=$SECONDS status counts took used before
     get_used
     before=$used
     # timeout(1) leads a new process group, so the trap above and timeout(1) itself end all processes of the step.
-    timeout --kill-after=20 "$2" "$0" --step "$1" >"$log" 2>&1 </dev/null &
+    timeout --kill-after=20 "$limit" "$0" --step "$1" >"$log" 2>&1 </dev/null &
     group=$!
     wait "$group"
     status=$?
@@ -305,7 +306,7 @@ run() { # STEP LIMIT
     took="($((SECONDS - began)) s, $((used - before)) s of processor time)"
     counts=$(tail -n 1 "$log" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p')
     if [ $status = 124 ] || [ $status = 137 ]; then
-        echo "ended at the time limit of $2 s" >>"$log"
+        echo "ended at the time limit of $limit s" >>"$log"
         counts=
     fi
     report "$1" "$log" "$status" "$took" $counts >"$build/check/$1.report"
@@ -359,12 +360,12 @@ report() { # STEP LOG STATUS TOOK [PASSED FAILED SKIPPED]
 
 wanted=" $* "
 # Runs those of these steps that are wanted. False if one failed.
-row() { # STEP=LIMIT...
+row() { # STEP...
     local step result=0
     trap '[ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null; wait; exit 130' INT TERM
     for step; do
         case $wanted in
-        "  " | *" ${step%%=*} "*) run "${step%%=*}" "${step#*=}" || result=1 ;;
+        "  " | *" $step "*) run "$step" || result=1 ;;
         esac
     done
     return $result

@@ -5,7 +5,6 @@
  * which another thread must wake the sleeper, and reads that the kernel gives back because a write would make it wait.
  */
 /* needs: root */
-/* time limit: 600 s */
 #include "test.h"
 #include "stress.h"
 #include "device.h"
