@@ -52,14 +52,14 @@ static int nop_and_count(io_context2_t ctx, int fd)
     submit_one(ctx, &iocb);
     get_one(ctx, &room.event);
     /* It is signalled after publishing: it may come a moment behind the event. */
-    CHECK_EQ(poll(&ready, 1, 20000), 1);
+    CHECK_EQ(poll(&ready, 1, PATIENCE_S * 1000), 1);
     CHECK_EQ(eventfd_read(fd, &count), 0);
     return (int)count;
 }
 
 int main(void)
 {
-    io_context2_t ctx;
+    io_context2_t ctx, other;
     union event_room room;
     struct iocb2 iocb;
     sigset_t none;
@@ -73,6 +73,16 @@ int main(void)
     fd = eventfd(0, EFD_CLOEXEC);
     CHECK(fd > 2);
     CHECK_EQ(try_setup(fd, NULL), 0);
+
+    /* Of several contexts. */
+    CHECK_EQ(try_setup(fd, &ctx), 0);
+    CHECK_EQ(try_setup(fd, &other), 0);
+    CHECK(nop_and_count(ctx, fd) >= 1);
+    CHECK(nop_and_count(other, fd) >= 1);
+    CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+    CHECK(nop_and_count(other, fd) >= 1);
+    CHECK_EQ(CALL(io_destroy2(other)), 0);
+
     CHECK(fcntl(fd, F_GETFD) >= 0);
     close(fd);
     CHECK_EQ(try_setup(fd, NULL), -EBADF);

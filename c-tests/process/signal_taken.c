@@ -76,7 +76,7 @@ static void all_come(int sig, bool by_descriptor)
 
             /* Until all workers have been given it, one may have it when poll() has seen it, and send it again. */
             do {
-                if (poll(&poller, 1, 20000) != 1)
+                if (poll(&poller, 1, PATIENCE_S * 1000) != 1)
                     FAIL("%d of %d signals have come", i, SIGNALS);
                 got = read(fd, &read_info, sizeof(read_info));
             } while (got == -1 && errno == EAGAIN);
@@ -116,7 +116,7 @@ static void comes_from(int sig)
         _exit(kill(getppid(), sig));
     wait_child(child);
     poller = (struct pollfd){ fd, POLLIN, 0 };
-    CHECK_EQ(poll(&poller, 1, 20000), 1);
+    CHECK_EQ(poll(&poller, 1, PATIENCE_S * 1000), 1);
     CHECK_EQ(read(fd, &info, sizeof(info)), sizeof(info));
     CHECK_EQ(info.ssi_signo, sig);
     CHECK_EQ(info.ssi_pid, child);

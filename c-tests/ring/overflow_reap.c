@@ -103,7 +103,7 @@ static void reap_by_eventfd(void)
         uint64_t value;
 
         /* Every event is followed by a signal: a reaper that has found nothing may sleep. */
-        CHECK_EQ(poll(&pollfd, 1, 20000), 1);
+        CHECK_EQ(poll(&pollfd, 1, PATIENCE_S * 1000), 1);
         CHECK_EQ(read(efd, &value, sizeof(value)), sizeof(value));
         CHECK_CMP(value, >, 0);
         wakes++;

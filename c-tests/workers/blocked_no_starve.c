@@ -44,7 +44,7 @@ static int64_t transfer_some(io_context2_t ctx, int eventfd)
         if (eventfd >= 0) {
             struct pollfd poll_fd = { .fd = eventfd, .events = POLLIN };
 
-            CHECK_EQ(poll(&poll_fd, 1, 20000), 1);
+            CHECK_EQ(poll(&poll_fd, 1, PATIENCE_S * 1000), 1);
             drain(eventfd);
         }
         get_one(ctx, &room.event);

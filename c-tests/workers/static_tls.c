@@ -28,7 +28,7 @@ int main(void)
         iocbs[i].data = (uint64_t)i;
     }
     submit_all(ctx, iocbs, sizeof(iocbs));
-    CHECK_EQ(poll(&poller, 1, 20000), 1);
+    CHECK_EQ(poll(&poller, 1, PATIENCE_S * 1000), 1);
     CHECK_SOON(ring_completed(ctx) == 2);
     CHECK_PATTERN(buf[0], 16, 0, 1);
     CHECK_PATTERN(buf[1], 16, 16, 1);

@@ -13,6 +13,7 @@ use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Behaviour, Context, ContextRef, Deadline, issue};
 use crate::request::SizeClass;
 use crate::ring::{Out, Ring};
+use crate::sys::private_fd::Making;
 use crate::sys::{NoCancel, Result, monotonic_ns};
 use crate::syscall::carrier::{self, answer};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
@@ -79,8 +80,12 @@ pub unsafe extern "C" fn io_setup2(
         let (mut asked, known) = unsafe { read_params(params)? };
         let global = global_or_new()?;
         let engines = global.engines(&global.pool);
-        let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
-        let handle = global.insert(context)?;
+        let handle = {
+            // A child that is forked meanwhile would not know the context's descriptors.
+            let _making = Making::begin();
+            let context = Context::new(&mut asked, global.registry.new_id(), BEHAVIOUR, engines)?;
+            global.insert(context)?
+        };
         // SAFETY: `ctx` as above; `params` has `known` bytes.
         unsafe {
             write_back(&asked, params, known);

@@ -247,8 +247,12 @@ const MARKS: std::ops::RangeInclusive<i32> = 34..=64;
 pub struct Mark(i32);
 
 impl Mark {
-    /// Marks a file. None: it cannot be marked.
+    /// Marks a file. One that has a mark keeps it: it may be a file of the program's that others have marked, too. None: it cannot be marked.
     pub fn set(fd: RawFd) -> Option<Mark> {
+        let there = mark_on(fd);
+        if MARKS.contains(&there) {
+            return Some(Mark(there));
+        }
         // Relaxed: only to have different ones.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Relaxed) as usize % MARKS.count();
