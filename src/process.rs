@@ -55,7 +55,7 @@ extern "C" fn before_fork() {
 
 /// fork() calls it in the parent, after the fork.
 extern "C" fn in_parent() {
-    private_fd::after_fork();
+    private_fd::after_fork(false);
 }
 
 /// Lets requests in flight settle, as far as a fork must wait for them.
@@ -68,7 +68,7 @@ fn settle(by: &Interrupted) {
 
 /// fork() calls it in the child. It takes no lock and allocates nothing.
 extern "C" fn in_child() {
-    private_fd::after_fork();
+    private_fd::after_fork(true);
     forget();
     // SAFETY: never freed; the child has a copy of the parent's memory as of the fork.
     if let Some(parent) = unsafe { FORKING.load(Acquire).as_ref() } {

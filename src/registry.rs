@@ -5,6 +5,7 @@
 //! uses meanwhile, the slot's content shows it, and the lookup is repeated under the lock.
 
 use crate::sync::Lock;
+use crate::sys::private_fd::Making;
 use crate::sys::{NEVER, Result, futex_wait, futex_wake, hash, try_box_uninit};
 use nix::errno::Errno;
 use std::cell::UnsafeCell;
@@ -290,6 +291,8 @@ impl<T> Registry<T> {
                 refs => futex_wait(&slot.refs, refs, NEVER),
             };
         }
+        // Before the lock, as where a context is made and inserted.
+        let _making = Making::begin();
         for place in &slot.fds {
             place.store(-1, Relaxed);
         }

@@ -502,10 +502,12 @@ impl<Q: Served> Readiness<Q> {
     fn end(&self, lost: Option<RawFd>) -> bool {
         let updating = self.updating.lock();
         let mut waiting = self.waiting.lock();
-        match lost {
-            None if waiting.is_unused() => self.epoll.close(),
-            Some(epoll) if self.epoll.get() == epoll => self.epoll.close(),
-            _ => return false,
+        let ends = match lost {
+            None => waiting.is_unused(),
+            Some(epoll) => self.epoll.get() == epoll,
+        };
+        if !ends {
+            return false;
         }
         waiting.has_thread = false;
         for file in &mut waiting.files {
@@ -513,6 +515,7 @@ impl<Q: Served> Readiness<Q> {
         }
         let numbers = (waiting.files.len() as u32) << 1;
         drop(waiting);
+        self.epoll.close();
         drop(updating);
         // If there are workers, they wait for the files of the remaining requests.
         for number in 0..numbers {

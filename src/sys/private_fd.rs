@@ -155,14 +155,16 @@ pub fn close_here(fd: RawFd) {
     }
 }
 
-/// While this exists, no child is forked through libc: the thread makes descriptors that are not recorded yet, and that a child could not
-/// close.
+/// While this exists, no child is forked through libc: the thread makes descriptors that are not recorded yet, or closes some that are no
+/// longer, and a child could not close them. The kernel copies the descriptors for a child before it copies the memory.
 pub struct Making(());
 
 /// 1 while a thread makes descriptors, or forks. A futex.
 static BUSY: AtomicU32 = AtomicU32::new(0);
-/// The longest wait of a fork: a signal handler may call it that has interrupted the thread that makes descriptors.
-const FORK_PATIENCE_NS: u64 = 1_000_000_000;
+/// Threads that fork, or wait for that. They go first, or a thread that makes one descriptor after another would keep them waiting. A futex.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+/// The longest wait of a fork, or for forks: a signal handler may have interrupted the thread that makes descriptors, or one that forks.
+const PATIENCE_NS: u64 = 1_000_000_000;
 
 thread_local! {
     /// How many `Making`s the thread has.
@@ -171,35 +173,42 @@ thread_local! {
 
 impl Making {
     pub fn begin() -> Making {
-        if DEPTH.get() == 0 {
+        let depth = DEPTH.get();
+        // Before it begins: a signal handler must not wait for the thread that it has interrupted.
+        DEPTH.set(depth + 1);
+        if depth == 0 {
+            // Relaxed: only a turn. Once, or threads that fork again and again would keep this one waiting.
+            if let forks @ 1.. = FORKS.load(Relaxed) {
+                futex_wait(&FORKS, forks, monotonic_ns() + PATIENCE_NS);
+            }
             begin(NEVER);
         }
-        DEPTH.set(DEPTH.get() + 1);
         Making(())
+    }
+
+    /// None in the library's own table: a child gets no copy of that, and the thread that keeps it must not wait here for its users.
+    pub fn here() -> Option<Making> {
+        (!is_inside()).then(Making::begin)
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-        if DEPTH.get() == 0 {
+        if DEPTH.get() == 1 {
             end();
         }
+        DEPTH.set(DEPTH.get() - 1);
     }
 }
 
-fn begin(patience_ns: u64) -> bool {
-    let until = match patience_ns {
-        NEVER => NEVER,
-        ns => monotonic_ns() + ns,
-    };
+/// Waits until `until` at most.
+fn begin(until: u64) {
     // Acquire: pairs with the release in `end`.
     while BUSY.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
         if futex_wait(&BUSY, 1, until) == Waited::TimedOut {
-            return false;
+            return;
         }
     }
-    true
 }
 
 fn end() {
@@ -210,11 +219,18 @@ fn end() {
 
 /// Called before a fork; `after_fork`: after it, in both processes.
 pub fn before_fork() {
-    begin(FORK_PATIENCE_NS);
+    FORKS.fetch_add(1, Relaxed);
+    begin(monotonic_ns() + PATIENCE_NS);
 }
 
-pub fn after_fork() {
+pub fn after_fork(is_child: bool) {
     end();
+    if is_child {
+        FORKS.store(0, Relaxed);
+    } else {
+        FORKS.fetch_sub(1, Relaxed);
+        futex_wake(&FORKS, i32::MAX);
+    }
 }
 
 /// The lowest private descriptor that is not below `from`. -1: there is none. Safe in a signal handler.
@@ -267,6 +283,7 @@ impl Mark {
 
     /// Closes the descriptor, if it still names the marked file.
     pub fn close(self, fd: RawFd) {
+        let _making = Making::here();
         if self.is_on(fd) {
             close(fd);
         } else {
@@ -311,8 +328,7 @@ impl Private {
 
     /// Makes it, if there is none. None: it cannot be obtained.
     pub fn open(&self, make: impl FnOnce() -> Option<OwnedFd>) -> Option<()> {
-        // A child gets no copy of the library's own table, and the thread that keeps it must not wait here for its users.
-        let _making = (!is_inside()).then(Making::begin);
+        let _making = Making::here();
         if self.get() != NO_FILE {
             return Some(());
         }
@@ -352,6 +368,7 @@ impl Private {
 
     /// There is no descriptor from here on.
     pub fn close(&self) {
+        let _making = Making::here();
         let was = self.0.swap(NOTHING, Relaxed);
         if was != NOTHING {
             mark_of(was).close(was as RawFd);

@@ -1,6 +1,6 @@
 //! How the kernel wakes the reaper.
 
-use crate::sys::private_fd::{self, NO_FILE};
+use crate::sys::private_fd::{self, Making, NO_FILE};
 use crate::sys::{Result, Waited};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -32,6 +32,7 @@ impl Doorbell {
 
     /// Makes the descriptors. False: none can be obtained.
     pub fn open(&self) -> bool {
+        let _making = Making::here();
         let make = || -> Result<(RawFd, RawFd)> {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             // Never 0, so that [`Doorbell::ring`] makes the epoll report it.
@@ -72,8 +73,22 @@ impl Doorbell {
         }
     }
 
-    pub fn detach(&self) -> [RawFd; 2] {
-        [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed))
+    /// Closes the descriptors. If the program has closed them, their numbers may name files of the program's now, and stay open.
+    pub fn close(&self) {
+        let _making = Making::here();
+        let [eventfd, epoll] = [&self.eventfd, &self.epoll].map(|fd| fd.swap(NO_FILE, Relaxed));
+        if eventfd == NO_FILE {
+            return;
+        }
+        // If both are still the library's, the epoll contains the eventfd.
+        match listen(epoll, eventfd) {
+            Err(Errno::EEXIST) => {
+                private_fd::close(epoll);
+                private_fd::close(eventfd);
+            }
+            Err(_) => {}
+            Ok(()) => listen_no_more(epoll, eventfd),
+        }
     }
 
     /// Wakes the thread that waits, or the next thread that is about to wait. Writes nothing, because the program may have its own files at
@@ -104,23 +119,6 @@ impl Doorbell {
                 Waited::TimedOut
             }
         }
-    }
-}
-
-/// Closes the descriptors that [`Doorbell::detach`] returned. If the program has closed them, their numbers may name files of the program's
-/// now, and stay open.
-pub fn close_doorbell([eventfd, epoll]: [RawFd; 2]) {
-    if eventfd == NO_FILE {
-        return;
-    }
-    // If both are still the library's, the epoll contains the eventfd.
-    match listen(epoll, eventfd) {
-        Err(Errno::EEXIST) => {
-            private_fd::close(epoll);
-            private_fd::close(eventfd);
-        }
-        Err(_) => {}
-        Ok(()) => listen_no_more(epoll, eventfd),
     }
 }
 

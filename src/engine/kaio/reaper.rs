@@ -3,7 +3,7 @@
 //! for that.
 
 use super::buffers::prepare_buffers;
-use super::doorbell::{Doorbell, close_doorbell};
+use super::doorbell::Doorbell;
 use super::in_kernel::InKernel;
 use super::supports;
 use crate::engine::in_flight::Done;
@@ -14,7 +14,7 @@ use crate::policy::tuning::tuning;
 use crate::request::Req;
 use crate::sync::{Acquire, AtomicBool, Guard, Lock, Relaxed, Release};
 use crate::sys::aio::Ring;
-use crate::sys::private_fd::NO_FILE;
+use crate::sys::private_fd::{Making, NO_FILE};
 use crate::sys::processors;
 use crate::sys::thread::spawn;
 use crate::sys::uring::{Submitted, Uring};
@@ -110,6 +110,8 @@ impl<Q: Completes> Kaio<Q> {
             return Reaper::None;
         }
         let eventfd = self.doorbell.eventfd.load(Relaxed);
+        // No child is forked before it can find the ring's descriptor.
+        let making = Making::here();
         let ring = (!self.has_held).then(|| new_ring(EVENTS as u32, eventfd));
         if let Some(ring) = ring.flatten().and_then(|ring| try_box(ring).ok()) {
             // Release, here and below: pairs with the acquire loads.
@@ -117,11 +119,12 @@ impl<Q: Completes> Kaio<Q> {
         // Relaxed: one thread at a time comes here, and the lock orders them.
         } else if self.kernel.load(Relaxed) == 0 {
             let Some(new) = new_kernel_context(EVENTS) else {
-                close_doorbell(self.doorbell.detach());
+                self.doorbell.close();
                 return Reaper::Never;
             };
             self.kernel.store(new, Release);
         }
+        drop(making);
         self.set_eventfd();
         let main = |this: usize| {
             processors::let_waker_go_on();
@@ -129,7 +132,7 @@ impl<Q: Completes> Kaio<Q> {
             unsafe { &*(this as *const Kaio<Q>) }.live();
         };
         if spawn(c"aio2-reaper", main, ptr::from_ref(self) as usize).is_err() {
-            close_doorbell(self.doorbell.detach());
+            self.doorbell.close();
             self.free_ring();
             return Reaper::None;
         }
@@ -222,6 +225,7 @@ impl<Q: Completes> Kaio<Q> {
             if !unused || waited != Some(Waited::TimedOut) {
                 continue;
             }
+            let _making = Making::here();
             let mut state = self.state.lock();
             if self.here.is_unused() {
                 if let Reaper::Runs = *state {
@@ -229,10 +233,8 @@ impl<Q: Completes> Kaio<Q> {
                     // It may have been closed because this reaper could not be woken. The next one has a doorbell of its own.
                     self.here.open();
                 }
-                let fds = self.doorbell.detach();
-                self.free_ring();
-                drop(state);
-                return close_doorbell(fds);
+                self.doorbell.close();
+                return self.free_ring();
             }
         }
     }
@@ -336,7 +338,7 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
         if let Some(ring) = self.ring() {
             ring.abandon();
         }
-        close_doorbell(self.doorbell.detach());
+        self.doorbell.close();
     }
 }
 
