@@ -990,15 +990,39 @@ AIO2_INLINE struct iocb_attr *iocb2_add_attr_within(struct iocb2 *iocb, size_t r
     return attr;
 }
 
+/* The bytes that a request has, if the compiler sees that: it does if it optimizes and the request is not from elsewhere. Else SIZE_MAX. */
+#ifdef __GNUC__
+#define AIO2_ROOM(iocb) __builtin_object_size(iocb, 0)
+#else
+#define AIO2_ROOM(iocb) SIZE_MAX
+#endif
+
+/* The compiler warns of a call that it does not remove. */
+#if defined(__OPTIMIZE__) && defined(__has_attribute)
+#if __has_attribute(__warning__)
+static void __attribute__((__noinline__, __warning__("a plain struct iocb2 has no room for an attribute: use struct iocb2_room")))
+aio2_warn_of_room(void)
+{
+    /* Or else the compiler would find that it has no effect, and remove each call. */
+    __asm__ volatile("");
+}
+#define AIO2_WARN_OF_ROOM(room) ((room) == sizeof(struct iocb2) ? aio2_warn_of_room() : AIO2_CAST(void, 0))
+#endif
+#endif
+#ifndef AIO2_WARN_OF_ROOM
+#define AIO2_WARN_OF_ROOM(room) AIO2_CAST(void, 0)
+#endif
+
 /*
- * The same, without a check of the room: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none.
- * iocb2_add_attr_within(), and the functions below for each attribute, check the room.
+ * The same, without `room`: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none: where the
+ * compiler sees that, it warns, and nothing is added. iocb2_add_attr_within(), and the functions below for each attribute, check the room.
  */
 AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
                                              const void *payload, size_t payload_bytes)
 {
-    struct iocb_attr *attr = iocb2_add_attr_within(iocb, SIZE_MAX, id, flags, payload, payload_bytes);
+    struct iocb_attr *attr = iocb2_add_attr_within(iocb, AIO2_ROOM(iocb), id, flags, payload, payload_bytes);
 
+    AIO2_WARN_OF_ROOM(AIO2_ROOM(iocb));
     if (attr != NULL)
         attr->cookie = cookie;
     return attr;

@@ -87,6 +87,38 @@ if have clang++; then
     run c++ clang++ -std=c++20 -O2 -Weverything
 fi
 
+# An attribute for a plain struct iocb2, and for one with room.
+cat >"$work/room.c" <<'END'
+#include "aio2.h"
+int main(void)
+{
+    struct REQUEST request;
+
+    io_prep2_nop((struct iocb2 *)&request);
+    return iocb2_add_attr((struct iocb2 *)&request, IOCB_ATTR_LINK, 0, 0, NULL, 0) != NULL;
+}
+END
+for compiler in gcc clang; do
+    command -v $compiler >/dev/null || continue
+    # Older versions cannot warn.
+    echo '#if !__has_attribute(__warning__)
+        #error
+        #endif' | "$compiler" -fsyntax-only -x c - 2>/dev/null || continue
+    for request in iocb2 iocb2_room; do
+        "$compiler" -O2 -DREQUEST=$request -I"$INCLUDE" -L"$LIBDIR" "$work/room.c" -o "$work/room" -laio2 2>"$work/log"
+        added=0
+        LD_LIBRARY_PATH=$LIBDIR "$work/room" || added=1
+        warned=$(grep -c 'warning: .*plain struct iocb2 has no room' "$work/log" || true)
+        case $request:$added:$warned in
+        iocb2:0:1 | iocb2_room:1:0) ;;
+        *)
+            echo "$compiler: an attribute for a struct $request: added $added, warned $warned: $(cat "$work/log")"
+            exit 1
+            ;;
+        esac
+    done
+done
+
 # The first error, whether there are system headers for such a program or not.
 narrow() { # COMPILER FLAG
     if "$1" "$2" -fsyntax-only -I"$INCLUDE" "$work/alone.c" 2>"$work/log"; then
