@@ -80,7 +80,7 @@ extern "C" fn in_child() {
         parent.pool.kaio.abandon();
         parent.pool.readiness.abandon();
         parent.libaio_pool.readiness.abandon();
-        private_fd::close_lent();
+        private_fd::close_inherited();
     }
 }
 

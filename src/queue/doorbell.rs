@@ -23,7 +23,7 @@ impl Doorbell {
             let _making = Making::begin();
             let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
             let mark = Mark::set(eventfd.as_fd().as_raw_fd())?;
-            let fd = private_fd::lend(eventfd.as_fd().as_raw_fd()).ok()?;
+            let fd = private_fd::duplicate(eventfd.as_fd().as_raw_fd()).ok()?;
             (fd, mark)
         };
         let mut doorbell = Doorbell {

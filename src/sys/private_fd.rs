@@ -110,11 +110,10 @@ pub fn duplicate(number: RawFd) -> Result<RawFd> {
     Err(Errno::EMFILE)
 }
 
-/// Those private descriptors that a forked child does not keep and that nothing else knows.
+/// The private descriptors that are duplicates of the program's own files: a forked child does not keep them.
 static LENT: [AtomicU64; NUMBERS / 64] = [const { AtomicU64::new(0) }; NUMBERS / 64];
 
-/// A duplicate that a forked child does not keep: of a file of the program's, if there is no other table to hold it, or of a file of the
-/// library's. Called while no child can be forked ([`Making`]).
+/// A duplicate of a file of the program's, if there is no other table to hold it. Called while no child can be forked ([`Making`]).
 pub fn lend(number: RawFd) -> Result<RawFd> {
     let dup = duplicate(number)?;
     if let Some((_, bit)) = word(dup) {
@@ -127,13 +126,20 @@ pub fn is_lent(number: RawFd) -> bool {
     word(number).is_some_and(|(_, bit)| LENT[number as usize / 64].load(Relaxed) & bit != 0)
 }
 
-/// In a forked child: closes the lent descriptors.
-pub fn close_lent() {
-    for (i, word) in LENT[..USED.load(Relaxed)].iter().enumerate() {
-        let mut lent = word.load(Relaxed);
-        while lent != 0 {
-            close((i * 64) as RawFd + lent.trailing_zeros() as RawFd);
-            lent &= lent - 1;
+/// In a forked child: closes the lent descriptors, and those of marked files.
+pub fn close_inherited() {
+    let words = OWN.iter().zip(&LENT).take(USED.load(Relaxed));
+    for (i, (own, lent)) in words.enumerate() {
+        let mut left = own.load(Relaxed);
+        while left != 0 {
+            let bit = left.trailing_zeros();
+            let fd = (i * 64) as RawFd + bit as RawFd;
+            if lent.load(Relaxed) & (1 << bit) != 0 {
+                close(fd);
+            } else {
+                close_marked(fd);
+            }
+            left &= left - 1;
         }
     }
 }
