@@ -379,6 +379,47 @@ static void masked(void)
     close(fd);
 }
 
+static void *wait_apart(void *arg)
+{
+    struct timespec limit = {.tv_sec = 100};
+    struct io_event event;
+    sigset_t none;
+
+    /* In a container that does not allow it, the thread is one like others. */
+    MUST(unshare(CLONE_FILES) == 0 || errno == EPERM || errno == ENOSYS);
+    sigemptyset(&none);
+    for (int i = 0; i < 20; i++) {
+        time_t began = time(NULL);
+
+        MUST(io_pgetevents(*(io_context_t *)arg, 1, 1, &event, &limit, &none) == 1 && event.res == BLOCK);
+        MUST(time(NULL) - began < 90);
+    }
+    return NULL;
+}
+
+/* A thread with a descriptor table of its own sleeps with a signal mask, and is woken, whichever thread carries the request out. */
+static void masked_apart(void)
+{
+    io_context_t ctx = setup(8);
+    int fd = make("masked_apart", 0);
+    struct iocb iocb, *list[1] = {&iocb};
+    pthread_t thread;
+
+    MUST(write(fd, buf[0], BLOCK) == BLOCK);
+    MUST(pthread_create(&thread, NULL, wait_apart, &ctx) == 0);
+    for (int i = 0; i < 20; i++) {
+        usleep(20000);
+        if (i % 2 == 0)
+            io_prep_pread(&iocb, fd, buf[1], BLOCK, 0);
+        else
+            io_prep_pwrite(&iocb, fd, buf[0], BLOCK, 0);
+        MUST(io_submit(ctx, 1, list) == 1);
+    }
+    MUST(pthread_join(thread, NULL) == 0);
+    MUST(io_destroy(ctx) == 0);
+    close(fd);
+}
+
 /* O_APPEND that is set after the first uses: appends stay in order. A caller that polls without waiting leaves the requests to
  * other threads, which may carry them out side by side. */
 static void appending(void)
@@ -596,7 +637,7 @@ int main(int argc, char **argv)
         void (*run)(void);
     } parts[] = {
         {"locks", locks},           {"last_close", last_close},         {"unsharing", unsharing},
-        {"forking", forking},       {"masked", masked},           {"appending", appending},           {"closed_eventfd", closed_eventfd},
+        {"forking", forking},       {"masked", masked},           {"masked_apart", masked_apart}, {"appending", appending},           {"closed_eventfd", closed_eventfd},
         {"closing_all", closing_all}, {"no_descriptors", no_descriptors},
     };
 

@@ -216,7 +216,7 @@ extern "C" fn release_number(fd: libc::c_int) {
         private_fd::reserve(fd);
         carrier::inside(|| {
             // If not, other threads and forked children still have it by this number.
-            if private_fd::is_in_first_table(fd) {
+            if private_fd::is_in_first_table(&[fd]) {
                 global.pool.kaio.release_number(fd);
                 global.pool.readiness.release_number(fd);
                 global.libaio_pool.readiness.release_number(fd);

@@ -2,7 +2,7 @@
 
 use crate::ring::wait::Wake;
 use crate::sys::host::HeldFile;
-use crate::sys::private_fd::{self, Making, Mark, is_inside};
+use crate::sys::private_fd::{self, Making, Mark, is_in_first_table, is_inside};
 use crate::sys::write_eventfd;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -16,8 +16,10 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// `is_held`: other threads have another descriptor table. None: out of descriptors.
+    /// `is_held`: the library's threads have another descriptor table. None: out of descriptors; or the calling thread has a table of its
+    /// own, in which other threads of the program cannot ring.
     pub fn new(is_held: bool) -> Option<Doorbell> {
+        const STANDARD: [RawFd; 3] = [0, 1, 2];
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let (fd, mark) = {
             let _making = Making::begin();
@@ -31,6 +33,9 @@ impl Doorbell {
             mark,
             held: None,
         };
+        if !is_in_first_table(&STANDARD) {
+            return None;
+        }
         if is_held {
             doorbell.held = Some(HeldFile::hold(fd).ok()?);
         }

@@ -25,7 +25,7 @@ use std::cell::{Cell, OnceCell};
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 
-/// The longest sleep of a waiter that no thread can wake, because there is no descriptor for its doorbell.
+/// The longest sleep of a waiter that no thread can wake, because there is no doorbell for it.
 const LOOK_NS: u64 = 1_000_000;
 
 impl Context {
@@ -538,7 +538,7 @@ impl Drop for Sleeper<'_> {
 }
 
 impl Context {
-    /// The doorbell for a caller with a signal mask; None: out of descriptors.
+    /// The doorbell for a caller with a signal mask, if there can be one.
     fn doorbell(&self) -> Option<Box<Doorbell>> {
         // It may be in another thread's table.
         let spare = self.doorbell.lock().take_if(|spare| spare.fd().is_some());

@@ -50,8 +50,8 @@ pub fn disown(fd: RawFd) {
 }
 
 /// Whether the calling thread has the descriptor table of the process's first thread, where the library's numbers are valid, rather than one of
-/// its own (unshare(2), CLONE_FILES). `fd` is a number of the library's. True if this cannot be told.
-pub fn is_in_first_table(fd: RawFd) -> bool {
+/// its own (unshare(2), CLONE_FILES). `fds` are numbers that the first table probably has. True if this cannot be told.
+pub fn is_in_first_table(fds: &[RawFd]) -> bool {
     if gettid() == std::process::id() {
         return true;
     }
@@ -72,7 +72,7 @@ pub fn is_in_first_table(fd: RawFd) -> bool {
     match in_first(probe.as_raw_fd()) {
         Some(there) => (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino),
         // Either the first table does not have it, or the first thread has ended and shows nothing.
-        None => in_first(fd).is_none(),
+        None => fds.iter().all(|&fd| in_first(fd).is_none()),
     }
 }
 
