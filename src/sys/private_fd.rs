@@ -292,7 +292,8 @@ impl Mark {
         let _making = Making::here();
         if self.is_on(fd) {
             close(fd);
-        } else {
+        } else if !is_lent(fd) {
+            // If the program has closed it, it has the number, or nobody has: unless it was given out once more.
             disown(fd);
         }
     }
