@@ -80,7 +80,7 @@ impl<Q: Clone> OwnQueues<Q> {
     }
 
     fn make(&'static self) -> Option<OwnQueue<Q>> {
-        let has = InKernel::new(EVENTS).ok()?;
+        let has = InKernel::new(EVENTS, false).ok()?;
         self.doorbell
             .open(|| Some(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok()?.into()))?;
         // Without the pagemap, no page counts as in memory.
@@ -177,11 +177,11 @@ impl<Q: Clone> Engine<Q> for OwnQueue<Q> {
         how: Start,
     ) -> bool {
         while !batch.is_empty() {
-            let handed = self.has.put(owner, batch, how);
+            let mut handed = self.has.put(owner, batch, how);
             if handed.is_empty() {
                 break;
             }
-            if self.has.submit(self.kernel, handed, batch) {
+            if self.has.submit(self.kernel, &mut handed, batch) {
                 return true;
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{BATCH, KernelIocb, facts};
 use crate::attr;
-use crate::engine::in_flight::InFlight;
+use crate::engine::in_flight::{Done, InFlight};
 use crate::engine::{Reaped, Start};
 use crate::policy::batch::{Joined, merges};
 use crate::policy::route::Execution;
@@ -28,6 +28,9 @@ pub struct InKernel<Q> {
     waits: AtomicBool,
     /// The eventfd that each request adds to; NO_FILE: none.
     eventfd: AtomicI32,
+    /// The requests hold their files. Then none is given back before the call has returned that submits it: until then the kernel holds its
+    /// file, too.
+    has_held: bool,
 }
 
 struct Slots<Q> {
@@ -37,6 +40,17 @@ struct Slots<Q> {
     is_closed: bool,
     /// For each slot, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
+    /// For each slot, whether its operation is given back by the thread that submits it.
+    submitting: Vec<Submitting>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Submitting {
+    No,
+    /// The call that submits it has not returned.
+    Yes,
+    /// Nor has it, and the operation is over.
+    Done,
 }
 
 const _: () = assert!(size_of::<libc::iovec>() == size_of::<[u64; 2]>());
@@ -68,24 +82,31 @@ fn may_merge(batch: &[Req]) -> bool {
 }
 
 impl<Q: Clone> InKernel<Q> {
-    pub fn new(most: usize) -> Result<InKernel<Q>> {
+    pub fn new(most: usize, has_held: bool) -> Result<InKernel<Q>> {
         let (mut slots, mut free, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut submitting = Vec::new();
         slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         vectors.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
+        submitting
+            .try_reserve_exact(most)
+            .map_err(|_| Errno::ENOMEM)?;
         slots.resize_with(most, || None);
         free.extend((0..most as u16).rev());
         vectors.resize(most, [[0; 2]; BATCH]);
+        submitting.resize(most, Submitting::No);
         Ok(InKernel {
             slots: Lock::new(Slots {
                 slots,
                 free,
                 is_closed: false,
                 vectors,
+                submitting,
             }),
             room: AtomicU32::new(most as u32),
             waits: AtomicBool::new(false),
             eventfd: AtomicI32::new(NO_FILE),
+            has_held,
         })
     }
 
@@ -186,6 +207,9 @@ impl<Q: Clone> InKernel<Q> {
                 req.set_stage(Stage::Begun);
                 requests.push(req);
             }
+            if self.has_held {
+                slots.submitting[usize::from(slot)] = Submitting::Yes;
+            }
             slots.slots[usize::from(slot)] = Some(InFlight {
                 owner: owner.clone(),
                 requests,
@@ -200,12 +224,12 @@ impl<Q: Clone> InKernel<Q> {
         handed
     }
 
-    /// Hands requests with slots over to a context of the kernel's AIO. Requests that the kernel does not take come back to the batch.
-    /// Returns whether the kernel has refused one.
+    /// Hands requests with slots over to a context of the kernel's AIO. Requests that the kernel does not take come back to the batch, and
+    /// do not stay in `handed`. Returns whether the kernel has refused one.
     pub fn submit<const N: usize>(
         &self,
         kernel: u64,
-        mut handed: Handed,
+        handed: &mut Handed,
         batch: &mut ArrayVec<Req, N>,
     ) -> bool {
         carrier::settle();
@@ -231,7 +255,25 @@ impl<Q: Clone> InKernel<Q> {
             }
         }
         self.set_room(&slots);
+        handed.truncate(submitted);
         true
+    }
+
+    /// The call that has submitted these has returned. Takes those that are over already, if the requests hold their files.
+    pub fn submitted(&self, handed: &Handed) -> Done<Q> {
+        let mut done = Done::new();
+        if !self.has_held {
+            return done;
+        }
+        let mut slots = self.slots.lock();
+        for iocb in handed {
+            let submitting = &mut slots.submitting[iocb.data as usize];
+            if std::mem::replace(submitting, Submitting::No) == Submitting::Done {
+                done.extend(slots.remove(iocb.data));
+            }
+        }
+        self.set_room(&slots);
+        done
     }
 
     /// How many are handed over by one call.
@@ -264,11 +306,12 @@ impl<Q: Clone> InKernel<Q> {
             && let Some((slot, res)) = ring.pop()
         {
             *woken |= slot == NO_SLOT;
-            if let Some(mut one) = slots.remove(slot) {
-                one.res = res;
-                one.is_refused = ring.is_refusal(res, one.nowait);
-                done.push(one);
-            }
+            let Some(one) = slots.get_mut(slot) else {
+                continue;
+            };
+            one.res = res;
+            one.is_refused = ring.is_refusal(res, one.nowait);
+            done.extend(slots.end(slot));
         }
         self.set_room(&slots);
         reaped
@@ -287,8 +330,23 @@ impl<Q: Clone> InKernel<Q> {
 }
 
 impl<Q> Slots<Q> {
+    fn get_mut(&mut self, slot: u64) -> Option<&mut InFlight<Q>> {
+        self.slots.get_mut(usize::try_from(slot).ok()?)?.as_mut()
+    }
+
+    /// The operation is over. None: the thread that submits it takes it.
+    fn end(&mut self, slot: u64) -> Option<InFlight<Q>> {
+        let submitting = &mut self.submitting[slot as usize];
+        if *submitting != Submitting::No {
+            *submitting = Submitting::Done;
+            return None;
+        }
+        self.remove(slot)
+    }
+
     fn remove(&mut self, slot: u64) -> Option<InFlight<Q>> {
         let one = self.slots.get_mut(usize::try_from(slot).ok()?)?.take()?;
+        self.submitting[slot as usize] = Submitting::No;
         self.free.push(slot as u16);
         Some(one)
     }
@@ -301,7 +359,7 @@ mod tests {
     /// A request that comes back or is withdrawn makes no room in a closed queue.
     #[test]
     fn a_closed_queue_has_no_room_until_it_is_opened() {
-        let queue = InKernel::<()>::new(4).unwrap();
+        let queue = InKernel::<()>::new(4, false).unwrap();
         assert_eq!(queue.room(), 4);
         queue.close();
         assert!(queue.withdraw(0).is_none());

@@ -65,7 +65,7 @@ impl<Q: Completes> Kaio<Q> {
     pub fn new(has_held: bool) -> Result<Kaio<Q>> {
         Ok(Kaio {
             state: Lock::new(Reaper::None),
-            here: InKernel::new(EVENTS)?,
+            here: InKernel::new(EVENTS, has_held)?,
             kernel: AtomicU64::new(0),
             ring: AtomicPtr::new(ptr::null_mut()),
             asleep: AtomicBool::new(false),
@@ -290,14 +290,17 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
                 // The call does not wait here.
                 nowait: false,
             });
-            let handed = self.here.put(owner, batch, how);
+            let mut handed = self.here.put(owner, batch, how);
             if handed.is_empty() {
                 return false;
             }
             let Some(ring) = ring else {
                 drop(state);
                 // Acquire: pairs with the release in `make`.
-                if self.here.submit(self.kernel.load(Acquire), handed, batch) {
+                let kernel = self.kernel.load(Acquire);
+                let is_refused = self.here.submit(kernel, &mut handed, batch);
+                complete(self.here.submitted(&handed));
+                if is_refused {
                     return true;
                 }
                 continue;
