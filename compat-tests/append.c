@@ -2,7 +2,8 @@
 /*
  * append DIRECTORY [DEVICE]: appends that follow each other past the page cache, and a limit of the file's size within one of
  * them. That one has written the bytes up to the limit and reports them, those behind it return -EFBIG, and the file contains
- * the bytes that the events report.
+ * the bytes that the events report. And a file that gets O_APPEND, or loses it, right after io_submit(): that counts for later requests
+ * only.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,11 +15,12 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 #include "must.h"
 #include "submit.h"
 
-enum { BLOCK = 4096, PART = 512, DEPTH = 64, BLOCKS = 320, LIMIT = 301, ROUNDS = 10 };
+enum { BLOCK = 4096, PART = 512, DEPTH = 64, BLOCKS = 320, LIMIT = 301, ROUNDS = 10, CHANGES = 500 };
 
 static char *memory;
 static io_context_t ctx;
@@ -60,6 +62,46 @@ static long write_all(int fd, int *shorts)
     return bytes;
 }
 
+/* Whether the kernel knows writes that do not append although their file has O_APPEND: since 6.9. */
+static bool knows_noappend(void)
+{
+    struct utsname name;
+    int major = 0, minor = 0;
+
+    MUST(uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2);
+    return major > 6 || (major == 6 && minor >= 9);
+}
+
+/* Submits a write of the second of two blocks, as a vector or not, and changes O_APPEND at once. */
+static void change_flags(const char *path, int direct)
+{
+    const struct iovec vector = { memory, BLOCK };
+    const bool may_set = is_set("REAL") || knows_noappend();
+
+    for (int i = 0; i < fewer(CHANGES); i++) {
+        const bool appends = i % 2 == 0 || !may_set;
+        const int before = appends ? O_APPEND : 0, after = O_APPEND - before;
+        int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | direct | before, 0600);
+        struct iocb cb, *one = &cb;
+        struct io_event event;
+        struct stat st;
+
+        MUST(fd >= 0 && ftruncate(fd, 2 * BLOCK) == 0);
+        if (i % 4 < 2)
+            io_prep_pwrite(&cb, fd, memory, BLOCK, BLOCK);
+        else
+            io_prep_pwritev(&cb, fd, &vector, 1, BLOCK);
+        submit_all(ctx, 1, &one);
+        MUST(fcntl(fd, F_SETFL, direct | after) == 0);
+        MUST(io_getevents(ctx, 1, 1, &event, NULL) == 1 && event.res == BLOCK);
+        MUST(fstat(fd, &st) == 0 && close(fd) == 0);
+        if (st.st_size != (appends ? 3 : 2) * BLOCK) {
+            fprintf(stderr, "change %d (%s): %ld bytes\n", i, direct != 0 ? "direct" : "buffered", (long)st.st_size);
+            _exit(1);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct rlimit limit = { (rlim_t)LIMIT * BLOCK + PART, RLIM_INFINITY };
@@ -94,6 +136,8 @@ int main(int argc, char **argv)
         }
         MUST(close(fd) == 0);
     }
+    change_flags(path, 0);
+    change_flags(path, O_DIRECT);
     MUST(io_destroy(ctx) == 0);
     MUST(unlink(path) == 0);
     return 0;

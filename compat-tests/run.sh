@@ -101,6 +101,9 @@ for how in object path run; do
     add mixed-order-$how order.sh $how
 done
 add lastthread-run program.sh run lastthread
+for how in object path run; do
+    add rights-$how program.sh $how rights
+done
 # In a container.
 for profile in docker old; do
     for how in preload path run; do

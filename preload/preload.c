@@ -9,6 +9,8 @@
  * - A program forbids itself system calls that libaio2 needs to have requests carried out which it has accepted.
  * - A program closes descriptors that are not its own but libaio2's, or replaces them. The kernel's AIO has no such descriptors, so the
  *   program must not see them.
+ * - A thread changes its user, its groups or its capabilities, but not those of libaio2's threads. The kernel's AIO carries requests out
+ *   with the rights of the thread that submits them.
  *
  * These functions replace libc's, so they are in an object of their own: a program that links -laio2 keeps libc's.
  */
@@ -49,6 +51,9 @@ void (*aio2_release_number)(int fd);
 
 /* Set by libaio2, too: called before a system call filter may come. */
 void (*aio2_before_filter)(void);
+
+/* How many times a thread has changed its own rights. libaio2 looks for this variable. */
+unsigned long aio2_rights_changes;
 
 static void filter_comes(void)
 {
@@ -198,6 +203,34 @@ void closefrom(int lowest)
             close((int)fd);
 }
 
+/* ---- Rights ------------------------------------------------------------------------------------ */
+
+/* A call that changes the rights of the calling thread alone, if it succeeds. */
+static long change_rights(long nr, long a, long b, long c)
+{
+    long ret = kernel(nr, a, b, c, 0, 0, 0);
+
+    __atomic_add_fetch(&aio2_rights_changes, 1, __ATOMIC_RELAXED);
+    return ret;
+}
+
+int setfsuid(uid_t user)
+{
+    return (int)change_rights(SYS_setfsuid, user, 0, 0);
+}
+
+int setfsgid(gid_t group)
+{
+    return (int)change_rights(SYS_setfsgid, group, 0, 0);
+}
+
+/* In libc, but declared by libcap only. */
+int capset(void *header, const void *data);
+int capset(void *header, const void *data)
+{
+    return (int)change_rights(SYS_capset, (long)header, (long)data, 0);
+}
+
 /* ---- System calls ------------------------------------------------------------------------------ */
 
 /* Reads the mask of io_pgetevents(2). It may be at a bad address, so the kernel is asked about that with another call: it would refuse
@@ -276,6 +309,17 @@ long syscall(long nr, ...)
     case SYS_seccomp:
         filter_comes();
         return kernel(nr, a, b, c, d, e, f);
+    case SYS_capset:
+    case SYS_setfsuid:
+    case SYS_setfsgid:
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setgroups:
+        return change_rights(nr, a, b, c);
     case SYS_exit_group:
         process_ends(0);
         return kernel(nr, a, b, c, d, e, f);

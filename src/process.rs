@@ -6,7 +6,8 @@ use crate::queue::Context;
 use crate::ring::blank_view;
 use crate::sys::private_fd;
 use crate::sys::progress;
-use crate::sys::thread::spawn;
+use crate::sys::rights;
+use crate::sys::thread::{self, spawn};
 use crate::sys::{
     ErrnoGuard, NEVER, Waited, is_on_alternate_stack, monotonic_ns, on_new_stack, shielded, try_box,
 };
@@ -14,7 +15,7 @@ use crate::syscall::carrier::{self, Interrupted};
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 
 /// Called once for this process and its children, before the first of them has a [`Global`].
 #[unsafe(export_name = "aio2_prepare_process")]
@@ -239,18 +240,23 @@ extern "C" fn before_filter() {
     }
 }
 
-/// Passes functions to the preloaded library, if there is one. It has a variable for each. Release: a thread that sees
-/// the function sees the instance.
+/// Passes functions to the preloaded library, if there is one, and gets its count of changed rights. It has a variable for
+/// each. Release: a thread that sees the function sees the instance.
 fn announce() {
+    // SAFETY: the name is a C string.
+    let find = |variable: &CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, variable.as_ptr()) };
     let set_variable = |variable: &CStr, function: *mut libc::c_void| {
-        // SAFETY: the name is a C string. If the variable exists, it is a pointer to a function.
-        unsafe {
-            let variable = libc::dlsym(libc::RTLD_DEFAULT, variable.as_ptr());
-            if let Some(variable) = variable.cast::<AtomicPtr<libc::c_void>>().as_ref() {
-                variable.store(function, Release);
-            }
+        // SAFETY: if the variable exists, it is a pointer to a function.
+        if let Some(variable) = unsafe { find(variable).cast::<AtomicPtr<libc::c_void>>().as_ref() }
+        {
+            variable.store(function, Release);
         }
     };
+    // SAFETY: if the variable exists, it is an unsigned long that threads change by atomic operations.
+    let changes = unsafe { find(c"aio2_rights_changes").cast::<AtomicU64>().as_ref() };
+    if let Some(changes) = changes {
+        rights::count_in(changes, thread::is_single());
+    }
     set_variable(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
     set_variable(c"aio2_before_filter", before_filter as *mut libc::c_void);
     set_variable(c"aio2_next_own", private_fd::next as *mut libc::c_void);

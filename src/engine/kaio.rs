@@ -56,7 +56,7 @@ impl KernelIocb {
         /// One call transfers no more than this; but the kernel checks the whole buffer.
         const MOST: u64 = 0x7fff_f000;
         (flags & !SAME == 0 && (offset as i64) >= 0 && nbytes <= MOST).then_some(KernelIocb {
-            rw_flags: flags as u32,
+            rw_flags: flags as u32 | call.append_flag(),
             opcode,
             fd: fd as u32,
             buf,

@@ -14,6 +14,7 @@ pub mod processors;
 pub mod progress;
 pub mod rank;
 pub mod raw;
+pub mod rights;
 mod signal;
 mod stack;
 mod task;

@@ -9,7 +9,7 @@
 
 use super::host::threads;
 use super::thread;
-use super::{has_call_filter, limit, monotonic_ns};
+use super::{has_call_filter, kernel_version, limit, monotonic_ns};
 use libc::c_int;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -47,23 +47,7 @@ static TIMERS_TELL: AtomicBool = AtomicBool::new(false);
 
 /// Checks the kernel's version: the timer slack tells the policy since Linux 6.12.
 pub fn prepare() {
-    let mut name = MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: the kernel writes to our structure, whose strings are empty if the call fails.
-    let name = unsafe {
-        libc::uname(name.as_mut_ptr());
-        name.assume_init()
-    };
-    let mut numbers = name
-        .release
-        .split(|&byte| !(byte as u8).is_ascii_digit())
-        .map(|digits| {
-            digits.iter().fold(0, |sum: u32, &digit| {
-                sum.wrapping_mul(10)
-                    .wrapping_add(digit as u32 - u32::from(b'0'))
-            })
-        });
-    let version = (numbers.next(), numbers.next());
-    TIMERS_TELL.store(version >= (Some(6), Some(12)), Relaxed);
+    TIMERS_TELL.store(kernel_version() >= (6, 12), Relaxed);
 }
 
 /// Whether the calling thread surely has no real-time policy. One prctl(2): a filter that allows the call of

@@ -1,8 +1,10 @@
 //! Facts that the kernel and libc report about the calling thread and its process.
 
+use libc::c_char;
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 /// Reads an environment variable that is set and not empty. None in a program with more rights than its user
 /// (set-user-ID, file capabilities), because that user controls the environment.
@@ -103,4 +105,26 @@ pub fn gettid() -> u32 {
 pub fn has_call_filter() -> bool {
     // SAFETY: integer arguments only.
     unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) != 0 }
+}
+
+/// The first two numbers of the kernel's version.
+pub fn kernel_version() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let mut name = MaybeUninit::<libc::utsname>::zeroed();
+        // SAFETY: the kernel writes to our structure, whose strings are empty if the call fails.
+        let name = unsafe {
+            libc::uname(name.as_mut_ptr());
+            name.assume_init()
+        };
+        let is_other = |byte: &c_char| !(*byte as u8).is_ascii_digit();
+        let mut numbers = name.release.split(is_other).map(|digits| {
+            digits.iter().fold(0, |sum: u32, &digit| {
+                sum.wrapping_mul(10)
+                    .wrapping_add(digit as u32 - u32::from(b'0'))
+            })
+        });
+        let mut next = || numbers.next().unwrap_or(0);
+        (next(), next())
+    })
 }

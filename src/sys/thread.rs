@@ -74,6 +74,12 @@ fn count() -> Option<&'static AtomicU32> {
     unsafe { COUNT.load(Acquire).as_ref() }
 }
 
+/// Whether the calling thread is surely the only one.
+pub fn is_single() -> bool {
+    // Acquire: pairs with libc's own additions.
+    count().is_some_and(|count| count.load(Acquire) == 1)
+}
+
 /// While it exists, the process does not end for lack of program's threads.
 #[derive(Clone, Copy)]
 struct Pin {

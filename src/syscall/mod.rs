@@ -16,6 +16,9 @@ pub use ready::{
 };
 pub use table::Class;
 
+use crate::sys::kernel_version;
+use libc::c_long;
+
 /// In place of a system call's number: waits until poll(2) reports an event. The arguments: a descriptor, and events.
 pub const AWAIT_FILE: u32 = 0xffff_fffe;
 
@@ -33,6 +36,28 @@ impl Call {
     pub fn plain_bytes(&self) -> Option<u64> {
         let nr = libc::c_long::from(self.nr);
         matches!(nr, libc::SYS_pread64 | libc::SYS_pwrite64).then_some(self.args[2])
+    }
+
+    /// For a write to a file that was inspected at submit: the flag (RWF_*) that keeps it an append, or none, as the file's flags said then.
+    /// The program may change these meanwhile (F_SETFL). 0: nothing has to be kept, or the kernel does not know the flag.
+    pub fn append_flag(&self) -> u32 {
+        const RWF_APPEND: u32 = 0x10;
+        const RWF_NOAPPEND: u32 = 0x20;
+        let given = match c_long::from(self.nr) {
+            libc::SYS_pwrite64 | libc::SYS_pwritev => 0,
+            libc::SYS_pwritev2 => self.args[5] as u32,
+            _ => return 0,
+        };
+        let facts = self.key.facts().filter(|facts| facts.file);
+        let known = kernel_version();
+        match facts {
+            Some(facts) if given & (RWF_APPEND | RWF_NOAPPEND) == 0 => match facts.appends {
+                true if known >= (4, 16) => RWF_APPEND,
+                false if known >= (6, 9) => RWF_NOAPPEND,
+                _ => 0,
+            },
+            _ => 0,
+        }
     }
 
     /// A call of the program's. Its first argument is the program's descriptor, if the call has one.

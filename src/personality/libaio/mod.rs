@@ -10,6 +10,7 @@ mod channel;
 pub mod eventfd;
 pub mod files;
 pub mod request;
+mod rights;
 pub mod stats;
 pub mod submit;
 pub mod table;

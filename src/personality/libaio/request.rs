@@ -3,6 +3,7 @@
 use super::Shared;
 use super::eventfd::{self, EndedEventfd, Eventfd};
 use super::files::{FileRef, REMEMBERED, fd_of};
+use super::rights::SameRights;
 use super::stats::Path;
 use super::table::is_inside;
 use crate::personality::instance::global;
@@ -10,12 +11,13 @@ use crate::policy::route::Route;
 use crate::queue::HoldFiles;
 use crate::request::{Hints, Notification, Personality, Req};
 use crate::sys::private_fd::{self, Making};
-use crate::sys::{Result, file_type};
+use crate::sys::{Result, file_type, has_call_filter};
 use crate::syscall::{Call, Tried, carrier};
 use arrayvec::ArrayVec;
-use libc::{c_short, iovec};
+use libc::{c_long, c_short, iovec};
 use nix::errno::Errno;
 use std::alloc::{Layout, alloc, dealloc};
+use std::cell::OnceCell;
 use std::os::fd::RawFd;
 use std::ptr;
 
@@ -164,6 +166,7 @@ pub struct Holder {
     shared: &'static Shared,
     /// The ones that were held last, and their numbers.
     held: ArrayVec<(RawFd, FileRef), REMEMBERED>,
+    rights: OnceCell<SameRights>,
 }
 
 impl Holder {
@@ -171,6 +174,7 @@ impl Holder {
         Holder {
             shared,
             held: ArrayVec::new(),
+            rights: OnceCell::new(),
         }
     }
 
@@ -198,6 +202,10 @@ impl HoldFiles for Holder {
             return Ok(());
         };
         if extension.is_lent {
+            return Err(Errno::EPERM);
+        }
+        let look = || SameRights::look(&self.shared.table);
+        if !extension.awaits_file && !self.rights.get_or_init(look).is_true {
             return Err(Errno::EPERM);
         }
         if extension.eventfd.is_some() && !extension.eventfd.is_held() {
@@ -337,6 +345,30 @@ fn wait_for_file(req: &mut Req, call: &Call, make: fn(&Call) -> i64) {
     }
 }
 
+const NOT_SUPPORTED: i64 = -(libc::EOPNOTSUPP as i64);
+
+/// The same write, which appends or not as it did when it was submitted. None: nothing has to be kept. `one`: room for its buffer.
+fn as_submitted(call: &Call, one: &mut iovec) -> Option<Call> {
+    let flag = call.append_flag();
+    // Within io_submit() the flags are those still. A filter may not know the call.
+    if flag == 0 || !is_inside() || has_call_filter() {
+        return None;
+    }
+    let [fd, at, count, offset, high, flags] = call.args;
+    let args = if c_long::from(call.nr) == libc::SYS_pwrite64 {
+        one.iov_base = at as *mut libc::c_void;
+        one.iov_len = count as usize;
+        [fd, ptr::from_mut(one) as u64, 1, offset, 0, flag.into()]
+    } else {
+        [fd, at, count, offset, high, flags | u64::from(flag)]
+    };
+    Some(Call {
+        nr: libc::SYS_pwritev2 as u32,
+        args,
+        ..*call
+    })
+}
+
 /// Carries out a request of this kind: makes the system call with the request's I/O priority.
 fn execute(req: &mut Req, make: fn(&Call) -> i64) {
     let (Some(call), Some(extension)) = (call_here(req), req.of_libaio().copied()) else {
@@ -358,7 +390,16 @@ fn execute(req: &mut Req, make: fn(&Call) -> i64) {
             None
         }
     };
-    req.set_res(make(&call));
+    let mut one = iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    };
+    let res = match as_submitted(&call, &mut one).map(|call| make(&call)) {
+        // The file does not know any flag.
+        None | Some(NOT_SUPPORTED) => make(&call),
+        Some(res) => res,
+    };
+    req.set_res(res);
     if let Some(before) = before {
         carrier::restore(before);
     }

@@ -48,6 +48,9 @@ const ASKED: u32 = 1;
 /// Value of the keeper's word: it has done the job.
 const DONE: u32 = 2;
 
+/// How many keepers there have been, in this process and in those that it was forked from.
+static KEEPERS: AtomicU32 = AtomicU32::new(0);
+
 pub struct Table {
     files: Sender,
     /// The receiving ends, which are in this table.
@@ -124,6 +127,11 @@ impl Table {
         }
         let (_making, turn) = self.turn_to_start();
         self.start(&turn)
+    }
+
+    /// The number of the last keeper.
+    pub fn last_keeper() -> u32 {
+        KEEPERS.load(Relaxed)
     }
 
     /// Whether there can be no such table, now or later.
@@ -407,6 +415,8 @@ impl Table {
             .and_then(leave_table);
         if made.is_ok() {
             private_fd::set_inside();
+            // Relaxed: a thread that has entered and sees the keeper sees its number.
+            KEEPERS.fetch_add(1, Relaxed);
             // Release: pairs with the acquire in `prepare`.
             self.keeper.store(gettid(), Release);
         }
