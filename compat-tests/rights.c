@@ -4,7 +4,6 @@
  * set-user-ID bit away, one of root leaves it. Threads change their rights in each way that changes those of the calling thread alone, and
  * get them back; a child does so, too; and the library's threads get the rights of a thread that has few.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <libaio.h>
 #include <limits.h>
