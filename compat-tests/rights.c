@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <libaio.h>
-#include <limits.h>
 #include <linux/capability.h>
 #include <pthread.h>
 #include <sys/fsuid.h>
@@ -18,7 +17,7 @@
 
 enum { BLOCK = 4096, ROUNDS = 5, USER = 1000 };
 
-static char path[PATH_MAX];
+static const char path[] = "rights";
 static struct __user_cap_data_struct all[2];
 
 /* Whether a write of this thread leaves the set-user-ID bit. */
@@ -134,10 +133,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "SKIPPED: needs root\n");
         return 77;
     }
-    snprintf(path, sizeof(path), "%s/rights", argv[1]);
+    /* The user cannot get there by the directories above it. */
+    MUST(chdir(argv[1]) == 0 && chmod(".", 0777) == 0);
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0777);
     MUST(fd >= 0 && ftruncate(fd, BLOCK) == 0 && close(fd) == 0);
-    MUST(chown(path, USER, USER) == 0 && chmod(argv[1], 0777) == 0);
+    MUST(chown(path, USER, USER) == 0);
     set_bit();
     MUST(syscall(SYS_capget, &header, all) == 0);
 
