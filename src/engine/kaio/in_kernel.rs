@@ -34,14 +34,18 @@ pub struct InKernel<Q> {
 }
 
 struct Slots<Q> {
-    slots: Vec<Option<InFlight<Q>>>,
+    slots: Vec<Option<Slot<Q>>>,
     free: Vec<u16>,
     /// The queue is closed: there is no room, even if slots are free.
     is_closed: bool,
     /// For each slot, the buffers of a merged operation: an iovec for each request.
     vectors: Vec<[[u64; 2]; BATCH]>,
-    /// For each slot, whether its operation is given back by the thread that submits it.
-    submitting: Vec<Submitting>,
+}
+
+struct Slot<Q> {
+    one: InFlight<Q>,
+    /// Whether it is given back by the thread that submits it.
+    submitting: Submitting,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,24 +88,18 @@ fn may_merge(batch: &[Req]) -> bool {
 impl<Q: Clone> InKernel<Q> {
     pub fn new(most: usize, has_held: bool) -> Result<InKernel<Q>> {
         let (mut slots, mut free, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut submitting = Vec::new();
         slots.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         free.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
         vectors.try_reserve_exact(most).map_err(|_| Errno::ENOMEM)?;
-        submitting
-            .try_reserve_exact(most)
-            .map_err(|_| Errno::ENOMEM)?;
         slots.resize_with(most, || None);
         free.extend((0..most as u16).rev());
         vectors.resize(most, [[0; 2]; BATCH]);
-        submitting.resize(most, Submitting::No);
         Ok(InKernel {
             slots: Lock::new(Slots {
                 slots,
                 free,
                 is_closed: false,
                 vectors,
-                submitting,
             }),
             room: AtomicU32::new(most as u32),
             waits: AtomicBool::new(false),
@@ -207,10 +205,7 @@ impl<Q: Clone> InKernel<Q> {
                 req.set_stage(Stage::Begun);
                 requests.push(req);
             }
-            if self.has_held {
-                slots.submitting[usize::from(slot)] = Submitting::Yes;
-            }
-            slots.slots[usize::from(slot)] = Some(InFlight {
+            let one = InFlight {
                 owner: owner.clone(),
                 requests,
                 is_merged: merged,
@@ -218,7 +213,13 @@ impl<Q: Clone> InKernel<Q> {
                 began: if counted { monotonic_ns() } else { 0 },
                 nowait,
                 is_refused: false,
-            });
+            };
+            let submitting = if self.has_held {
+                Submitting::Yes
+            } else {
+                Submitting::No
+            };
+            slots.slots[usize::from(slot)] = Some(Slot { one, submitting });
         }
         self.set_room(&slots);
         handed
@@ -267,8 +268,11 @@ impl<Q: Clone> InKernel<Q> {
         }
         let mut slots = self.slots.lock();
         for iocb in handed {
-            let submitting = &mut slots.submitting[iocb.data as usize];
-            if std::mem::replace(submitting, Submitting::No) == Submitting::Done {
+            let Some(slot) = slots.get_mut(iocb.data) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut slot.submitting, Submitting::No);
+            if before == Submitting::Done {
                 done.extend(slots.remove(iocb.data));
             }
         }
@@ -306,12 +310,17 @@ impl<Q: Clone> InKernel<Q> {
             && let Some((slot, res)) = ring.pop()
         {
             *woken |= slot == NO_SLOT;
-            let Some(one) = slots.get_mut(slot) else {
+            let Some(Slot { one, submitting }) = slots.get_mut(slot) else {
                 continue;
             };
             one.res = res;
             one.is_refused = ring.is_refusal(res, one.nowait);
-            done.extend(slots.end(slot));
+            if *submitting == Submitting::No {
+                done.extend(slots.remove(slot));
+            } else {
+                // The thread that submits it gives it back.
+                *submitting = Submitting::Done;
+            }
         }
         self.set_room(&slots);
         reaped
@@ -330,23 +339,12 @@ impl<Q: Clone> InKernel<Q> {
 }
 
 impl<Q> Slots<Q> {
-    fn get_mut(&mut self, slot: u64) -> Option<&mut InFlight<Q>> {
+    fn get_mut(&mut self, slot: u64) -> Option<&mut Slot<Q>> {
         self.slots.get_mut(usize::try_from(slot).ok()?)?.as_mut()
     }
 
-    /// The operation is over. None: the thread that submits it takes it.
-    fn end(&mut self, slot: u64) -> Option<InFlight<Q>> {
-        let submitting = &mut self.submitting[slot as usize];
-        if *submitting != Submitting::No {
-            *submitting = Submitting::Done;
-            return None;
-        }
-        self.remove(slot)
-    }
-
     fn remove(&mut self, slot: u64) -> Option<InFlight<Q>> {
-        let one = self.slots.get_mut(usize::try_from(slot).ok()?)?.take()?;
-        self.submitting[slot as usize] = Submitting::No;
+        let Slot { one, .. } = self.slots.get_mut(usize::try_from(slot).ok()?)?.take()?;
         self.free.push(slot as u16);
         Some(one)
     }
