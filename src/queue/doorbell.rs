@@ -2,16 +2,15 @@
 
 use crate::ring::wait::Wake;
 use crate::sys::host::HeldFile;
-use crate::sys::private_fd::{self, Making, Mark, is_in_first_table, is_inside};
+use crate::sys::private_fd::{Making, Marked, is_in_first_table, is_inside};
 use crate::sys::write_eventfd;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 /// An eventfd that wakes a caller. It is in the descriptor table of that thread. If the threads that ring it have another
 /// table, it is held there, too.
 pub struct Doorbell {
-    fd: RawFd,
-    mark: Mark,
+    eventfd: Marked,
     held: Option<HeldFile>,
 }
 
@@ -21,30 +20,24 @@ impl Doorbell {
     pub fn new(is_held: bool) -> Option<Doorbell> {
         const STANDARD: [RawFd; 3] = [0, 1, 2];
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let (fd, mark) = {
+        let eventfd = {
             let _making = Making::begin();
-            let eventfd = EventFd::from_value_and_flags(0, flags).ok()?;
-            let mark = Mark::set(eventfd.as_fd().as_raw_fd())?;
-            let fd = private_fd::duplicate(eventfd.as_fd().as_raw_fd()).ok()?;
-            (fd, mark)
-        };
-        let mut doorbell = Doorbell {
-            fd,
-            mark,
-            held: None,
+            Marked::duplicate(&EventFd::from_value_and_flags(0, flags).ok()?)?
         };
         if !is_in_first_table(&STANDARD) {
             return None;
         }
-        if is_held {
-            doorbell.held = Some(HeldFile::hold(fd).ok()?);
-        }
-        Some(doorbell)
+        let held = if is_held {
+            Some(HeldFile::hold(eventfd.number()).ok()?)
+        } else {
+            None
+        };
+        Some(Doorbell { eventfd, held })
     }
 
     /// Its number, if the calling thread has it. The program may have closed it, and may have a file of its own there.
     pub fn fd(&self) -> Option<RawFd> {
-        self.mark.is_on(self.fd).then_some(self.fd)
+        self.eventfd.fd().map(|fd| fd.as_raw_fd())
     }
 
     /// Clears it, as if it had not been rung.
@@ -65,11 +58,5 @@ impl Wake for Doorbell {
         if let Some(fd) = self.fd() {
             write_eventfd(fd);
         }
-    }
-}
-
-impl Drop for Doorbell {
-    fn drop(&mut self) {
-        self.mark.close(self.fd);
     }
 }

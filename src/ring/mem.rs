@@ -2,7 +2,7 @@
 //! library. If RLIMIT_FSIZE does not allow a file of that size, it is memory without a file, and there is no descriptor to give out.
 
 use super::Header;
-use crate::sys::private_fd::Mark;
+use crate::sys::private_fd::Marked;
 use crate::sys::{Result, duplicate, holds, set_file_size};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -85,9 +85,8 @@ pub struct RingMem {
     ours: Mapping,
     /// The program's view. Not a Mapping: see `unmap_view`.
     view: usize,
-    /// Its file, which is marked: the program may have closed it, and may have a file of its own under that number. None: the memory has no
-    /// file.
-    fd: Option<(OwnedFd, Mark)>,
+    /// Its file: the program may have closed it, and may have a file of its own under that number. None: the memory has no file.
+    fd: Option<Marked>,
     header_bytes: usize,
     ring_bytes: usize,
     pub sealed: bool,
@@ -184,10 +183,7 @@ impl RingMem {
             None => false,
         };
         let fd = match fd {
-            Some(fd) => {
-                let mark = Mark::set(fd.as_raw_fd()).ok_or(Errno::ENOMEM)?;
-                Some((fd, mark))
-            }
+            Some(fd) => Some(Marked::new(fd).ok_or(Errno::ENOMEM)?),
             None => None,
         };
         Ok(RingMem {
@@ -224,24 +220,20 @@ impl RingMem {
     }
 
     pub fn fd(&self) -> RawFd {
-        self.fd.as_ref().map_or(-1, |(fd, _)| fd.as_raw_fd())
+        self.fd.as_ref().map_or(-1, Marked::number)
     }
 
     /// A new descriptor that cannot be mapped for writing.
     pub fn open_read_only(&self) -> Result<OwnedFd> {
         use std::io::Write;
-        let (fd, mark) = self.fd.as_ref().ok_or(Errno::EFBIG)?;
-        if !mark.is_on(fd.as_raw_fd()) {
-            return Err(Errno::EBADF);
-        }
+        let fd = self.fd.as_ref().ok_or(Errno::EFBIG)?;
+        let fd = fd.fd().ok_or(Errno::EBADF)?;
         let mut path = [0; 32];
         let _ = write!(&mut path[..], "/proc/thread-self/fd/{}\0", fd.as_raw_fd());
         let path = std::ffi::CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EBADF)?;
         match open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             // No /proc: the seal alone must do.
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) if self.sealed => {
-                duplicate(fd.as_fd())
-            }
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) if self.sealed => duplicate(fd),
             other => other,
         }
     }
@@ -301,9 +293,6 @@ fn reads_as(at: usize, word: u64) -> bool {
 impl Drop for RingMem {
     fn drop(&mut self) {
         self.unmap_view();
-        if let Some((fd, mark)) = self.fd.take() {
-            mark.close(fd.into_raw_fd());
-        }
     }
 }
 

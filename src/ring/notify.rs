@@ -1,17 +1,16 @@
 //! The context's eventfd: after events have been published, at least 1 is added to it.
 
 use crate::sync::{AcqRel, Acquire, AtomicU32};
-use crate::sys::private_fd::{self, Mark};
+use crate::sys::private_fd::Marked;
 use crate::sys::{Result, duplicate, poll_now, write_eventfd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use std::os::fd::{BorrowedFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 pub struct Notifier {
     /// A duplicate: the program may close its descriptor and reuse the number, and we must not write to the file that is there then.
-    fd: RawFd,
-    /// The program may do the same with the duplicate. None: the eventfd cannot be marked.
-    mark: Option<Mark>,
+    /// It may do the same with the duplicate.
+    eventfd: Marked,
     /// Threads that have asked for a write since nobody was writing. The first of them writes.
     asked: AtomicU32,
 }
@@ -36,20 +35,14 @@ impl Notifier {
                 Err(flags.err().unwrap_or(Errno::EINVAL))
             };
         }
-        let fd = duplicate(theirs)?.into_raw_fd();
         Ok(Some(Notifier {
-            fd,
-            mark: Mark::set(fd),
+            eventfd: Marked::new(duplicate(theirs)?).ok_or(Errno::ENOMEM)?,
             asked: AtomicU32::new(0),
         }))
     }
 
     pub fn fd(&self) -> RawFd {
-        self.fd
-    }
-
-    fn is_ours(&self) -> bool {
-        self.mark.is_none_or(|mark| mark.is_on(self.fd))
+        self.eventfd.number()
     }
 
     /// Adds 1, or leaves that to a thread that is about to write. Called after publishing, without a lock.
@@ -73,16 +66,10 @@ impl Notifier {
     fn add_one(&self) {
         // If the counter is at its maximum, a write may block (the program can change that flag at any time). The program has been
         // told then, and we must not wait until it reads.
-        if self.is_ours() && poll_now(self.fd, libc::POLLOUT) {
-            write_eventfd(self.fd);
-        }
-    }
-}
-
-impl Drop for Notifier {
-    fn drop(&mut self) {
-        if self.is_ours() {
-            private_fd::close(self.fd);
+        if let Some(eventfd) = self.eventfd.fd()
+            && poll_now(eventfd.as_raw_fd(), libc::POLLOUT)
+        {
+            write_eventfd(eventfd.as_raw_fd());
         }
     }
 }

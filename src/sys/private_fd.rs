@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{fstat, stat};
 use std::cell::Cell;
 use std::fmt::Write;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
 
@@ -266,11 +266,11 @@ const MARKS: std::ops::RangeInclusive<i32> = 34..=64;
 /// The mark of a file by which it is recognised, whatever its number names meanwhile: the program may have closed the descriptor, and the
 /// number may be that of a file of the program's, or of another one of the library's.
 #[derive(Clone, Copy)]
-pub struct Mark(i32);
+struct Mark(i32);
 
 impl Mark {
     /// Marks a file. One that has a mark keeps it: it may be a file of the program's that others have marked, too. None: it cannot be marked.
-    pub fn set(fd: RawFd) -> Option<Mark> {
+    fn set(fd: RawFd) -> Option<Mark> {
         let there = mark_on(fd);
         if MARKS.contains(&there) {
             return Some(Mark(there));
@@ -283,12 +283,12 @@ impl Mark {
         (unsafe { libc::fcntl(fd, F_SETSIG, mark) } == 0).then_some(Mark(mark))
     }
 
-    pub fn is_on(self, fd: RawFd) -> bool {
+    fn is_on(self, fd: RawFd) -> bool {
         mark_on(fd) == self.0
     }
 
     /// Closes the descriptor, if it still names the marked file.
-    pub fn close(self, fd: RawFd) {
+    fn close(self, fd: RawFd) {
         let _making = Making::here();
         if self.is_on(fd) {
             close(fd);
@@ -296,6 +296,49 @@ impl Mark {
             // If the program has closed it, it has the number, or nobody has: unless it was given out once more.
             disown(fd);
         }
+    }
+}
+
+/// A descriptor whose file is marked. When this is dropped, it is closed, if it still names that file.
+pub struct Marked {
+    fd: RawFd,
+    mark: Mark,
+}
+
+impl Marked {
+    /// None: the file cannot be marked.
+    pub fn new(fd: OwnedFd) -> Option<Marked> {
+        let mark = Mark::set(fd.as_raw_fd())?;
+        Some(Marked {
+            fd: fd.into_raw_fd(),
+            mark,
+        })
+    }
+
+    /// A private duplicate. None: it cannot be obtained.
+    pub fn duplicate(fd: &impl AsFd) -> Option<Marked> {
+        let fd = fd.as_fd().as_raw_fd();
+        let mark = Mark::set(fd)?;
+        let fd = duplicate(fd).ok()?;
+        Some(Marked { fd, mark })
+    }
+
+    /// Its number, which may name a file of the program's by now.
+    pub fn number(&self) -> RawFd {
+        self.fd
+    }
+
+    /// The descriptor, if it still names its file.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        let is_there = self.mark.is_on(self.fd);
+        // SAFETY: the file is the library's, and is closed only when `self` is dropped, or by the program, which is reported then.
+        is_there.then(|| unsafe { BorrowedFd::borrow_raw(self.fd) })
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        self.mark.close(self.fd);
     }
 }
 
