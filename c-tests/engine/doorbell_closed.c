@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * The program closes the descriptors that wake the library's reaper, and opens its own files under these numbers. All
- * events come, later requests are carried out, and the program's files stay open and unread. The same if no descriptor
- * was available for a while.
+ * events come, later requests are carried out, and the program's files stay open, unread and unwritten. The same if no
+ * descriptor was available for a while.
  */
 /* needs: kernel queue */
 /* needs: root */
@@ -121,6 +121,18 @@ int main(void)
         submit_reads();
         get_reads();
     }
+    /* An eventfd of the program's gets no completions of the library's. */
+    do {
+        submit_reads();
+    } while (get_reads() == 0);
+    struct replaced again = { .end = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) };
+    CHECK_CMP(for_descriptors("anon_inode:[eventfd]", replace, &again), >, 0);
+    for (int i = 0; i < 50; i++) {
+        submit_reads();
+        get_reads();
+    }
+    CHECK_EQ(read(again.end, seen, 8), -1);
+    CHECK_EQ(errno, EAGAIN);
     CHECK_EQ(CALL(io_destroy2(ctx)), 0);
     return 0;
 }

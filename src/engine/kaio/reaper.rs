@@ -109,7 +109,7 @@ impl<Q: Completes> Kaio<Q> {
         if !self.doorbell.open() {
             return Reaper::None;
         }
-        let eventfd = self.doorbell.eventfd.load(Relaxed);
+        let eventfd = self.doorbell.eventfd();
         // No child is forked before it can find the ring's descriptor.
         let making = Making::here();
         let ring = (!self.has_held).then(|| new_ring(EVENTS as u32, eventfd));
@@ -158,7 +158,7 @@ impl<Q: Completes> Kaio<Q> {
 
     /// Sets the eventfd that a context of the kernel's AIO adds to for each request. A ring keeps the one that it was made with.
     fn set_eventfd(&self) {
-        let eventfd = self.doorbell.eventfd.load(Relaxed);
+        let eventfd = self.doorbell.eventfd();
         self.here.set_eventfd(if self.ring().is_some() {
             NO_FILE
         } else {
@@ -284,6 +284,11 @@ impl<Q: Completes> Engine<Q> for Kaio<Q> {
                     return false;
                 }
                 continue;
+            }
+            if ring.is_none() && !self.has_held && !self.doorbell.is_there() {
+                // The kernel would add to an eventfd of the program's. The next reaper has a doorbell of its own.
+                self.here.close();
+                return false;
             }
             let how = ring.map_or(how, |_| Start {
                 route: how.route.by_io_uring(),
