@@ -97,6 +97,11 @@ END
         checks 2 '^no: it seems to make .* by instructions of its own' "${check[@]}" "$work/by-itself"
         checks 1 '^nothing to help' "${check[@]}" "$work/by-uring"
         grep -q "io_uring's calls itself" "$work/out" || fail "of io_uring it says: $(cat "$work/out")"
+        # A large program, which has any few bytes somewhere, and one that makes the calls.
+        for program in gdb perf "$CC" bash; do
+            ! command -v "$program" >/dev/null || checks 1 '^nothing to help' "${check[@]}" "$program"
+        done
+        ! command -v stress-ng >/dev/null || checks 0 '^yes: it seems to make .* by syscall()' "${check[@]}" stress-ng
     fi
     if make_program static -static; then
         checks 2 '^no: .*static is statically linked' "${check[@]}" "$work/static"
@@ -118,7 +123,14 @@ END
     told=$(sed -n 's/^run it with: aio2-run //p' "$work/out")
     eval "set -- check $told"
     [ $# = 2 ] && [ "$2" = "$work/it's  a \$name" ] || fail "what it says to run cannot be run: $told"
+    # A script of the shell's, without a first line that says so; a name with a backslash; a script for nothing.
+    printf 'exit 3\n' >"$work/back\\nslash"
+    printf '#! /no/such/program\n' >"$work/for-nothing"
+    chmod 755 "$work/back\\nslash" "$work/for-nothing"
+    checks 1 'is a script' "${check[@]}" "$work/back\\nslash"
+    checks 127 'which is not there' "${check[@]}" "$work/for-nothing"
     # What cannot be run.
+    PATH=$PATH:$work checks 126 'not a program that can be run' "${check[@]}" program.c
     checks 127 'there is no program' "${check[@]}" "$work/nothing"
     checks 127 'there is no program' "${check[@]}" no-such-program
     checks 126 'not a program that can be run' "${check[@]}" "$work"
