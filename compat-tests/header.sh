@@ -20,8 +20,12 @@ diff "$work/real.out" "$work/ours.out" || fail "the headers differ (< real, > ou
 echo '#include <libaio.h>
 #include <libaio.h>
 int main() { io_context_t ctx = 0; return io_setup(1, &ctx) == 0 ? 0 : 1; }' >"$work/one.cc"
-for standard in gnu99 gnu11 gnu17; do
-    "$CC" -std=$standard -xc -Wall -Wextra -Werror -I"$ours" -c -o /dev/null "$work/one.cc" || fail "not with -std=$standard"
+strict=()
+[ "$REAL" = 1 ] || strict=(-pedantic -Wconversion -Wsign-conversion)
+standards=(gnu99 gnu11 gnu17)
+[ "$REAL" = 1 ] || standards+=(c89 c99 c11 c17)
+for standard in "${standards[@]}"; do
+    "$CC" -std=$standard -xc -Wall -Wextra -Werror ${strict[@]+"${strict[@]}"} -I"$ours" -c -o /dev/null "$work/one.cc" || fail "not with -std=$standard"
 done
 cxx=${CXX:-c++}
 if command -v "$cxx" >/dev/null; then

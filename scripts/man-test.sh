@@ -52,7 +52,7 @@ native=(-Iinclude -L"$build/lib" -laio2 -Wl,-rpath,"$build/lib")
 for page in aio2.7 aio2_inline.3 io_getevents2.3 io_setup2.3 io_submit2.3 iocb_attr.7; do
     example $page "${native[@]}"
 done
-example aio2_libaio.7 -isystem include/aio2 -L"$build/lib/aio2" -laio -Wl,-rpath,"$build/lib/aio2"
+example aio2_libaio.7 -Iinclude/aio2 -L"$build/lib/aio2" -laio -Wl,-rpath,"$build/lib/aio2"
 runs aio2.7 Makefile
 cmp "$work/out" Makefile || die "the example of aio2.7 does not print the file"
 runs aio2_inline.3 "$work/log"

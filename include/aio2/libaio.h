@@ -4,24 +4,28 @@
  *
  *     cc -I/usr/local/include/aio2 program.c -L/usr/local/lib/aio2 -laio -Wl,-rpath,/usr/local/lib/aio2
  *
- * Types, names and values are libaio's (and the kernel's: linux/aio_abi.h), for 64-bit little-endian machines. All calls
- * return a value >= 0 or a negative errno, and leave errno alone. They work as the kernel's do, except that
- * io_submit() does not wait for I/O: aio2(7) has the few differences.
+ * Types, names and values are libaio's (and the kernel's: linux/aio_abi.h), for Linux on x86_64 and aarch64. All
+ * calls return a value >= 0 or a negative errno, and leave errno alone. They work as the kernel's do, except that
+ * io_submit() does not wait for I/O: aio2_libaio(7) has the differences.
  */
 #ifndef __LIBAIO_H
 #define __LIBAIO_H
 
 #include <signal.h>
 #include <string.h>
+#include <sys/select.h> /* sigset_t, also in strict C */
 #include <sys/types.h>
 
 #if !defined(__LP64__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "libaio2 is for 64-bit little-endian machines"
+#error "libaio2 is for Linux on x86_64 and aarch64"
 #endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Strict C89 has no such type. */
+__extension__ typedef long long aio2_libaio_offset_t;
 
 struct timespec;
 struct sockaddr;
@@ -56,8 +60,8 @@ struct io_iocb_sockaddr {
 struct io_iocb_common {
     void *buf;
     unsigned long nbytes;
-    long long offset;
-    long long __pad3; /* 0 */
+    aio2_libaio_offset_t offset;
+    aio2_libaio_offset_t __pad3; /* 0 */
     unsigned flags;   /* 1: `resfd` is an eventfd to tell; 2: `aio_reqprio` is an I/O priority */
     unsigned resfd;
 };
@@ -65,7 +69,7 @@ struct io_iocb_common {
 struct io_iocb_vector {
     const struct iovec *vec;
     unsigned long nr;
-    long long offset;
+    aio2_libaio_offset_t offset;
 };
 
 struct iocb {
@@ -105,18 +109,19 @@ extern int io_queue_release(io_context_t ctx);
 /* Calls the callback of every event that there is: see io_set_callback(). */
 extern int io_queue_run(io_context_t ctx);
 
-static inline void io_set_callback(struct iocb *iocb, io_callback_t cb)
+static __inline__ void io_set_callback(struct iocb *iocb, io_callback_t cb)
 {
-    iocb->data = (void *)cb;
+    /* By a number: C has no other way between the two kinds of pointers. */
+    iocb->data = (void *)(unsigned long)cb;
 }
 
-static inline void io_set_eventfd(struct iocb *iocb, int eventfd)
+static __inline__ void io_set_eventfd(struct iocb *iocb, int eventfd)
 {
     iocb->u.c.flags |= 1;
     iocb->u.c.resfd = (unsigned)eventfd;
 }
 
-static inline void io_prep_pread(struct iocb *iocb, int fd, void *buf, size_t count, long long offset)
+static __inline__ void io_prep_pread(struct iocb *iocb, int fd, void *buf, size_t count, aio2_libaio_offset_t offset)
 {
     memset(iocb, 0, sizeof(*iocb));
     iocb->aio_lio_opcode = IO_CMD_PREAD;
@@ -126,13 +131,13 @@ static inline void io_prep_pread(struct iocb *iocb, int fd, void *buf, size_t co
     iocb->u.c.offset = offset;
 }
 
-static inline void io_prep_pwrite(struct iocb *iocb, int fd, void *buf, size_t count, long long offset)
+static __inline__ void io_prep_pwrite(struct iocb *iocb, int fd, void *buf, size_t count, aio2_libaio_offset_t offset)
 {
     io_prep_pread(iocb, fd, buf, count, offset);
     iocb->aio_lio_opcode = IO_CMD_PWRITE;
 }
 
-static inline void io_prep_preadv2(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, long long offset,
+static __inline__ void io_prep_preadv2(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, aio2_libaio_offset_t offset,
                                    int flags)
 {
     memset(iocb, 0, sizeof(*iocb));
@@ -144,24 +149,24 @@ static inline void io_prep_preadv2(struct iocb *iocb, int fd, const struct iovec
     iocb->u.v.offset = offset;
 }
 
-static inline void io_prep_pwritev2(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, long long offset,
+static __inline__ void io_prep_pwritev2(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, aio2_libaio_offset_t offset,
                                     int flags)
 {
     io_prep_preadv2(iocb, fd, iov, iovcnt, offset, flags);
     iocb->aio_lio_opcode = IO_CMD_PWRITEV;
 }
 
-static inline void io_prep_preadv(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, long long offset)
+static __inline__ void io_prep_preadv(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, aio2_libaio_offset_t offset)
 {
     io_prep_preadv2(iocb, fd, iov, iovcnt, offset, 0);
 }
 
-static inline void io_prep_pwritev(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, long long offset)
+static __inline__ void io_prep_pwritev(struct iocb *iocb, int fd, const struct iovec *iov, int iovcnt, aio2_libaio_offset_t offset)
 {
     io_prep_pwritev2(iocb, fd, iov, iovcnt, offset, 0);
 }
 
-static inline void io_prep_poll(struct iocb *iocb, int fd, int events)
+static __inline__ void io_prep_poll(struct iocb *iocb, int fd, int events)
 {
     memset(iocb, 0, sizeof(*iocb));
     iocb->aio_lio_opcode = IO_CMD_POLL;
@@ -169,34 +174,34 @@ static inline void io_prep_poll(struct iocb *iocb, int fd, int events)
     iocb->u.poll.events = events;
 }
 
-static inline void io_prep_fsync(struct iocb *iocb, int fd)
+static __inline__ void io_prep_fsync(struct iocb *iocb, int fd)
 {
     memset(iocb, 0, sizeof(*iocb));
     iocb->aio_lio_opcode = IO_CMD_FSYNC;
     iocb->aio_fildes = fd;
 }
 
-static inline void io_prep_fdsync(struct iocb *iocb, int fd)
+static __inline__ void io_prep_fdsync(struct iocb *iocb, int fd)
 {
     io_prep_fsync(iocb, fd);
     iocb->aio_lio_opcode = IO_CMD_FDSYNC;
 }
 
-static inline int io_poll(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd, int events)
+static __inline__ int io_poll(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd, int events)
 {
     io_prep_poll(iocb, fd, events);
     io_set_callback(iocb, cb);
     return io_submit(ctx, 1, &iocb);
 }
 
-static inline int io_fsync(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd)
+static __inline__ int io_fsync(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd)
 {
     io_prep_fsync(iocb, fd);
     io_set_callback(iocb, cb);
     return io_submit(ctx, 1, &iocb);
 }
 
-static inline int io_fdsync(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd)
+static __inline__ int io_fdsync(io_context_t ctx, struct iocb *iocb, io_callback_t cb, int fd)
 {
     io_prep_fdsync(iocb, fd);
     io_set_callback(iocb, cb);
