@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
     check("io_setup2", io_setup2(IO_SETUP2_VERSION, NULL, &ctx));
     while (ended < blocks) {
-        const struct io_event2 *event;
+        const struct io_event2 *event = NULL;
         struct iocb_cache cache;
         int64_t at;
         ssize_t bytes;

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #endif
 #include <aio2.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,9 @@ struct client {
 
 static io_context2_t ctx;
 static long clients;
+static struct client listener;
+/* There is no room for another client before one has gone. */
+static int is_full;
 
 static void fail(const char *what)
 {
@@ -69,7 +73,9 @@ static int go_on(struct client *client, int64_t res)
         } else if (res >= 0) {
             close((int)res);
         }
-        request(client, ACCEPT);
+        is_full = clients > 0 && (res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM);
+        if (!is_full)
+            request(client, ACCEPT);
         return 1;
     }
     if (client->step == SLEEP) {
@@ -82,6 +88,10 @@ static int go_on(struct client *client, int64_t res)
         close(client->fd);
         free(client);
         clients--;
+        if (is_full) {
+            is_full = 0;
+            request(&listener, ACCEPT);
+        }
         return 0;
     }
     client->bytes = (size_t)res;
@@ -106,7 +116,7 @@ static int listen_on(long port)
 
 int main(int argc, char **argv)
 {
-    static struct client listener, sleeper;
+    static struct client sleeper;
     static struct io_event2_room room[8];
     struct rlimit files;
     long left = -1;
@@ -139,6 +149,10 @@ int main(int argc, char **argv)
         const struct io_event2 *event;
         ssize_t bytes = io_getevents2(ctx, 1, &room[0].event, sizeof(room), NULL);
 
+        if (bytes < 0 && bytes != -EINTR) {
+            fprintf(stderr, "echo: io_getevents2: %s\n", strerror((int)-bytes));
+            return 1;
+        }
         io_event2_for_each (event, room, bytes)
             left -= !go_on(io_event2_pointer(event), event->res) && left > 0;
     }

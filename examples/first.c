@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* Reads the beginnings of files, all at once, and says of each how long it waited and how long it ran. */
+/* Reads the beginnings of at most 16 files, all at once, and says of each how long it waited and how long it ran. */
 #include <aio2.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -19,6 +19,12 @@ int main(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         const int fd = open(argv[i], O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0) {
+            std::perror(argv[i]);
+            failed = 1;
+            continue;
+        }
         std::vector<char> buf(4096);
         char *at = buf.data();
         auto read = ctx.submit([&](iocb2 *request) { io_prep2_pread(request, fd, at, 4096, 0); });

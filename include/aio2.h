@@ -110,15 +110,15 @@ struct timespec;
 /**
  * Attribute: the next request in the same submit begins only after this one has succeeded in full
  * (`res` >= 0, and for reads and writes every byte asked for); else it and the rest of the chain
- * get -ECANCELED. No payload.
+ * get -ECANCELED. If the call accepts this request and not the next, nothing is linked. No payload.
  */
 #define IOCB_ATTR_LINK 6
 
 /**
  * Attribute: which thread and processor carried the request out. No payload in; struct
  * iocb_worker out. It does not change how the request is carried out: the thread may be one of the
- * library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
- * request out, it is the thread that handed it over.
+ * library's, or one of the program's that submits or waits for events. If the kernel's AIO or io_uring
+ * carried the request out, it is the thread that handed it over.
  */
 #define IOCB_ATTR_WORKER 7
 
@@ -219,7 +219,7 @@ struct timespec;
 #define IOCB_ROUTE_F_MERGED 1
 
 /**
- * The parameters of io_setup2(): those asked for, and those of the context that it made.
+ * The parameters of io_setup2(). It writes `ring_bytes` and `features`.
  */
 struct io_setup2_params {
   /**
@@ -440,11 +440,11 @@ struct iocb_timing {
    */
   uint64_t submit_ns;
   /**
-   * When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
+   * When its system call began; or, if the kernel's AIO or io_uring carried it out, when it was handed over.
    */
   uint64_t start_ns;
   /**
-   * When its system call returned; or when it was taken back from the kernel's AIO.
+   * When its system call returned; or when it was taken back from the kernel's AIO or io_uring.
    */
   uint64_t end_ns;
 };
@@ -533,9 +533,9 @@ extern "C" {
 /**
  * Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
  *
- * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; the values that are used
- * are written back to it. A context costs one descriptor (two with an eventfd), no thread, and
- * little memory until it is used.
+ * `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; `ring_bytes` and
+ * `features` are written back to it. A context costs one descriptor (two with an eventfd), no
+ * thread, and little memory until it is used.
  *
  * Returns 0, or
  * -EOPNOTSUPP: another version.
@@ -625,7 +625,8 @@ ssize_t io_pgetevents2(io_context2_t ctx,
  * Returns the event's bytes, or
  * 0: `timeout` has passed.
  * -ENOBUFS: the event has more than `nbytes` bytes. It stays; a call with more room gets it.
- * -EINVAL, -EFAULT, -EINTR, -EIO: as io_getevents2().
+ * -EFAULT: `event` is NULL.
+ * -EINVAL, -EINTR, -EIO: as io_getevents2().
  */
 ssize_t io_getevent2(io_context2_t ctx,
                      struct io_event2 *event,
@@ -686,13 +687,14 @@ int io_ring_fd2(io_context2_t ctx);
  * For languages that cannot use them libaio2-ffi.so has all of them as functions, by the same names.
  */
 
-/* How they are defined; the build of libaio2-ffi.so defines it otherwise. */
-#ifndef AIO2_INLINE
+/* How they are defined; the build of libaio2-ffi.so defines AIO2_INLINE otherwise. AIO2_INTERNAL: not for programs. */
 #if defined(__cplusplus) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 199901L)
-#define AIO2_INLINE static inline
+#define AIO2_INTERNAL static inline
 #else
-#define AIO2_INLINE static __inline__
+#define AIO2_INTERNAL static __inline__
 #endif
+#ifndef AIO2_INLINE
+#define AIO2_INLINE AIO2_INTERNAL
 #endif
 
 /* A number or a pointer from void * as another type; any pointer as another type or a number. */
@@ -990,14 +992,14 @@ AIO2_INLINE struct iocb_attr *iocb2_add_attr_within(struct iocb2 *iocb, size_t r
     return attr;
 }
 
-/* The bytes that a request has, if the compiler sees that: it does if it optimizes and the request is not from elsewhere. Else SIZE_MAX. */
+/* The bytes that a request has, if the compiler sees that: it does if the request is not from elsewhere. Else SIZE_MAX. */
 #ifdef __GNUC__
 #define AIO2_ROOM(iocb) __builtin_object_size(iocb, 0)
 #else
 #define AIO2_ROOM(iocb) SIZE_MAX
 #endif
 
-/* The compiler warns of a call that it does not remove. */
+/* The compiler warns of a call that it does not remove, so it has to optimize. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(__warning__)
 static void __attribute__((__noinline__, __warning__("a plain struct iocb2 has no room for an attribute: use struct iocb2_room")))
@@ -1013,20 +1015,31 @@ aio2_warn_of_room(void)
 #define AIO2_WARN_OF_ROOM(room) AIO2_CAST(void, 0)
 #endif
 
-/*
- * The same, without `room`: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none: where the
- * compiler sees that, it warns, and nothing is added. iocb2_add_attr_within(), and the functions below for each attribute, check the room.
- */
-AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
-                                             const void *payload, size_t payload_bytes)
+AIO2_INTERNAL struct iocb_attr *aio2_add_attr(struct iocb2 *iocb, size_t room, uint16_t id, uint32_t flags, uint64_t cookie,
+                                              const void *payload, size_t payload_bytes)
 {
-    struct iocb_attr *attr = iocb2_add_attr_within(iocb, AIO2_ROOM(iocb), id, flags, payload, payload_bytes);
+    struct iocb_attr *attr = iocb2_add_attr_within(iocb, room, id, flags, payload, payload_bytes);
 
-    AIO2_WARN_OF_ROOM(AIO2_ROOM(iocb));
+    AIO2_WARN_OF_ROOM(room);
     if (attr != NULL)
         attr->cookie = cookie;
     return attr;
 }
+
+/*
+ * The same, without `room`: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none: where the
+ * compiler sees that, nothing is added, and it warns if it optimizes. iocb2_add_attr_within(), and the functions below for each attribute,
+ * check the room.
+ */
+AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
+                                             const void *payload, size_t payload_bytes)
+{
+    return aio2_add_attr(iocb, AIO2_ROOM(iocb), id, flags, cookie, payload, payload_bytes);
+}
+
+/* Also a macro: without optimization, the compiler sees the request's bytes only where the program names it. */
+#define iocb2_add_attr(iocb, id, flags, cookie, payload, payload_bytes) \
+    aio2_add_attr((iocb), AIO2_ROOM(iocb), (id), (flags), (cookie), (payload), (payload_bytes))
 
 /*
  * An attribute for a request with room, after io_prep2_*(). `flags` are 0 or IOCB_ATTR_F_REQUIRED. They return the attribute,

@@ -54,12 +54,12 @@ pub const IOCB_ATTR_DEADLINE: u16 = 4;
 pub const IOCB_ATTR_DRAIN: u16 = 5;
 /// Attribute: the next request in the same submit begins only after this one has succeeded in full
 /// (`res` >= 0, and for reads and writes every byte asked for); else it and the rest of the chain
-/// get -ECANCELED. No payload.
+/// get -ECANCELED. If the call accepts this request and not the next, nothing is linked. No payload.
 pub const IOCB_ATTR_LINK: u16 = 6;
 /// Attribute: which thread and processor carried the request out. No payload in; struct
 /// iocb_worker out. It does not change how the request is carried out: the thread may be one of the
-/// library's, or one of the program's that submits or waits for events. If the kernel's AIO carried the
-/// request out, it is the thread that handed it over.
+/// library's, or one of the program's that submits or waits for events. If the kernel's AIO or io_uring
+/// carried the request out, it is the thread that handed it over.
 pub const IOCB_ATTR_WORKER: u16 = 7;
 /// Attribute: which way the request was carried out. No payload in; struct iocb_route out.
 pub const IOCB_ATTR_ROUTE: u16 = 8;
@@ -157,9 +157,9 @@ pub struct iocb_attr_ret {
 pub struct iocb_timing {
     /// When the request was submitted.
     pub submit_ns: u64,
-    /// When its system call began; or, if the kernel's AIO carried it out, when it was handed over.
+    /// When its system call began; or, if the kernel's AIO or io_uring carried it out, when it was handed over.
     pub start_ns: u64,
-    /// When its system call returned; or when it was taken back from the kernel's AIO.
+    /// When its system call returned; or when it was taken back from the kernel's AIO or io_uring.
     pub end_ns: u64,
 }
 
@@ -279,7 +279,7 @@ pub struct io_ring2 {
 /// A context: the address of the ring's mapping in this process.
 pub type io_context2_t = *mut io_ring2;
 
-/// The parameters of io_setup2(): those asked for, and those of the context that it made.
+/// The parameters of io_setup2(). It writes `ring_bytes` and `features`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct io_setup2_params {

@@ -8,13 +8,14 @@
  * For languages that cannot use them libaio2-ffi.so has all of them as functions, by the same names.
  */
 
-/* How they are defined; the build of libaio2-ffi.so defines it otherwise. */
-#ifndef AIO2_INLINE
+/* How they are defined; the build of libaio2-ffi.so defines AIO2_INLINE otherwise. AIO2_INTERNAL: not for programs. */
 #if defined(__cplusplus) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 199901L)
-#define AIO2_INLINE static inline
+#define AIO2_INTERNAL static inline
 #else
-#define AIO2_INLINE static __inline__
+#define AIO2_INTERNAL static __inline__
 #endif
+#ifndef AIO2_INLINE
+#define AIO2_INLINE AIO2_INTERNAL
 #endif
 
 /* A number or a pointer from void * as another type; any pointer as another type or a number. */
@@ -312,14 +313,14 @@ AIO2_INLINE struct iocb_attr *iocb2_add_attr_within(struct iocb2 *iocb, size_t r
     return attr;
 }
 
-/* The bytes that a request has, if the compiler sees that: it does if it optimizes and the request is not from elsewhere. Else SIZE_MAX. */
+/* The bytes that a request has, if the compiler sees that: it does if the request is not from elsewhere. Else SIZE_MAX. */
 #ifdef __GNUC__
 #define AIO2_ROOM(iocb) __builtin_object_size(iocb, 0)
 #else
 #define AIO2_ROOM(iocb) SIZE_MAX
 #endif
 
-/* The compiler warns of a call that it does not remove. */
+/* The compiler warns of a call that it does not remove, so it has to optimize. */
 #if defined(__OPTIMIZE__) && defined(__has_attribute)
 #if __has_attribute(__warning__)
 static void __attribute__((__noinline__, __warning__("a plain struct iocb2 has no room for an attribute: use struct iocb2_room")))
@@ -335,20 +336,31 @@ aio2_warn_of_room(void)
 #define AIO2_WARN_OF_ROOM(room) AIO2_CAST(void, 0)
 #endif
 
-/*
- * The same, without `room`: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none: where the
- * compiler sees that, it warns, and nothing is added. iocb2_add_attr_within(), and the functions below for each attribute, check the room.
- */
-AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
-                                             const void *payload, size_t payload_bytes)
+AIO2_INTERNAL struct iocb_attr *aio2_add_attr(struct iocb2 *iocb, size_t room, uint16_t id, uint32_t flags, uint64_t cookie,
+                                              const void *payload, size_t payload_bytes)
 {
-    struct iocb_attr *attr = iocb2_add_attr_within(iocb, AIO2_ROOM(iocb), id, flags, payload, payload_bytes);
+    struct iocb_attr *attr = iocb2_add_attr_within(iocb, room, id, flags, payload, payload_bytes);
 
-    AIO2_WARN_OF_ROOM(AIO2_ROOM(iocb));
+    AIO2_WARN_OF_ROOM(room);
     if (attr != NULL)
         attr->cookie = cookie;
     return attr;
 }
+
+/*
+ * The same, without `room`: the caller has made sure that there is enough behind the request. A plain struct iocb2 has none: where the
+ * compiler sees that, nothing is added, and it warns if it optimizes. iocb2_add_attr_within(), and the functions below for each attribute,
+ * check the room.
+ */
+AIO2_INLINE struct iocb_attr *iocb2_add_attr(struct iocb2 *iocb, uint16_t id, uint32_t flags, uint64_t cookie,
+                                             const void *payload, size_t payload_bytes)
+{
+    return aio2_add_attr(iocb, AIO2_ROOM(iocb), id, flags, cookie, payload, payload_bytes);
+}
+
+/* Also a macro: without optimization, the compiler sees the request's bytes only where the program names it. */
+#define iocb2_add_attr(iocb, id, flags, cookie, payload, payload_bytes) \
+    aio2_add_attr((iocb), AIO2_ROOM(iocb), (id), (flags), (cookie), (payload), (payload_bytes))
 
 /*
  * An attribute for a request with room, after io_prep2_*(). `flags` are 0 or IOCB_ATTR_F_REQUIRED. They return the attribute,

@@ -104,15 +104,19 @@ for compiler in gcc clang; do
     echo '#if !__has_attribute(__warning__)
         #error
         #endif' | "$compiler" -fsyntax-only -x c - 2>/dev/null || continue
-    for request in iocb2 iocb2_room; do
-        "$compiler" -O2 -DREQUEST=$request -I"$INCLUDE" -L"$LIBDIR" "$work/room.c" -o "$work/room" -laio2 2>"$work/log"
+    for request in iocb2 iocb2_room iocb2:O0 iocb2_room:O0; do
+        optimize=O2
+        case $request in *:O0) optimize=O0 ;; esac
+        "$compiler" -$optimize -DREQUEST="${request%:O0}" -I"$INCLUDE" -L"$LIBDIR" "$work/room.c" -o "$work/room" -laio2 2>"$work/log"
         added=0
         LD_LIBRARY_PATH=$LIBDIR "$work/room" || added=1
         warned=$(grep -c 'warning: .*plain struct iocb2 has no room' "$work/log" || true)
         case $request:$added:$warned in
         iocb2:0:1 | iocb2_room:1:0) ;;
+        # It does not warn for certain then, and never of room that is there.
+        iocb2:O0:0:? | iocb2_room:O0:1:0) ;;
         *)
-            echo "$compiler: an attribute for a struct $request: added $added, warned $warned: $(cat "$work/log")"
+            echo "$compiler: an attribute for a struct ${request/:/ with -}: added $added, warned $warned: $(cat "$work/log")"
             exit 1
             ;;
         esac

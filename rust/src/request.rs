@@ -185,7 +185,8 @@ impl Request {
     }
 
     /// The next request of the same [`submit`](crate::Context::submit) begins only after this one has succeeded in full; else it fails
-    /// with `ECANCELED`.
+    /// with `ECANCELED`. If `submit` accepts this request and not the next, the next is not linked any more: compare what it returns before
+    /// the rest is submitted.
     pub fn link(self) -> Request {
         self.attr(ffi::ATTR_LINK, ffi::ATTR_F_REQUIRED, None)
     }

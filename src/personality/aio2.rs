@@ -45,9 +45,9 @@ fn find(ctx: io_context2_t) -> Result<ContextRef> {
 
 /// Makes a context and stores its handle in `*ctx`, which must be NULL on entry.
 ///
-/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; the values that are used
-/// are written back to it. A context costs one descriptor (two with an eventfd), no thread, and
-/// little memory until it is used.
+/// `version` is IO_SETUP2_VERSION. `params` may be NULL for the defaults; `ring_bytes` and
+/// `features` are written back to it. A context costs one descriptor (two with an eventfd), no
+/// thread, and little memory until it is used.
 ///
 /// Returns 0, or
 /// -EOPNOTSUPP: another version.
@@ -314,7 +314,8 @@ fn deadline(timeout: Option<&timespec>) -> Result<Deadline> {
 /// Returns the event's bytes, or
 /// 0: `timeout` has passed.
 /// -ENOBUFS: the event has more than `nbytes` bytes. It stays; a call with more room gets it.
-/// -EINVAL, -EFAULT, -EINTR, -EIO: as io_getevents2().
+/// -EFAULT: `event` is NULL.
+/// -EINVAL, -EINTR, -EIO: as io_getevents2().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn io_getevent2(
     ctx: io_context2_t,
