@@ -2,9 +2,10 @@
 /*
  * append DIRECTORY [DEVICE]: appends that follow each other past the page cache, and a limit of the file's size within one of
  * them. That one has written the bytes up to the limit and reports them, those behind it return -EFBIG, and the file contains
- * the bytes that the events report. And a file that gets O_APPEND, or loses it, right after io_submit(): that counts for later requests
- * only.
+ * the bytes that the events report. And a file that gets O_APPEND or O_DIRECT, or loses it, right after io_submit(): that counts for later
+ * requests only.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libaio.h>
@@ -102,6 +103,27 @@ static void change_flags(const char *path, int direct)
     }
 }
 
+/* A write that O_DIRECT does not allow. */
+static void become_direct(const char *path)
+{
+    for (int i = 0; i < fewer(CHANGES); i++) {
+        int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        struct iocb cb, *one = &cb;
+        struct io_event event;
+
+        MUST(fd >= 0);
+        io_prep_pwrite(&cb, fd, memory + 1, PART - 1, 1);
+        submit_all(ctx, 1, &one);
+        MUST(fcntl(fd, F_SETFL, O_DIRECT) == 0);
+        MUST(io_getevents(ctx, 1, 1, &event, NULL) == 1);
+        if (event.res != PART - 1) {
+            fprintf(stderr, "a file that becomes direct: %ld\n", (long)event.res);
+            _exit(1);
+        }
+        MUST(close(fd) == 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct rlimit limit = { (rlim_t)LIMIT * BLOCK + PART, RLIM_INFINITY };
@@ -138,6 +160,9 @@ int main(int argc, char **argv)
     }
     change_flags(path, 0);
     change_flags(path, O_DIRECT);
+    /* libaio2.so alone does not see it. */
+    if (is_set("REAL") || dlsym(RTLD_DEFAULT, "aio2_before_flags") != NULL)
+        become_direct(path);
     MUST(io_destroy(ctx) == 0);
     MUST(unlink(path) == 0);
     return 0;

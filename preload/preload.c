@@ -9,6 +9,7 @@
  * - A program forbids itself system calls that libaio2 needs to have requests carried out which it has accepted.
  * - A program closes descriptors that are not its own but libaio2's, or replaces them. The kernel's AIO has no such descriptors, so the
  *   program must not see them.
+ * - A program changes the flags of a file. The kernel's AIO carries requests out by the flags at io_submit().
  * - A thread changes its user, its groups or its capabilities, but not those of libaio2's threads. The kernel's AIO carries requests out
  *   with the rights of the thread that submits them.
  *
@@ -60,6 +61,9 @@ static void filter_comes(void)
     if (aio2_before_filter)
         aio2_before_filter();
 }
+
+/* Set by libaio2, too: called before a file's flags change that requests go by. */
+void (*aio2_before_flags)(void);
 
 static void process_ends(int goes_on)
 {
@@ -150,12 +154,18 @@ static int close_pieces(unsigned int first, unsigned int last, unsigned int flag
 static int (*libc_close)(int fd);
 static int (*libc_dup2)(int from, int to);
 static int (*libc_dup3)(int from, int to, int flags);
+static int (*libc_fcntl)(int fd, int operation, ...);
 
 __attribute__((constructor)) static void find_descriptor_calls(void)
 {
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+
     libc_close = (int (*)(int))(uintptr_t)dlsym(RTLD_NEXT, "close");
     libc_dup2 = (int (*)(int, int))(uintptr_t)dlsym(RTLD_NEXT, "dup2");
     libc_dup3 = (int (*)(int, int, int))(uintptr_t)dlsym(RTLD_NEXT, "dup3");
+    /* Also where this object comes after libc (rebind.c). */
+    if (libc != NULL)
+        libc_fcntl = (int (*)(int, int, ...))(uintptr_t)dlsym(libc, "fcntl");
 }
 
 int close(int fd)
@@ -203,6 +213,33 @@ void closefrom(int lowest)
             close((int)fd);
 }
 
+/* F_SETFL is about to be called. */
+static void flags_come(long fd, long flags)
+{
+    int before = errno;
+    long now = aio2_before_flags == NULL ? -1 : kernel(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
+
+    if (now >= 0 && ((now ^ flags) & (O_APPEND | O_DIRECT)) != 0)
+        aio2_before_flags();
+    errno = before;
+}
+
+int fcntl(int fd, int operation, ...)
+{
+    va_list args;
+    long arg;
+
+    va_start(args, operation);
+    arg = va_arg(args, long);
+    va_end(args);
+    if (operation == F_SETFL)
+        flags_come(fd, arg);
+    return libc_fcntl != NULL ? libc_fcntl(fd, operation, arg) : (int)kernel(SYS_fcntl, fd, operation, arg, 0, 0, 0);
+}
+
+int fcntl64(int fd, int operation, ...) __attribute__((alias("fcntl")));
+int aio2_fcntl(int fd, int operation, ...) __attribute__((alias("fcntl")));
+
 /* ---- Rights ------------------------------------------------------------------------------------ */
 
 /* A call that changes the rights of the calling thread alone, if it succeeds. */
@@ -230,6 +267,10 @@ int capset(void *header, const void *data)
 {
     return (int)change_rights(SYS_capset, (long)header, (long)data, 0);
 }
+
+int aio2_setfsuid(uid_t user) __attribute__((alias("setfsuid")));
+int aio2_setfsgid(gid_t group) __attribute__((alias("setfsgid")));
+int aio2_capset(void *header, const void *data) __attribute__((alias("capset")));
 
 /* ---- System calls ------------------------------------------------------------------------------ */
 
@@ -308,6 +349,10 @@ long syscall(long nr, ...)
         /* fall through */
     case SYS_seccomp:
         filter_comes();
+        return kernel(nr, a, b, c, d, e, f);
+    case SYS_fcntl:
+        if (b == F_SETFL)
+            flags_come(a, c);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_capset:
     case SYS_setfsuid:

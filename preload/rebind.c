@@ -3,7 +3,8 @@
  * The dynamic linker looks for a function in the order of the objects: the program, the objects that it needs, the objects that these need.
  * If libaio.so.1 comes after libc in this order (because libaio is linked last, or comes with a library or a plug-in), all objects get
  * libc's syscall(). A program that makes AIO calls with it would then give the kernel a context that is not the kernel's. So in this case
- * each binding to libc's syscall() is changed to ours, which passes on all calls that are not AIO's.
+ * each binding to libc's syscall() is changed to ours, which passes on all calls that are not AIO's; and those to the functions that say
+ * how requests are carried out.
  *
  * A preloaded object comes before libc, and has nothing to do here.
  */
@@ -26,6 +27,23 @@ enum { JUMP_SLOT = R_AARCH64_JUMP_SLOT, GLOB_DAT = R_AARCH64_GLOB_DAT };
 #error "the relocations of this machine are not known"
 #endif
 
+static const struct {
+    const char *name;
+    uintptr_t at;
+} ours[] = {
+    { "syscall", (uintptr_t)aio2_syscall },   { "fcntl", (uintptr_t)aio2_fcntl },       { "fcntl64", (uintptr_t)aio2_fcntl },
+    { "setfsuid", (uintptr_t)aio2_setfsuid }, { "setfsgid", (uintptr_t)aio2_setfsgid }, { "capset", (uintptr_t)aio2_capset },
+};
+
+/* Our function of that name; 0: there is none. */
+static uintptr_t ours_for(const char *name)
+{
+    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+        if (strcmp(ours[i].name, name) == 0)
+            return ours[i].at;
+    return 0;
+}
+
 /* An object of the process. */
 struct object {
     uintptr_t base;
@@ -46,12 +64,14 @@ static void rebind(const struct object *object, const ElfW(Rela) *at, size_t byt
 
         if (ELF64_R_TYPE(at->r_info) != JUMP_SLOT && ELF64_R_TYPE(at->r_info) != GLOB_DAT)
             continue;
-        if (symbol->st_shndx != SHN_UNDEF || strcmp(object->strings + symbol->st_name, "syscall") != 0)
+        uintptr_t function = symbol->st_shndx == SHN_UNDEF ? ours_for(object->strings + symbol->st_name) : 0;
+
+        if (function == 0)
             continue;
         if (is_protected && mprotect((void *)page, page_bytes, PROT_READ | PROT_WRITE) != 0)
             continue;
         /* With one atomic store, because other threads may be about to call it. */
-        __atomic_store_n((uintptr_t *)slot, (uintptr_t)aio2_syscall, __ATOMIC_RELAXED);
+        __atomic_store_n((uintptr_t *)slot, function, __ATOMIC_RELAXED);
         if (is_protected)
             mprotect((void *)page, page_bytes, PROT_READ);
     }

@@ -2,7 +2,15 @@
 #ifndef REBIND_H
 #define REBIND_H
 
-/* This object's own syscall(), even if another object's comes first. */
-__attribute__((visibility("hidden"))) long aio2_syscall(long nr, ...);
+#include <sys/types.h>
+
+/* This object's own syscall() and so on, even if another object's come first. */
+#pragma GCC visibility push(hidden)
+long aio2_syscall(long nr, ...);
+int aio2_fcntl(int fd, int operation, ...);
+int aio2_setfsuid(uid_t user);
+int aio2_setfsgid(gid_t group);
+int aio2_capset(void *header, const void *data);
+#pragma GCC visibility pop
 
 #endif

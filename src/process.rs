@@ -4,9 +4,9 @@ use crate::engine::Engine;
 use crate::personality::instance::{Global, forget, global};
 use crate::queue::Context;
 use crate::ring::blank_view;
+use crate::sys::preload;
 use crate::sys::private_fd;
 use crate::sys::progress;
-use crate::sys::rights;
 use crate::sys::thread::{self, spawn};
 use crate::sys::{
     ErrnoGuard, NEVER, Waited, is_on_alternate_stack, monotonic_ns, on_new_stack, shielded, try_box,
@@ -45,11 +45,7 @@ extern "C" fn before_fork() {
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: pairs with the acquire in `in_child`, if another thread forks now and finds it stored already.
     FORKING.store(here, Release);
-    let _errno = ErrnoGuard::new();
-    if own_global().is_some() {
-        let by = Interrupted::here();
-        carrier::inside(|| settle(&by));
-    }
+    settle();
     // Last, because the code above may have to make descriptors.
     private_fd::before_fork();
 }
@@ -59,12 +55,16 @@ extern "C" fn in_parent() {
     private_fd::after_fork(false);
 }
 
-/// Lets requests in flight settle, as far as a fork must wait for them.
-fn settle(by: &Interrupted) {
-    let Some(global) = global() else { return };
-    global
-        .registry
-        .for_each(|context| Context::settle(context, by));
+/// Lets requests in flight settle that the kernel would have carried out within io_submit().
+extern "C" fn settle() {
+    let _errno = ErrnoGuard::new();
+    if let Some(global) = own_global() {
+        let by = Interrupted::here();
+        carrier::inside(|| {
+            let settle = |context: &_| Context::settle(context, &by);
+            global.registry.for_each(settle);
+        });
+    }
 }
 
 /// fork() calls it in the child. It takes no lock and allocates nothing.
@@ -255,9 +255,10 @@ fn announce() {
     // SAFETY: if the variable exists, it is an unsigned long that threads change by atomic operations.
     let changes = unsafe { find(c"aio2_rights_changes").cast::<AtomicU64>().as_ref() };
     if let Some(changes) = changes {
-        rights::count_in(changes, thread::is_single());
+        preload::is_there(changes, thread::is_single());
     }
     set_variable(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
+    set_variable(c"aio2_before_flags", settle as *mut libc::c_void);
     set_variable(c"aio2_before_filter", before_filter as *mut libc::c_void);
     set_variable(c"aio2_next_own", private_fd::next as *mut libc::c_void);
     set_variable(c"aio2_release_number", release_number as *mut libc::c_void);

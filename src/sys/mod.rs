@@ -9,6 +9,7 @@ mod memory;
 #[cfg(not(loom))]
 pub mod paging;
 mod poll;
+pub mod preload;
 pub mod private_fd;
 pub mod processors;
 pub mod progress;

@@ -1,33 +1,10 @@
 //! The rights by which the kernel judges a thread's reads and writes of files that are open already: whether a write takes
 //! set-user-ID bits away, uses blocks that are reserved for root, or is subject to a quota. A thread can change its own
 //! alone. libc's functions (setuid) do so in all threads, the library's among them.
-//!
-//! Asking the kernel takes several system calls. So the preloaded library, through which such changes pass, counts them.
 
 use super::has_call_filter;
 use arrayvec::ArrayVec;
 use libc::{c_int, gid_t};
-use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU64};
-
-/// The count of the preloaded library; null: there is none.
-static CHANGES: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
-
-/// How many times a thread of this process has changed its own rights alone.
-pub fn changes() -> u64 {
-    // SAFETY: null, or what `count_in` was given. Acquire: pairs with the release there.
-    unsafe { CHANGES.load(Acquire).as_ref() }.map_or(0, |changes| changes.load(Relaxed))
-}
-
-/// `changes` is the count, and is never freed. `is_single`: the program has one thread, and the library none. All later threads then have
-/// what that one has now, so earlier changes do not count.
-pub fn count_in(changes: &'static AtomicU64, is_single: bool) {
-    if is_single {
-        changes.store(0, Relaxed);
-    }
-    CHANGES.store(ptr::from_ref(changes).cast_mut(), Release);
-}
 
 /// The most groups that are compared.
 const GROUPS: usize = 64;

@@ -10,6 +10,7 @@ use crate::personality::instance::global;
 use crate::policy::route::Route;
 use crate::queue::HoldFiles;
 use crate::request::{Hints, Notification, Personality, Req};
+use crate::sys::preload;
 use crate::sys::private_fd::{self, Making};
 use crate::sys::{Result, file_type, has_call_filter};
 use crate::syscall::{Call, Tried, carrier};
@@ -349,9 +350,14 @@ const NOT_SUPPORTED: i64 = -(libc::EOPNOTSUPP as i64);
 
 /// The same write, which appends or not as it did when it was submitted. None: nothing has to be kept. `one`: room for its buffer.
 fn as_submitted(call: &Call, one: &mut iovec) -> Option<Call> {
+    // Within io_submit() the flags are those still.
+    let is_past_cache = call.key.facts().is_some_and(|facts| facts.direct);
+    if !is_inside() || preload::sees_flags() && !is_past_cache {
+        return None;
+    }
     let flag = call.append_flag();
-    // Within io_submit() the flags are those still. A filter may not know the call.
-    if flag == 0 || !is_inside() || has_call_filter() {
+    // A filter may not know the call.
+    if flag == 0 || has_call_filter() {
         return None;
     }
     let [fd, at, count, offset, high, flags] = call.args;
