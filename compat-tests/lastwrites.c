@@ -5,6 +5,8 @@
  * order. A fork does not wait for a write that waits for the child to read, and the end does not wait for a read that may wait
  * for ever.
  */
+#undef NDEBUG
+#include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +30,9 @@ static const char *dir;
 static char *blocks[MOST];
 static size_t sizes[MOST];
 
-enum way { EXIT, QUICK_EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, EXECVEAT, EXECVEAT_CALL, WAYS };
+enum way { EXIT, QUICK_EXIT, FORK, DAEMON, UNDERSCORE_EXIT, EXIT_GROUP, EXEC, EXECVEAT, EXECVEAT_CALL, ASSERT, WAYS };
 static const char *const way_names[] = { "exit", "quick_exit", "fork and _exit", "daemon", "_exit", "exit_group", "exec", "execveat",
-                                         "execveat by syscall" };
+                                         "execveat by syscall", "assert" };
 
 static void leave(enum way way)
 {
@@ -52,7 +54,10 @@ static void leave(enum way way)
     case EXIT_GROUP: syscall(SYS_exit_group, 0); break;
     case EXEC: execl("/bin/true", "true", NULL); break;
     case EXECVEAT: execveat(AT_FDCWD, "/bin/true", program, environ, 0); break;
-    default: syscall(SYS_execveat, AT_FDCWD, "/bin/true", program, environ, 0);
+    case EXECVEAT_CALL: syscall(SYS_execveat, AT_FDCWD, "/bin/true", program, environ, 0); break;
+    default:
+        fclose(stderr);
+        assert(way != ASSERT);
     }
     _exit(1);
 }
@@ -115,7 +120,8 @@ static void ended(pid_t child)
 {
     int status;
 
-    MUST(waitpid(child, &status, 0) == child && status == 0);
+    MUST(waitpid(child, &status, 0) == child);
+    MUST(status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT));
 }
 
 static void prepare(int count, size_t bytes)

@@ -91,9 +91,10 @@ for how in preload path; do
     add realtime-$how program.sh $how realtime
     add append-$how program.sh $how append
     add pollpri-$how program.sh $how pollpri
+    add promises-$how program.sh $how promises
 done
 # Programs with calls that only the object preloaded by aio2-run and our libaio.so.1 see.
-for program in closeall dup2 lastwrites descriptors numbers sandbox; do
+for program in closeall dup2 lastwrites descriptors numbers sandbox promises; do
     add $program-run program.sh run $program
 done
 for how in object path run; do

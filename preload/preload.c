@@ -62,6 +62,8 @@ static void filter_comes(void)
         aio2_before_filter();
 }
 
+/* Set by libaio2, too: called before a descriptor is closed (-1: many), whose locks and leases go then. */
+void (*aio2_before_close)(int fd);
 /* Set by libaio2, too: called before a file's flags change that requests go by. */
 void (*aio2_before_flags)(void);
 
@@ -129,11 +131,18 @@ static int is_own(long fd)
     return fd >= 0 && fd <= INT_MAX && next_own((unsigned int)fd) == (int)fd;
 }
 
+static void close_comes(long fd)
+{
+    if (aio2_before_close != NULL && fd >= -1 && fd <= INT_MAX)
+        aio2_before_close((int)fd);
+}
+
 /* close_range(2) that leaves libaio2's own descriptors open. */
 static int close_pieces(unsigned int first, unsigned int last, unsigned int flags)
 {
     int own;
 
+    close_comes(-1);
     while ((own = next_own(first)) >= 0 && (unsigned int)own <= last) {
         if ((unsigned int)own > first) {
             long ret = kernel(SYS_close_range, first, own - 1, flags, 0, 0, 0);
@@ -172,14 +181,18 @@ int close(int fd)
 {
     if (is_own(fd))
         return (int)with_errno(-EBADF);
+    close_comes(fd);
     return libc_close != NULL ? libc_close(fd) : (int)kernel(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
 /* `to` is about to become a duplicate of `from`. */
 static void make_way(long from, long to)
 {
-    if (from != to && is_own(to) && aio2_release_number != NULL)
+    if (from == to)
+        return;
+    if (is_own(to) && aio2_release_number != NULL)
         aio2_release_number((int)to);
+    close_comes(to);
 }
 
 int dup2(int from, int to)
@@ -213,12 +226,19 @@ void closefrom(int lowest)
             close((int)fd);
 }
 
-/* F_SETFL is about to be called. */
-static void flags_come(long fd, long flags)
+/* Before fcntl(2), if it may change how requests of this file are carried out. */
+static void flags_come(long fd, long operation, long flags)
 {
     int before = errno;
-    long now = aio2_before_flags == NULL ? -1 : kernel(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
+    long now;
 
+    if (aio2_before_flags == NULL)
+        return;
+    if (operation == F_ADD_SEALS)
+        aio2_before_flags();
+    if (operation != F_SETFL)
+        return;
+    now = kernel(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
     if (now >= 0 && ((now ^ flags) & (O_APPEND | O_DIRECT)) != 0)
         aio2_before_flags();
     errno = before;
@@ -232,8 +252,7 @@ int fcntl(int fd, int operation, ...)
     va_start(args, operation);
     arg = va_arg(args, long);
     va_end(args);
-    if (operation == F_SETFL)
-        flags_come(fd, arg);
+    flags_come(fd, operation, arg);
     return libc_fcntl != NULL ? libc_fcntl(fd, operation, arg) : (int)kernel(SYS_fcntl, fd, operation, arg, 0, 0, 0);
 }
 
@@ -334,6 +353,7 @@ long syscall(long nr, ...)
     case SYS_close:
         if (is_own(a))
             return with_errno(-EBADF);
+        close_comes(a);
         return kernel(nr, a, b, c, d, e, f);
 #ifdef SYS_dup2
     case SYS_dup2:
@@ -351,8 +371,7 @@ long syscall(long nr, ...)
         filter_comes();
         return kernel(nr, a, b, c, d, e, f);
     case SYS_fcntl:
-        if (b == F_SETFL)
-            flags_come(a, c);
+        flags_come(a, b, c);
         return kernel(nr, a, b, c, d, e, f);
     case SYS_capset:
     case SYS_setfsuid:
@@ -413,13 +432,35 @@ void abort(void)
         kernel(SYS_exit_group, 127, 0, 0, 0, 0, 0);
 }
 
+/* libc's function of that name. */
+#define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
+
+/* libc's functions for assert() call an abort() of their own. */
+void __assert_fail(const char *assertion, const char *file, unsigned int line, const char *function) __attribute__((noreturn));
+void __assert_perror_fail(int error, const char *file, unsigned int line, const char *function) __attribute__((noreturn));
+
+void __assert_fail(const char *assertion, const char *file, unsigned int line, const char *function)
+{
+    typedef void (*type)(const char *, const char *, unsigned int, const char *);
+
+    process_ends(1);
+    NEXT(type, "__assert_fail")(assertion, file, line, function);
+    abort();
+}
+
+void __assert_perror_fail(int error, const char *file, unsigned int line, const char *function)
+{
+    typedef void (*type)(int, const char *, unsigned int, const char *);
+
+    process_ends(1);
+    NEXT(type, "__assert_perror_fail")(error, file, line, function);
+    abort();
+}
+
 void _Exit(int status)
 {
     _exit(status);
 }
-
-/* libc's function of that name. */
-#define NEXT(type, name) ((type)(uintptr_t)dlsym(RTLD_NEXT, name))
 
 /* libc's function forks, and ends the parent by an _exit() of its own. */
 int daemon(int nochdir, int noclose)

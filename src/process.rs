@@ -20,12 +20,25 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 /// Called once for this process and its children, before the first of them has a [`Global`].
 #[unsafe(export_name = "aio2_prepare_process")]
 fn prepare() {
-    // If it fails (no memory), children still find no instance, because the kernel empties its page at fork; but they
-    // keep the descriptors open.
-    // SAFETY: the handlers stay valid, because the library cannot be unloaded.
-    let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+    register_at_fork();
     at_quick_exit();
 }
+
+/// Registers the actions at fork: as soon as the library is loaded, so that the program's own come within them and can use it.
+extern "C" fn register_at_fork() {
+    static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !IS_REGISTERED.swap(true, Acquire) {
+        // If it fails (no memory), children still find no instance, because the kernel empties its page at fork; but they
+        // keep the descriptors open.
+        // SAFETY: the handlers stay valid, because the library cannot be unloaded.
+        let _ = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
+    }
+}
+
+/// The first context may be made before this is called: see `prepare`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = register_at_fork;
 
 /// This process has its [`Global`] now.
 #[unsafe(export_name = "aio2_begin_process")]
@@ -45,7 +58,7 @@ extern "C" fn before_fork() {
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: pairs with the acquire in `in_child`, if another thread forks now and finds it stored already.
     FORKING.store(here, Release);
-    settle();
+    settle(true);
     // Last, because the code above may have to make descriptors.
     private_fd::before_fork();
 }
@@ -55,15 +68,32 @@ extern "C" fn in_parent() {
     private_fd::after_fork(false);
 }
 
-/// Lets requests in flight settle that the kernel would have carried out within io_submit().
-extern "C" fn settle() {
+/// Lets requests in flight settle that the kernel would have carried out within io_submit(). `streams`: also those on pipes and the like.
+fn settle(streams: bool) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
         let by = Interrupted::here();
         carrier::inside(|| {
-            let settle = |context: &_| Context::settle(context, &by);
+            let settle = |context: &_| Context::settle(context, &by, streams);
             global.registry.for_each(settle);
         });
+    }
+}
+
+/// For the preloaded library: the program is about to change the flags of a file.
+extern "C" fn before_flags() {
+    settle(false);
+}
+
+/// The same: the program is about to close this descriptor; -1: many.
+extern "C" fn before_close(fd: libc::c_int) {
+    let _errno = ErrnoGuard::new();
+    if let Some(global) = own_global()
+        // A signal handler must not wait for the thread that it has interrupted.
+        && !Interrupted::here().busy
+        && (fd == -1 || carrier::inside(|| global.libaio.files.are_held(fd)))
+    {
+        settle(false);
     }
 }
 
@@ -258,7 +288,8 @@ fn announce() {
         preload::is_there(changes, thread::is_single());
     }
     set_variable(c"aio2_at_process_end", at_process_end as *mut libc::c_void);
-    set_variable(c"aio2_before_flags", settle as *mut libc::c_void);
+    set_variable(c"aio2_before_close", before_close as *mut libc::c_void);
+    set_variable(c"aio2_before_flags", before_flags as *mut libc::c_void);
     set_variable(c"aio2_before_filter", before_filter as *mut libc::c_void);
     set_variable(c"aio2_next_own", private_fd::next as *mut libc::c_void);
     set_variable(c"aio2_release_number", release_number as *mut libc::c_void);

@@ -14,7 +14,7 @@ use crate::queue::{Behaviour, Context, ContextRef, Deadline, issue};
 use crate::request::SizeClass;
 use crate::ring::{Out, Ring};
 use crate::sys::private_fd::Making;
-use crate::sys::{NoCancel, Result, monotonic_ns};
+use crate::sys::{NoCancel, Result, monotonic_ns, read_memory};
 use crate::syscall::carrier::{self, answer};
 use libc::{c_int, sigset_t, size_t, ssize_t, timespec};
 use nix::errno::Errno;
@@ -101,7 +101,6 @@ pub unsafe extern "C" fn io_setup2(
 /// `params` is NULL, or valid for the number of bytes in its first field.
 unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_params, usize)> {
     const KNOWN: usize = size_of::<io_setup2_params>();
-    const MOST: usize = 4096;
     let mut asked = io_setup2_params {
         bytes: KNOWN as u32,
         flags: 0,
@@ -121,15 +120,16 @@ unsafe fn read_params(params: *const io_setup2_params) -> Result<(io_setup2_para
     if bytes < size_of::<u32>() {
         return Err(Errno::EINVAL);
     }
-    if bytes > MOST {
-        return Err(Errno::E2BIG);
-    }
     let known = bytes.min(KNOWN);
     // SAFETY: the caller has `bytes` bytes there, and any bits are valid parameters.
-    unsafe {
-        ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known);
-        let rest = std::slice::from_raw_parts(params.cast::<u8>().add(known), bytes - known);
-        if rest.iter().any(|&byte| byte != 0) {
+    unsafe { ptr::copy_nonoverlapping(params.cast::<u8>(), (&raw mut asked).cast(), known) };
+    // By the kernel: a caller that has left `bytes` as it was has no such number of bytes there.
+    let mut rest = [0; 256];
+    for at in (known..bytes).step_by(rest.len()) {
+        let left = (bytes - at).min(rest.len());
+        let rest = &mut rest[..left];
+        let is_read = read_memory((params as usize).wrapping_add(at), rest);
+        if is_read.is_err() || rest.iter().any(|&byte| byte != 0) {
             return Err(Errno::E2BIG);
         }
     }

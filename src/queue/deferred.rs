@@ -53,13 +53,14 @@ impl Context {
     /// Does the deferred work; `deferred` must not be used afterwards. It is passed by reference, as requests and batches are, because
     /// memory that was just written byte by byte is slow to copy in wider pieces.
     pub(super) fn run_deferred(&self, deferred: &mut Deferred) {
-        deferred.wakes.wake();
+        // First, as in the kernel: a caller that wakes up for an event finds its eventfd signalled.
         if deferred.published
             && let Some(notifier) = &self.notifier
         {
             notifier.signal();
         }
         notify(&deferred.notifications);
+        deferred.wakes.wake();
         if deferred.ended {
             futex_wake(&self.ended, i32::MAX);
         }

@@ -271,8 +271,9 @@ impl Context {
 
     /// Before a fork, waits until accepted requests have been carried out that the kernel would have carried out within io_submit(): as
     /// soon as there is a child, the process may end without exit(), as a daemon's parent does. But a write to a pipe or the like must not
-    /// delay the fork for ever, because the child may be its reader.
-    pub fn settle(this: &ContextRef, by: &Interrupted) {
+    /// delay the fork for ever, because the child may be its reader. The same before the program closes a file or changes its flags; then not
+    /// for `streams`.
+    pub fn settle(this: &ContextRef, by: &Interrupted, streams: bool) {
         if !this.behaviour.has_claims {
             return;
         }
@@ -284,7 +285,7 @@ impl Context {
         let count = claims.added();
         let (files, streams) = (
             claims.has_at_once(count, false),
-            claims.has_at_once(count, true),
+            streams && claims.has_at_once(count, true),
         );
         drop(state);
         if files {

@@ -221,8 +221,8 @@ impl Context {
         let mut state = this.state.lock();
         Context::complete_done(this, &mut state, &mut requests, &mut deferred);
         drop(state);
-        this.run_deferred(&mut deferred);
         notify(&requests.notifications);
+        this.run_deferred(&mut deferred);
     }
 
     pub(super) fn complete_done(

@@ -442,6 +442,8 @@ impl Context {
     /// Hands over requests at the front of the list, within their submit: so the kernel takes the files by the program's
     /// descriptors. The kernel must not wait for anything. If it would have to wait for a request of one block, that request
     /// comes back at once and stays in the list. A part of a larger request may be under way by then, so its file is held.
+    // Not inlined: it needs a larger stack than all other ways of a submit.
+    #[inline(never)]
     pub(super) fn hand_over_in_submit(
         this: &ContextRef,
         holder: &mut impl HoldFiles,

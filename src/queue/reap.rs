@@ -66,6 +66,7 @@ impl Context {
                 wait.note_served(this, out);
                 return Ok(out.len());
             }
+            this.ring.bring_in(out);
             let mut state = this.state.lock();
             if min != 0 && wait.visit.until != 0 {
                 // This caller waits, even if it finds its events at once.

@@ -114,6 +114,15 @@ impl Events {
         self.ring2().is_some_and(Ring::overflowing)
     }
 
+    /// See [`Out::bring_in`].
+    pub fn bring_in(&self, out: &mut Out) {
+        match self {
+            Events::Ring2(ring) => ring.bring_in(out),
+            #[cfg(not(loom))]
+            Events::Kernel(ring) => ring.bring_in(out),
+        }
+    }
+
     pub fn collect(&self, backlog: &mut Backlog, slabs: &mut Slabs, out: &mut Out) -> Reaped {
         match self {
             Events::Ring2(ring) => ring.collect(backlog, slabs, out),

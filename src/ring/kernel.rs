@@ -221,9 +221,16 @@ impl KernelRing {
         backlog.wake(|backlog| self.available(backlog), wakes);
     }
 
+    /// See [`Out::bring_in`].
+    pub fn bring_in(&self, out: &mut Out) {
+        let (head, tail) = (self.head(), self.header().tail.load(Relaxed));
+        let count = if tail >= head { tail - head } else { self.nr };
+        out.bring_in(count.min(self.nr) as usize * EVENT_BYTES);
+    }
+
     /// Copies as many events as there are and as fit. Called under the lock.
     pub fn collect(&self, backlog: &Backlog, out: &mut Out) -> Reaped {
-        let before = out.begin();
+        let before = out.len();
         let first = self.head();
         let mut head = first;
         let mut end = Reaped::Empty;

@@ -147,16 +147,28 @@ impl Out {
         true
     }
 
-    /// Must be called before more is copied, because after a wait the rest of the buffer may no longer be writable. Returns the
-    /// length so far.
-    pub fn begin(&mut self) -> usize {
+    /// Called before the lock is taken under which `bytes` more are copied: brings their place into memory, so that nobody has to wait for
+    /// that under the lock. After a wait the buffer may no longer be writable, so it is also checked anew.
+    pub fn bring_in(&mut self, bytes: usize) {
+        const PAGE: usize = 4096;
+        let bytes = bytes.min(self.capacity - self.len);
         if self.checked != usize::MAX {
             self.checked = self.len;
+            self.is_writable(bytes);
+            return;
         }
-        self.len
+        let mut next = self.len;
+        while next < self.len + bytes {
+            // SAFETY: within the capacity, which the caller may write to.
+            unsafe {
+                let byte = self.at.add(next);
+                byte.write_volatile(byte.read_volatile());
+            }
+            next += PAGE - (self.at as usize + next) % PAGE;
+        }
     }
 
-    /// Shortens it to `len`, which `begin` has returned.
+    /// Shortens it to `len`, which it had before.
     pub fn truncate(&mut self, len: usize) {
         self.len = len;
     }
@@ -475,6 +487,15 @@ impl Ring {
             self.set_overflowing(false);
         }
         Reaped::Empty
+    }
+
+    /// See [`Out::bring_in`]. The ring's own events are copied without the lock.
+    pub fn bring_in(&self, out: &mut Out) {
+        /// The most that is brought in: the rest rarely matters.
+        const MOST: usize = 1 << 20;
+        if self.overflowing() {
+            out.bring_in(MOST);
+        }
     }
 
     /// Empties a corrupt ring: its events are lost, later ones are not.

@@ -227,9 +227,12 @@ fn end() {
 pub fn before_fork() {
     FORKS.fetch_add(1, Relaxed);
     begin(monotonic_ns() + PATIENCE_NS);
+    // The program's own actions at fork may make descriptors of the library's in between.
+    DEPTH.set(DEPTH.get() + 1);
 }
 
 pub fn after_fork(is_child: bool) {
+    DEPTH.set(DEPTH.get() - 1);
     end();
     if is_child {
         FORKS.store(0, Relaxed);

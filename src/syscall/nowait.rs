@@ -164,9 +164,10 @@ fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
 
 /// A receive that waits for all of its bytes. If there are some, a worker makes the plain call, because an error that follows a part is for
 /// the next call, and a second call of ours would take it. So this only looks which bytes are there. A look by recvmsg(2) would also
-/// receive descriptors.
+/// receive descriptors, and one at a socket with SO_PEEK_OFF changes what the next look sees.
 fn receive_all(call: &Call) -> Option<i64> {
-    if c_long::from(call.nr) != libc::SYS_recvfrom {
+    let peeks_on = socket_option(call.args[0] as RawFd, libc::SO_PEEK_OFF, -1);
+    if c_long::from(call.nr) != libc::SYS_recvfrom || peeks_on.is_ok_and(|offset| offset >= 0) {
         return None;
     }
     let mut look = *call;
@@ -331,6 +332,23 @@ mod tests {
         let stream = UnixStream::from(a.try_clone().unwrap());
         stream.set_read_timeout(limit).unwrap();
         assert_eq!((try_nowait(&read), receive(0)), (PLAINLY, PLAINLY));
+    }
+
+    #[test]
+    fn a_receive_of_all_bytes_looks_at_none_where_a_look_counts() {
+        let (a, b) = pair();
+        let offset: c_int = 0;
+        // SAFETY: an integer of this size.
+        let ret = unsafe {
+            let at = (&raw const offset).cast();
+            libc::setsockopt(a.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, at, 4)
+        };
+        assert_eq!(ret, 0);
+        write(&b, b"ab").unwrap();
+        let mut buf = [0; 8];
+        let args = [buf.as_mut_ptr() as u64, 8, libc::MSG_WAITALL as u64, 0, 0];
+        assert_eq!(try_nowait(&call(libc::SYS_recvfrom, &a, args)), PLAINLY);
+        assert_eq!(socket_option(a.as_raw_fd(), libc::SO_PEEK_OFF, -1), Ok(0));
     }
 
     #[test]

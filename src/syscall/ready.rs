@@ -4,8 +4,8 @@ use super::manner::is_carried;
 use super::table::{self, Class, Files};
 use super::{AWAIT_FILE, Call};
 use crate::sys::{
-    file_mode, file_type, has_flag, read_memory, ready_now, socket_option, terminal_modes,
-    vectors_bytes,
+    file_mode, file_type, has_flag, poll_now, read_memory, ready_now, socket_option,
+    terminal_modes, vectors_bytes,
 };
 use libc::{c_int, c_long, c_short};
 use nix::errno::Errno;
@@ -36,6 +36,11 @@ pub fn waits_for_nobody(call: &Call) -> bool {
     }
 }
 
+/// Whether it reads from the file's position.
+fn reads(call: &Call) -> bool {
+    matches!(c_long::from(call.nr), libc::SYS_read | libc::SYS_readv)
+}
+
 /// Whether an indefinite call has nobody to wait for, because it works on files.
 fn ends_by_itself(call: &Call) -> bool {
     let fd = |arg: usize| call.args[arg] as RawFd;
@@ -45,6 +50,8 @@ fn ends_by_itself(call: &Call) -> bool {
     match table::files(call.nr) {
         Files::Nothing => false,
         Files::Changes => true,
+        // Some files of the kernel's wait for new content, and say so (trace_pipe).
+        Files::FirstArg if reads(call) => is_file(fd(0)) && poll_now(fd(0), libc::POLLIN),
         Files::FirstArg => is_file(fd(0)),
         Files::TwoArgs => is_file(fd(0)) && is_file(fd(1)),
         Files::Opens => leads_to_file(call),

@@ -188,6 +188,11 @@ impl Files {
         &self.shards[number as usize % SHARDS]
     }
 
+    /// Whether requests hold a file that had this number.
+    pub fn are_held(&self, number: RawFd) -> bool {
+        number >= 0 && self.shard(number).lock().find(number).is_some()
+    }
+
     /// Holds the file that `number` names now. If that fails, only this thread can carry the request out, now.
     pub fn hold(&'static self, table: &'static Table, number: RawFd) -> Result<FileRef> {
         let shard = self.shard(number);
@@ -427,7 +432,7 @@ static EVENTFDS: [AtomicU64; 16] = [const { AtomicU64::new(u64::MAX) }; 16];
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Anonymous {
     Eventfd,
-    /// A timerfd or signalfd. The kernel's AIO reads from these, too.
+    /// A timerfd, signalfd or userfaultfd. The kernel's AIO reads from these, too.
     Readable,
     Other,
 }
@@ -465,6 +470,7 @@ impl Anonymous {
         match target.strip_prefix(PREFIX) {
             Some(name) if name.starts_with(b"[eventfd]") => Anonymous::Eventfd,
             Some(name) if name.starts_with(b"[timerfd]") => Anonymous::Readable,
+            Some(name) if name.starts_with(b"[userfaultfd]") => Anonymous::Readable,
             Some(name) if name.starts_with(b"[signalfd]") => Anonymous::Readable,
             // Without /proc: of these files, only an eventfd can be written.
             None if len < 0 && poll_now(fd, libc::POLLOUT) => Anonymous::Eventfd,

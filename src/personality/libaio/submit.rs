@@ -324,6 +324,7 @@ impl Submit<'_> {
             Some(extension.iovecs(count)?)
         };
         let mut total = 0u64;
+        let mut first = 0;
         for i in 0..count {
             // SAFETY: plain numbers.
             let [base, len]: [u64; 2] = unsafe { reader.read(at + i * size_of::<iovec>())? };
@@ -334,6 +335,9 @@ impl Submit<'_> {
                 return Err(Errno::EFAULT);
             }
             total = total.saturating_add(len);
+            if i == 0 {
+                first = base;
+            }
             let Some(copy) = copy else {
                 return Ok((len, Some(base)));
             };
@@ -344,7 +348,8 @@ impl Submit<'_> {
             // SAFETY: memory for `count`, allocated above.
             unsafe { copy.add(i).write(vector) };
         }
-        Ok((total, None))
+        // Vectors of nothing are not passed on to the file, a call for nothing is: it sends an empty datagram.
+        Ok((total, (total == 0).then_some(first)))
     }
 
     fn sync(
