@@ -80,17 +80,24 @@ fn settle(streams: bool) {
     }
 }
 
+/// Whether the calling thread makes a call of the program's, and not of the library's own. A signal handler that has interrupted the library
+/// counts as the library: it must not wait for the thread that it has interrupted.
+fn is_programs() -> bool {
+    !thread::is_ours() && !Interrupted::here().busy
+}
+
 /// For the preloaded library: the program is about to change the flags of a file.
 extern "C" fn before_flags() {
-    settle(false);
+    if is_programs() {
+        settle(false);
+    }
 }
 
 /// The same: the program is about to close this descriptor; -1: many.
 extern "C" fn before_close(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global()
-        // A signal handler must not wait for the thread that it has interrupted.
-        && !Interrupted::here().busy
+        && is_programs()
         && (fd == -1 || carrier::inside(|| global.libaio.files.are_held(fd)))
     {
         settle(false);

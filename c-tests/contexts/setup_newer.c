@@ -43,6 +43,23 @@ int main(void)
         }
     }
 
+    /* More than a page; and a size that the memory behind it does not have. */
+    for (int i = 0; i < 3; i++) {
+        const size_t bytes = 16 * 4096;
+        char *pages = mmap(NULL, 2 * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct io_setup2_params *params = (struct io_setup2_params *)(void *)pages;
+        io_context2_t ctx = NULL;
+
+        CHECK(pages != MAP_FAILED && mprotect(pages, bytes, PROT_READ | PROT_WRITE) == 0);
+        *params = params2();
+        params->bytes = (uint32_t)(i < 2 ? bytes : 2 * bytes);
+        pages[bytes - 1] = i == 1;
+        CHECK_EQ(CALL(io_setup2(2, params, &ctx)), i == 0 ? 0 : -E2BIG);
+        if (i == 0)
+            CHECK_EQ(CALL(io_destroy2(ctx)), 0);
+        CHECK_EQ(munmap(pages, 2 * bytes), 0);
+    }
+
     /* A size that cannot be meant, over memory that is not zero: the first byte decides, no crash. */
     memset(&newer, 0xff, sizeof(newer));
     newer.params = params2();
