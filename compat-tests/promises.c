@@ -3,7 +3,7 @@
  * promises DIRECTORY: what a program may expect because the kernel's AIO works in the thread that submits. A close gives locks and leases
  * back although events of its file were not taken yet; a seal holds for later requests only. A caller that wakes up for an event finds its
  * eventfd signalled. The program's actions at fork may use AIO. A submit needs little stack. A write of nothing sends an empty datagram, and
- * a userfaultfd can be read.
+ * a userfaultfd can be read. A thread may be cancelled at any moment.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -227,6 +227,52 @@ static void faults(void)
     MUST(close(fd) == 0);
 }
 
+/* Waits for an event that does not come, or goes on submitting. */
+static void *cancelled(void *waits)
+{
+    int fd = open_file();
+
+    MUST(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL) == 0);
+    while (waits == NULL) {
+        struct iocb cb, *one = &cb;
+        struct io_event event;
+
+        io_prep_pwrite(&cb, fd, block, BLOCK, 0);
+        if (io_submit(ctx, 1, &one) == 1)
+            io_getevents(ctx, 1, 1, &event, NULL);
+    }
+    for (;;) {
+        struct io_event event;
+
+        io_getevents(ctx, 1, 1, &event, NULL);
+    }
+    return NULL;
+}
+
+static void cancels(void)
+{
+    for (int i = 0; i < fewer(ROUNDS) / 5; i++) {
+        struct timespec moment = { 0, 1000000 * (i % 5) }, none = { 0, 0 };
+        struct io_event events[8];
+        pthread_t thread;
+        void *result;
+        int fd = open_file();
+
+        MUST(pthread_create(&thread, NULL, cancelled, i % 2 == 0 ? &moment : NULL) == 0);
+        nanosleep(&moment, NULL);
+        MUST(pthread_cancel(thread) == 0);
+        MUST(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+        /* What it had submitted. */
+        while (io_getevents(ctx, 0, 8, events, &none) > 0)
+            ;
+        nanosleep(&moment, NULL);
+        io_getevents(ctx, 0, 8, events, &none);
+        write_block(ctx, fd);
+        MUST(event_of(ctx) == BLOCK);
+        MUST(close(fd) == 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     MUST(argc >= 2);
@@ -241,6 +287,7 @@ int main(int argc, char **argv)
     small_stack();
     nothing();
     faults();
+    cancels();
     MUST(io_destroy(ctx) == 0);
     MUST(unlink(path) == 0);
     return 0;

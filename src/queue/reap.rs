@@ -548,6 +548,7 @@ impl Context {
 }
 
 /// The time at which a wait ends, even without events.
+#[derive(Clone, Copy)]
 pub enum Deadline {
     Never,
     /// The caller does not wait at all.
@@ -563,6 +564,21 @@ impl Deadline {
             Deadline::Now => true,
             Deadline::At(ns) => monotonic_ns() >= ns,
         }
+    }
+
+    /// The same, but no later than that time. True: that is sooner.
+    pub fn cut(self, latest_ns: u64) -> (Deadline, bool) {
+        let is_later = match self {
+            Deadline::Never => true,
+            Deadline::Now => false,
+            Deadline::At(ns) => ns > latest_ns,
+        };
+        let cut = if is_later {
+            Deadline::At(latest_ns)
+        } else {
+            self
+        };
+        (cut, is_later)
     }
 
     pub(super) fn ns(&self) -> u64 {

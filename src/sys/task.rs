@@ -33,6 +33,10 @@ pub fn call_under_way(tid: u32) -> Option<u32> {
 unsafe extern "C" {
     // In libc, but not declared by the crate.
     fn secure_getenv(name: *const libc::c_char) -> *mut libc::c_char;
+    safe fn pthread_setcanceltype(
+        kind: libc::c_int,
+        before: Option<&mut libc::c_int>,
+    ) -> libc::c_int;
     safe fn pthread_setcancelstate(
         state: libc::c_int,
         before: Option<&mut libc::c_int>,
@@ -55,6 +59,33 @@ impl Drop for NoCancel {
     fn drop(&mut self) {
         let mut ours = 0;
         pthread_setcancelstate(self.0, Some(&mut ours));
+    }
+}
+
+/// While this exists, a cancellation of the calling thread that could come at any moment (PTHREAD_CANCEL_ASYNCHRONOUS) waits. If there is
+/// one, the thread ends when this is dropped.
+pub struct CancelLater {
+    pub is_asynchronous: bool,
+}
+
+const DEFERRED: libc::c_int = 0;
+const ASYNCHRONOUS: libc::c_int = 1;
+
+impl CancelLater {
+    pub fn new() -> Self {
+        let mut before = DEFERRED;
+        pthread_setcanceltype(DEFERRED, Some(&mut before));
+        CancelLater {
+            is_asynchronous: before == ASYNCHRONOUS,
+        }
+    }
+}
+
+impl Drop for CancelLater {
+    fn drop(&mut self) {
+        if self.is_asynchronous {
+            pthread_setcanceltype(ASYNCHRONOUS, None);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::personality::instance::{global, global_or_new};
 use crate::queue::{Context, ContextRef, Deadline};
 use crate::ring::{Out, events::Events, kernel::could_be_at};
 use crate::sys::user::Reader;
-use crate::sys::{NoCancel, Result, monotonic_ns};
+use crate::sys::{CancelLater, NoCancel, Result, monotonic_ns};
 use crate::syscall::{AWAIT_FILE, Call, carrier::answer};
 use libc::{c_int, c_long, sigset_t, timespec};
 use nix::errno::Errno;
@@ -116,10 +116,9 @@ fn get_events(
     min_nr: c_long,
     nr: c_long,
     events: usize,
-    timeout: *const timespec,
+    deadline: Deadline,
     mask: Option<&SigSet>,
 ) -> Result<usize> {
-    let deadline = read_timeout(timeout)?;
     let context = find(ctx)?;
     // libaio looks at the ring before it asks the kernel.
     let nothing = matches!(deadline, Deadline::Now) && ring_of(&context)?.is_empty();
@@ -140,6 +139,55 @@ fn get_events(
     Ok(Context::get_events(&context, min, &mut out, deadline, mask)? / EVENT_BYTES)
 }
 
+/// As [`answer`]. A thread that may be cancelled at any moment is cancelled after the call: until then it may hold locks.
+fn answer_all(body: impl FnOnce() -> Result<usize>) -> c_int {
+    let _later = CancelLater::new();
+    answer(body) as c_int
+}
+
+/// How long a thread that may be cancelled at any moment waits at once.
+const CANCELLABLE_NS: u64 = 50_000_000;
+
+/// The same for a call that waits for events. `mask`: reads the caller's signal mask.
+fn answer_waiting(
+    ctx: Handle,
+    [min_nr, nr]: [c_long; 2],
+    events: usize,
+    timeout: *const timespec,
+    mask: impl Fn() -> Result<Option<SigSet>>,
+) -> c_int {
+    let mut until = None;
+    let mut got = 0;
+    loop {
+        let later = CancelLater::new();
+        let mut goes_on = false;
+        let more = answer(|| {
+            let mut deadline = match until {
+                Some(deadline) => deadline,
+                None => *until.insert(read_timeout(timeout)?),
+            };
+            let mut is_cut = false;
+            if later.is_asynchronous {
+                (deadline, is_cut) = deadline.cut(monotonic_ns() + CANCELLABLE_NS);
+            }
+            let [min, most] = [min_nr, nr].map(|count| count - got);
+            let at = events.wrapping_add(got as usize * EVENT_BYTES);
+            let count = get_events(ctx, min, most, at, deadline, mask()?.as_ref())?;
+            goes_on = is_cut && (count as c_long) < min;
+            Ok(count)
+        }) as c_long;
+        // If the thread was cancelled, it ends here.
+        drop(later);
+        if more < 0 && got == 0 {
+            return more as c_int;
+        }
+        got += more.max(0);
+        if more < 0 || !goes_on {
+            return got as c_int;
+        }
+    }
+}
+
 fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
     // SAFETY: a number.
     let key: u32 = unsafe { Reader::new().read(key_of(iocb))? };
@@ -158,19 +206,19 @@ fn cancel(ctx: Handle, iocb: usize) -> Result<usize> {
 /// io_setup(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_setup(max_events: c_int, ctxp: usize) -> c_int {
-    answer(|| setup(max_events, ctxp)) as c_int
+    answer_all(|| setup(max_events, ctxp))
 }
 
 /// io_destroy(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_destroy(ctx: Handle) -> c_int {
-    answer(|| destroy(ctx)) as c_int
+    answer_all(|| destroy(ctx))
 }
 
 /// io_submit(2).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_submit(ctx: Handle, nr: c_long, iocbs: usize) -> c_int {
-    answer(|| {
+    answer_all(|| {
         let nr = usize::try_from(nr).map_err(|_| Errno::EINVAL)?;
         let context = find(ctx)?;
         if nr == 0 {
@@ -178,7 +226,7 @@ pub unsafe extern "C" fn aio2_libaio_io_submit(ctx: Handle, nr: c_long, iocbs: u
         }
         let global = global().ok_or(Errno::EINVAL)?;
         submit::submit(&global.libaio, &context, nr, iocbs)
-    }) as c_int
+    })
 }
 
 /// io_getevents(2).
@@ -190,7 +238,7 @@ pub unsafe extern "C" fn aio2_libaio_io_getevents(
     events: usize,
     timeout: *const timespec,
 ) -> c_int {
-    answer(|| get_events(ctx, min_nr, nr, events, timeout, None)) as c_int
+    answer_waiting(ctx, [min_nr, nr], events, timeout, || Ok(None))
 }
 
 /// io_pgetevents(2), with the mask as in ppoll(2).
@@ -203,17 +251,15 @@ pub unsafe extern "C" fn aio2_libaio_io_pgetevents(
     timeout: *const timespec,
     mask: *const sigset_t,
 ) -> c_int {
-    answer(|| {
-        let mask = if mask.is_null() {
-            None
-        } else {
-            // The kernel's part of a set is 8 bytes.
-            // SAFETY: a number.
-            let bits: u64 = unsafe { Reader::new().read(mask as usize)? };
-            Some(signals(bits))
-        };
-        get_events(ctx, min_nr, nr, events, timeout, mask.as_ref())
-    }) as c_int
+    answer_waiting(ctx, [min_nr, nr], events, timeout, || {
+        if mask.is_null() {
+            return Ok(None);
+        }
+        // The kernel's part of a set is 8 bytes.
+        // SAFETY: a number.
+        let bits: u64 = unsafe { Reader::new().read(mask as usize)? };
+        Ok(Some(signals(bits)))
+    })
 }
 
 fn signals(bits: u64) -> SigSet {
@@ -228,25 +274,25 @@ fn signals(bits: u64) -> SigSet {
 /// io_cancel(2). The event comes through the ring; `event` is not used.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_cancel(ctx: Handle, iocb: usize, _event: usize) -> c_int {
-    answer(|| cancel(ctx, iocb)) as c_int
+    answer_all(|| cancel(ctx, iocb))
 }
 
 /// Makes a context for `max_events` requests. `*ctxp` need not be 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_init(max_events: c_int, ctxp: usize) -> c_int {
-    answer(|| {
+    answer_all(|| {
         if max_events <= 0 {
             return Err(Errno::EINVAL);
         }
         Reader::new().write(ctxp, 0usize)?;
         setup(max_events, ctxp)
-    }) as c_int
+    })
 }
 
 /// Destroys a context.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_release(ctx: Handle) -> c_int {
-    answer(|| destroy(ctx)) as c_int
+    answer_all(|| destroy(ctx))
 }
 
 /// Calls the callback of each event that there is.
@@ -255,12 +301,8 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
     type Callback = unsafe extern "C" fn(Handle, u64, c_long, c_long);
     loop {
         let mut event = [0u64; EVENT_BYTES / 8];
-        let now = timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let got =
-            answer(|| get_events(ctx, 0, 1, event.as_mut_ptr() as usize, &now, None)) as c_int;
+        let at = event.as_mut_ptr() as usize;
+        let got = answer_all(|| get_events(ctx, 0, 1, at, Deadline::Now, None));
         if got != 1 {
             return got;
         }
@@ -275,7 +317,7 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_run(ctx: Handle) -> c_int {
 /// Despite its name it does not wait, and never has since the kernel has AIO. It takes no event and needs none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_queue_wait(ctx: Handle, timeout: *const timespec) -> c_int {
-    answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
+    answer_waiting(ctx, [0, 0], 0, timeout, || Ok(None))
 }
 
 /// The version of libaio 0.1.
@@ -284,13 +326,13 @@ pub unsafe extern "C" fn aio2_libaio_io_queue_wait_1(
     ctx: Handle,
     timeout: *const timespec,
 ) -> c_int {
-    answer(|| get_events(ctx, 0, 0, 0, timeout, None)) as c_int
+    answer_waiting(ctx, [0, 0], 0, timeout, || Ok(None))
 }
 
 /// The version of libaio 0.1, without an argument for the event.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aio2_libaio_io_cancel_1(ctx: Handle, iocb: usize) -> c_int {
-    answer(|| cancel(ctx, iocb)) as c_int
+    answer_all(|| cancel(ctx, iocb))
 }
 
 /// The version of libaio 0.1, which waits for one event.
@@ -301,5 +343,5 @@ pub unsafe extern "C" fn aio2_libaio_io_getevents_1(
     events: usize,
     timeout: *const timespec,
 ) -> c_int {
-    answer(|| get_events(ctx, 1, nr, events, timeout, None)) as c_int
+    answer_waiting(ctx, [1, nr], events, timeout, || Ok(None))
 }
