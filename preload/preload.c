@@ -65,7 +65,7 @@ static void filter_comes(void)
 /* Set by libaio2, too: called before a descriptor is closed (-1: many), whose locks and leases go then. */
 void (*aio2_before_close)(int fd);
 /* Set by libaio2, too: called before a file's flags change that requests go by. */
-void (*aio2_before_flags)(void);
+void (*aio2_before_flags)(int fd);
 
 static void process_ends(int goes_on)
 {
@@ -235,12 +235,12 @@ static void flags_come(long fd, long operation, long flags)
     if (aio2_before_flags == NULL)
         return;
     if (operation == F_ADD_SEALS)
-        aio2_before_flags();
+        aio2_before_flags((int)fd);
     if (operation != F_SETFL)
         return;
     now = kernel(SYS_fcntl, fd, F_GETFL, 0, 0, 0, 0);
     if (now >= 0 && ((now ^ flags) & (O_APPEND | O_DIRECT)) != 0)
-        aio2_before_flags();
+        aio2_before_flags((int)fd);
     errno = before;
 }
 

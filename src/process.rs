@@ -2,7 +2,8 @@
 
 use crate::engine::Engine;
 use crate::personality::instance::{Global, forget, global};
-use crate::queue::Context;
+use crate::personality::libaio::files::claimed;
+use crate::queue::{Context, Settling};
 use crate::ring::blank_view;
 use crate::sys::preload;
 use crate::sys::private_fd;
@@ -58,7 +59,7 @@ extern "C" fn before_fork() {
     let here = global().map_or(ptr::null_mut(), |global| ptr::from_ref(global).cast_mut());
     // Release: pairs with the acquire in `in_child`, if another thread forks now and finds it stored already.
     FORKING.store(here, Release);
-    settle(true);
+    settle(Settling::All);
     // Last, because the code above may have to make descriptors.
     private_fd::before_fork();
 }
@@ -68,13 +69,13 @@ extern "C" fn in_parent() {
     private_fd::after_fork(false);
 }
 
-/// Lets requests in flight settle that the kernel would have carried out within io_submit(). `streams`: also those on pipes and the like.
-fn settle(streams: bool) {
+/// Lets requests in flight settle that the kernel would have carried out within io_submit().
+fn settle(which: Settling) {
     let _errno = ErrnoGuard::new();
     if let Some(global) = own_global() {
         let by = Interrupted::here();
         carrier::inside(|| {
-            let settle = |context: &_| Context::settle(context, &by, streams);
+            let settle = |context: &_| Context::settle(context, &by, which);
             global.registry.for_each(settle);
         });
     }
@@ -87,20 +88,26 @@ fn is_programs() -> bool {
 }
 
 /// For the preloaded library: the program is about to change the flags of a file.
-extern "C" fn before_flags() {
-    if is_programs() {
-        settle(false);
+extern "C" fn before_flags(fd: libc::c_int) {
+    if is_programs()
+        && let Some(file) = claimed(fd)
+    {
+        settle(Settling::File(file));
     }
 }
 
 /// The same: the program is about to close this descriptor; -1: many.
 extern "C" fn before_close(fd: libc::c_int) {
     let _errno = ErrnoGuard::new();
-    if let Some(global) = own_global()
-        && is_programs()
-        && (fd == -1 || carrier::inside(|| global.libaio.files.are_held(fd)))
+    let Some(global) = own_global().filter(|_| is_programs()) else {
+        return;
+    };
+    if fd == -1 {
+        settle(Settling::Files);
+    } else if carrier::inside(|| global.libaio.files.are_held(fd))
+        && let Some(file) = claimed(fd)
     {
-        settle(false);
+        settle(Settling::File(file));
     }
 }
 

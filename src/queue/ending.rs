@@ -1,5 +1,6 @@
 //! The end of the process, for one context.
 
+use super::order::claims::Claims;
 use super::stand_in::HELP_TICK_NS;
 use super::{Closed, Context, Deferred, State};
 use crate::engine::exec;
@@ -166,6 +167,16 @@ const STREAM_TICK_NS: u64 = 2_000_000;
 const INSIDE_PATIENCE_NS: u64 = 100_000_000;
 const INSIDE_TICK_NS: u64 = 200_000;
 
+/// Which requests settle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Settling {
+    All,
+    /// Those on files.
+    Files,
+    /// Those on the file that their claims call so.
+    File(u64),
+}
+
 impl State {
     /// Whether a request is in flight that must not be lost when the process ends.
     fn owes(&self) -> bool {
@@ -271,9 +282,9 @@ impl Context {
 
     /// Before a fork, waits until accepted requests have been carried out that the kernel would have carried out within io_submit(): as
     /// soon as there is a child, the process may end without exit(), as a daemon's parent does. But a write to a pipe or the like must not
-    /// delay the fork for ever, because the child may be its reader. The same before the program closes a file or changes its flags; then not
-    /// for `streams`.
-    pub fn settle(this: &ContextRef, by: &Interrupted, streams: bool) {
+    /// delay the fork for ever, because the child may be its reader. The same before the program closes a file or changes its flags, for
+    /// requests on files alone.
+    pub fn settle(this: &ContextRef, by: &Interrupted, which: Settling) {
         if !this.behaviour.has_claims {
             return;
         }
@@ -283,14 +294,17 @@ impl Context {
         let state = this.state.lock();
         let claims = &state.order.claims;
         let count = claims.added();
+        let owed = |claims: &Claims| match which {
+            Settling::File(what) => claims.has_at_once_on(count, what),
+            _ => claims.has_at_once(count, false),
+        };
         let (files, streams) = (
-            claims.has_at_once(count, false),
-            streams && claims.has_at_once(count, true),
+            owed(claims),
+            which == Settling::All && claims.has_at_once(count, true),
         );
         drop(state);
         if files {
-            let owed = |state: &State| state.order.claims.has_at_once(count, false);
-            Context::wait_for_workers(this, false, owed);
+            Context::wait_for_workers(this, false, |state| owed(&state.order.claims));
         }
         if streams {
             Context::settle_streams(this, count);

@@ -36,6 +36,7 @@ pub use batch::HoldFiles;
 pub use behaviour::Behaviour;
 use deferred::Deferred;
 use doorbell::Doorbell;
+pub use ending::Settling;
 #[cfg(loom)]
 pub use engines::OwnQueue;
 pub use engines::{OwnQueues, Pool};

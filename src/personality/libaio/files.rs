@@ -9,6 +9,7 @@ use super::channel::Message;
 use super::table::{Table, is_inside};
 use crate::personality::instance::global;
 use crate::policy::tuning::tuning;
+use crate::request::{Access, Claim};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Lock, Relaxed, Release};
 use crate::sys::private_fd::close_here as close;
 use crate::sys::{Result, monotonic_ns, poll_now};
@@ -371,6 +372,28 @@ impl Shard {
     }
 }
 
+/// A file's device and its number there.
+fn inode_of(stat: &libc::stat) -> (u64, u64) {
+    if stat.st_mode & libc::S_IFMT == libc::S_IFBLK {
+        (stat.st_rdev, 0)
+    } else {
+        (stat.st_dev, stat.st_ino)
+    }
+}
+
+/// How the claims of requests call the file that the program has under a number ([`Claim::what`]).
+pub fn claimed(fd: RawFd) -> Option<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: a structure of ours, which is valid as zeros.
+    let stat = unsafe {
+        if libc::fstat(fd, stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init()
+    };
+    Some(Claim::of_file(inode_of(&stat), 0, 0, Access::Nothing).what)
+}
+
 /// Finds out about the file that the program has under a number. -EBADF if it is open only as a path.
 pub fn look(fd: RawFd) -> Result<Kind> {
     // SAFETY: an fcntl without an argument.
@@ -396,11 +419,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
         reads: matches!(access, libc::O_RDONLY | libc::O_RDWR),
         writes: matches!(access, libc::O_WRONLY | libc::O_RDWR),
         format,
-        inode: if format == libc::S_IFBLK {
-            (stat.st_rdev, 0)
-        } else {
-            (stat.st_dev, stat.st_ino)
-        },
+        inode: inode_of(&stat),
         direct: flags & libc::O_DIRECT != 0,
         stream: match format {
             0 | libc::S_IFIFO | libc::S_IFSOCK => true,

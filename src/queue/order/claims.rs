@@ -348,6 +348,20 @@ impl Claims {
         self.has(count, lists)
     }
 
+    /// The same for requests on this file alone (`Claim::what`).
+    pub fn has_at_once_on(&self, count: u64, what: u64) -> bool {
+        [ClaimList::Reads, ClaimList::Writes].iter().any(|&list| {
+            let mut at = self.lists[list as usize].first;
+            while let Some(one) = at.filter(|one| one.number() < count) {
+                if one.claim().what == what {
+                    return true;
+                }
+                at = one.neighbours().1;
+            }
+            false
+        })
+    }
+
     /// Whether one of them, stream writes included, is in flight, other than the one at address `in_hand`.
     pub fn has_others(&self, count: u64, in_hand: usize) -> bool {
         let lists = [ClaimList::Reads, ClaimList::Writes, ClaimList::StreamWrites];
