@@ -142,7 +142,8 @@ static int close_pieces(unsigned int first, unsigned int last, unsigned int flag
 {
     int own;
 
-    close_comes(-1);
+    if ((flags & CLOSE_RANGE_CLOEXEC) == 0)
+        close_comes(-1);
     while ((own = next_own(first)) >= 0 && (unsigned int)own <= last) {
         if ((unsigned int)own > first) {
             long ret = kernel(SYS_close_range, first, own - 1, flags, 0, 0, 0);
