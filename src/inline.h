@@ -329,7 +329,8 @@ aio2_warn_of_room(void)
     /* Or else the compiler would find that it has no effect, and remove each call. */
     __asm__ volatile("");
 }
-#define AIO2_WARN_OF_ROOM(room) ((room) == sizeof(struct iocb2) ? aio2_warn_of_room() : AIO2_CAST(void, 0))
+#define AIO2_WARN_OF_ROOM(room) \
+    (__builtin_constant_p(room) && (room) == sizeof(struct iocb2) ? aio2_warn_of_room() : AIO2_CAST(void, 0))
 #endif
 #endif
 #ifndef AIO2_WARN_OF_ROOM
