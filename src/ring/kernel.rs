@@ -224,7 +224,11 @@ impl KernelRing {
     /// See [`Out::bring_in`].
     pub fn bring_in(&self, out: &mut Out) {
         let (head, tail) = (self.head(), self.header().tail.load(Relaxed));
-        let count = if tail >= head { tail - head } else { self.nr };
+        // The program may have written anything there.
+        let count = match tail.checked_sub(head) {
+            Some(count) => count,
+            None => tail.wrapping_add(self.nr).wrapping_sub(head),
+        };
         out.bring_in(count.min(self.nr) as usize * EVENT_BYTES);
     }
 
