@@ -133,7 +133,7 @@ static int is_own(long fd)
 
 static void close_comes(long fd)
 {
-    if (aio2_before_close != NULL && fd >= -1 && fd <= INT_MAX)
+    if (aio2_before_close != NULL && fd >= 0 && fd <= INT_MAX)
         aio2_before_close((int)fd);
 }
 
@@ -142,8 +142,8 @@ static int close_pieces(unsigned int first, unsigned int last, unsigned int flag
 {
     int own;
 
-    if ((flags & CLOSE_RANGE_CLOEXEC) == 0)
-        close_comes(-1);
+    if (aio2_before_close != NULL && (flags & CLOSE_RANGE_CLOEXEC) == 0)
+        aio2_before_close(-1);
     while ((own = next_own(first)) >= 0 && (unsigned int)own <= last) {
         if ((unsigned int)own > first) {
             long ret = kernel(SYS_close_range, first, own - 1, flags, 0, 0, 0);
