@@ -89,10 +89,8 @@ fn is_programs() -> bool {
 
 /// For the preloaded library: the program is about to change the flags of a file.
 extern "C" fn before_flags(fd: libc::c_int) {
-    if is_programs()
-        && let Some(file) = claimed(fd)
-    {
-        settle(Settling::File(file));
+    if is_programs() {
+        settle(Settling::File(claimed(fd)));
     }
 }
 
@@ -104,10 +102,8 @@ extern "C" fn before_close(fd: libc::c_int) {
     };
     if fd == -1 {
         settle(Settling::Files);
-    } else if carrier::inside(|| global.libaio.files.are_held(fd))
-        && let Some(file) = claimed(fd)
-    {
-        settle(Settling::File(file));
+    } else if carrier::inside(|| global.libaio.files.are_held(fd)) {
+        settle(Settling::File(claimed(fd)));
     }
 }
 

@@ -41,20 +41,12 @@ pub enum Standing {
     Before,
 }
 
-/// The kernel reports a timer slack of 0 exactly for threads with a real-time policy. Relaxed: a hint, set before the
-/// first thread starts.
-static TIMERS_TELL: AtomicBool = AtomicBool::new(false);
-
-/// Checks the kernel's version: the timer slack tells the policy since Linux 6.12.
-pub fn prepare() {
-    TIMERS_TELL.store(kernel_version() >= (6, 12), Relaxed);
-}
-
-/// Whether the calling thread surely has no real-time policy. One prctl(2): a filter that allows the call of
-/// [`has_call_filter`] knows the number.
+/// Whether the calling thread surely has no real-time policy. Since Linux 6.12 the kernel reports a timer slack of 0
+/// exactly for threads with such a policy. One prctl(2): a filter that allows the call of [`has_call_filter`] knows the
+/// number.
 fn is_ordinary() -> bool {
     // SAFETY: integer arguments only.
-    TIMERS_TELL.load(Relaxed) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) > 0 }
+    kernel_version() >= (6, 12) && unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) > 0 }
 }
 
 /// Checks the calling thread's policy. Makes system calls.

@@ -66,7 +66,6 @@ pub fn prepare() {
     if unsafe { count.as_ref() }.is_some_and(is_plausible) {
         COUNT.store(count, Release);
     }
-    rank::prepare();
 }
 
 fn count() -> Option<&'static AtomicU32> {

@@ -166,8 +166,8 @@ fn receive(call: &Call, fd: RawFd, at: usize) -> Option<i64> {
 /// the next call, and a second call of ours would take it. So this only looks which bytes are there. A look by recvmsg(2) would also
 /// receive descriptors, and one at a socket with SO_PEEK_OFF changes what the next look sees.
 fn receive_all(call: &Call) -> Option<i64> {
-    let peeks_on = socket_option(call.args[0] as RawFd, libc::SO_PEEK_OFF, -1);
-    if c_long::from(call.nr) != libc::SYS_recvfrom || peeks_on.is_ok_and(|offset| offset >= 0) {
+    let peeks_on = || socket_option(call.args[0] as RawFd, libc::SO_PEEK_OFF, -1);
+    if c_long::from(call.nr) != libc::SYS_recvfrom || peeks_on().is_ok_and(|offset| offset >= 0) {
         return None;
     }
     let mut look = *call;

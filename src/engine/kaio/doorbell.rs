@@ -1,6 +1,6 @@
 //! How the kernel wakes the reaper.
 
-use crate::sys::private_fd::{Making, Private};
+use crate::sys::private_fd::Private;
 use crate::sys::{Result, Waited};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
@@ -30,7 +30,6 @@ impl Doorbell {
 
     /// Makes the descriptors. False: none can be obtained.
     pub fn open(&self) -> bool {
-        let _making = Making::here();
         let is_made = self.make().is_some();
         if !is_made {
             self.close();

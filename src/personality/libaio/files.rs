@@ -381,17 +381,19 @@ fn inode_of(stat: &libc::stat) -> (u64, u64) {
     }
 }
 
-/// How the claims of requests call the file that the program has under a number ([`Claim::what`]).
-pub fn claimed(fd: RawFd) -> Option<u64> {
+/// Zeros if there is no file.
+fn stat_of(fd: RawFd) -> libc::stat {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: a structure of ours, which is valid as zeros.
-    let stat = unsafe {
-        if libc::fstat(fd, stat.as_mut_ptr()) != 0 {
-            return None;
-        }
+    // SAFETY: a structure of ours. If the call fails, it is valid as zeros.
+    unsafe {
+        libc::fstat(fd, stat.as_mut_ptr());
         stat.assume_init()
-    };
-    Some(Claim::of_file(inode_of(&stat), 0, 0, Access::Nothing).what)
+    }
+}
+
+/// How the claims of requests call the file that the program has under a number ([`Claim::what`]).
+pub fn claimed(fd: RawFd) -> u64 {
+    Claim::of_file(inode_of(&stat_of(fd)), 0, 0, Access::Nothing).what
 }
 
 /// Finds out about the file that the program has under a number. -EBADF if it is open only as a path.
@@ -401,12 +403,7 @@ pub fn look(fd: RawFd) -> Result<Kind> {
     if flags == -1 || flags & libc::O_PATH != 0 {
         return Err(Errno::EBADF);
     }
-    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: a structure of ours. If the call fails, it is valid as zeros.
-    let stat = unsafe {
-        libc::fstat(fd, stat.as_mut_ptr());
-        stat.assume_init()
-    };
+    let stat = stat_of(fd);
     let format = stat.st_mode & libc::S_IFMT;
     let seekable = matches!(format, libc::S_IFREG | libc::S_IFBLK | libc::S_IFDIR);
     let access = flags & libc::O_ACCMODE;

@@ -324,7 +324,6 @@ impl Submit<'_> {
             Some(extension.iovecs(count)?)
         };
         let mut total = 0u64;
-        let mut first = 0;
         for i in 0..count {
             // SAFETY: plain numbers.
             let [base, len]: [u64; 2] = unsafe { reader.read(at + i * size_of::<iovec>())? };
@@ -335,9 +334,6 @@ impl Submit<'_> {
                 return Err(Errno::EFAULT);
             }
             total = total.saturating_add(len);
-            if i == 0 {
-                first = base;
-            }
             let Some(copy) = copy else {
                 return Ok((len, Some(base)));
             };
@@ -349,7 +345,7 @@ impl Submit<'_> {
             unsafe { copy.add(i).write(vector) };
         }
         // Vectors of nothing are not passed on to the file, a call for nothing is: it sends an empty datagram.
-        Ok((total, (total == 0).then_some(first)))
+        Ok((total, (total == 0).then_some(0)))
     }
 
     fn sync(
